@@ -1,0 +1,78 @@
+"""Images: where they come from, how they are split, augmented and made into batches."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vicinal.data import imagefolder
+from vicinal.data.augmentation import CropFlip
+from vicinal.data.images import ImageData, Images, Source
+from vicinal.data.loader import Loader
+from vicinal.data.sources import digits, torchvision_dataset
+from vicinal.data.splits import split
+from vicinal.errors import ConfigError
+
+__all__ = [
+    "CropFlip",
+    "ImageData",
+    "Images",
+    "Loader",
+    "Source",
+    "channel_statistics",
+    "digits",
+    "imagefolder",
+    "load",
+    "split",
+    "torchvision_dataset",
+]
+
+
+def load(
+    source: Source,
+    *,
+    val_size: int,
+    train_size: int | None,
+    split_seed: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> ImageData:
+    """Split a source and settle how its pixels are normalised.
+
+    Args:
+        source: what a source returned.
+        val_size: see `split`.
+        train_size: see `split`.
+        split_seed: see `split`.
+        mean: a number a channel, of pixels scaled to [0, 1]; None for that of the training images left by the split.
+        std: likewise.
+
+    Raises:
+        ConfigError: a cut is impossible, or `mean` or `std` do not fit the channels.
+    """
+    train, val, test = split(source, val_size=val_size, train_size=train_size, seed=split_seed)
+    if mean is None or std is None:
+        own_mean, own_std = channel_statistics(train.images)
+        mean, std = (own_mean if mean is None else mean), (own_std if std is None else std)
+    channels = train.images.shape[1]
+    for key, values in (("dataset.mean", mean), ("dataset.std", std)):
+        if len(values) != channels:
+            raise ConfigError(key, list(values), f"must be null or a list of {channels}, a number a channel")
+    if not min(std) > 0:
+        raise ConfigError("dataset.std", list(std), "must be above 0; a channel of one value needs a std set by hand")
+    return ImageData(train, val, test, source.class_names, tuple(mean), tuple(std))
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation a channel of images (N, C, H, W) uint8, of pixels scaled to [0, 1].
+
+    Exact up to the rounding of float64: counted a value, not summed a pixel.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(1):
+        weights = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (weights * values).sum()
+        means.append(mean.item())
+        stds.append((weights * (values - mean).square()).sum().sqrt().item())
+    return tuple(means), tuple(stds)

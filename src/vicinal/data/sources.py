@@ -1,0 +1,109 @@
+"""Data sets that scikit-learn and torchvision know how to fetch, read whole into uint8 tensors."""
+
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vicinal.data.images import Images, Source
+from vicinal.errors import ConfigError
+
+DIGITS_TEST_SIZE = 360  # a fifth of the 1797 images
+DIGITS_TEST_SEED = 0
+DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; the libraries below would wait for minutes
+
+_IDX = "the four *-ubyte.gz files of"
+# torchvision's class: what a user without a network has to put where.
+TORCHVISION = {
+    "MNIST": f"{_IDX} https://ossci-datasets.s3.amazonaws.com/mnist into MNIST/raw",
+    "FashionMNIST": f"{_IDX} http://fashion-mnist.s3-website.eu-central-1.amazonaws.com into FashionMNIST/raw",
+    "CIFAR10": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz into it",
+    "CIFAR100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz into it",
+    "SVHN": "train_32x32.mat and test_32x32.mat of http://ufldl.stanford.edu/housenumbers into it",
+}
+
+
+def digits() -> Source:
+    """The 1797 grey 8x8 digits that are embedded in scikit-learn: images (N, 1, 8, 8).
+
+    Pixels count 0 to 16 and are scaled to 0 to 255. There is no official test set: 360 images, stratified and the same
+    ones for every run, are held out as one.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    pixels = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None]
+    labels = torch.from_numpy(bunch.target).long()
+    train, test = train_test_split(
+        torch.arange(len(labels)).numpy(),
+        test_size=DIGITS_TEST_SIZE,
+        stratify=bunch.target,
+        random_state=DIGITS_TEST_SEED,
+    )
+    train.sort()
+    test.sort()
+    return Source(Images(pixels[train], labels[train]), Images(pixels[test], labels[test]), tuple("0123456789"))
+
+
+def torchvision_dataset(root: str, name: str) -> Source:
+    """The official train and test parts of one of torchvision's data sets, downloaded into `root` on first use.
+
+    Args:
+        root: the folder in torchvision's own layout. Files that are there are used as they are, without a network.
+        name: torchvision's class, one of `TORCHVISION`.
+
+    Raises:
+        ConfigError: the name is not known, the files cannot be downloaded or unpacked there, or they are damaged.
+    """
+    from torchvision import datasets
+
+    if name not in TORCHVISION:
+        raise ConfigError("dataset.name", name, f"must be one of {', '.join(TORCHVISION)}")
+    folder = Path(root).expanduser()
+    parts = ({"split": "train"}, {"split": "test"}) if name == "SVHN" else ({"train": True}, {"train": False})
+    elsewhere = "a folder that you can write to, named by dataset.root or VICINAL_DATA"
+    try:
+        with _patience(DOWNLOAD_TIMEOUT), warnings.catch_warnings():
+            # CIFAR's files were pickled by an ancient numpy; 2.4.0 to 2.4.4 remark on it.
+            warnings.filterwarnings("ignore", message=r"dtype\(\): align")
+            train, test = [getattr(datasets, name)(folder, download=True, **part) for part in parts]
+    except Exception as error:  # anything at all, from asserts on, comes out of files cut short
+        if not isinstance(error, OSError | HTTPException) and "download" not in str(error):
+            raise ConfigError(
+                "dataset.root", root, f"its files of {name} are damaged; delete them and retry"
+            ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        allowed = f"{name} is not there and cannot be put there ({reason}); use {elsewhere}"
+        remedy = f"without a network put {TORCHVISION[name]} first"
+        raise ConfigError("dataset.root", root, f"{allowed}; {remedy}") from error
+    class_names = getattr(train, "classes", None) or tuple("0123456789")  # SVHN has digits and no list of them
+    return Source(_read(train), _read(test), tuple(class_names))
+
+
+def _read(dataset: Any) -> Images:
+    """The arrays of a torchvision data set as Images, whatever their layout."""
+    labels = torch.as_tensor(dataset.labels if hasattr(dataset, "labels") else dataset.targets, dtype=torch.int64)
+    pixels: Tensor = torch.as_tensor(dataset.data)
+    if pixels.ndim == 3:  # MNIST and its kin: (N, H, W)
+        pixels = pixels[:, None]
+    elif pixels.shape[-1] == 3:  # CIFAR: (N, H, W, C); SVHN is (N, C, H, W) already
+        pixels = pixels.permute(0, 3, 1, 2)
+    return Images(pixels.contiguous(), labels)
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Let connections that name no limit of their own fail after `seconds` without an answer."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,119 @@
+"""Batches against torchvision's transforms in a DataLoader; order, draws and resuming."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.transforms.functional import to_pil_image
+
+from vicinal.data import CropFlip, Images, Loader
+
+CPU = torch.device("cpu")
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+def numbered(size: int, channels: int = 3, side: int = 8) -> Images:
+    """Random images whose labels are their indices, so that a batch tells who is in it."""
+    generator = torch.Generator().manual_seed(size)
+    images = torch.randint(0, 256, (size, channels, side, side), dtype=torch.uint8, generator=generator)
+    return Images(images, torch.arange(size))
+
+
+def loader(size: int, batch_size: int, augmentation: CropFlip | None = None, **options: bool) -> Loader:
+    return Loader(numbered(size), batch_size, MEAN, STD, device=CPU, augmentation=augmentation, **options)
+
+
+def generators(seed: int = 0) -> tuple[torch.Generator, torch.Generator]:
+    return torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_equal_torchvisions(device, channels_last):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    data = numbered(50)
+    ours = Loader(data, 16, MEAN, STD, device=torch.device(device), channels_last=channels_last)
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    samples = [(transform(to_pil_image(image)), int(label)) for image, label in zip(*data, strict=True)]
+    order, augmentation = generators()
+    permutation = torch.randperm(50, generator=torch.Generator().manual_seed(0)).tolist()
+    for sampler, batches in ((range(50), ours.batches()), (permutation, ours.epoch(order, augmentation))):
+        theirs = DataLoader(samples, batch_size=16, sampler=sampler)
+        for (images, labels), (expected, expected_labels) in zip(batches, theirs, strict=True):
+            assert images.dtype == torch.float32
+            assert images.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+            torch.testing.assert_close(images.cpu(), expected, rtol=0, atol=1e-6)
+            assert torch.equal(labels.cpu(), expected_labels)
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 70), batch_size=st.integers(1, 20), seed=st.integers(0, 1000))
+def test_an_epoch_has_every_image_once(size, batch_size, seed):
+    ours = loader(size, batch_size)
+    batches = [labels for _, labels in ours.epoch(*generators(seed))]
+    lonely = size > 1 and batch_size > 1 and size % batch_size == 1
+    assert len(ours) == len(batches)
+    assert all(len(labels) == batch_size for labels in batches[:-1])
+    seen = torch.cat(batches)
+    assert len(seen) == len(seen.unique()) == size - lonely
+    assert batch_size == 1 or size == 1 or min(map(len, batches)) > 1
+    assert torch.cat([labels for _, labels in ours.batches()]).tolist() == list(range(size))
+
+
+@settings(deadline=None, max_examples=30)
+@given(size=st.integers(1, 40), batch_size=st.integers(1, 9), flip=st.booleans(), data=st.data())
+def test_an_epoch_resumed_inside_goes_on_bit_for_bit(size, batch_size, flip, data):
+    ours = loader(size, batch_size, CropFlip(2, flip))
+    done = data.draw(st.integers(0, len(ours)))
+    whole, resumed = generators(), generators()
+    expected = list(ours.epoch(*whole))[done:]
+    got = list(ours.epoch(*resumed, skip=done))
+    assert len(got) == len(expected)
+    assert all(torch.equal(a, b) for x, y in zip(got, expected, strict=True) for a, b in zip(x, y, strict=True))
+    assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(whole, resumed, strict=True))
+
+
+def test_augmentation_changes_the_pixels_but_not_the_order():
+    plain, augmented = (
+        list(loader(30, 8, augmentation).epoch(*generators())) for augmentation in (None, CropFlip(2, True))
+    )
+    assert [labels.tolist() for _, labels in plain] == [labels.tolist() for _, labels in augmented]
+    assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(plain, augmented, strict=True))
+
+
+def test_an_epoch_takes_one_permutation_and_nothing_else():
+    order, augmentation = generators()
+    untouched = augmentation.get_state()
+    list(loader(30, 8).epoch(order, augmentation))
+    reference = torch.Generator().manual_seed(0)
+    torch.randperm(30, generator=reference)
+    assert torch.equal(order.get_state(), reference.get_state())
+    assert torch.equal(augmentation.get_state(), untouched)
+
+
+def test_global_randomness_is_left_alone():
+    before = torch.get_rng_state()
+    list(loader(30, 8, CropFlip(2, True)).epoch(*generators()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_augmented_batches_are_the_augmented_bytes_normalised():
+    """Padding is black before it is normalised: (0 - mean) / std, not 0."""
+    data = Images(torch.full((64, 3, 4, 4), 255, dtype=torch.uint8), torch.arange(64))
+    ours = Loader(data, 64, MEAN, STD, device=CPU, augmentation=CropFlip(4, False))
+    ((images, _),) = ours.epoch(*generators())
+    for channel, mean, std in zip(images.unbind(1), MEAN, STD, strict=True):
+        values = channel.unique()
+        torch.testing.assert_close(values, torch.tensor([-mean / std, (1 - mean) / std]), rtol=0, atol=1e-6)
+
+
+def test_the_data_stays_as_it_was():
+    data = numbered(20)
+    before = data.images.clone()
+    ours = Loader(data, 8, MEAN, STD, device=CPU, augmentation=CropFlip(1, True))
+    for images, _ in (*ours.epoch(*generators()), *ours.batches()):
+        images.zero_()
+    assert torch.equal(data.images, before)
