@@ -1,0 +1,10 @@
+"""Networks: images in, logits out, each a list of named blocks. Knows torch alone (torchvision where it is used).
+
+Every network is made by a callable ``target(channels, image_size, classes, *, own arguments)``: it takes square images
+(B, channels, image_size, image_size) and returns logits (B, classes), never a softmax.
+"""
+
+from vicinal.models.blocks import block_names
+from vicinal.models.shapes import check
+
+__all__ = ["block_names", "check"]

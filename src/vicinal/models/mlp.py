@@ -1,0 +1,40 @@
+"""A plain multi-layer perceptron."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import nn
+
+from vicinal.models.ranges import require, require_dropout
+
+
+class MLP(nn.Sequential):
+    """Linear, ReLU and dropout for each hidden layer, then a linear classifier; blocks ``hidden1``, ``hidden2``, ...
+
+    Args:
+        channels: of the input (B, channels, image_size, image_size), which is flattened.
+        image_size: height and width in pixels.
+        classes: width of the logits (B, classes).
+        hidden: units of each hidden layer, each at least 1; an empty list is softmax regression.
+        dropout: probability in [0, 1) with which a hidden unit is dropped.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        image_size: int,
+        classes: int,
+        *,
+        hidden: list[int] = [256, 256],  # noqa: B006 - read only; the hint is what the config is checked against
+        dropout: float = 0.0,
+    ) -> None:
+        require(all(units >= 1 for units in hidden), "hidden", hidden, "every layer must have at least 1 unit")
+        require_dropout("dropout", dropout)
+        super().__init__()
+        widths = [channels * image_size * image_size, *hidden]
+        self.add_module("flatten", nn.Flatten())
+        for depth, (inputs, units) in enumerate(pairwise(widths), start=1):
+            self.add_module(f"hidden{depth}", nn.Sequential(nn.Linear(inputs, units), nn.ReLU(), nn.Dropout(dropout)))
+        self.add_module("head", nn.Linear(widths[-1], classes))
+        self.blocks = tuple(f"hidden{depth}" for depth in range(1, len(widths)))

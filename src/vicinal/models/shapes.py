@@ -1,0 +1,62 @@
+"""Finding out that a network and its images don't fit, before any data is read."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from vicinal.errors import ConfigError
+
+PROBED_SIZES = (16, 32, 64, 128, 256, 512)
+
+
+def check(model: nn.Module, channels: int, image_size: int, classes: int) -> None:
+    """Refuse a network that cannot turn images (2, channels, image_size, image_size) into logits (2, classes).
+
+    Nothing is computed: shapes alone go through the network, on the meta device, in the mode it is in (a new network is
+    in training mode). The network may be on any device, the meta device included, and is left as it is, running
+    statistics and random numbers too. One whose forward asks for values, which shapes don't have, is let through.
+
+    Raises:
+        ConfigError: ``dataset.image_size`` with the smallest size that will do, or ``model._target_`` if what comes out
+            are not logits.
+    """
+    name = type(model).__name__
+    try:
+        output = _forward(model, channels, image_size)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        if "meta" in reason.lower():
+            return
+        smallest = _smallest(model, channels, image_size)
+        allowed = f"must be at least {smallest} for {name}" if smallest else f"does not fit {name}: {reason}"
+        raise ConfigError("dataset.image_size", image_size, allowed) from error
+    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != (2, classes):
+        target = f"{type(model).__module__}.{name}"
+        raise ConfigError("model._target_", target, f"must return logits (2, {classes}) for 2 images, not {found}")
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, channels: int, image_size: int) -> object:
+    state = [*model.named_parameters(), *model.named_buffers()]
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state}
+    images = torch.empty(2, channels, image_size, image_size, device="meta")
+    return functional_call(model, shapes, (images,))
+
+
+def _smallest(model: nn.Module, channels: int, image_size: int) -> int | None:
+    """The smallest size above this one that goes through, if there is any."""
+
+    def goes_through(size: int) -> bool:
+        try:
+            _forward(model, channels, size)
+        except Exception:
+            return False
+        return True
+
+    enough = next((size for size in PROBED_SIZES if size > image_size and goes_through(size)), None)
+    return enough and bisect_left(range(enough), True, lo=image_size + 1, key=goes_through)

@@ -1,0 +1,98 @@
+"""Any classification network of torchvision, untrained, for any number of channels and classes."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from itertools import count
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from vicinal.errors import ConfigError
+
+
+def torchvision_model(channels: int, image_size: int, classes: int, *, name: str) -> nn.Module:
+    """A network of ``torchvision.models`` without pretrained weights and without auxiliary heads.
+
+    With other than 3 channels the first convolution is a new one, with PyTorch's default initialisation; all else is
+    initialised as torchvision does. On the meta device (``with torch.device("meta")``) no memory is taken. An image
+    that is too small for a purely convolutional network is found by ``vicinal.models.check``.
+
+    Args:
+        channels: of the input (B, channels, image_size, image_size).
+        image_size: height and width in pixels; most of these networks are drawn for 224.
+        classes: width of the logits (B, classes).
+        name: one of ``torchvision.models.list_models(module=torchvision.models)``.
+
+    Raises:
+        ConfigError: there is no such network, or it cannot be built for images of this size (ViT, MaxViT).
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        close = get_close_matches(name, known, n=3, cutoff=0.5) or ["resnet18", "vit_b_16"]
+        allowed = f"must be a classification model of torchvision.models, such as {' or '.join(close)}"
+        raise ConfigError("model.name", name, allowed)
+    try:
+        model = _build(name, image_size, classes)
+    except (AssertionError, ValueError):  # raised by those that are built for one size; all others take any here
+        allowed = f"does not fit {name}, the next size that does is {_next_size(name, image_size, classes)}"
+        raise ConfigError("dataset.image_size", image_size, allowed) from None
+    _adapt_first_convolution(model, channels)
+    return model
+
+
+def _build(name: str, image_size: int, classes: int) -> nn.Module:
+    from torchvision.models import get_model
+
+    options: dict[str, Any] = {"weights": None, "num_classes": classes}
+    if name.startswith("vit_"):
+        options["image_size"] = image_size
+    elif name.startswith("maxvit_"):
+        options["input_size"] = (image_size, image_size)
+    elif name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}  # left out, the second is a warning
+    model: nn.Module
+    if torch.get_default_device().type != "meta":
+        model = get_model(name, **options)
+        return model
+    with torch.device("cpu"), _WeightsOnMeta():
+        model = get_model(name, **options)
+    return model.to("meta")
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Weights, which are all made by ``torch.empty``, take no memory, yet small tensors still have values.
+
+    Plain ``torch.device("meta")`` is not enough: RegNet computes its widths with tensors.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def _next_size(name: str, image_size: int, classes: int) -> int:
+    with torch.device("meta"):
+        for size in count(image_size + 1):
+            try:
+                _build(name, size, classes)
+            except (AssertionError, ValueError):
+                continue
+            return size
+    raise AssertionError("unreachable: every family has sizes without end")
+
+
+def _adapt_first_convolution(model: nn.Module, channels: int) -> None:
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    if first.in_channels != channels:
+        first.in_channels = channels
+        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
+        first.reset_parameters()

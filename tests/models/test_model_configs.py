@@ -1,0 +1,38 @@
+"""The shipped configs: every one names its own arguments, all of them, and builds a network that passes the check."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import torch
+import yaml
+
+from vicinal.models import block_names, check
+
+FOLDER = Path(__file__).parents[2] / "conf" / "model"
+GIVEN = ["channels", "image_size", "classes"]
+PLAIN = {"int", "float", "bool", "str", "list[int]"}
+
+
+def test_each_config_is_its_targets_signature_with_a_comment_a_line():
+    files = sorted(FOLDER.rglob("*.yaml"))
+    assert [file.stem for file in files] == [
+        "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision", "wide_resnet28_10",
+    ]  # fmt: skip
+    for file in files:
+        config = yaml.safe_load(file.read_text())
+        module, _, target = config.pop("_target_").rpartition(".")
+        build = getattr(import_module(module), target)
+        signature = inspect.signature(build).parameters
+        own = {name: parameter for name, parameter in signature.items() if name not in GIVEN}
+        assert list(signature)[:3] == GIVEN
+        assert set(config) == set(own), file
+        assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in own.values())
+        assert all(parameter.annotation in PLAIN for parameter in own.values()), file
+        assert all("#" in line for line in file.read_text().splitlines() if not line.startswith("_target_")), file
+        with torch.device("meta"):
+            model = build(3, 32, 10, **config)
+        check(model, 3, 32, 10)
+        assert len(block_names(model)) >= 2

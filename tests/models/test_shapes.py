@@ -1,0 +1,121 @@
+"""Refusing a network and images that don't fit: exact lines, no computation, no trace left behind."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from vicinal.errors import ConfigError
+from vicinal.models import check
+from vicinal.models.preact_resnet import PreActResNet
+from vicinal.models.torchvision_zoo import torchvision_model
+from vicinal.models.wide_resnet import WideResNet
+
+
+def refusal_of(name: str, image_size: int) -> str | None:
+    try:
+        with torch.device("meta"):
+            model = torchvision_model(1, image_size, 10, name=name)
+        check(model, 1, image_size, 10)
+    except ConfigError as refusal:
+        return str(refusal)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "smallest", "allowed"),
+    [
+        ("alexnet", 32, 63, "must be at least 63 for AlexNet"),
+        ("vgg11", 28, 32, "must be at least 32 for VGG"),
+        ("inception_v3", 32, 75, "must be at least 75 for Inception3"),  # the minimum that Keras documents
+        ("vit_b_16", 28, 32, "does not fit vit_b_16, the next size that does is 32"),
+        ("vit_b_32", 8, 32, "does not fit vit_b_32, the next size that does is 32"),
+        ("maxvit_t", 32, 221, "does not fit maxvit_t, the next size that does is 221"),
+    ],
+)
+def test_an_image_too_small_for_torchvision(name, image_size, smallest, allowed):
+    assert refusal_of(name, image_size) == f"dataset.image_size={image_size}: {allowed}"
+    assert refusal_of(name, smallest - 1) is not None
+    assert refusal_of(name, smallest) is None
+
+
+@pytest.mark.parametrize("image_size", [8, 16, 21, 32])
+@pytest.mark.parametrize("name", ["squeezenet1_0", "shufflenet_v2_x0_5", "mobilenet_v3_small", "googlenet", "resnet18"])
+def test_the_check_says_what_a_real_forward_does(name, image_size):
+    torch.manual_seed(0)
+    model = torchvision_model(1, image_size, 10, name=name)
+    try:
+        works = model(torch.randn(2, 1, image_size, image_size)).shape == (2, 10)
+    except RuntimeError:
+        works = False
+    assert (refusal_of(name, image_size) is None) == works
+
+
+def test_the_check_leaves_a_real_network_and_the_random_numbers_as_they_are():
+    model = nn.Sequential(PreActResNet(3, 8, 10, width=4, final_norm=True), nn.Dropout(0.5)).train()
+    model[0].layer2.eval()
+    modes = [module.training for module in model.modules()]
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    random = torch.get_rng_state()
+    check(model, 3, 8, 10)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_check_does_not_compute():
+    with torch.device("meta"):
+        model = WideResNet(3, 2048, 10)  # a real forward would be some 90 Tflop
+    start = time.perf_counter()
+    check(model, 3, 2048, 10)
+    assert time.perf_counter() - start < 5
+
+
+class Lambda(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, images):
+        return self.function(self.layer, images)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda layer, x: layer(x.flatten(1))[:, :7], "must return logits (2, 10) for 2 images, not (2, 7)"),
+        (lambda layer, x: (layer(x.flatten(1)), None), "must return logits (2, 10) for 2 images, not tuple"),
+        (lambda layer, x: layer(x.flatten(1))[:1], "must return logits (2, 10) for 2 images, not (1, 10)"),
+    ],
+)
+def test_what_are_no_logits_is_refused(function, message):
+    with pytest.raises(ConfigError) as refusal:
+        check(Lambda(function), 1, 8, 10)
+    assert str(refusal.value) == f"model._target_={__name__}.Lambda: {message}"
+
+
+def test_a_size_that_cannot_be_helped_by_a_larger_one_gets_the_reason():
+    with pytest.raises(ConfigError) as refusal:
+        check(Lambda(lambda layer, x: layer(x.flatten(1))), 1, 9, 10)
+    assert str(refusal.value).startswith("dataset.image_size=9: does not fit Lambda: ")
+    assert "64" in str(refusal.value)  # the rest are torch's words
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda layer, x: layer(x.flatten(1)) if x.sum() > 0 else layer(-x.flatten(1)),
+        lambda layer, x: layer(x.flatten(1)) * x.mean().item(),
+        lambda layer, x: layer(x.flatten(1)) + len(x.nonzero()),
+        lambda layer, x: layer(x.flatten(1) + torch.zeros(64, device="cpu")),
+    ],
+    ids=["branch", "item", "nonzero", "constant"],
+)
+def test_a_forward_that_needs_values_is_let_through(function):
+    assert check(Lambda(function), 1, 8, 10) is None
