@@ -1,0 +1,83 @@
+"""What Hydra is taught: where ``conf/`` is, and sweeps that check first, run nothing twice and end with a table.
+
+Hydra takes plugins from the namespace package ``hydra_plugins`` alone, and finds them by itself. It imports this file
+at every start, ``--help`` included, so heavy imports wait until a sweep runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from vicinal.config import CONF
+from vicinal.errors import UserError
+
+if TYPE_CHECKING:
+    from vicinal.sweeps.collect import Job
+
+log = logging.getLogger(__name__)
+
+
+class ConfPath(SearchPathPlugin):
+    """Groups are found in ``conf/`` too when the primary config is a run's own ``config.yaml``."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("vicinal", f"file://{CONF}")
+
+
+class GridSweeper(BasicSweeper):
+    """The grid of all comma-separated values, the last axis fastest.
+
+    Every job is composed and checked before the first one trains, so that a mistake in the last one does not come up
+    after a night. Points of the grid that are the same run (``alpha=1,1.0``, or any alpha under ``none``) run once.
+    """
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from vicinal.sweeps.collect import collect
+        from vicinal.sweeps.table import show
+
+        assert self.config is not None
+        assert self.launcher is not None
+        jobs = self._jobs(arguments)
+        folder = Path(self.config.hydra.sweep.dir).resolve()
+        returns: list[Sequence[JobReturn]] = []
+        for batch in self.split_overrides_to_chunks([list(job.overrides) for job in jobs], self.max_batch_size):
+            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+            if any(each.status == JobStatus.FAILED for each in returns[-1]):
+                break  # what is left are later batches: max_batch_size=1 stops at the first failure
+        if self.config.dry_run:
+            return returns
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        table = collect(jobs)
+        table.to_csv(folder / "summary.csv", index=False)
+        show(table, folder)
+        failed = sum(job.experiment.folder.completed() is None for job in jobs)
+        if failed:
+            raise UserError(f"{failed} of {len(jobs)} jobs failed; the reasons are below the table")
+        return returns
+
+    def _jobs(self, arguments: list[str]) -> list[Job]:
+        from vicinal.experiment import Experiment
+        from vicinal.sweeps.collect import Job
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
+        [grid] = self.split_arguments(overrides, max_batch_size=None)
+        jobs: dict[str, Job] = {}
+        for point in grid:
+            experiment = Experiment.composed(loader.load_sweep_config(self.config, list(point)))
+            jobs.setdefault(experiment.run_id, Job(tuple(point), experiment))
+        if len(jobs) < len(grid):
+            log.info("%d combinations are %d different runs", len(grid), len(jobs))
+        return list(jobs.values())

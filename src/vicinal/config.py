@@ -1,0 +1,221 @@
+"""The typed schema: one dataclass a group, each field with its unit and its range.
+
+Hydra composes the YAML files of ``conf/`` into :class:`Config`. The groups ``dataset model optimizer scheduler mixup``
+choose a component by ``_target_``: beside the fields written down here, which every option of the group may have, their
+keys are the arguments of that target checked against its signature (``components.py``). So a new strategy or
+network brings its own keys along, and nothing here has to know.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from vicinal.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+"""The folder of the YAML files; they are read from the checkout."""
+
+
+def key(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Iterable[str] = (),
+    neutral: bool = False,
+    common: bool = False,
+) -> Any:
+    """A field of the schema.
+
+    Args:
+        default: its value where no file or command line gives one.
+        doc: one line, with the unit.
+        low: least allowed number.
+        high: largest allowed number.
+        above: the number must be larger than this.
+        choices: allowed strings.
+        neutral: cannot change a result, so it is no part of a run's identity.
+        common: makes sense for the whole group, so an option that has no use for it ignores it (alpha under ``none``)
+            and it is no part of that option's identity.
+    """
+    limits = {"low": low, "high": high, "above": above, "choices": tuple(choices)}
+    metadata = {"doc": doc, "neutral": neutral, "common": common, **limits}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DatasetConfig:
+    """What is loaded and how it is split. Everything but the first group of keys is done the same for every source."""
+
+    _target_: str = key(MISSING, "function that loads the official train and test parts as uint8 tensors")
+    root: str = key(MISSING, "folder of the data on this machine; created if it is downloaded to", neutral=True)
+    cache_dir: str = key(MISSING, "folder for decoded images", neutral=True)
+    channels: int = key(MISSING, "of an image", low=1)
+    image_size: int = key(MISSING, "height and width in pixels", low=1)
+    classes: int | None = key(None, "number of classes; null = counted from the folders", low=2)
+    mean: list[float] | None = key(None, "a channel, of pixels in [0, 1]; null = of the training images")
+    std: list[float] | None = key(None, "a channel, of pixels in [0, 1]; null = of the training images", above=0)
+    val_size: int = key(0, "images cut from train for validation, stratified", low=0)
+    train_size: int | None = key(None, "images kept of the rest for training, stratified; null = all", low=1)
+    split_seed: int = key(0, "of both cuts; not the seed of the run", low=0)
+    augment: bool = key(False, "random crop and flip of the training images")
+    crop_padding: int = key(4, "black pixels around an image before it is cropped to its size", low=0)
+    flip: bool = key(True, "mirror every other image, left to right")
+
+
+@dataclass
+class ModelConfig:
+    _target_: str = key(MISSING, "network: (channels, image_size, classes, own keys...) -> logits")
+
+
+@dataclass
+class OptimizerConfig:
+    _target_: str = key(MISSING, "torch.optim class")
+    lr: float = key(MISSING, "peak learning rate, a step", above=0)
+    weight_decay: float = key(0.0, "on every parameter, as in the papers; decoupled for AdamW", low=0)
+    momentum: float = key(0.0, "of SGD", low=0, high=1)
+    nesterov: bool = key(False, "Nesterov momentum (SGD)")
+    betas: list[float] = key([0.9, 0.999], "decay of the two running means (Adam, AdamW)", low=0, high=1)
+    eps: float = key(1e-8, "added to the denominator (Adam, AdamW)", above=0)
+
+
+@dataclass
+class SchedulerConfig:
+    _target_: str = key(MISSING, "schedule: (optimizer, total_steps, steps_per_epoch, own keys...)")
+    warmup_epochs: float = key(0.0, "epochs of linear warm-up from 0 at the start; may be a fraction", low=0)
+
+
+@dataclass
+class MixupConfig:
+    _target_: str = key(MISSING, "strategy")
+    alpha: float = key(1.0, "lambda ~ Beta(alpha, alpha); 0 = off", low=0, common=True)
+    prob: float = key(1.0, "probability that a batch is mixed (a sample, if per_sample)", low=0, high=1, common=True)
+    per_sample: bool = key(False, "one lambda (and one box) a sample instead of one a batch", common=True)
+
+
+@dataclass
+class TrainerConfig:
+    epochs: int = key(30, "passes over the training images", low=1)
+    batch_size: int = key(64, "images a step", low=1)
+    eval_batch_size: int = key(500, "images at a time in evaluation", low=1, neutral=True)
+    device: str = key("auto", "cuda, mps or cpu, the first there is", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = key(
+        "auto", "bf16 where the hardware multiplies it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
+    )
+    threads: int | str = key("auto", "CPU threads; auto = torch's choice. Other threads, other last bits")
+    channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which convolutions like")
+    compile: bool = key(False, "torch.compile the model")
+    deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
+    label_smoothing: float = key(0.0, "share of the target spread over all classes, in the loss alone", low=0, high=1)
+    clip_grad_norm: float | None = key(None, "largest gradient norm; null = no clipping", above=0)
+    ema_decay: float | None = key(
+        None, "a step, of averaged weights that are evaluated instead; null = none", low=0, high=1
+    )
+    log_every: int = key(20, "steps between two looks at the loss in an epoch", low=1, neutral=True)
+
+
+@dataclass
+class WandbConfig:
+    mode: str = key(
+        "auto", "auto = online when logged in, else offline", choices=("auto", "online", "offline", "disabled")
+    )
+    project: str = key("vicinal", "W&B project")
+    entity: str | None = key(None, "W&B user or team; null = your default")
+    tags: list[str] = key([], "labels of the run")
+    images: int = key(16, "mixed images shown from the first batch; 0 = none", low=0)
+
+
+@dataclass
+class Config:
+    """The whole config. The five open groups are typed by :data:`GROUPS` and by their target's signature."""
+
+    seed: int = key(0, "of init, order, augmentation, mixing and dropout", low=0)
+    output_dir: str = key("outputs", "folder of runs, sweeps and reports", neutral=True)
+    rerun: bool = key(False, "train again although the same run is completed", neutral=True)
+    dry_run: bool = key(False, "say what would run, and train nothing", neutral=True)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    mixup: dict[str, Any] = field(default_factory=dict)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+
+GROUPS: dict[str, type] = {
+    "dataset": DatasetConfig,
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+    "scheduler": SchedulerConfig,
+    "mixup": MixupConfig,
+}
+"""Groups whose options are components, with the keys that all their options may have."""
+
+
+def register() -> None:
+    """Make the schema known to Hydra as the config named ``schema``."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse a value outside the range that its field in ``schema`` states.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    for item in fields(schema):
+        value = values.get(item.name)
+        if value is None or not item.metadata:
+            continue
+        for number in value if isinstance(value, list) else [value]:
+            if not _allowed(item, number):
+                raise ConfigError(prefix + item.name, number, f"must be {describe_range(item)}")
+
+
+def _allowed(item: Field[Any], value: Any) -> bool:
+    limits = item.metadata
+    if limits["choices"]:
+        return value in limits["choices"]
+    if isinstance(value, (bool, str)):
+        return True
+    return (
+        math.isfinite(value)
+        and (limits["low"] is None or value >= limits["low"])
+        and (limits["high"] is None or value <= limits["high"])
+        and (limits["above"] is None or value > limits["above"])
+    )
+
+
+def describe_range(item: Field[Any]) -> str:
+    """What a field allows, to follow "must be"."""
+    limits = item.metadata
+    if limits["choices"]:
+        return "one of " + ", ".join(limits["choices"])
+    noun = "an integer" if "int" in str(item.type) else "a finite number"
+    if limits["low"] is not None and limits["high"] is not None:
+        return f"{noun} in [{limits['low']:g}, {limits['high']:g}]"
+    if limits["low"] is not None:
+        return f"{noun} >= {limits['low']:g}"
+    if limits["above"] is not None:
+        return f"{noun} > {limits['above']:g}"
+    return noun
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``a, b, c``, led by what ``word`` was perhaps meant to be."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + "allowed: " + ", ".join(known)

@@ -1,0 +1,149 @@
+"""One job, checked: all that can be refused has been, and nothing has been read, written or started yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from vicinal.components import bind
+from vicinal.config import Config, TrainerConfig, WandbConfig, check_ranges, suggest
+from vicinal.data import CropFlip, ImageData, Loader, imagefolder, load
+from vicinal.errors import ConfigError
+from vicinal.mixing import MixPlan, Strategy, mixed_forward
+from vicinal.mixing.strategies import INPUT
+from vicinal.models import block_names
+from vicinal.models import check as check_model
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.identity import cell_id, run_id
+from vicinal.training.hardware import resolve
+from vicinal.training.loop import Loaders
+
+
+class Experiment:
+    """A config and the components it chooses.
+
+    Args:
+        cfg: composed by Hydra on the schema.
+        choices: {group: option}, for the readable name; Hydra's own groups are left out.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+
+    def __init__(self, cfg: DictConfig, choices: Mapping[str, str]) -> None:
+        self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+        """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
+        self.choices = {
+            group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")
+        }
+        for name, value in self.config.items():
+            if name not in (known := [item.name for item in fields(Config)]):
+                raise ConfigError(name, value, f"no such key; {suggest(name, known)}")
+        check_ranges(Config, self.config)
+        for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
+            check_ranges(schema, self.config[group], prefix=f"{group}.")
+        self.trainer = TrainerConfig(**self.config["trainer"])
+        self.wandb = WandbConfig(**self.config["wandb"])
+        self.seed: int = self.config["seed"]
+        self.hardware = resolve(self.trainer)
+
+        self.dataset = bind("dataset", self.config["dataset"])
+        self.classes = self.dataset.values["classes"] or len(imagefolder.class_names(self.dataset.values["root"]))
+        self.model = bind("model", self.config["model"])
+        with torch.device("meta"):  # shapes without memory or time
+            outline = self.make_model()
+        check_model(outline, *self._sizes())
+        self._choose_layers(outline)
+        self.mixup = bind("mixup", self.config["mixup"])
+        self.strategy: Strategy = self.mixup()
+        self._check_layers(outline)
+        self.optimizer = bind("optimizer", self.config["optimizer"])
+        self.scheduler = bind("scheduler", self.config["scheduler"])
+        rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
+        self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
+
+        self.cell_id = cell_id(self.effective())
+        self.run_id = run_id(self.cell_id, self.seed)
+        self.folder = RunFolder(Path(self.config["output_dir"]).resolve() / "runs" / f"{self.name}-{self.run_id}")
+
+    @classmethod
+    def composed(cls, cfg: DictConfig) -> Experiment:
+        """Of what Hydra composes for one job, its own ``hydra`` node included."""
+        own = [str(name) for name in cfg if name != "hydra"]
+        return cls(OmegaConf.masked_copy(cfg, own), cfg.hydra.runtime.choices)
+
+    @property
+    def name(self) -> str:
+        """Readable, the same for all seeds of a cell."""
+        parts = [self.choices.get(group, "custom") for group in ("dataset", "model", "mixup")]
+        if "alpha" in self.mixup.arguments:
+            parts.append(f"alpha{self.mixup.arguments['alpha']:g}")
+        return "-".join(parts)
+
+    def effective(self) -> dict[str, Any]:
+        """All that can change a result, but the seed; keys that have no effect are left out."""
+        components = [self.dataset, self.model, self.mixup, self.optimizer, self.scheduler]
+        trainer = {
+            item.name: self.config["trainer"][item.name]
+            for item in fields(TrainerConfig)
+            if not item.metadata["neutral"]
+        }
+        return {"trainer": trainer, **{component.group: component.identity() for component in components}}
+
+    def make_model(self) -> nn.Module:
+        """A new network, initialised from torch's default generator."""
+        channels, image_size, classes = self._sizes()
+        model: nn.Module = self.model(channels=channels, image_size=image_size, classes=classes)
+        return model
+
+    def load_data(self) -> ImageData:
+        """Read, or download, and split the images."""
+        values = self.dataset.values
+        keys = ("val_size", "train_size", "split_seed", "mean", "std")
+        data = load(self.dataset(), **{name: values[name] for name in keys})
+        found = (*data.train.images.shape[1:3], len(data.class_names))
+        for name, expected, real in zip(("channels", "image_size", "classes"), self._sizes(), found, strict=True):
+            if expected != real:
+                raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
+        return data
+
+    def make_loaders(self, data: ImageData) -> Loaders:
+        """The three parts on the device; only the training part is augmented."""
+        values, settings = self.dataset.values, self.trainer
+        augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
+        make = partial(
+            Loader, mean=data.mean, std=data.std, device=self.hardware.device, channels_last=settings.channels_last
+        )
+        return Loaders(
+            train=make(data.train, settings.batch_size, augmentation=augmentation),
+            val=None if data.val is None else make(data.val, settings.eval_batch_size),
+            test=make(data.test, settings.eval_batch_size),
+        )
+
+    def _sizes(self) -> tuple[int, int, int]:
+        return self.dataset.values["channels"], self.dataset.values["image_size"], self.classes
+
+    def _choose_layers(self, outline: nn.Module) -> None:
+        """``mixup.layers: null`` is the input and the outputs of the first two blocks, as in the reference code."""
+        if self.config["mixup"].get("layers", ()) is None:
+            self.config["mixup"]["layers"] = [INPUT, *block_names(outline)[:2]]
+
+    def _check_layers(self, outline: nn.Module) -> None:
+        channels, size, _ = self._sizes()
+        images = torch.empty(2, channels, size, size, device="meta")
+        for layer in self.strategy.layers:
+            if layer == INPUT:
+                continue
+            plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), layer=layer).to(images.device)
+            try:
+                mixed_forward(outline, images, plan)
+            except (ValueError, RuntimeError):
+                allowed = suggest(layer, [INPUT, *block_names(outline)])
+                raise ConfigError("mixup.layers", layer, f"no block of {self.model.target}; {allowed}") from None

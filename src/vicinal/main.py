@@ -1,0 +1,70 @@
+"""The command line: ``python train.py`` and ``vicinal-train``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from vicinal.config import CONF, register
+from vicinal.explain import explain, is_mistake
+
+log = logging.getLogger(__name__)
+
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+"""The user asks for tracebacks."""
+
+
+def main() -> None:
+    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed) or 130/143 (interrupted).
+
+    A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
+    signal.signal(signal.SIGTERM, _terminated)  # so that `with` blocks end: W&B, the progress bar
+    register()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if FULL_ERROR or not is_mistake(error):
+            raise
+        sys.exit(f"error: {explain(error, sys.argv[1:])}")
+
+
+def job(cfg: DictConfig) -> float | None:
+    """One job, called by Hydra with each composed config.
+
+    Returns:
+        The last epoch's validation accuracy, for sweepers that search; None without a validation split.
+    """
+    from vicinal.experiment import Experiment
+    from vicinal.job import run
+
+    settings = HydraConfig.get()
+    single = settings.mode == RunMode.RUN
+    try:
+        experiment = Experiment(cfg, settings.runtime.choices)
+        result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
+    except Exception as error:
+        if single and is_mistake(error) and not FULL_ERROR:
+            sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
+        if not single:
+            log.error("failed: %s", explain(error))
+        raise
+    return result["val"]["acc1"] if result.get("val") else None
+
+
+def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signum)

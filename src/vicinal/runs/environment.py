@@ -1,0 +1,71 @@
+"""What a result was made with: code, versions, hardware and command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "scikit-learn")
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+
+
+def describe(device: torch.device, precision: str, threads: int) -> dict[str, Any]:
+    """The content of ``environment.json``, free of the secrets in this process's environment variables."""
+    commit, diff = code()
+    return {
+        "command": [redact(word) for word in sys.argv],
+        "git": {"commit": commit, "diff": redact(diff)},
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
+        "cpus": os.cpu_count(),
+        "precision": precision,
+        "threads": threads,
+    }
+
+
+@cache
+def code() -> tuple[str | None, str]:
+    """The commit of the checkout that this package runs from, and what differs from it; None and "" without git."""
+    root = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return None, ""
+
+
+def redact(text: str) -> str:
+    """``text`` without the values of environment variables whose names say that they are secret."""
+    for name, value in os.environ.items():
+        if SECRET.search(name) and len(value) >= 8:
+            text = text.replace(value, f"<{name}>")
+    return text
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    return found.group(1) if found else platform.processor()

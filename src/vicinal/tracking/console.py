@@ -1,0 +1,101 @@
+"""The run in the terminal: a progress bar for people, plain lines for files and pipes."""
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import rich.console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from vicinal.tracking.tracker import Progress, RunInfo, Tracker
+
+
+class Console(Tracker):
+    """A line an epoch; on a terminal also a bar over the entire run, which is gone when the run ends.
+
+    Args:
+        info: the run; its epochs and steps give the bar's length.
+        console: where to write; standard output when None.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        info: RunInfo,
+        console: rich.console.Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._info = info
+        self._console = console or rich.console.Console()
+        self._clock = clock
+        self._began = clock()
+        self._skipped: int | None = None  # epochs computed before this process: a continued run has some
+        self._bar = _bar(info, self._console) if self._console.is_interactive else None
+
+    def __enter__(self) -> Self:
+        self._began = self._clock()
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def progress(self, progress: Progress) -> None:
+        if self._bar is None:
+            return
+        left = self._left(progress.epoch - 1, progress.step / self._info.steps_per_epoch)
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=(progress.epoch - 1) * self._info.steps_per_epoch + progress.step,
+            epoch=progress.epoch,
+            text=f"loss {progress.loss:.3f}  acc {progress.acc1:.3f}  {progress.images_per_second:.0f} img/s  {left}",
+        )
+
+    def epoch(self, row: Mapping[str, float | int]) -> None:
+        self._console.print(self._line(row), markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, row: Mapping[str, float | int]) -> str:
+        epoch, epochs = int(row["epoch"]), self._info.epochs
+        parts = [
+            f"epoch {epoch:>{len(str(epochs))}}/{epochs}",
+            f"loss {row['train/loss']:.3f}",
+            f"acc {row['train/acc1']:.3f} (ceiling {row['train/acc1_ceiling']:.3f})",
+        ]
+        split = next((split for split in ("val", "test") if f"{split}/acc1" in row), None)
+        if split:
+            parts.append(f"{split} acc1 {row[f'{split}/acc1']:.3f} nll {row[f'{split}/nll']:.3f}")
+        parts += [f"lr {row['lr']:#.3g}", f"{row['throughput']:.0f} img/s", self._left(epoch - 1, 1.0)]
+        return "  ".join(parts)
+
+    def _left(self, before: int, part: float) -> str:
+        """Time left in the run, at this process's mean pace so far, evaluation included.
+
+        Args:
+            before: whole epochs done before the running one.
+            part: of the running epoch that is done, in (0, 1].
+        """
+        if self._skipped is None:
+            self._skipped = before
+        pace = (self._clock() - self._began) / (before + part - self._skipped)
+        seconds = round(pace * (self._info.epochs - before - part))
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
+
+
+def _bar(info: RunInfo, console: rich.console.Console) -> Bar:
+    bar = Bar(
+        TextColumn("epoch {task.fields[epoch]}/" + str(info.epochs)),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=console,
+        transient=True,
+    )
+    bar.add_task("", total=info.epochs * info.steps_per_epoch, epoch=1, text="")
+    return bar

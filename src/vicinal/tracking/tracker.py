@@ -1,0 +1,123 @@
+"""What a run reports, and to whom: the interface between the training loop and everything that shows a run."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a tracker may tell of a run before it starts.
+
+    Attributes:
+        name: readable, such as ``digits-cnn-input-alpha0.2-s0``.
+        run_id: the run's identity (cell and seed).
+        cell_id: the identity shared by the runs that differ in their seed alone.
+        config: resolved, in plain containers.
+        choices: the option chosen in each config group.
+        sweep: the sweep that the run belongs to; None for a single run.
+        git_commit: of the source that runs; None outside a repository.
+        folder: the run's own folder.
+        epochs: how many the run has.
+        steps_per_epoch: optimiser steps in an epoch.
+        batch_size: images in a step.
+    """
+
+    name: str
+    run_id: str
+    cell_id: str
+    config: dict[str, Any]
+    choices: dict[str, str]
+    sweep: str | None
+    git_commit: str | None
+    folder: Path
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+
+
+class Progress(NamedTuple):
+    """A glance inside an epoch: means over its steps so far."""
+
+    epoch: int
+    """The running epoch, from 1."""
+    step: int
+    """Steps done in this epoch."""
+    loss: float
+    acc1: float
+    images_per_second: float
+
+
+class Tracker:
+    """Is told what happens in a run, between ``__enter__`` and ``__exit__``. This one ignores all of it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    def progress(self, progress: Progress) -> None:
+        """Called a few times a second at most, inside an epoch."""
+
+    def epoch(self, row: Mapping[str, float | int]) -> None:
+        """Called once at the end of each epoch.
+
+        Args:
+            row: flat, always with ``epoch`` (from 1), the one clock of all curves; accuracies are fractions,
+                ``throughput`` is images/s, ``seconds`` the epoch's duration.
+        """
+
+    def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
+        """Called with some images of the first batches, as the network saw them.
+
+        Args:
+            images: uint8, (n, C, H, W).
+            captions: n texts with the labels and lambda.
+        """
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Called once, after the last epoch, with the final numbers under flat keys such as ``test/last/acc1``."""
+
+
+class Trackers(Tracker):
+    """Several trackers as one, told in the given order and left in the opposite one."""
+
+    def __init__(self, *trackers: Tracker) -> None:
+        self.trackers = trackers
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as entered:  # leaves those already entered when a later one fails
+            for tracker in self.trackers:
+                entered.enter_context(tracker)
+            self._stack = entered.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    def progress(self, progress: Progress) -> None:
+        for tracker in self.trackers:
+            tracker.progress(progress)
+
+    def epoch(self, row: Mapping[str, float | int]) -> None:
+        for tracker in self.trackers:
+            tracker.epoch(row)
+
+    def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
+        for tracker in self.trackers:
+            tracker.mixed_images(images, captions)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        for tracker in self.trackers:
+            tracker.finish(summary)

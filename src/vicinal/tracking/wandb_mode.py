@@ -1,0 +1,55 @@
+"""Online or offline: which mode a run gets at Weights & Biases, and why."""
+
+import os
+import socket
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+CONNECT_SECONDS = 3.0
+FROM_ENVIRONMENT = {"run": "online", "dryrun": "offline"}  # wandb's old names, which it still accepts
+
+
+def resolve_mode(mode: str) -> tuple[str, str]:
+    """The mode that a run gets when ``mode`` is asked for. Reads the environment and the disk, never the network.
+
+    Args:
+        mode: ``auto``, ``online``, ``offline`` or ``disabled``. ``auto`` is what ``WANDB_MODE`` says where it is set,
+            and online otherwise. Online without a login becomes offline, since wandb would stop and ask for a key.
+
+    Returns:
+        ``online``, ``offline`` or ``disabled``, and the reason in words.
+    """
+    reason = f"wandb.mode={mode}"
+    if mode == "auto":
+        wish = os.environ.get("WANDB_MODE")
+        mode, reason = (FROM_ENVIRONMENT.get(wish, wish), f"WANDB_MODE={wish}") if wish else ("online", "logged in")
+    if mode == "online" and (missing := _missing_login()):
+        return "offline", missing
+    return mode, reason
+
+
+def _missing_login() -> str | None:
+    """Why there are no credentials for the server, or None where wandb finds some without asking."""
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True, mode="online"))  # in offline mode it would not look
+    try:
+        return None if wandb.login(prompt=False, verify=False) else "no login found"
+    except wandb.Error as error:
+        return str(error)
+
+
+def why_unreachable(url: str) -> str | None:
+    """Why no connection to the server opens, or None when one does.
+
+    wandb itself retries a refused connection until its time is up; this says so at once.
+    """
+    server = urlsplit(url)
+    proxy = None if proxy_bypass(server.hostname or "") else getproxies().get(server.scheme)
+    target = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else server
+    port = target.port or (443 if target.scheme == "https" else 80)
+    try:
+        socket.create_connection((target.hostname, port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"{url} cannot be reached ({error.strerror or error})"
+    return None

@@ -1,0 +1,196 @@
+"""Weights & Biases as a view of the run: it shows what happens and can never stop, slow or fail the training."""
+
+import logging
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from vicinal.tracking.tracker import RunInfo, Tracker
+from vicinal.tracking.wandb_guard import CALL_SECONDS, bounded, one_line, shut_down
+from vicinal.tracking.wandb_mode import resolve_mode, why_unreachable
+
+if TYPE_CHECKING:
+    import wandb
+
+log = logging.getLogger(__name__)
+
+INIT_SECONDS = 15.0
+"""For wandb to start a run; a second is usual."""
+FINISH_SECONDS = 60.0
+"""For the upload of what is left at the end of a run; what isn't uploaded stays in the run's folder."""
+
+
+class WandbTracker(Tracker):
+    """One W&B run for one training run, with its files in the run's folder.
+
+    All curves have one clock, ``epoch``. Whatever goes wrong at W&B (no network, full disk, its process killed or
+    stuck) is one warning in the log, after which the training goes on without it.
+
+    Args:
+        info: the run; its config, choices and identities become the W&B config.
+        mode: ``auto``, ``online``, ``offline`` or ``disabled``; see :func:`resolve_mode`.
+        project: W&B project.
+        entity: W&B user or team; the account's default when None.
+        tags: labels.
+        images: how many mixed images the panel shows at most.
+
+    Attributes:
+        mode: what the run really became, once entered: ``online``, ``offline`` or ``disabled``.
+        id: W&B's id of the run; None while there is none.
+    """
+
+    def __init__(
+        self, info: RunInfo, *, mode: str, project: str, entity: str | None, tags: Sequence[str], images: int
+    ) -> None:
+        self._info = info
+        self._asked = mode
+        self._project = project
+        self._entity = entity
+        self._tags = tuple(tags)
+        self._images = images
+        self._run: wandb.Run | None = None
+        self.mode = "disabled"
+        self.id: str | None = None
+
+    def __enter__(self) -> Self:
+        if self._asked == "disabled":
+            return self
+        try:
+            self._start()
+        except Exception as error:
+            log.warning("W&B is off for this run: %s", one_line(error))
+            with suppress(Exception):
+                shut_down()
+        return self
+
+    def epoch(self, row: Mapping[str, float | int]) -> None:
+        def show(run: "wandb.Run") -> None:
+            _check_writable(self._info.folder)  # wandb-core keeps a full disk to itself and drops the rows
+            run.log(dict(row))
+
+        self._report(show)
+
+    def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
+        def show(run: "wandb.Run") -> None:
+            import wandb
+
+            # commit=False: the panel joins the row of its epoch, so that the history has one row an epoch.
+            panel = [
+                wandb.Image(_picture(image), caption=text)
+                for image, text in zip(images[: self._images].cpu(), captions, strict=False)
+            ]
+            run.log({"mixed_images": panel}, commit=False)
+
+        if self._images:
+            self._report(show)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        self._report(lambda run: run.summary.update(dict(summary)))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            text = "".join(traceback.format_exception(error))
+            self._report(lambda run: run.summary.update({"error": text}))
+        self._report(lambda run: run.finish(exit_code=0 if error is None else 1), FINISH_SECONDS + CALL_SECONDS)
+        self._run = None
+
+    def _start(self) -> None:
+        import wandb
+
+        # wandb would write to the temporary folder instead and say little of it.
+        _check_writable(self._info.folder)
+        wandb.setup(wandb.Settings(silent=True))
+        mode, reason = resolve_mode(self._asked)
+        if mode == "online":
+            url = wandb.setup().settings.base_url
+            failure = bounded(lambda: why_unreachable(url), CALL_SECONDS)
+            mode, reason = ("offline", failure) if failure else (mode, reason)
+        if mode == "disabled":
+            return
+        try:
+            run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
+        except Exception as error:
+            # A server that doesn't answer, or a wandb-core that died in an earlier run of this process.
+            shut_down()
+            mode, reason = "offline", one_line(error) if mode == "online" else reason
+            run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
+        self._run, self.id, self.mode = run, run.id, mode
+        # wandb's own debug log would print a traceback a line where its disk is full.
+        folder = Path(run.dir).parent
+        for handler in logging.getLogger("wandb").handlers:
+            if isinstance(handler, logging.FileHandler) and folder in Path(handler.baseFilename).parents:
+                handler.setLevel(logging.CRITICAL + 1)
+        if mode == "online":
+            log.info("W&B: %s", run.url)
+        else:
+            log.info("W&B is offline (%s); to upload the run: wandb sync --yes %s", reason, folder)
+
+    def _init(self, mode: str) -> "wandb.Run":
+        import wandb
+
+        info = self._info
+        run = wandb.init(
+            project=self._project,
+            entity=self._entity,
+            mode="online" if mode == "online" else "offline",
+            name=info.name,
+            group=info.sweep,
+            job_type="train",
+            tags=self._tags,
+            config={
+                **info.config,
+                "choices": info.choices,
+                "run_id": info.run_id,
+                "cell_id": info.cell_id,
+                "git_commit": info.git_commit,
+            },
+            dir=info.folder,
+            reinit="create_new",  # never the run of a job that died before its end
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=INIT_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+                x_transaction_log_flush_interval=1.0,  # a crash loses a second of rows, not fifteen
+                disable_git=True,  # the commit is in the config; a remote's address may hold a token
+                disable_code=True,
+                save_code=False,
+            ),
+        )
+        run.define_metric("*", step_metric="epoch")
+        return run
+
+    def _report(self, call: Callable[["wandb.Run"], object], seconds: float = CALL_SECONDS) -> None:
+        run = self._run
+        if run is None:
+            return
+        try:
+            bounded(lambda: call(run), seconds)
+        except Exception as error:
+            self._run = None
+            log.warning("W&B stopped, training goes on without it: %s", one_line(error))
+            with suppress(Exception):
+                shut_down()
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises OSError where a file of 64 KiB cannot be written to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(2**16))
+
+
+def _picture(image: Tensor) -> Any:
+    """A PIL image of a uint8 tensor (C, H, W): wandb would stretch the values of a tensor."""
+    from PIL import Image
+
+    channels = image[:3] if len(image) >= 3 else image[:1]
+    return Image.fromarray(channels.permute(1, 2, 0).squeeze(-1).contiguous().numpy())

@@ -1,0 +1,74 @@
+"""What the machine can do: device, precision and threads, asked for or found out."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from vicinal.config import TrainerConfig
+from vicinal.errors import ConfigError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run really uses. These, with the torch version, decide the last bits of a result."""
+
+    device: torch.device
+    precision: str
+    """fp32, bf16 or fp16."""
+    threads: int
+
+    def autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
+
+
+def resolve(settings: TrainerConfig) -> Hardware:
+    """Turn every "auto" into what this machine has.
+
+    Raises:
+        ConfigError: the device is not there, it cannot do the precision, or the number of threads is none.
+    """
+    devices = [name for name in ("cuda", "mps", "cpu") if _present(name)]
+    name = devices[0] if settings.device == "auto" else settings.device
+    if name not in devices:
+        raise ConfigError("trainer.device", name, f"must be one of what this machine has: auto, {', '.join(devices)}")
+    precisions = _precisions(name)
+    precision = precisions[0] if settings.precision == "auto" else settings.precision
+    if precision not in precisions:
+        allowed = ", ".join(sorted(precisions))
+        raise ConfigError("trainer.precision", precision, f"must be one of what {name} can do: auto, {allowed}")
+    threads = torch.get_num_threads() if settings.threads == "auto" else settings.threads
+    if not isinstance(threads, int) or threads < 1:
+        raise ConfigError("trainer.threads", threads, "must be auto or an integer >= 1")
+    return Hardware(torch.device(name), precision, threads)
+
+
+def _present(name: str) -> bool:
+    return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[name]
+
+
+def _precisions(device: str) -> list[str]:
+    """What a device can do, the one that "auto" takes first."""
+    if device == "cuda":
+        # Emulated bf16 (before Ampere) is slower than fp32.
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return ["bf16", "fp32", "fp16"] if fast else ["fp32", "fp16"]
+    if device == "mps":
+        return ["fp32", "fp16"]
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    return ["bf16", "fp32"] if fast else ["fp32", "bf16"]
+
+
+def apply(hardware: Hardware, settings: TrainerConfig) -> None:
+    """Set the process up for one run; a sweep's next run sets it up anew."""
+    torch.set_num_threads(hardware.threads)
+    torch.use_deterministic_algorithms(settings.deterministic)
+    # Fastest kernels by trial, which may differ from run to run: only where the user did not ask for the same bits.
+    torch.backends.cudnn.benchmark = hardware.device.type == "cuda" and not settings.deterministic

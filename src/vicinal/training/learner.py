@@ -1,0 +1,77 @@
+"""What a training step changes, and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vicinal.config import TrainerConfig
+from vicinal.mixing import MixPlan, MixPoints, Strategy
+from vicinal.mixing.strategies import INPUT
+from vicinal.training.hardware import Hardware
+
+
+class Learner:
+    """What a step changes: weights, optimizer, schedule, gradient scale and averaged weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        make_optimizer: Callable[..., Optimizer],
+        make_scheduler: Callable[..., LRScheduler],
+        strategy: Strategy,
+        settings: TrainerConfig,
+        hardware: Hardware,
+        steps_per_epoch: int,
+    ) -> None:
+        layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(params=self.model.parameters())
+        self.scheduler = make_scheduler(
+            optimizer=self.optimizer, total_steps=settings.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
+        )
+        self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.precision == "fp16")
+        self.ema: AveragedModel | None = None
+        if settings.ema_decay is not None:
+            self.ema = AveragedModel(
+                self.model,
+                multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay),  # type: ignore[no-untyped-call]
+                use_buffers=True,
+            )
+        # After the copy for the averaged weights, which are only ever evaluated.
+        self.points = MixPoints(self.model, [layer for layer in strategy.layers if layer != INPUT])
+        if settings.compile:
+            self.model.compile()
+        self.settings, self.hardware = settings, hardware
+
+    def step(self, images: Tensor, labels: Tensor, plan: MixPlan) -> tuple[Tensor, Tensor]:
+        """One optimizer step. Returns the loss, a scalar, and the logits (B, K), both detached, on the device."""
+        with self.hardware.autocast():
+            logits = self.points(images, plan)
+            loss = plan.loss(logits, labels, self.settings.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        return loss.detach(), logits.detach()
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is judged: the averaged weights, if there are any."""
+        return self.model if self.ema is None else self.ema.module
+
+    @property
+    def lr(self) -> float:
+        """Of the step that comes next."""
+        return float(self.optimizer.param_groups[0]["lr"])

@@ -1,0 +1,92 @@
+"""Learning-rate schedules in steps, with linear warm-up: thin choices of ``torch.optim.lr_scheduler``.
+
+Each is called as ``schedule(optimizer, total_steps, steps_per_epoch, **own keys)`` and stepped once a training step.
+The optimizer's ``lr`` is the peak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+)
+
+
+def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 0.0) -> LRScheduler:
+    """The peak all along."""
+    return _warmed_up(optimizer, ConstantLR(optimizer, factor=1.0), round(warmup_epochs * steps_per_epoch), total_steps)
+
+
+def multistep(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    milestones: Sequence[float] = (100, 150),
+    gamma: float = 0.1,
+    warmup_epochs: float = 0.0,
+) -> LRScheduler:
+    """Times ``gamma`` at each of the ``milestones``, in epochs from the start of training (warm-up included)."""
+    warmup = round(warmup_epochs * steps_per_epoch)
+    steps = [round(epoch * steps_per_epoch) - warmup for epoch in milestones]
+    if sorted(steps) != list(steps) or any(step <= 0 for step in steps):
+        raise ValueError(
+            f"milestones={list(milestones)}: must rise, and lie after the warm-up of {warmup_epochs} epochs"
+        )
+    return _warmed_up(optimizer, MultiStepLR(optimizer, steps, gamma), warmup, total_steps)
+
+
+def cosine(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    min_lr: float = 0.0,
+    warmup_epochs: float = 0.0,
+) -> LRScheduler:
+    """Half a cosine from the peak to ``min_lr`` at the last step (arXiv 1608.03983, without restarts)."""
+    warmup = round(warmup_epochs * steps_per_epoch)
+    decay = CosineAnnealingLR(optimizer, T_max=max(total_steps - warmup, 1), eta_min=min_lr)
+    return _warmed_up(optimizer, decay, warmup, total_steps)
+
+
+def onecycle(
+    optimizer: Optimizer,
+    total_steps: int,
+    steps_per_epoch: int,
+    pct_start: float = 0.3,
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+) -> LRScheduler:
+    """Up from peak / ``div_factor`` for a share ``pct_start`` of the steps, then down (Smith, arXiv 1708.07120).
+
+    Momentum is left as the optimizer has it.
+    """
+    if not 0 < pct_start < 1:
+        raise ValueError(f"pct_start={pct_start}: must be in (0, 1)")
+    peak = optimizer.param_groups[0]["lr"]
+    return OneCycleLR(
+        optimizer,
+        max_lr=peak,
+        total_steps=total_steps + 1,  # the step after the last one only sets a rate that nothing uses
+        pct_start=pct_start,
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        cycle_momentum=False,
+    )
+
+
+def _warmed_up(optimizer: Optimizer, schedule: LRScheduler, warmup: int, total_steps: int) -> LRScheduler:
+    """Linear from 1/warmup of the peak to the peak over the first ``warmup`` steps, then ``schedule``."""
+    if warmup == 0:
+        return schedule
+    if warmup >= total_steps:
+        raise ValueError(f"warmup_epochs: {warmup} steps of warm-up leave none of the {total_steps} steps of training")
+    rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return SequentialLR(optimizer, [rise, schedule], milestones=[warmup])

@@ -1,0 +1,54 @@
+"""One seed, independent random streams: what one part of a run draws cannot shift what another part sees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Streams:
+    """The named random streams of a run.
+
+    ``order``, ``augmentation`` and ``mixing`` are CPU generators, handed to whoever draws from them. ``init`` and
+    ``dropout`` are drawn by torch's own modules from the default generators: :meth:`default` lends them.
+
+    Two strategies with the same seed start from the same weights and see the same samples, cropped and flipped in the
+    same way, in the same order, so that their difference is paired.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.order = torch.Generator().manual_seed(derive(seed, "order"))
+        self.augmentation = torch.Generator().manual_seed(derive(seed, "augmentation"))
+        self.mixing = torch.Generator().manual_seed(derive(seed, "mixing"))
+        self._lent: dict[str, list[Tensor]] = {}
+
+    @contextmanager
+    def default(self, name: str, device: torch.device | None = None) -> Iterator[None]:
+        """Inside, torch's default generators are the stream ``name``; it goes on where its last use ended.
+
+        Args:
+            name: of the stream, "init" or "dropout".
+            device: a GPU whose default generator belongs to the stream too.
+        """
+        gpus = [device] if device is not None and device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus, device_type="cuda"):
+            if name in self._lent:
+                cpu, *states = self._lent[name]
+                torch.set_rng_state(cpu)
+                for gpu, state in zip(gpus, states, strict=True):
+                    torch.cuda.set_rng_state(state, gpu)
+            else:
+                torch.manual_seed(derive(self.seed, name))
+            yield
+            self._lent[name] = [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in gpus)]
+
+
+def derive(seed: int, name: str) -> int:
+    """The seed of one stream, 63 bits of a hash: neighbouring seeds and names give unrelated streams."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
