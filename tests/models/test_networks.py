@@ -90,14 +90,22 @@ def norm_relu(x: Tensor, state: State, name: str, training: bool) -> Tensor:
     return x.clamp(min=0)
 
 
-def functional_preact(x: Tensor, state: State, counts: list[int], final_norm: str | None, training: bool) -> Tensor:
-    """The network from its weights alone: every stage but the first has stride 2 in its first block."""
-    x = F.conv2d(x, state["stem.weight"], padding=1)
+def functional_preact(
+    x: Tensor, state: State, counts: list[int], final_norm: str | None, training: bool, mixup_cifar10: bool = False
+) -> Tensor:
+    """The network from its weights alone: every stage but the first has stride 2 in its first block.
+
+    mixup_cifar10: as in that repository, with a BN-ReLU after the stem and every shortcut from the activated input.
+    """
+    x = F.conv2d(x, state["stem.0.weight" if mixup_cifar10 else "stem.weight"], padding=1)
+    if mixup_cifar10:
+        x = norm_relu(x, state, "stem.1", training)
     for stage, count in enumerate(counts, start=1):
         for block in range(count):
             name = f"layer{stage}.{block}"
             stride = 2 if stage > 1 and block == 0 else 1
             activated = norm_relu(x, state, f"{name}.norm1", training)
+            x = activated if mixup_cifar10 else x
             if f"{name}.shortcut.weight" in state:
                 x = F.conv2d(activated, state[f"{name}.shortcut.weight"], stride=stride)
             hidden = F.conv2d(activated, state[f"{name}.conv1.weight"], stride=stride, padding=1)
@@ -110,15 +118,21 @@ def functional_preact(x: Tensor, state: State, counts: list[int], final_norm: st
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
-    ("build", "counts", "final_norm"),
+    ("build", "counts", "final_norm", "mixup_cifar10"),
     [
-        (lambda: PreActResNet(3, 17, 10, width=8), [2, 2, 2, 2], None),
-        (lambda: PreActResNet(3, 17, 10, depth=34, width=4, final_norm=True), [3, 4, 6, 3], "norm.0"),
-        (lambda: WideResNet(3, 17, 10, depth=16, width=2), [2, 2, 2], "norm"),
+        (lambda: PreActResNet(3, 17, 10, width=8), [2, 2, 2, 2], None, False),
+        (
+            lambda: PreActResNet(3, 17, 10, width=8, stem_norm=True, activated_shortcut=True),
+            [2, 2, 2, 2],
+            None,
+            True,
+        ),
+        (lambda: PreActResNet(3, 17, 10, depth=34, width=4, final_norm=True), [3, 4, 6, 3], "norm.0", False),
+        (lambda: WideResNet(3, 17, 10, depth=16, width=2), [2, 2, 2], "norm", False),
     ],
-    ids=["preact18", "preact34-final-norm", "wrn16-2"],
+    ids=["preact18", "preact18-mixup-cifar10", "preact34-final-norm", "wrn16-2"],
 )
-def test_residual_networks_equal_a_functional_forward(build, counts, final_norm, training):
+def test_residual_networks_equal_a_functional_forward(build, counts, final_norm, mixup_cifar10, training):
     torch.manual_seed(1)
     model = build().train(training)
     for module in model.modules():
@@ -129,7 +143,7 @@ def test_residual_networks_equal_a_functional_forward(build, counts, final_norm,
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     images = torch.randn(4, 3, 17, 17)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    expected = functional_preact(images, state, counts, final_norm, training)
+    expected = functional_preact(images, state, counts, final_norm, training, mixup_cifar10)
     torch.testing.assert_close(model(images), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -197,10 +211,10 @@ def test_logits_are_not_probabilities_and_one_image_is_enough_in_evaluation(chan
     ("build", "message"),
     [
         (lambda: CNN(1, 5, 10), "dataset.image_size=5: must be at least 6 for CNN"),
-        (lambda: CNN(1, 8, 10, conv_dropout=1.0), "model.conv_dropout=1.0: must be a probability in [0, 1)"),
+        (lambda: CNN(1, 8, 10, conv_dropout=1.0), "model.conv_dropout=1: must be a probability in [0, 1)"),
         (lambda: CNN(1, 8, 10, hidden_dropout=-0.1), "model.hidden_dropout=-0.1: must be a probability in [0, 1)"),
         (lambda: MLP(1, 8, 10, dropout=math.nan), "model.dropout=nan: must be a probability in [0, 1)"),
-        (lambda: MLP(1, 8, 10, hidden=[8, 0]), "model.hidden=[8, 0]: every layer must have at least 1 unit"),
+        (lambda: MLP(1, 8, 10, hidden=[8, 0]), "model.hidden=[8,0]: every layer must have at least 1 unit"),
         (lambda: PreActResNet(1, 7, 10), "dataset.image_size=7: must be at least 8 for PreActResNet"),
         (lambda: PreActResNet(1, 8, 10, depth=50), "model.depth=50: must be 18 or 34"),
         (lambda: PreActResNet(1, 8, 10, width=0), "model.width=0: must be at least 1"),

@@ -13,14 +13,23 @@ BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 class PreActBlock(nn.Module):
     """BN-ReLU-conv twice, added to the shortcut (He et al. 2016, arXiv 1603.05027, figure 1b).
 
-    Where the shape changes, the shortcut is a 1x1 convolution of the ACTIVATED input; elsewhere it is the raw input.
+    Where the shape changes, the shortcut is a 1x1 convolution of the ACTIVATED input; elsewhere it is the raw input, or
+    the activated one too (``activated_shortcut``).
     Dropout, if any, sits before the second convolution (Zagoruyko and Komodakis 2016, arXiv 1605.07146, section 2.4).
 
     Shapes: (B, in_channels, S, S) -> (B, out_channels, ceil(S / stride), ceil(S / stride)).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        dropout: float = 0.0,
+        activated_shortcut: bool = False,
+    ) -> None:
         super().__init__()
+        self.activated_shortcut = activated_shortcut
         self.norm1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(out_channels)
@@ -31,27 +40,38 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.norm1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(activated)
+        shortcut = activated if self.activated_shortcut else x
+        if self.shortcut is not None:
+            shortcut = self.shortcut(activated)
         hidden = F.relu(self.norm2(self.conv1(activated)))
         residual: Tensor = self.conv2(self.dropout(hidden))
         return shortcut + residual
 
 
-def stage(in_channels: int, out_channels: int, blocks: int, stride: int, dropout: float = 0.0) -> nn.Sequential:
+def stage(
+    in_channels: int,
+    out_channels: int,
+    blocks: int,
+    stride: int,
+    dropout: float = 0.0,
+    activated_shortcut: bool = False,
+) -> nn.Sequential:
     """Residual blocks at one resolution and width; the first one changes both."""
-    first = PreActBlock(in_channels, out_channels, stride, dropout)
-    return nn.Sequential(first, *(PreActBlock(out_channels, out_channels, 1, dropout) for _ in range(blocks - 1)))
+    shapes = [(in_channels, stride)] + [(out_channels, 1)] * (blocks - 1)
+    return nn.Sequential(
+        *(PreActBlock(channels, out_channels, step, dropout, activated_shortcut) for channels, step in shapes)
+    )
 
 
 class PreActResNet(nn.Module):
-    """PreActResNet-18 and -34 with a 3x3 stem, the network of the manifold mixup paper; blocks layer1 to layer4.
+    """PreActResNet-18 and -34 with a 3x3 stem, the network of the mixup papers; blocks layer1 to layer4.
 
-    "PreActResNet-18" is a different network in each repository. The choices made here are those of
+    "PreActResNet-18" is a different network in each repository. The defaults are those of
     vikasverma1077/manifold_mixup ``supervised/models/preresnet.py``: a 3x3 stem convolution without batch norm,
     identity shortcuts of the raw input, no BN-ReLU before the pooling, a global average pool, PyTorch's default
-    initialisation. facebookresearch/mixup-cifar10 ``models/resnet.py`` also leaves that last BN-ReLU out, but has a
-    BN-ReLU after the stem and takes every shortcut from the activated input. He et al. (arXiv 1603.05027) do have the
-    last BN-ReLU: ``final_norm``. On CIFAR-10 the 18-layer network has 11,171,146 parameters.
+    initialisation. facebookresearch/mixup-cifar10 ``models/resnet.py`` differs by ``stem_norm`` and
+    ``activated_shortcut``, He et al. (arXiv 1603.05027) by ``final_norm``. On CIFAR-10 the 18-layer network has
+    11,171,146 parameters.
 
     Args:
         channels: of the input (B, channels, image_size, image_size).
@@ -59,6 +79,8 @@ class PreActResNet(nn.Module):
         classes: width of the logits (B, classes).
         depth: 18 or 34 layers.
         width: channels of the first stage, at least 1; every later stage doubles them.
+        stem_norm: put a BN-ReLU after the stem.
+        activated_shortcut: take every shortcut from the activated input, not only those that change the shape.
         final_norm: put a BN-ReLU before the pooling.
     """
 
@@ -72,18 +94,21 @@ class PreActResNet(nn.Module):
         *,
         depth: int = 18,
         width: int = 64,
+        stem_norm: bool = False,
+        activated_shortcut: bool = False,
         final_norm: bool = False,
     ) -> None:
         require(depth in BLOCKS_PER_STAGE, "depth", depth, "must be 18 or 34")
         require(width >= 1, "width", width, "must be at least 1")
         require_image_size(image_size, 8, "PreActResNet")
         super().__init__()
-        counts = BLOCKS_PER_STAGE[depth]
-        self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.layer1 = stage(width, width, counts[0], stride=1)
-        self.layer2 = stage(width, 2 * width, counts[1], stride=2)
-        self.layer3 = stage(2 * width, 4 * width, counts[2], stride=2)
-        self.layer4 = stage(4 * width, 8 * width, counts[3], stride=2)
+        stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU()) if stem_norm else stem
+        counts, shortcut = BLOCKS_PER_STAGE[depth], activated_shortcut
+        self.layer1 = stage(width, width, counts[0], stride=1, activated_shortcut=shortcut)
+        self.layer2 = stage(width, 2 * width, counts[1], stride=2, activated_shortcut=shortcut)
+        self.layer3 = stage(2 * width, 4 * width, counts[2], stride=2, activated_shortcut=shortcut)
+        self.layer4 = stage(4 * width, 8 * width, counts[3], stride=2, activated_shortcut=shortcut)
         self.norm = nn.Sequential(nn.BatchNorm2d(8 * width), nn.ReLU()) if final_norm else nn.Identity()
         self.head = nn.Linear(8 * width, classes)
 
