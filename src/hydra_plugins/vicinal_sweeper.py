@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from vicinal.config import CONF
-from vicinal.errors import UserError
+from vicinal.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from vicinal.sweeps.collect import Job
@@ -47,6 +47,8 @@ class GridSweeper(BasicSweeper):
 
         assert self.config is not None
         assert self.launcher is not None
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise ConfigError("hydra.sweeper.max_batch_size", self.max_batch_size, "must be null or an integer >= 1")
         jobs = self._jobs(arguments)
         folder = Path(self.config.hydra.sweep.dir).resolve()
         returns: list[Sequence[JobReturn]] = []
@@ -73,6 +75,9 @@ class GridSweeper(BasicSweeper):
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
+        for override in overrides:
+            if override.is_sweep_override() and not list(override.sweep_iterator()):
+                raise UserError(f"{override.input_line}: there is no value in it to sweep over")
         [grid] = self.split_arguments(overrides, max_batch_size=None)
         jobs: dict[str, Job] = {}
         for point in grid:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import re
+import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import Field, dataclass, fields, make_dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
 
@@ -14,7 +16,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from vicinal.config import GROUPS, check_ranges, suggest
-from vicinal.errors import ConfigError, UserError
+from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
     "dataset": (),
@@ -44,13 +46,24 @@ class Component:
         try:
             return factory(**runtime)
         except ValueError as error:
-            raise UserError(f"{self.group}: {error}") from error
+            raise self._refused(str(error)) from error
+
+    def _refused(self, reason: str) -> UserError:
+        """A target's own complaint, led by the keys that it is about."""
+        own = re.fullmatch(r"(\w+)(?:=[^:]*)?:? (.*?)(?:, got .*)?", reason, re.DOTALL)
+        if own and own[1] in self.arguments:
+            return ConfigError(f"{self.group}.{own[1]}", self.arguments[own[1]], own[2])
+        about = [name for name in self.arguments if re.search(rf"\b{name}\b", reason, re.IGNORECASE)]
+        *others, last = about or ["_target_"]
+        values = {"_target_": self.target, **self.arguments}
+        also = "".join(f"{self.group}.{name}={written(values[name])} " for name in others)
+        return ConfigError(f"{also}{self.group}.{last}", values[last], reason)
 
     def identity(self) -> dict[str, Any]:
         """What of this component can change a result, in one form: keys without effect are left out."""
-        schema = {item.name: item.metadata for item in fields(GROUPS[self.group])}
+        schema = {item.name: item for item in fields(GROUPS[self.group])}
         idle = [name for name in schema if _common(schema, name) and name not in self.arguments]
-        neutral = [name for name in schema if schema[name]["neutral"]]
+        neutral = [name for name in schema if schema[name].metadata["neutral"]]
         kept = {name: value for name, value in self.values.items() if name not in (*idle, *neutral)}
         return {"_target_": self.target, **kept}
 
@@ -61,23 +74,28 @@ def bind(group: str, node: Mapping[str, Any]) -> Component:
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
     """
-    schema = {item.name: item.metadata for item in fields(GROUPS[group])}
+    schema = {item.name: item for item in fields(GROUPS[group])}
     known = typing.get_type_hints(GROUPS[group])
-    target = str(node.get("_target_", "???"))
+    target = str(node.get("_target_", MISSING))
     parameters, hints = _signature(group, target)
     own = [name for name in parameters if name not in RUNTIME[group]]
+    # The keys of a data set are also read by the splitting and the loader, so its source need not take them.
+    shared = [name for name in schema if group == "dataset" or _common(schema, name)]
     values: dict[str, Any] = {}
     for name, value in node.items():
-        # The keys of a data set are also read by the splitting and the loader, so its source need not take them.
-        read_elsewhere = name in schema and (group == "dataset" or name == "_target_" or _common(schema, name))
-        if name not in own and not read_elsewhere:
-            allowed = sorted({*own, *(other for other in schema if _common(schema, other))})
-            raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest(name, allowed)}")
+        if name not in (*own, *shared, "_target_"):
+            allowed = suggest(name, dict.fromkeys([*own, *(other for other in shared if other != "_target_")]))
+            raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {allowed}")
         values[name] = convert(f"{group}.{name}", value, known.get(name) or _supported(hints.get(name, Any)))
-    check_ranges(GROUPS[group], values, prefix=f"{group}.")
-    for name in own:
-        if values.get(name, "???") == "???" and (name in values or parameters[name].default is inspect.Parameter.empty):
-            raise ConfigError(f"{group}.{name}", "???", f"is missing; {target} needs it")
+    for name in shared:
+        if group == "dataset" and schema[name].default != MISSING:
+            values.setdefault(name, schema[name].default)
+    check_ranges(GROUPS[group], {name: value for name, value in values.items() if value != MISSING}, f"{group}.")
+    needed = [name for name in own if parameters[name].default is inspect.Parameter.empty]
+    needed += [name for name in schema if name in (*own, *shared) and schema[name].default == MISSING]
+    for name in (*values, *needed):
+        if values.get(name, MISSING) == MISSING:
+            raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
     del values["_target_"]
     return Component(group, target, values, {name: value for name, value in values.items() if name in own})
 
@@ -103,12 +121,13 @@ def convert(name: str, value: Any, hint: Any) -> Any:
 
 def describe_type(hint: Any) -> str:
     """A type as a user would say it, to follow "must be"."""
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
+    plurals = {int: "integers", float: "numbers", str: "strings"}
     arguments = typing.get_args(hint)
-    if type(None) in arguments:
-        return f"{describe_type(next(a for a in arguments if a is not type(None)))} or null"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(describe_type, arguments))
     if typing.get_origin(hint) in (list, Sequence):
-        return f"a list, each {describe_type(arguments[0])}"
+        return f"a list of {plurals.get(arguments[0], describe_type(arguments[0]))}"
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
@@ -135,5 +154,5 @@ def _supported(hint: Any) -> Any:
     return hint
 
 
-def _common(schema: Mapping[str, Mapping[str, Any]], name: str) -> bool:
-    return name in schema and bool(schema[name].get("common"))
+def _common(schema: Mapping[str, Field[Any]], name: str) -> bool:
+    return name in schema and bool(schema[name].metadata.get("common"))

@@ -30,7 +30,9 @@ def key(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    below: float | None = None,
     choices: Iterable[str] = (),
+    length: int | None = None,
     neutral: bool = False,
     common: bool = False,
 ) -> Any:
@@ -42,12 +44,14 @@ def key(
         low: least allowed number.
         high: largest allowed number.
         above: the number must be larger than this.
+        below: the number must be less than this.
         choices: allowed strings.
+        length: of a list, whose items are what the limits above are about.
         neutral: cannot change a result, so it is no part of a run's identity.
         common: makes sense for the whole group, so an option that has no use for it ignores it (alpha under ``none``)
             and it is no part of that option's identity.
     """
-    limits = {"low": low, "high": high, "above": above, "choices": tuple(choices)}
+    limits = {"low": low, "high": high, "above": above, "below": below, "choices": tuple(choices), "length": length}
     metadata = {"doc": doc, "neutral": neutral, "common": common, **limits}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
@@ -84,9 +88,9 @@ class OptimizerConfig:
     _target_: str = key(MISSING, "torch.optim class")
     lr: float = key(MISSING, "peak learning rate, a step", above=0)
     weight_decay: float = key(0.0, "on every parameter, as in the papers; decoupled for AdamW", low=0)
-    momentum: float = key(0.0, "of SGD", low=0, high=1)
+    momentum: float = key(0.0, "of SGD", low=0, below=1)
     nesterov: bool = key(False, "Nesterov momentum (SGD)")
-    betas: list[float] = key([0.9, 0.999], "decay of the two running means (Adam, AdamW)", low=0, high=1)
+    betas: list[float] = key([0.9, 0.999], "decay of the two running means (Adam, AdamW)", low=0, below=1, length=2)
     eps: float = key(1e-8, "added to the denominator (Adam, AdamW)", above=0)
 
 
@@ -113,7 +117,9 @@ class TrainerConfig:
     precision: str = key(
         "auto", "bf16 where the hardware multiplies it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
     )
-    threads: int | str = key("auto", "CPU threads; auto = torch's choice. Other threads, other last bits")
+    threads: int | str = key(
+        "auto", "CPU threads; auto = torch's choice. Other threads, other last bits", choices=("auto",), low=1
+    )
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which convolutions like")
     compile: bool = key(False, "torch.compile the model")
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
@@ -170,6 +176,21 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
+def check_keys(schema: type, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse keys that ``schema`` does not have, and the lack of one that it has.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    known = [item.name for item in fields(schema)]
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(prefix + name, value, f"no such key; {suggest(name, known)}")
+    for name in known:
+        if name not in values:
+            raise ConfigError(prefix + name, MISSING, "is missing")
+
+
 def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> None:
     """Refuse a value outside the range that its field in ``schema`` states.
 
@@ -180,38 +201,47 @@ def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> N
         value = values.get(item.name)
         if value is None or not item.metadata:
             continue
-        for number in value if isinstance(value, list) else [value]:
-            if not _allowed(item, number):
-                raise ConfigError(prefix + item.name, number, f"must be {describe_range(item)}")
+        length = item.metadata["length"]
+        if length is not None and len(value) != length:
+            raise ConfigError(prefix + item.name, value, f"must be a list of {length}")
+        if not all(_allowed(item, each) for each in (value if isinstance(value, list) else [value])):
+            subject = "each " if isinstance(value, list) else ""
+            raise ConfigError(prefix + item.name, value, f"{subject}must be {describe_range(item)}")
 
 
 def _allowed(item: Field[Any], value: Any) -> bool:
     limits = item.metadata
-    if limits["choices"]:
-        return value in limits["choices"]
-    if isinstance(value, (bool, str)):
+    if isinstance(value, str):
+        return not limits["choices"] or value in limits["choices"]
+    if isinstance(value, bool):
         return True
     return (
         math.isfinite(value)
         and (limits["low"] is None or value >= limits["low"])
         and (limits["high"] is None or value <= limits["high"])
         and (limits["above"] is None or value > limits["above"])
+        and (limits["below"] is None or value < limits["below"])
     )
 
 
 def describe_range(item: Field[Any]) -> str:
     """What a field allows, to follow "must be"."""
     limits = item.metadata
-    if limits["choices"]:
-        return "one of " + ", ".join(limits["choices"])
+    low, high, above, below = (limits[name] for name in ("low", "high", "above", "below"))
+    choices = limits["choices"]
+    if choices and low is None:
+        return "one of " + ", ".join(choices)
     noun = "an integer" if "int" in str(item.type) else "a finite number"
-    if limits["low"] is not None and limits["high"] is not None:
-        return f"{noun} in [{limits['low']:g}, {limits['high']:g}]"
-    if limits["low"] is not None:
-        return f"{noun} >= {limits['low']:g}"
-    if limits["above"] is not None:
-        return f"{noun} > {limits['above']:g}"
-    return noun
+    if low is not None and high is not None:
+        numbers = f"{noun} in [{low:g}, {high:g}]"
+    elif low is not None and below is not None:
+        numbers = f"{noun} in [{low:g}, {below:g})"
+    elif low is not None:
+        numbers = f"{noun} >= {low:g}"
+    else:
+        numbers = noun if above is None else f"{noun} > {above:g}"
+    words = (*choices, *(("null",) if "None" in str(item.type) and "list" not in str(item.type) else ()))
+    return " or ".join((*words, numbers))
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

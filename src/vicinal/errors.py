@@ -1,5 +1,7 @@
 """What a user can put right: errors that are one line and never a traceback."""
 
+from collections.abc import Mapping
+
 
 class UserError(Exception):
     """A mistake of the user's, or a circumstance they can change; its text is one line that says what to do."""
@@ -12,7 +14,7 @@ class ConfigError(UserError):
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(f"{key}={_written(value)}: {allowed}")
+        super().__init__(f"{key}={written(value)}: {allowed}")
         self.key = key
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -20,10 +22,12 @@ class ConfigError(UserError):
         return _rebuild, (self.key, str(self))
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """A value as the command line spells it."""
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(_written, value)) + "]"
+        return "[" + ",".join(map(written, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{written(each)}" for name, each in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vicinal.components import bind
-from vicinal.config import Config, TrainerConfig, WandbConfig, check_ranges, suggest
+from vicinal.config import Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Loader, imagefolder, load
 from vicinal.errors import ConfigError
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
@@ -43,11 +43,10 @@ class Experiment:
         self.choices = {
             group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")
         }
-        for name, value in self.config.items():
-            if name not in (known := [item.name for item in fields(Config)]):
-                raise ConfigError(name, value, f"no such key; {suggest(name, known)}")
+        check_keys(Config, self.config)
         check_ranges(Config, self.config)
         for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
+            check_keys(schema, self.config[group], prefix=f"{group}.")
             check_ranges(schema, self.config[group], prefix=f"{group}.")
         self.trainer = TrainerConfig(**self.config["trainer"])
         self.wandb = WandbConfig(**self.config["wandb"])
@@ -66,6 +65,9 @@ class Experiment:
         self._check_layers(outline)
         self.optimizer = bind("optimizer", self.config["optimizer"])
         self.scheduler = bind("scheduler", self.config["scheduler"])
+        warmup = self.scheduler.arguments.get("warmup_epochs", 0)
+        if warmup >= self.trainer.epochs:
+            raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {self.trainer.epochs}, trainer.epochs")
         rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
         self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import typing
 from collections.abc import Sequence
-from dataclasses import is_dataclass
-from typing import Any
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from vicinal.components import describe_type
-from vicinal.config import GROUPS, Config, suggest
+from vicinal.config import Config, describe_range, suggest
 from vicinal.errors import UserError
+
+CHANGEABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST)
+"""What is wrong with a place that cannot be written to."""
 
 
 def is_mistake(error: Exception) -> bool:
     """It is a user's mistake, or something they can change; not a bug."""
-    return isinstance(error, (UserError, HydraException, OmegaConfBaseException)) or _null_option(error)
+    known = (UserError, HydraException, OmegaConfBaseException)
+    return isinstance(error, known) or _null_option(error) or getattr(error, "errno", None) in CHANGEABLE
 
 
 def _null_option(error: Exception) -> bool:
@@ -32,7 +41,6 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         error: of any kind; only a mistake's line is meant for a user.
         overrides: the words of the command line, where the value of a refused key is looked up.
     """
-    cause = error.__cause__
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MissingConfigException):
@@ -41,20 +49,36 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         word = next((word for word in overrides if word.partition("=")[2] in ("null", "")), "null")
         return f"{word}: must be the name of an option; --help lists them"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value ({_first_line(error)})"
-    if isinstance(error, ConfigCompositionException) and "Ambiguous value" in str(error):
-        word = str(error).split("'")[1]
-        return f"{word}: several values are a sweep, which needs -m; a list is written [a,b]"
-    if isinstance(error, OmegaConfBaseException):
-        cause = error
-    if isinstance(cause, ConfigKeyError) or (isinstance(cause, OmegaConfBaseException) and "struct" in str(cause)):
-        return _unknown_key(str(cause.full_key), overrides)
+        reason = _first_line(error)
+        return f"{error.override}: cannot be read as key=value" + (
+            "" if reason.startswith("Error parsing override") else f" ({reason})"
+        )
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, InterpolationResolutionError):
+        return _unresolved(cause, overrides)
+    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+        known = [str(name) for name in cause.parent_node or () if name not in ("hydra", "_target_")]
+        return f"{_word(str(cause.full_key), overrides)}: no such key; {suggest(str(cause.key), known)}"
     if isinstance(cause, ValidationError) and cause.full_key:
         key = str(cause.full_key)
-        hint = _hint(key)
-        reason = _first_line(cause) if hint is None else f"must be {describe_type(hint)}"
-        return f"{key}={_value(key, overrides)}: {reason}"
-    return _first_line(error)
+        return f"{_word(key, overrides, str(cause))}: {_allowed(key) or _first_line(cause)}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return _composition(_first_line(error), overrides)
+
+
+def _composition(reason: str, overrides: Sequence[str]) -> str:
+    """Hydra's own complaints, in the words of this program."""
+    if sweep := re.match(r"Ambiguous value for argument '(.*)'$|Sweep parameters '(.*)' requires", reason):
+        return f"{sweep[1] or sweep[2]}: several values are a sweep, which needs -m; a list is written [a,b]"
+    if present := re.match(
+        r"Multiple values for (.+?)\.|Could not append to config. An item is already at '(.+)'", reason
+    ):
+        key = present[1] or present[2]
+        return f"+{_word(key, overrides)}: {key} is there already; leave out the +"
+    if merged := re.match(r"Error merging override (.+)", reason):
+        return f"{merged[1]}: is not possible"
+    return reason
 
 
 def _unknown_option(error: MissingConfigException) -> str:
@@ -65,32 +89,37 @@ def _unknown_option(error: MissingConfigException) -> str:
     return f"{group}={option}: no such option; {suggest(option, options)}"
 
 
-def _unknown_key(key: str, overrides: Sequence[str]) -> str:
-    parent, _, name = key.rpartition(".")
-    return f"{key}={_value(key, overrides)}: no such key; {suggest(name, _keys(parent))}"
+def _unresolved(error: InterpolationResolutionError, overrides: Sequence[str]) -> str:
+    reason = _first_line(error)
+    if variable := re.search(r"Environment variable '(.+)' not found", reason):
+        name, reason = variable[1], f"the environment variable {variable[1]} is not set"
+    elif key := re.search(r"Interpolation key '(.+)' not found", reason):
+        name, reason = key[1], f"there is no key {key[1]}"
+    else:
+        name = str(error.full_key)
+    # The key that is being resolved may be one of Hydra's own that refers to what the user wrote.
+    return f"{next((word for word in overrides if name in word), error.full_key)}: {reason}"
 
 
-def _keys(parent: str) -> list[str]:
-    """The keys that the schema has at a place; of an open group those that all of its options may have."""
-    schema: Any = Config
-    for name in filter(None, parent.split(".")):
-        schema = GROUPS.get(name) or typing.get_type_hints(schema).get(name)
-    return [name for name in typing.get_type_hints(schema) if name != "_target_"] if is_dataclass(schema) else []
-
-
-def _hint(key: str) -> Any:
+def _allowed(key: str) -> str | None:
+    """What the schema allows for a key outside the open groups."""
     parent, _, name = key.rpartition(".")
     schema = typing.get_type_hints(Config).get(parent) if parent else Config
-    return typing.get_type_hints(schema).get(name) if schema is not None and is_dataclass(schema) else None
+    item = getattr(schema, "__dataclass_fields__", {}).get(name)
+    if schema is None or item is None:
+        return None
+    ranged = any(item.metadata.get(limit) not in (None, ()) for limit in ("choices", "low", "high", "above", "below"))
+    return "must be " + (describe_range(item) if ranged else describe_type(typing.get_type_hints(schema)[name]))
 
 
-def _value(key: str, overrides: Sequence[str]) -> str:
-    """What the command line says about a key, else what a file could only have said."""
-    for word in overrides:
-        name, _, value = word.partition("=")
-        if name.lstrip("+~") == key:
-            return value
-    return "..."
+def _word(key: str, overrides: Sequence[str], complaint: str = "") -> str:
+    """``key=value`` as the command line has it, or with the value that a complaint quotes; else the key alone."""
+    for word in reversed(overrides):  # the last one counts
+        name = word.partition("=")[0].lstrip("+~")
+        if name == key or name.startswith(f"{key}."):
+            return word.lstrip("+~")
+    quoted = re.match(r"Value '(.*?)'", complaint)
+    return f"{key}={quoted[1]}" if quoted else key
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import traceback
@@ -86,7 +87,7 @@ def _train(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
         name=f"{experiment.name}-s{experiment.seed}",
         run_id=experiment.run_id,
         cell_id=experiment.cell_id,
-        config=experiment.config,
+        config=_public_config(experiment),
         choices=experiment.choices,
         sweep=sweep,
         git_commit=code()[0],
@@ -142,8 +143,14 @@ def _heading(experiment: Experiment) -> dict[str, Any]:
         "name": experiment.name,
         "seed": experiment.seed,
         "choices": experiment.choices,
-        "config": experiment.config,
+        "config": _public_config(experiment),
     }
+
+
+def _public_config(experiment: Experiment) -> dict[str, Any]:
+    """As files and W&B are told it: free of secrets, wherever a command line may have put them."""
+    public: dict[str, Any] = json.loads(redact(json.dumps(experiment.config)))
+    return public
 
 
 def _scores(finals: Finals) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
     layers = [] if plan.layer is None else [plan.layer]
     with MixPoints(model, layers) as points:
         logits = points(images, plan)
-        if points.mixed != len(layers):
+        if plan.active and points.mixed != len(layers):
             raise RuntimeError(f"block {plan.layer!r} ran {points.mixed} times in one forward pass; it must run once")
         return logits
 
@@ -51,7 +51,8 @@ class MixPoints:
 
     def __call__(self, images: Tensor, plan: MixPlan) -> Tensor:
         self.mixed = 0
-        self._plan = plan
+        # A plan that mixes no block looks like no plan at all: each kind that a hook can tell apart is a compilation.
+        self._plan = plan if plan.active and plan.layer is not None else None
         try:
             logits: Tensor = self.model(plan.mix(images) if plan.layer is None else images)
         finally:

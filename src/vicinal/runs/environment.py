@@ -41,7 +41,8 @@ def code() -> tuple[str | None, str]:
     root = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout
+        printed = subprocess.run(["git", "-C", root, *words], capture_output=True, check=True).stdout
+        return printed.decode(errors="replace")  # a diff is in whatever encoding the files are
 
     try:
         return git("rev-parse", "HEAD").strip(), git("diff", "HEAD")

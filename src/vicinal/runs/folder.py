@@ -47,10 +47,16 @@ class RunFolder:
         return result if result is not None and result["status"] == "completed" else None
 
     def clear(self) -> None:
-        """Make the folder empty: what an earlier, unfinished try left behind belongs to no result."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
+        """Make the folder empty: what an earlier, unfinished try left behind belongs to no result.
+
+        What was set aside stays: somebody may want to know what happened to it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.suffix != ".damaged":
+                entry.unlink()
 
     @contextmanager
     def logging(self) -> Iterator[None]:

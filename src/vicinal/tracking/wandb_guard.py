@@ -1,7 +1,8 @@
 """Calls to wandb that can fail or hang without taking the run along."""
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -22,10 +23,9 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
             future.set_exception(error)
 
     Thread(target=work, name="wandb-call", daemon=True).start()
-    try:
-        return future.result(seconds)
-    except TimeoutError as error:
-        raise TimeoutError(f"no answer within {seconds:g} s") from error
+    if not wait([future], seconds).done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return future.result()
 
 
 def shut_down() -> None:
@@ -33,15 +33,16 @@ def shut_down() -> None:
 
     A stuck one would also hold this process at its exit, where wandb waits for it.
     """
-    import wandb
+    with suppress(Exception):
+        import wandb
 
-    service: Any = getattr(getattr(wandb.setup(), "_connection", None), "_proc", None)  # wandb has no public way
-    try:
-        bounded(wandb.teardown, CALL_SECONDS)
-    finally:
-        if service is not None:
-            service._process.kill()
-            service._process.wait()
+        service: Any = getattr(getattr(wandb.setup(), "_connection", None), "_proc", None)  # wandb has no public way
+        try:
+            bounded(wandb.teardown, CALL_SECONDS)
+        finally:
+            if service is not None:
+                service._process.kill()
+                service._process.wait()
 
 
 def one_line(error: BaseException) -> str:

@@ -5,6 +5,8 @@ import socket
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from vicinal.tracking.wandb_guard import CALL_SECONDS, bounded
+
 CONNECT_SECONDS = 3.0
 FROM_ENVIRONMENT = {"run": "online", "dryrun": "offline"}  # wandb's old names, which it still accepts
 
@@ -49,7 +51,8 @@ def why_unreachable(url: str) -> str | None:
     target = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else server
     port = target.port or (443 if target.scheme == "https" else 80)
     try:
-        socket.create_connection((target.hostname, port), timeout=CONNECT_SECONDS).close()
+        # Bounded as a whole: looking up a name has no time limit of its own.
+        bounded(lambda: socket.create_connection((target.hostname, port), CONNECT_SECONDS).close(), CALL_SECONDS)
     except OSError as error:
         return f"{url} cannot be reached ({error.strerror or error})"
     return None

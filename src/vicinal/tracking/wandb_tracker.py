@@ -4,7 +4,6 @@ import logging
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -55,6 +54,7 @@ class WandbTracker(Tracker):
         self._tags = tuple(tags)
         self._images = images
         self._run: wandb.Run | None = None
+        self._sync = ""
         self.mode = "disabled"
         self.id: str | None = None
 
@@ -65,8 +65,7 @@ class WandbTracker(Tracker):
             self._start()
         except Exception as error:
             log.warning("W&B is off for this run: %s", one_line(error))
-            with suppress(Exception):
-                shut_down()
+            shut_down()
         return self
 
     def epoch(self, row: Mapping[str, float | int]) -> None:
@@ -109,10 +108,8 @@ class WandbTracker(Tracker):
         _check_writable(self._info.folder)
         wandb.setup(wandb.Settings(silent=True))
         mode, reason = resolve_mode(self._asked)
-        if mode == "online":
-            url = wandb.setup().settings.base_url
-            failure = bounded(lambda: why_unreachable(url), CALL_SECONDS)
-            mode, reason = ("offline", failure) if failure else (mode, reason)
+        if mode == "online" and (failure := why_unreachable(wandb.setup().settings.base_url)):
+            mode, reason = "offline", failure
         if mode == "disabled":
             return
         try:
@@ -123,15 +120,16 @@ class WandbTracker(Tracker):
             mode, reason = "offline", one_line(error) if mode == "online" else reason
             run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
         self._run, self.id, self.mode = run, run.id, mode
-        # wandb's own debug log would print a traceback a line where its disk is full.
         folder = Path(run.dir).parent
+        self._sync = f"wandb sync --yes {'--include-online ' if mode == 'online' else ''}{folder}"
+        # wandb's own debug log would print a traceback a line where its disk is full.
         for handler in logging.getLogger("wandb").handlers:
             if isinstance(handler, logging.FileHandler) and folder in Path(handler.baseFilename).parents:
                 handler.setLevel(logging.CRITICAL + 1)
         if mode == "online":
             log.info("W&B: %s", run.url)
         else:
-            log.info("W&B is offline (%s); to upload the run: wandb sync --yes %s", reason, folder)
+            log.info("W&B is offline (%s); to upload the run: %s", reason, self._sync)
 
     def _init(self, mode: str) -> "wandb.Run":
         import wandb
@@ -159,6 +157,7 @@ class WandbTracker(Tracker):
                 console="off",
                 init_timeout=INIT_SECONDS,
                 finish_timeout=FINISH_SECONDS,
+                finish_timeout_raises=True,
                 x_transaction_log_flush_interval=1.0,  # a crash loses a second of rows, not fifteen
                 disable_git=True,  # the commit is in the config; a remote's address may hold a token
                 disable_code=True,
@@ -176,9 +175,10 @@ class WandbTracker(Tracker):
             bounded(lambda: call(run), seconds)
         except Exception as error:
             self._run = None
-            log.warning("W&B stopped, training goes on without it: %s", one_line(error))
-            with suppress(Exception):
-                shut_down()
+            log.warning(
+                "W&B stopped, the run goes on without it: %s; to upload what it has: %s", one_line(error), self._sync
+            )
+            shut_down()
 
 
 def _check_writable(folder: Path) -> None:

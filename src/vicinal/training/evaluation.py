@@ -17,14 +17,15 @@ class Metrics:
     """Running sums over batches; the device is asked for numbers only by :meth:`compute`.
 
     ``ece`` is the expected calibration error with 15 equal-width bins (Guo et al., arXiv 1706.04599, equation 3), equal
-    to torchmetrics' ``MulticlassCalibrationError(norm="l1", n_bins=15)``; it is written out here because importing
-    torchmetrics takes longer than training the default job's first epoch.
+    to torchmetrics' ``MulticlassCalibrationError(norm="l1", n_bins=15)``, where a confidence of exactly 1 has a bin of
+    its own; it is written out here because importing torchmetrics takes longer than training the default job's first
+    epoch.
     """
 
     def __init__(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(3, dtype=dtype, device=device)  # top-1 hits, top-5 hits, NLL in nats
-        self._bins = torch.zeros(2, BINS, dtype=dtype, device=device)  # hits and confidence a bin
+        self._bins = torch.zeros(2, BINS + 1, dtype=dtype, device=device)  # hits and confidence a bin
         self._edges = torch.linspace(0, 1, BINS + 1, device=device)
         self._count = 0
 
@@ -37,8 +38,8 @@ class Metrics:
         nll = F.cross_entropy(logits, labels, reduction="sum")
         self._sums += torch.stack([hit.sum(), top5.sum().to(self._sums), nll.to(self._sums)])
         # A product with one-hot rows instead of a scatter: the same bits every time on a GPU too.
-        index = (torch.bucketize(confidence, self._edges, right=True) - 1).clamp(0, BINS - 1)
-        member = F.one_hot(index, BINS).to(self._bins)
+        index = torch.bucketize(confidence, self._edges, right=True) - 1
+        member = F.one_hot(index, BINS + 1).to(self._bins)
         self._bins += torch.stack([hit, confidence.to(self._bins)]) @ member
         self._count += len(labels)
 

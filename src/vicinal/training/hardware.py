@@ -12,6 +12,9 @@ from vicinal.errors import ConfigError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+AUTO_THREADS = torch.get_num_threads()
+"""torch's own choice, looked up before the first run of a sweep may change it."""
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -43,7 +46,7 @@ def resolve(settings: TrainerConfig) -> Hardware:
     if precision not in precisions:
         allowed = ", ".join(sorted(precisions))
         raise ConfigError("trainer.precision", precision, f"must be one of what {name} can do: auto, {allowed}")
-    threads = torch.get_num_threads() if settings.threads == "auto" else settings.threads
+    threads = AUTO_THREADS if settings.threads == "auto" else settings.threads
     if not isinstance(threads, int) or threads < 1:
         raise ConfigError("trainer.threads", threads, "must be auto or an integer >= 1")
     return Hardware(torch.device(name), precision, threads)

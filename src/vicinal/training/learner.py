@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vicinal.config import TrainerConfig
 from vicinal.mixing import MixPlan, MixPoints, Strategy
 from vicinal.mixing.strategies import INPUT
+from vicinal.training.averaging import AveragedWeights
 from vicinal.training.hardware import Hardware
 
 
@@ -36,13 +36,8 @@ class Learner:
             optimizer=self.optimizer, total_steps=settings.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
         )
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.precision == "fp16")
-        self.ema: AveragedModel | None = None
-        if settings.ema_decay is not None:
-            self.ema = AveragedModel(
-                self.model,
-                multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay),  # type: ignore[no-untyped-call]
-                use_buffers=True,
-            )
+        decay = settings.ema_decay
+        self.ema = None if decay is None else AveragedWeights(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
         self.points = MixPoints(self.model, [layer for layer in strategy.layers if layer != INPUT])
         if settings.compile:
@@ -63,7 +58,7 @@ class Learner:
         self.scaler.update()
         self.scheduler.step()
         if self.ema is not None:
-            self.ema.update_parameters(self.model)
+            self.ema.update(self.model)
         return loss.detach(), logits.detach()
 
     @property

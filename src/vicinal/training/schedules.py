@@ -83,7 +83,7 @@ def onecycle(
 
 
 def _warmed_up(optimizer: Optimizer, schedule: LRScheduler, warmup: int, total_steps: int) -> LRScheduler:
-    """Linear from 1/warmup of the peak to the peak over the first ``warmup`` steps, then ``schedule``."""
+    """``warmup`` steps that rise linearly, the first at 1/(warmup + 1) of the peak, then ``schedule`` from the peak."""
     if warmup == 0:
         return schedule
     if warmup >= total_steps:

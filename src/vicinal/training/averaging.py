@@ -1,0 +1,46 @@
+"""An exponential moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class AveragedWeights:
+    """A copy of a model whose weights and running statistics follow it: decay * own + (1 - decay) * new, a step.
+
+    The first step is copied whole, and so are integers such as batch norm's count of batches. The numbers are those of
+    ``torch.optim.swa_utils.AveragedModel``, which hands a counter to the device at every step and waits for it.
+
+    Args:
+        model: is copied as it is, hooks included.
+        decay: in [0, 1], a step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self._started = False
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Follow the model by one step."""
+        own: list[Tensor] = []
+        new: list[Tensor] = []
+        for ours, theirs in zip(_tensors(self.module), _tensors(model), strict=True):
+            if self._started and ours.is_floating_point():
+                own.append(ours)
+                new.append(theirs)
+            else:
+                ours.copy_(theirs)
+        if own:
+            self._average(own, new, None)
+        self._started = True
+
+
+def _tensors(model: nn.Module) -> chain[Tensor]:
+    return chain(model.parameters(), model.buffers())
