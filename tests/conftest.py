@@ -1,0 +1,132 @@
+"""Shared by all tests: no W&B account in reach, and a reader of what W&B wrote offline."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Small tensors gain nothing from threads, and threads of several processes on few cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Drawn examples are the same on every machine and in every run, and no clock decides whether a test passes.
+settings.register_profile("vicinal", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("vicinal")
+
+
+@pytest.fixture(autouse=True)
+def no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, nor a process that it starts, can find a login or write to the user's own W&B folders."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path_factory.getbasetemp() / "wandb-home"
+    home.mkdir(exist_ok=True)
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(home))
+    netrc = home / "netrc"
+    netrc.touch(mode=0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    yield
+    setup = sys.modules.get("wandb.sdk.wandb_setup")
+    if setup is not None and setup._singleton is not None:  # wandb reads the environment once a session
+        setup.teardown()
+
+
+@dataclass
+class OfflineRun:
+    """One offline run, read back from W&B's own transaction log."""
+
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """A dict a row, without W&B's own underscored keys and without the image panels."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    """The define_metric calls."""
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    captions: dict[str, list[str]] = field(default_factory=dict)
+    exit_code: int | None = None
+    id: str = ""
+    name: str = ""
+    group: str = ""
+    job_type: str = ""
+    project: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@pytest.fixture(scope="session")
+def read_offline_run() -> Callable[[Path], OfflineRun]:
+    """Reads the only offline run below a folder."""
+    return _read_offline_run
+
+
+def _read_offline_run(folder: Path) -> OfflineRun:
+    (file,) = (path for path in folder.rglob("*.wandb") if path.parent.name.startswith("offline-run-"))
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    result = OfflineRun(folder=file.parent)
+    for line in printed.splitlines():
+        record = json.loads(line)
+        kind = record["type"]
+        value = record[kind]
+        if kind == "run":
+            result.id, result.project = value["run_id"], value["project"]
+            result.name, result.group = value.get("display_name", ""), value.get("run_group", "")
+            result.job_type, result.tags = value.get("job_type", ""), tuple(value.get("tags", ()))
+            result.config |= _own(value.get("config", {}).get("update", {}))
+        elif kind == "config":
+            result.config |= _own(value.get("update", {}))
+        elif kind == "history":
+            result.history.append(_row(value["item"], result))
+        elif kind == "summary":
+            result.summary |= _own(value.get("update", {}))
+        elif kind == "metric":
+            result.metrics.append(value)
+        elif kind == "exit":
+            result.exit_code = value.get("exit_code", 0)
+    return result
+
+
+def _row(item: dict[str, Any], result: OfflineRun) -> dict[str, Any]:
+    for panel in [key.removesuffix("._type") for key, value in item.items() if value == "images/separated"]:
+        result.images[panel] = [result.folder / "files" / name for name in item[f"{panel}.filenames"]]
+        result.captions[panel] = item[f"{panel}.captions"]
+        item = {key: value for key, value in item.items() if not key.startswith(f"{panel}.")}
+    return _own(item)
+
+
+def _own(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if not key.startswith("_")}
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """``compose(*overrides)`` is the Experiment of a command line, on the CPU, in a folder of the test's own.
+
+    What a run changes of the process (threads, deterministic algorithms) is put back afterwards.
+    """
+    import torch
+    from hydra import compose as compose_config
+    from hydra import initialize_config_dir
+
+    from vicinal.config import CONF, register
+    from vicinal.experiment import Experiment
+
+    def composed(*overrides: str) -> Experiment:
+        own = [f"output_dir={tmp_path / 'outputs'}", "wandb.mode=disabled", "trainer.device=cpu"]
+        given = {word.partition("=")[0] for word in overrides}
+        words = [word for word in own if word.partition("=")[0] not in given]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return Experiment.composed(compose_config("config", [*words, *overrides], return_hydra_config=True))
+
+    register()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield composed
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)

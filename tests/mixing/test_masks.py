@@ -1,0 +1,118 @@
+"""Boxes against a plain-Python derivation of the reference, and pasting them pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vicinal.mixing.masks import Boxes
+
+SIDE = st.integers(1, 40)
+SEED = st.integers(0, 2**32)
+# Not any float: where side * sqrt(1 - lam) is an integer but for the last bit, two square roots need not agree.
+LAM = st.integers(0, 10_000).map(lambda k: k / 10_000)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def reference_span(side: int, centre: int, lam: float) -> tuple[int, int]:
+    """One axis of ``rand_bbox`` (clovaai/CutMix-PyTorch): clip(c -/+ int(side * sqrt(1 - lam)) // 2, 0, side)."""
+    half = int(side * math.sqrt(1.0 - lam)) // 2
+    return min(max(centre - half, 0), side), min(max(centre + half, 0), side)
+
+
+def boxes_of(*sides: tuple[int, int, int, int]) -> Boxes:
+    return Boxes(*(torch.tensor(side) for side in zip(*sides, strict=True)))
+
+
+@given(lams=st.lists(LAM, min_size=1, max_size=6), height=SIDE, width=SIDE, seed=SEED)
+def test_boxes_are_the_references(lams: list[float], height: int, width: int, seed: int) -> None:
+    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), height, width, seeded(seed))
+    replay = seeded(seed)
+    centres_y = torch.randint(height, (len(lams),), generator=replay).tolist()
+    centres_x = torch.randint(width, (len(lams),), generator=replay).tolist()
+    rows = [reference_span(height, centre, lam) for centre, lam in zip(centres_y, lams, strict=True)]
+    columns = [reference_span(width, centre, lam) for centre, lam in zip(centres_x, lams, strict=True)]
+    assert list(zip(boxes.top.tolist(), boxes.bottom.tolist(), strict=True)) == rows
+    assert list(zip(boxes.left.tolist(), boxes.right.tolist(), strict=True)) == columns
+    assert boxes.area.tolist() == [(b - t) * (r - le) for (t, b), (le, r) in zip(rows, columns, strict=True)]
+
+
+@given(lam=LAM, centre=st.integers(0, 31), seed=SEED)
+def test_a_whole_box_has_even_sides_and_no_more_than_its_area(lam: float, centre: int, seed: int) -> None:
+    boxes = Boxes.sample(torch.tensor([lam], dtype=torch.float64), 32, 32, seeded(seed))
+    assert 0 <= int(boxes.area) <= (1 - lam) * 32 * 32 + 1e-9
+    if int(boxes.top) > 0 and int(boxes.bottom) < 32:
+        assert int(boxes.bottom - boxes.top) == 2 * (int(32 * math.sqrt(1 - lam)) // 2)
+
+
+def test_centres_are_uniform_over_all_pixels() -> None:
+    count, side = 40_000, 5
+    lam = torch.full((count,), 1 - (2 / side) ** 2 - 1e-9, dtype=torch.float64)  # half a side is one pixel
+    boxes = Boxes.sample(lam, side, side, seeded(0))
+    # Centres 0..4 give rows [0, 1), [0, 2), [1, 3), [2, 4), [3, 5).
+    centre_y = torch.where(boxes.bottom == 1, 0, boxes.top + 1)
+    centre_x = torch.where(boxes.right == 1, 0, boxes.left + 1)
+    counts = torch.bincount(centre_y * side + centre_x, minlength=side * side)
+    expected = count / side**2
+    assert float(((counts - expected) ** 2 / expected).sum()) < 51.2  # chi-squared, 24 degrees of freedom, .1 %
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1)])
+def test_on_a_line_of_pixels_every_box_is_empty(height: int, width: int) -> None:
+    boxes = Boxes.sample(torch.zeros(50, dtype=torch.float64), height, width, seeded(0))
+    assert boxes.area.tolist() == [0] * 50
+
+
+@given(
+    box=st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 5), st.integers(0, 5)),
+    batch=st.integers(1, 3),
+    shared=st.booleans(),
+)
+def test_mixing_is_pasting_pixel_by_pixel(box: tuple[int, int, int, int], batch: int, shared: bool) -> None:
+    top, bottom, left, right = box
+    boxes = boxes_of(*[box] * (1 if shared else batch))
+    x = torch.arange(batch * 2 * 6 * 5, dtype=torch.float32).view(batch, 2, 6, 5)
+    mixed = boxes.mix(x, -x - 1)
+    for row in range(6):
+        for column in range(5):
+            pasted = top <= row < bottom and left <= column < right
+            expected = (-x - 1 if pasted else x)[:, :, row, column]
+            assert torch.equal(mixed[:, :, row, column], expected)
+
+
+def test_each_sample_has_its_own_box() -> None:
+    boxes = boxes_of((0, 2, 0, 1), (1, 1, 0, 3), (2, 3, 1, 3))
+    assert boxes.inside(3, 3).int().squeeze(1).tolist() == [
+        [[1, 0, 0], [1, 0, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, 0], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, 0], [0, 1, 1]],
+    ]
+    assert boxes.area.tolist() == [2, 0, 2]
+
+
+@given(lam=LAM, height=SIDE, width=SIDE, seed=SEED)
+def test_area_counts_the_pixels_inside(lam: float, height: int, width: int, seed: int) -> None:
+    boxes = Boxes.sample(torch.full((4,), lam, dtype=torch.float64), height, width, seeded(seed))
+    assert torch.equal(boxes.inside(height, width).sum(dim=(1, 2, 3)), boxes.area)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_what_lies_outside_the_box_does_not_come_through(poison: float) -> None:
+    other = torch.full((1, 1, 4, 4), poison)
+    other[..., 1:3, 1:3] = 5
+    mixed: Tensor = boxes_of((1, 3, 1, 3)).mix(torch.ones(1, 1, 4, 4), other)
+    assert mixed.flatten().tolist() == [1, 1, 1, 1, 1, 5, 5, 1, 1, 5, 5, 1, 1, 1, 1, 1]
+
+
+def test_moving_to_another_device_moves_all_sides() -> None:
+    moved = boxes_of((0, 2, 0, 1), (1, 1, 0, 3)).to(torch.device("meta"))
+    for side in (moved.top, moved.bottom, moved.left, moved.right, moved.area):
+        assert (side.device.type, side.shape, side.dtype) == ("meta", (2,), torch.int64)

@@ -1,0 +1,204 @@
+"""What a plan does to tensors, labels and the loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vicinal.mixing import MixPlan
+from vicinal.mixing.masks import Boxes
+
+CLASSES = 7
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def random_plan(batch: int, seed: int) -> MixPlan:
+    generator = torch.Generator().manual_seed(seed)
+    return MixPlan(torch.rand(batch, generator=generator), torch.randperm(batch, generator=generator))
+
+
+def batch_of(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, logits and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(batch, 3, 6, 5, generator=generator),
+        2 * torch.randn(batch, CLASSES, generator=generator),
+        torch.randint(CLASSES, (batch,), generator=generator),
+    )
+
+
+def box_plan() -> MixPlan:
+    boxes = Boxes(*(torch.tensor([side]) for side in (1, 4, 0, 3)))
+    return MixPlan(torch.full((4,), 0.7), torch.tensor([1, 2, 3, 0]), mask=boxes)
+
+
+BATCH = st.integers(1, 9)
+SEED = st.integers(0, 2**32)
+SMOOTHING = st.sampled_from([0.0, 0.1, 0.5, 1.0])
+
+
+class TestMix:
+    @given(batch=BATCH, seed=SEED, sizes=st.lists(st.integers(1, 4), max_size=4))
+    def test_is_the_weighted_mean_at_any_rank(self, batch: int, seed: int, sizes: list[int]) -> None:
+        plan = random_plan(batch, seed)
+        x = torch.randn(batch, *sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        mixed = plan.mix(x)
+        for i, (lam, j) in enumerate(zip(plan.lam.tolist(), plan.partner.tolist(), strict=True)):
+            torch.testing.assert_close(mixed[i], lam * x[i] + (1 - lam) * x[j], rtol=0, atol=1e-14)
+
+    @pytest.mark.parametrize("dtype", FLOATS)
+    @pytest.mark.parametrize("plan", [random_plan(4, 0), box_plan()], ids=["scalar", "box"])
+    def test_keeps_the_dtype_and_does_not_change_x(self, dtype: torch.dtype, plan: MixPlan) -> None:
+        x = torch.randn(4, 3, 6, 5).to(dtype)
+        before = x.clone()
+        mixed = plan.mix(x)
+        assert mixed.dtype == dtype
+        assert torch.equal(x, before)
+        assert not torch.equal(mixed, x)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_low_precision_is_rounded_once_at_the_end(self, dtype: torch.dtype) -> None:
+        plan = random_plan(8, 1)
+        x = torch.randn(8, 3, 6, 5).to(dtype)
+        assert torch.equal(plan.mix(x), plan.mix(x.float()).to(dtype))
+
+    @pytest.mark.parametrize("plan", [random_plan(4, 0), box_plan()], ids=["scalar", "box"])
+    def test_channels_last_stays_channels_last(self, plan: MixPlan) -> None:
+        x = torch.randn(4, 3, 6, 5)
+        mixed = plan.mix(x.to(memory_format=torch.channels_last))
+        assert mixed.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(mixed, plan.mix(x))
+
+    @pytest.mark.parametrize("lam", [0.0, 1.0])
+    def test_at_the_ends_lambda_gives_exact_copies(self, lam: float) -> None:
+        partner = torch.tensor([2, 0, 1])
+        x = torch.randn(3, 2, 4, 4)
+        mixed = MixPlan(torch.full((3,), lam), partner).mix(x)
+        assert torch.equal(mixed, x if lam else x[partner])
+
+    @given(lam=st.floats(0, 1, width=32))
+    def test_mixing_with_oneself_changes_no_bit(self, lam: float) -> None:
+        x = torch.randn(3, 2, 4, 4)
+        assert torch.equal(MixPlan(torch.full((3,), lam), torch.arange(3)).mix(x), x)
+
+    def test_the_mask_takes_the_place_of_lambda(self) -> None:
+        x = torch.stack([torch.full((1, 6, 5), float(i)) for i in range(4)])
+        mixed = box_plan().mix(x)
+        for i in range(4):
+            assert sorted(set(mixed[i].flatten().tolist())) == sorted([i, (i + 1) % 4])
+            assert int((mixed[i] == (i + 1) % 4).sum()) == 3 * 3
+
+    def test_an_inactive_plan_gives_x_itself(self) -> None:
+        x = torch.randn(3, 2)
+        assert MixPlan(torch.full((3,), 0.5), torch.tensor([1, 2, 0]), active=False).mix(x) is x
+
+    @pytest.mark.parametrize("active", [True, False])
+    def test_refuses_integers(self, active: bool) -> None:
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), active=active)
+        with pytest.raises(TypeError, match=r"^mixing needs floating-point values, got torch\.uint8$"):
+            plan.mix(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+
+    @pytest.mark.parametrize("active", [True, False])
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_refuses_another_batch_size(self, batch: int, active: bool) -> None:
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), active=active)
+        with pytest.raises(ValueError, match=rf"^the plan is for a batch of 2, got {batch}$"):
+            plan.mix(torch.zeros(batch, 3, 4, 4))
+
+
+class TestTargets:
+    @given(batch=BATCH, seed=SEED)
+    def test_rows_are_distributions_with_the_weights_of_both_labels(self, batch: int, seed: int) -> None:
+        plan = random_plan(batch, seed)
+        _, _, labels = batch_of(batch, seed)
+        targets = plan.targets(labels, CLASSES)
+        assert (targets.shape, targets.dtype) == ((batch, CLASSES), torch.float32)
+        expected = torch.zeros(batch, CLASSES, dtype=torch.float64)
+        for i, (lam, j) in enumerate(zip(plan.lam.tolist(), plan.partner.tolist(), strict=True)):
+            expected[i, labels[i]] += lam
+            expected[i, labels[j]] += 1 - lam
+        torch.testing.assert_close(targets.double(), expected, rtol=0, atol=1e-7)
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(batch), rtol=0, atol=1e-6)
+
+    def test_an_inactive_plan_gives_one_hot(self) -> None:
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), active=False)
+        assert plan.targets(torch.tensor([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+class TestLoss:
+    @given(batch=BATCH, seed=SEED, smoothing=SMOOTHING)
+    def test_equals_cross_entropy_to_the_soft_targets(self, batch: int, seed: int, smoothing: float) -> None:
+        plan = random_plan(batch, seed)
+        _, logits, labels = batch_of(batch, seed)
+        expected = F.cross_entropy(logits, plan.targets(labels, CLASSES), label_smoothing=smoothing)
+        torch.testing.assert_close(plan.loss(logits, labels, smoothing), expected, rtol=1e-6, atol=1e-6)
+
+    @given(batch=BATCH, seed=SEED, smoothing=SMOOTHING)
+    def test_counts_smoothing_once(self, batch: int, seed: int, smoothing: float) -> None:
+        """-sum_k [(1 - s) y_k + s / K] log p_k, in float64 by hand."""
+        plan = random_plan(batch, seed)
+        _, logits, labels = batch_of(batch, seed)
+        exponentials = logits.double().exp()
+        log_p = (exponentials / exponentials.sum(dim=1, keepdim=True)).log()
+        smoothed = (1 - smoothing) * plan.targets(labels, CLASSES).double() + smoothing / CLASSES
+        expected = -(smoothed * log_p).sum(dim=1).mean()
+        torch.testing.assert_close(plan.loss(logits.double(), labels, smoothing), expected, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    def test_an_inactive_plan_is_plain_cross_entropy(self, smoothing: float) -> None:
+        _, logits, labels = batch_of(5)
+        plan = MixPlan(torch.full((5,), 0.3), torch.randperm(5), active=False)
+        assert torch.equal(
+            plan.loss(logits, labels, smoothing), F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        )
+
+    def test_gradient_is_probabilities_minus_targets(self) -> None:
+        plan = random_plan(6, 3)
+        _, logits, labels = batch_of(6)
+        logits.requires_grad_()
+        plan.loss(logits, labels).backward()  # type: ignore[no-untyped-call]
+        assert logits.grad is not None
+        expected = (logits.detach().softmax(dim=1) - plan.targets(labels, CLASSES)) / 6
+        torch.testing.assert_close(logits.grad, expected, rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+    def test_is_in_the_dtype_of_the_logits(self, dtype: torch.dtype) -> None:
+        _, logits, labels = batch_of(5)
+        assert random_plan(5, 0).loss(logits.to(dtype), labels).dtype == dtype
+
+
+class TestCorrect:
+    @given(batch=BATCH, seed=SEED, active=st.booleans())
+    def test_is_the_targets_weight_of_the_predicted_class(self, batch: int, seed: int, active: bool) -> None:
+        drawn = random_plan(batch, seed)
+        plan = MixPlan(drawn.lam, drawn.partner, active=active)
+        _, logits, labels = batch_of(batch, seed)
+        expected = plan.targets(labels, CLASSES).gather(1, logits.argmax(dim=1, keepdim=True)).squeeze(1)
+        correct = plan.correct(logits, labels)
+        assert correct.dtype == torch.float32
+        torch.testing.assert_close(correct, expected, rtol=0, atol=1e-7)
+
+    def test_by_hand(self) -> None:
+        labels = torch.tensor([0, 1, 2, 2])
+        plan = MixPlan(torch.tensor([0.75, 0.75, 0.75, 0.25]), torch.tensor([1, 0, 3, 2]))
+        predicted = torch.tensor([0, 0, 2, 1])  # own label, partner's, both at once, neither
+        assert plan.correct(F.one_hot(predicted, 3).float(), labels).tolist() == [0.75, 0.25, 1, 0]
+
+
+class TestMoving:
+    def test_nothing_is_copied_where_it_already_is(self) -> None:
+        plan = box_plan()
+        assert plan.to(torch.device("cpu")) is plan
+
+    def test_everything_goes_along(self) -> None:
+        moved = MixPlan(torch.ones(4), torch.arange(4), "layer1", box_plan().mask, active=False).to(
+            torch.device("meta")
+        )
+        assert (moved.lam.device.type, moved.partner.device.type) == ("meta", "meta")
+        assert (moved.layer, moved.active) == ("layer1", False)
+        assert isinstance(moved.mask, Boxes)
+        assert moved.mask.top.device.type == "meta"
