@@ -61,10 +61,14 @@ class Component:
 
     def identity(self) -> dict[str, Any]:
         """What of this component can change a result, in one form: keys without effect are left out."""
-        schema = {item.name: item for item in fields(GROUPS[self.group])}
-        idle = [name for name in schema if _common(schema, name) and name not in self.arguments]
-        neutral = [name for name in schema if schema[name].metadata["neutral"]]
-        kept = {name: value for name, value in self.values.items() if name not in (*idle, *neutral)}
+        left_out = {
+            item.name
+            for item in fields(GROUPS[self.group])
+            if item.metadata["neutral"]
+            or (item.metadata["common"] and item.name not in self.arguments)
+            or (item.metadata["needs"] and not self.values.get(item.metadata["needs"]))
+        }
+        kept = {name: value for name, value in self.values.items() if name not in left_out}
         return {"_target_": self.target, **kept}
 
 

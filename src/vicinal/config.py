@@ -35,6 +35,7 @@ def key(
     length: int | None = None,
     neutral: bool = False,
     common: bool = False,
+    needs: str = "",
 ) -> Any:
     """A field of the schema.
 
@@ -50,9 +51,10 @@ def key(
         neutral: cannot change a result, so it is no part of a run's identity.
         common: makes sense for the whole group, so an option that has no use for it ignores it (alpha under ``none``)
             and it is no part of that option's identity.
+        needs: key of the same group without which this one has no effect, and then is no part of the identity either.
     """
     limits = {"low": low, "high": high, "above": above, "below": below, "choices": tuple(choices), "length": length}
-    metadata = {"doc": doc, "neutral": neutral, "common": common, **limits}
+    metadata = {"doc": doc, "neutral": neutral, "common": common, "needs": needs, **limits}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -74,8 +76,8 @@ class DatasetConfig:
     train_size: int | None = key(None, "images kept of the rest for training, stratified; null = all", low=1)
     split_seed: int = key(0, "of both cuts; not the seed of the run", low=0)
     augment: bool = key(False, "random crop and flip of the training images")
-    crop_padding: int = key(4, "black pixels around an image before it is cropped to its size", low=0)
-    flip: bool = key(True, "mirror every other image, left to right")
+    crop_padding: int = key(4, "black pixels around an image before it is cropped to its size", low=0, needs="augment")
+    flip: bool = key(True, "mirror every other image, left to right", needs="augment")
 
 
 @dataclass

@@ -50,7 +50,10 @@ def cosine(
     min_lr: float = 0.0,
     warmup_epochs: float = 0.0,
 ) -> LRScheduler:
-    """Half a cosine from the peak to ``min_lr`` at the last step (arXiv 1608.03983, without restarts)."""
+    """Half a cosine from the peak to ``min_lr``, reached as training ends (arXiv 1608.03983, without restarts)."""
+    peak = optimizer.param_groups[0]["lr"]
+    if not 0 <= min_lr <= peak:
+        raise ValueError(f"min_lr={min_lr}: must be in [0, {peak:g}], the peak being optimizer.lr")
     warmup = round(warmup_epochs * steps_per_epoch)
     decay = CosineAnnealingLR(optimizer, T_max=max(total_steps - warmup, 1), eta_min=min_lr)
     return _warmed_up(optimizer, decay, warmup, total_steps)
@@ -70,6 +73,8 @@ def onecycle(
     """
     if not 0 < pct_start < 1:
         raise ValueError(f"pct_start={pct_start}: must be in (0, 1)")
+    if pct_start * total_steps <= 1:
+        raise ValueError(f"pct_start={pct_start}: must be more than a step, 1/{total_steps} of this training")
     peak = optimizer.param_groups[0]["lr"]
     return OneCycleLR(
         optimizer,

@@ -1,0 +1,119 @@
+"""What a result was made with, and that no secret goes into a file."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vicinal.experiment import Experiment
+from vicinal.job import run
+from vicinal.runs import environment
+
+SECRET = "0123456789abcdef0123456789abcdef01234567"
+ROOT = Path(__file__).parents[2]
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    return subprocess.run(["git", "-C", folder, *identity, *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of the test's own, which the package seems to run from."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "code.py").write_text("lr = 1\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    monkeypatch.setattr(environment, "__file__", str(folder / "environment.py"))
+    monkeypatch.setattr(environment, "code", environment.code.__wrapped__)
+    return folder
+
+
+def test_hardware_and_versions() -> None:
+    found = environment.describe(torch.device("cpu"), "bf16", 2)
+    for name in environment.PACKAGES:
+        assert found["versions"][name] == importlib.metadata.version(name)
+    assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert found["python"] == platform.python_version()
+    assert (found["device"], found["precision"], found["threads"]) == ("cpu", "bf16", 2)
+    assert found["cpus"] == os.cpu_count()
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_commit_of_this_checkout() -> None:
+    try:
+        commit = git(ROOT, "rev-parse", "HEAD").strip()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not in a git checkout")
+    assert environment.code()[0] == commit
+
+
+def test_clean_and_changed_code(checkout: Path) -> None:
+    commit = git(checkout, "rev-parse", "HEAD").strip()
+    assert environment.code() == (commit, "")
+    (checkout / "code.py").write_text("lr = 2\n")
+    found, diff = environment.code()
+    assert found == commit
+    assert diff == git(checkout, "diff", "HEAD")
+    assert "-lr = 1\n+lr = 2\n" in diff
+    git(checkout, "add", ".")  # staged, it is a change still
+    assert environment.code() == (commit, diff)
+
+
+def test_a_change_in_another_encoding_is_no_obstacle(checkout: Path) -> None:
+    (checkout / "code.py").write_bytes("lr = 1  # Grüße\n".encode("latin-1"))
+    assert "+lr = 1  # Gr\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}e" in environment.code()[1]
+
+
+def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
+    assert environment.code.__wrapped__() == (None, "")  # no repository
+    monkeypatch.setattr(environment, "__file__", str(ROOT / "src" / "environment.py"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.code.__wrapped__() == (None, "")  # no program
+
+
+def test_secrets_are_redacted(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setenv("MY_PASSWORD", "correct horse battery")
+    monkeypatch.setenv("SHORT_KEY", "1")  # too short to be one: redacting it would garble the rest
+    monkeypatch.setattr(sys, "argv", ["train.py", f"+key={SECRET}", "seed=1"])
+    (checkout / "code.py").write_text(f'lr = 1\npassword = "correct horse battery"\nkey = "{SECRET}"\n')
+    found = environment.describe(torch.device("cpu"), "fp32", 1)
+    assert found["command"] == ["train.py", "+key=<WANDB_API_KEY>", "seed=1"]
+    assert '+password = "<MY_PASSWORD>"\n+key = "<WANDB_API_KEY>"' in found["git"]["diff"]
+    assert SECRET not in json.dumps(found)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_file_of_a_run_has_a_secret(
+    compose: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Not even where the command line, the config and an error message do."""
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setattr(sys, "argv", ["train.py", f"dataset.root={SECRET}"])
+    experiment = compose(f"dataset.root={SECRET}", "model=mlp", "dataset.train_size=100", "trainer.epochs=1")
+    if fails:
+
+        def refuse() -> None:
+            raise PermissionError(f"server says no to {SECRET}")
+
+        monkeypatch.setattr(experiment, "load_data", refuse)
+        with pytest.raises(PermissionError):
+            run(experiment)
+    else:
+        run(experiment)
+    files = [file for file in experiment.folder.path.rglob("*") if file.is_file()]
+    assert len(files) == (4 if fails else 6)
+    assert [file.name for file in files if SECRET.encode() in file.read_bytes()] == []
+    assert b"<WANDB_API_KEY>" in experiment.folder.environment.read_bytes()

@@ -1,0 +1,324 @@
+"""A training step against one written by hand, and that it never waits for the device."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vicinal.config import TrainerConfig
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
+from vicinal.mixing.bounds import accuracy_ceiling, loss_floor
+from vicinal.training.hardware import Hardware
+from vicinal.training.learner import Learner
+from vicinal.training.schedules import constant, multistep
+from vicinal.training.tally import Tally
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+LR, MOMENTUM, DECAY = 0.1, 0.9, 0.01
+HEAVY_BALL = partial(SGD, lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
+STRATEGIES: dict[str, Strategy] = {
+    "none": NoMix(),
+    "input": InputMixup(1.0),
+    "manifold": ManifoldMixup(1.0, ["input", "block1", "block2"]),
+    "cutmix": CutMix(1.0),
+    "per-sample": CutMix(1.0, prob=0.5, per_sample=True),
+}
+every_strategy = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+
+
+def make_model() -> nn.Sequential:
+    block1 = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+    block2 = nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU())
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    return nn.Sequential(OrderedDict(block1=block1, block2=block2, head=head))
+
+
+def make_learner(
+    model: nn.Module,
+    strategy: Strategy,
+    device: torch.device = CPU,
+    optimizer: Callable[..., torch.optim.Optimizer] = HEAVY_BALL,
+    scheduler: Callable[..., Any] = constant,
+    **settings: Any,
+) -> Learner:
+    config = TrainerConfig(epochs=4, **{"channels_last": False, **settings})
+    return Learner(model, optimizer, scheduler, strategy, config, Hardware(device, "fp32", 1), steps_per_epoch=1)
+
+
+def batches(strategy: Strategy, count: int) -> Iterator[tuple[Tensor, Tensor, MixPlan]]:
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(count):
+        images = torch.randn(7, 3, 8, 8, generator=generator)
+        yield images, torch.randint(5, (7,), generator=generator), strategy.sample(images.shape, generator)
+
+
+def forward_by_hand(model: nn.Sequential, images: Tensor, plan: MixPlan) -> Tensor:
+    x = plan.mix(images) if plan.layer is None else images
+    for name, block in model.named_children():
+        x = block(x)
+        if name == plan.layer:
+            x = plan.mix(x)
+    return x
+
+
+def states_equal(first: nn.Module, second: nn.Module) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@every_strategy
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_steps_by_hand(strategy: Strategy, channels_last: bool) -> None:
+    """Three steps of SGD, the rate of the second and third a tenth and a hundredth: equal to the last bit."""
+    torch.manual_seed(0)
+    model = make_model()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    own = copy.deepcopy(model).to(memory_format=layout)
+    momenta: list[Tensor] = []
+    learner = make_learner(
+        model, strategy, scheduler=partial(multistep, milestones=[1, 2]), channels_last=channels_last
+    )
+    layers = set()
+    for step, (images, labels, plan) in enumerate(batches(strategy, 3)):
+        layers.add(plan.layer)
+        assert learner.lr == pytest.approx(LR * 0.1**step, rel=1e-12)
+        rate = learner.lr
+        loss, logits = learner.step(images, labels, plan)
+
+        own_logits = forward_by_hand(own, images, plan)
+        own_loss = plan.loss(own_logits, labels)
+        gradients = torch.autograd.grad(own_loss, list(own.parameters()))
+        with torch.no_grad():
+            decayed = [g.add(p, alpha=DECAY) for g, p in zip(gradients, own.parameters(), strict=True)]
+            if step == 0:
+                momenta = [g.clone() for g in decayed]
+            else:
+                momenta = [m.mul(MOMENTUM).add(g) for m, g in zip(momenta, decayed, strict=True)]
+            for parameter, momentum in zip(own.parameters(), momenta, strict=True):
+                parameter.add_(momentum, alpha=-rate)
+        assert torch.equal(loss, own_loss.detach())
+        assert torch.equal(logits, own_logits.detach())
+        assert not loss.requires_grad
+        assert not logits.requires_grad
+        assert states_equal(model, own)
+    if isinstance(strategy, ManifoldMixup):
+        assert len(layers) > 1  # else the test would be that of input mixup
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_last(channels_last: bool) -> None:
+    learner = make_learner(make_model(), NoMix(), channels_last=channels_last)
+    weight = learner.model.get_parameter("block1.0.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+def test_clipping_scales_the_gradient_to_the_limit() -> None:
+    torch.manual_seed(0)
+    free, clipped, loose = (make_model() for _ in range(3))
+    clipped.load_state_dict(free.state_dict())
+    loose.load_state_dict(free.state_dict())
+    batch = next(batches(NoMix(), 1))
+    make_learner(free, NoMix()).step(*batch)
+    make_learner(clipped, NoMix(), clip_grad_norm=0.01).step(*batch)
+    make_learner(loose, NoMix(), clip_grad_norm=1e6).step(*batch)
+    full = nn.utils.parameters_to_vector(p.grad for p in free.parameters())
+    cut = nn.utils.parameters_to_vector(p.grad for p in clipped.parameters())
+    assert full.norm() > 0.1
+    torch.testing.assert_close(cut, full * (0.01 / full.norm()), rtol=1e-4, atol=1e-9)
+    assert states_equal(free, loose)
+    assert not states_equal(free, clipped)
+
+
+@every_strategy
+def test_label_smoothing_counts_once(strategy: Strategy) -> None:
+    smoothing, classes = 0.3, 5
+    learner = make_learner(make_model(), strategy, label_smoothing=smoothing)
+    for images, labels, plan in batches(strategy, 3):
+        loss, logits = learner.step(images, labels, plan)
+        targets = plan.targets(labels, classes) * (1 - smoothing) + smoothing / classes
+        expected = -(targets * logits.log_softmax(1)).sum(1).mean()
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_averaged_weights() -> None:
+    """After steps 1, 2, 3: d^2 w1 + d (1 - d) w2 + (1 - d) w3, batch norm's running statistics included."""
+    decay = 0.9
+    torch.manual_seed(0)
+    model = make_model()
+    learner = make_learner(model, InputMixup(1.0), ema_decay=decay)
+    snapshots = []
+    for batch in batches(InputMixup(1.0), 3):
+        learner.step(*batch)
+        snapshots.append({name: value.clone() for name, value in model.state_dict().items()})
+    assert learner.evaluated is not model
+    averaged = learner.evaluated.state_dict()
+    assert averaged.keys() == snapshots[0].keys()
+    for name, value in averaged.items():
+        first, second, third = (snapshot[name] for snapshot in snapshots)
+        if value.is_floating_point():
+            expected = decay**2 * first + decay * (1 - decay) * second + (1 - decay) * third
+            torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
+            assert not torch.equal(value, third)
+    statistics = averaged["block1.1.running_mean"]
+    assert not torch.equal(statistics, torch.zeros_like(statistics))
+
+
+def test_averaged_weights_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    model = make_model()
+    learner = make_learner(model, InputMixup(1.0), ema_decay=0.7)
+    oracle = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.7), use_buffers=True)
+    for batch in batches(InputMixup(1.0), 4):
+        learner.step(*batch)
+        oracle.update_parameters(model)
+        ours, theirs = learner.evaluated.state_dict(), oracle.module.state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours if ours[name].is_floating_point())
+    assert learner.evaluated.get_buffer("block1.1.num_batches_tracked") == 4
+
+
+def test_averaging_does_not_change_the_training() -> None:
+    torch.manual_seed(0)
+    plain = make_model()
+    averaged = copy.deepcopy(plain)
+    learners = [make_learner(plain, NoMix()), make_learner(averaged, NoMix(), ema_decay=0.5)]
+    for batch in batches(NoMix(), 3):
+        for learner in learners:
+            learner.step(*batch)
+    assert states_equal(plain, averaged)
+    assert learners[0].evaluated is plain
+
+
+class NoWaiting(TorchDispatchMode):
+    """Raises where a kernel launch would have to wait: a value read, or a copy between devices that blocks."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        on_device = [arg for arg in args if isinstance(arg, Tensor) and arg.device == self.device]
+        if name in ("_local_scalar_dense", "equal", "nonzero", "masked_select", "unique") and on_device:
+            raise AssertionError(f"{name} waits for the device")
+        result = func(*args, **kwargs)
+        if name in ("_to_copy", "copy_", "_copy_from") and isinstance(result, Tensor):
+            source = args[1] if name == "copy_" else args[0]
+            blocking = not (kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2]))
+            if blocking and source.device != result.device:
+                raise AssertionError(f"a copy from {source.device} to {result.device} waits for the device")
+        return result
+
+
+@contextmanager
+def cuda_without_waiting() -> Iterator[None]:
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": partial(SGD, lr=0.1, momentum=0.9, nesterov=True),
+    "adam": partial(Adam, lr=0.1),
+    "adamw": partial(AdamW, lr=0.1),
+}
+EXTRAS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "all": {"clip_grad_norm": 1.0, "ema_decay": 0.9, "label_smoothing": 0.1, "channels_last": True},
+}
+
+
+def train_three_steps(strategy: Strategy, learner: Learner, device: torch.device, forbid: Any) -> None:
+    tally = Tally(device)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.ones(8, 3, 8, 8, device=device)
+    labels = torch.zeros(8, dtype=torch.int64, device=device)
+    for _ in range(3):
+        plan = strategy.sample(images.shape, generator)
+        with forbid:
+            plan = plan.to(device)
+            loss, logits = learner.step(images, labels, plan)
+            floor = loss_floor(plan, labels, logits.shape[1], learner.settings.label_smoothing)
+            tally.add(loss, plan.correct(logits, labels), accuracy_ceiling(plan, labels), floor)
+
+
+@every_strategy
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("extras", EXTRAS.values(), ids=EXTRAS)
+def test_a_step_never_waits_for_the_device(
+    strategy: Strategy, optimizer: Callable[..., torch.optim.Optimizer], extras: dict[str, Any]
+) -> None:
+    """On the device "meta", whose tensors have no values to be asked for."""
+    with META:
+        model = make_model()
+    learner = make_learner(model, strategy, META, optimizer, **extras)
+    train_three_steps(strategy, learner, META, NoWaiting(META))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every_strategy
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("extras", EXTRAS.values(), ids=EXTRAS)
+def test_a_step_never_waits_for_the_gpu(
+    strategy: Strategy, optimizer: Callable[..., torch.optim.Optimizer], extras: dict[str, Any]
+) -> None:
+    device = torch.device("cuda", 0)
+    learner = make_learner(make_model(), strategy, device, optimizer, **extras)
+    for _ in range(2):  # the first time, libraries are set up
+        train_three_steps(strategy, learner, device, cuda_without_waiting())
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool((x > 0).all()),
+        lambda x: torch.zeros(()).to(x.device),
+        lambda x: x.copy_(torch.zeros(3)),
+    ],
+)
+def test_the_watchman_sees(wait: Callable[[Tensor], Any]) -> None:
+    with pytest.raises((AssertionError, RuntimeError)), NoWaiting(META):
+        wait(torch.ones(3, device=META))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["none", "input", "manifold", "cutmix"])
+def test_compiled_training_is_the_same(name: str) -> None:
+    """Loss and logits of every step, the mixing inside the network included, without compiling anew each time."""
+    from torch._dynamo.utils import counters
+
+    strategy = STRATEGIES[name]
+    torch._dynamo.reset()
+    counters.clear()
+    torch.manual_seed(0)
+    eager = make_model()
+    compiled = copy.deepcopy(eager)
+    learners = [make_learner(eager, strategy), make_learner(compiled, strategy, compile=True)]
+    layers = []
+    for images, labels, plan in batches(strategy, 8):
+        layers.append(plan.layer)
+        unmixed = copy.deepcopy(eager)(images).detach()
+        (loss, logits), (compiled_loss, compiled_logits) = (learner.step(images, labels, plan) for learner in learners)
+        torch.testing.assert_close(compiled_logits, logits, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(compiled_loss, loss, rtol=1e-3, atol=1e-4)
+        assert torch.equal(logits, unmixed) is (name == "none")
+        if plan.lam[0] < 0.95:
+            assert (compiled_logits - unmixed).abs().max() > 1e-3
+    assert (len(set(layers)) > 1) is (name == "manifold")
+    assert counters["stats"]["unique_graphs"] == len(set(layers))
+    assert not counters["graph_break"]
+    for parameter, other in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(other, parameter, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,244 @@
+"""Whole runs on the embedded digits: what they are judged by, and that the same request gives the same bits."""
+
+import copy
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vicinal.data import Loader
+from vicinal.experiment import Experiment
+from vicinal.job import run
+from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.training.evaluation import evaluate
+from vicinal.training.learner import Learner
+from vicinal.training.loop import History
+from vicinal.training.tally import DivergedError
+
+Compose = Callable[..., Experiment]
+ROOT = Path(__file__).parents[2]
+STRATEGIES = ("none", "input", "manifold", "cutmix")
+METRICS = ("acc1", "acc5", "nll", "ece")
+TINY = (
+    "dataset.train_size=200",
+    "dataset.val_size=100",
+    "trainer.batch_size=50",
+    "trainer.precision=fp32",
+    "trainer.threads=1",
+)
+MLP = ("model=mlp", "model.hidden=[32,32]", *TINY)
+
+
+def read_rows(experiment: Experiment) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in experiment.folder.metrics.read_text().splitlines()]
+
+
+def without_times(metrics: Path) -> str:
+    text, count = re.subn(rf', "({"|".join(TIME_FIELDS)})": [^,}}]+', "", metrics.read_text())
+    assert count == len(TIME_FIELDS) * len(text.splitlines())
+    return text
+
+
+def scores(row: dict[str, Any], prefix: str) -> dict[str, float]:
+    return {name: row[f"{prefix}/{name}"] for name in METRICS}
+
+
+def weights(experiment: Experiment) -> torch.nn.Module:
+    model = experiment.make_model()
+    checkpoint = torch.load(experiment.folder.checkpoint, weights_only=True)
+    assert checkpoint["epoch"] == experiment.trainer.epochs
+    model.load_state_dict(checkpoint["model"])
+    return model
+
+
+@pytest.mark.parametrize("extra", [[], ["trainer.ema_decay=0.8", "scheduler=constant"]], ids=["plain", "ema"])
+def test_result_is_what_the_epochs_say(compose: Compose, extra: list[str]) -> None:
+    experiment = compose(*MLP, "trainer.epochs=6", "optimizer.lr=0.5", *extra)
+    result = run(experiment)
+    rows = read_rows(experiment)
+    assert json.loads(experiment.folder.result.read_text()) == result
+    assert [(row["epoch"], row["step"]) for row in rows] == [(n, 4 * n) for n in range(1, 7)]
+
+    validation = [row["val/acc1"] for row in rows]
+    best = int(np.argmax(validation))  # the first of equals
+    assert result["best_epoch"] == best + 1
+    assert result["val"] == scores(rows[-1], "val")
+    assert result["test"]["last"] == scores(rows[-1], "test")
+    # The weights of the best epoch were tested twice, then and at the end.
+    assert result["test"]["best_val"] == scores(rows[best], "test")
+    medians = {name: float(np.median([row[f"test/{name}"] for row in rows])) for name in METRICS}
+    assert result["test"]["median10"] == pytest.approx(medians, rel=1e-12)
+
+    assert result["status"] == "completed"
+    assert result["epochs"] == 6
+    assert result["config"] == experiment.config
+    assert result["choices"] == experiment.choices
+    assert (result["run_id"], result["cell_id"], result["seed"]) == (experiment.run_id, experiment.cell_id, 0)
+    assert sum(row["seconds"] for row in rows) == pytest.approx(
+        result["seconds"]["train"] + result["seconds"]["evaluation"], rel=1e-6
+    )
+    assert result["images_per_second"] == pytest.approx(6 * 200 / result["seconds"]["train"], rel=1e-6)
+
+    tested = evaluate(weights(experiment), loaders(experiment).test.batches(), experiment.hardware)
+    assert tested == result["test"]["last"]
+
+
+def loaders(experiment: Experiment) -> Any:
+    return experiment.make_loaders(experiment.load_data())
+
+
+def test_median_is_over_the_last_ten_epochs_and_best_may_lie_before_them(compose: Compose) -> None:
+    """A rate so small that the bits of the weights change and no prediction does: the first epoch stays the best."""
+    words = (*MLP, "scheduler=constant", "optimizer.lr=1e-6")
+    long, short = compose(*words, "trainer.epochs=13"), compose(*words, "trainer.epochs=1")
+    result, first = run(long), run(short)
+    rows = read_rows(long)
+    assert ["test/acc1" in row for row in rows] == [False] * 3 + [True] * 10
+    assert len({row["val/acc1"] for row in rows}) == 1
+    assert len({row["val/nll"] for row in rows}) == 13
+    assert result["best_epoch"] == 1
+    assert result["test"]["best_val"] == first["test"]["last"] != result["test"]["last"]
+    medians = {name: float(np.median([row[f"test/{name}"] for row in rows[3:]])) for name in METRICS}
+    assert result["test"]["median10"] == pytest.approx(medians, rel=1e-12)
+    assert evaluate(weights(long), loaders(long).test.batches(), long.hardware) == result["test"]["last"]
+
+
+def test_best_weights_are_a_copy() -> None:
+    history, model = History(), torch.nn.Linear(2, 1)
+    kept = copy.deepcopy(model.state_dict())
+    for epoch, acc1 in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
+        if epoch == 2:
+            kept = copy.deepcopy(model.state_dict())
+        history.validated(epoch, {"acc1": acc1}, model)
+        with torch.no_grad():
+            model.weight += 1
+    assert (history.best_epoch, history.best_acc1, history.val) == (2, 0.7, {"acc1": 0.6})
+    assert all(torch.equal(history.best_weights[name], kept[name]) for name in kept)
+
+
+def test_without_validation(compose: Compose) -> None:
+    experiment = compose(*MLP, "trainer.epochs=2", "dataset.val_size=0")
+    result = run(experiment)
+    assert result["val"] is result["best_epoch"] is result["test"]["best_val"] is None
+    rows = read_rows(experiment)
+    assert not [key for row in rows for key in row if key.startswith("val/")]
+    assert result["test"]["last"] == scores(rows[-1], "test")
+
+
+def test_training_is_told_with_its_ceiling_and_floor(compose: Compose) -> None:
+    experiment = compose(*MLP, "trainer.epochs=2", "mixup.alpha=1")
+    run(experiment)
+    for row in read_rows(experiment):
+        assert row["train/acc1"] <= row["train/acc1_ceiling"] < 1
+        assert 0 < row["train/loss_floor"] < row["train/loss"]
+
+
+def test_a_diverged_run_has_failed_at_a_step(compose: Compose) -> None:
+    experiment = compose(*MLP, "trainer.epochs=3", "optimizer.lr=1e30", "mixup=none", "scheduler=constant")
+    with pytest.raises(DivergedError) as caught:
+        run(experiment)
+    # Step 1 is computed on fresh weights; what it leaves behind overflows in the next.
+    assert str(caught.value).startswith("the loss is not finite since step 2 (lr 1e+30); the likely cause: ")
+    result = json.loads(experiment.folder.result.read_text())
+    assert (result["status"], result["error"]) == ("failed", str(caught.value))
+    assert (result["run_id"], result["config"]) == (experiment.run_id, experiment.config)
+    assert not experiment.folder.checkpoint.exists()
+    assert experiment.folder.log.read_text().endswith(f"failed: {caught.value}\n")
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[str, str]]:
+    """Hashes of the initial weights and of all images and labels, in the order of their use, since the last call."""
+    seen = {"weights": hashlib.sha256(), "samples": hashlib.sha256()}
+    make, epoch = Learner.__init__, Loader.epoch
+
+    def watched_make(self: Learner, model: torch.nn.Module, *args: Any, **keys: Any) -> None:
+        for name, value in model.state_dict().items():
+            seen["weights"].update(name.encode() + value.numpy().tobytes())
+        make(self, model, *args, **keys)
+
+    def watched_epoch(self: Loader, *args: Any, **keys: Any) -> Any:
+        for images, labels in epoch(self, *args, **keys):
+            seen["samples"].update(images.contiguous().numpy().tobytes() + labels.numpy().tobytes())
+            yield images, labels
+
+    monkeypatch.setattr(Learner, "__init__", watched_make)
+    monkeypatch.setattr(Loader, "epoch", watched_epoch)
+
+    def read() -> tuple[str, str]:
+        found = seen["weights"].hexdigest(), seen["samples"].hexdigest()
+        seen.update(weights=hashlib.sha256(), samples=hashlib.sha256())
+        return found
+
+    return read
+
+
+def test_strategies_are_paired(compose: Compose, witness: Callable[[], tuple[str, str]]) -> None:
+    """The same weights and the same samples, cropped and flipped alike, under all; others with another seed."""
+    found = {}
+    for seed in (0, 1):
+        for strategy in STRATEGIES:
+            run(
+                compose(
+                    *TINY, f"mixup={strategy}", f"seed={seed}", "trainer.epochs=2", "dataset.augment=true",
+                    "dataset.flip=true", "mixup.alpha=1",
+                )
+            )  # fmt: skip
+            found[seed, strategy] = witness()
+    (weights0,), (samples0,) = ({found[0, strategy][part] for strategy in STRATEGIES} for part in (0, 1))
+    (weights1,), (samples1,) = ({found[1, strategy][part] for strategy in STRATEGIES} for part in (0, 1))
+    assert weights0 != weights1
+    assert samples0 != samples1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_request_gives_the_same_bits(compose: Compose, tmp_path: Path, strategy: str, precision: str) -> None:
+    """With dropout and augmentation, in one process, one after the other."""
+    words = (*TINY, f"mixup={strategy}", f"trainer.precision={precision}", "trainer.epochs=2", "dataset.augment=true")
+    both = [compose(*words, f"output_dir={tmp_path / name}") for name in ("first", "second")]
+    for experiment in both:
+        run(experiment)
+        torch.rand(7)  # what a process drew in between does not matter
+    first, second = both
+    assert first.run_id == second.run_id
+    assert first.folder.path != second.folder.path
+    assert without_times(first.folder.metrics) == without_times(second.folder.metrics)
+    ours, theirs = weights(first).state_dict(), weights(second).state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    other = compose(*words, "seed=1")
+    run(other)
+    assert without_times(other.folder.metrics) != without_times(first.folder.metrics)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bits(compose: Compose, tmp_path: Path) -> None:
+    words = [*TINY, "mixup=manifold", "trainer.epochs=2", "wandb.mode=disabled", "trainer.device=cpu"]
+    for name in ("first", "second"):
+        command = [sys.executable, ROOT / "train.py", *words, f"output_dir={tmp_path / name}"]
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    first, second = (compose(*words, f"output_dir={tmp_path / name}").folder for name in ("first", "second"))
+    assert without_times(first.metrics) == without_times(second.metrics)
+    own = compose(*words, f"output_dir={tmp_path / 'here'}")
+    run(own)
+    assert without_times(own.folder.metrics) == without_times(first.metrics)
+
+
+def test_manifold_at_the_input_is_input_mixup(compose: Compose) -> None:
+    words = (*TINY, "trainer.epochs=2", "mixup.alpha=0.7", "mixup.prob=0.8")
+    plain = compose(*words, "mixup=input")
+    manifold = compose(*words, "mixup=manifold", "mixup.layers=[input]")
+    deep = compose(*words, "mixup=manifold", "mixup.layers=[block1]")
+    for experiment in (plain, manifold, deep):
+        run(experiment)
+    assert without_times(manifold.folder.metrics) == without_times(plain.folder.metrics)
+    assert without_times(deep.folder.metrics) != without_times(plain.folder.metrics)

@@ -1,0 +1,66 @@
+"""Sums of an epoch, and the first step whose loss was not a number."""
+
+import math
+
+import pytest
+import torch
+
+from vicinal.errors import UserError
+from vicinal.training.tally import DivergedError, Tally
+
+CPU = torch.device("cpu")
+
+
+def add(tally: Tally, loss: float) -> None:
+    tally.add(torch.tensor(loss), *(torch.ones(2) for _ in range(3)))
+
+
+def test_means_are_over_samples_not_over_steps() -> None:
+    tally = Tally(CPU)
+    tally.add(torch.tensor(2.0), torch.tensor([1.0, 0.5, 0.0]), torch.tensor([1.0, 0.8, 0.6]), torch.tensor([0.3] * 3))
+    tally.add(torch.tensor(4.0), torch.tensor([1.0]), torch.tensor([1.0]), torch.tensor([0.1]))
+    assert (tally.steps, tally.samples) == (2, 4)
+    expected = {"loss": 2.5, "acc1": 0.625, "acc1_ceiling": 0.85, "loss_floor": 0.25}
+    assert tally.read() == pytest.approx(expected, rel=1e-6)
+
+
+def test_bf16_losses_are_summed_in_float32() -> None:
+    tally = Tally(CPU)
+    for _ in range(1000):
+        tally.add(torch.tensor(1.0, dtype=torch.bfloat16), *(torch.ones(3) for _ in range(3)))
+    assert tally.read()["loss"] == 1.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("step", [1, 4, 7])
+@pytest.mark.parametrize("after", [1.0, math.nan, math.inf])
+def test_the_first_bad_step_is_named(bad: float, step: int, after: float) -> None:
+    tally = Tally(CPU)
+    for number in range(1, 8):
+        add(tally, bad if number == step else after if number > step else 1.0)
+    with pytest.raises(DivergedError) as caught:
+        tally.check_finite(before=20, lr=0.25, precision="bf16")
+    assert isinstance(caught.value, UserError)
+    assert str(caught.value) == (
+        f"the loss is not finite since step {20 + step} (lr 0.25); the likely cause: the learning rate is too high: "
+        "try a smaller optimizer.lr, scheduler.warmup_epochs=1 or trainer.clip_grad_norm=1"
+    )
+
+
+def test_fp16_may_have_overflowed() -> None:
+    tally = Tally(CPU)
+    add(tally, math.nan)
+    with pytest.raises(DivergedError) as caught:
+        tally.check_finite(before=0, lr=1e-3, precision="fp16")
+    assert str(caught.value) == (
+        "the loss is not finite since step 1 (lr 0.001); the likely cause: fp16 overflowed, or the learning rate is "
+        "too high: try trainer.precision=bf16 or a smaller optimizer.lr, scheduler.warmup_epochs=1 or "
+        "trainer.clip_grad_norm=1"
+    )
+
+
+def test_a_large_loss_is_finite() -> None:
+    tally = Tally(CPU)
+    for _ in range(3):
+        add(tally, 3e38)  # whose sum is infinite in float32
+    tally.check_finite(before=0, lr=1.0, precision="fp32")
