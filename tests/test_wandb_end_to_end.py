@@ -1,0 +1,110 @@
+"""A real offline sweep, read back with W&B's own reader and compared to the run's own record."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vicinal.runs.environment import code
+from vicinal.training.panel import mixed_images
+from vicinal.training.streams import Streams
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+STRATEGIES = ("none", "input", "manifold", "cutmix")
+SETTINGS = ("trainer.epochs=2", "trainer.threads=1", "dataset.train_size=200", "mixup.alpha=1", "wandb.images=5")
+FAKE_KEY = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """The output folder of a sweep over the strategies, with a W&B key in its environment."""
+    output = tmp_path_factory.mktemp("sweep")
+    words = [
+        f"mixup={','.join(STRATEGIES)}",
+        *SETTINGS,
+        "wandb.mode=offline",
+        "wandb.tags=[a,b]",
+        f"output_dir={output}",
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"WANDB_API_KEY": FAKE_KEY, "WANDB_CONFIG_DIR": str(output), "WANDB_CACHE_DIR": str(output)}
+    done = subprocess.run([sys.executable, TRAIN, *words, "-m"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def runs(sweep, read_offline_run):
+    """{strategy: (folder, result.json, rows of metrics.jsonl, what W&B has)}."""
+    found = {}
+    for folder in (sweep / "runs").iterdir():
+        result = json.loads((folder / "result.json").read_text())
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        found[result["choices"]["mixup"]] = (folder, result, rows, read_offline_run(folder))
+    return found
+
+
+def test_n_jobs_leave_n_runs(runs):
+    assert sorted(runs) == sorted(STRATEGIES)
+    assert len({offline.id for *_, offline in runs.values()}) == len(STRATEGIES)
+    for _, result, _, offline in runs.values():
+        assert result["wandb"] == {"mode": "offline", "id": offline.id}
+        assert offline.exit_code == 0
+
+
+def test_history_is_metrics_jsonl(runs):
+    for _, result, rows, offline in runs.values():
+        assert offline.history == rows
+        assert len(rows) == result["epochs"] == 2
+        clock = [(metric.get("name"), metric.get("glob_name"), metric.get("step_metric")) for metric in offline.metrics]
+        assert (None, "*", "epoch") in clock
+
+
+def test_config_is_the_resolved_config_with_choices_commit_and_identity(runs):
+    for _, result, _, offline in runs.values():
+        assert "${" not in json.dumps(offline.config)
+        assert {name: offline.config[name] for name in result["config"]} == result["config"]
+        assert offline.config["choices"] == result["choices"]
+        assert (offline.config["run_id"], offline.config["cell_id"]) == (result["run_id"], result["cell_id"])
+        assert offline.config.get("git_commit") == code()[0]
+
+
+def test_name_group_and_tags(runs, sweep):
+    [folder] = (sweep / "sweeps").iterdir()
+    for _, result, _, offline in runs.values():
+        assert (offline.name, offline.group) == (f"{result['name']}-s0", folder.name)
+        assert (offline.tags, offline.job_type, offline.project) == (("a", "b"), "train", "vicinal")
+
+
+def test_summary_has_the_finals(runs):
+    for _, result, _, offline in runs.values():
+        expected = {
+            f"test/{which}/{name}": value for which, scores in result["test"].items() for name, value in scores.items()
+        }
+        expected |= {f"val/{name}": value for name, value in result["val"].items()}
+        expected |= {"best_epoch": result["best_epoch"], "images_per_second": result["images_per_second"]}
+        assert {name: offline.summary[name] for name in expected} == expected
+
+
+def test_the_panel_shows_the_first_batch_as_it_was_mixed(runs, compose):
+    for strategy, (*_, offline) in runs.items():
+        experiment = compose(f"mixup={strategy}", *SETTINGS)
+        data, streams = experiment.load_data(), Streams(0)
+        images, labels = next(iter(experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)))
+        plan = experiment.strategy.sample(images.shape, streams.mixing)
+        expected, captions = mixed_images(plan, images, labels, data, 5)
+        assert offline.captions["mixed_images"] == captions
+        shown = [np.asarray(Image.open(file)) for file in offline.images["mixed_images"]]
+        assert torch.equal(torch.from_numpy(np.stack(shown))[:, None], expected)
+
+
+def test_the_key_is_in_no_file(sweep):
+    files = [file for file in sweep.rglob("*") if file.is_file()]
+    assert len(files) > 40
+    assert [file for file in files if FAKE_KEY.encode() in file.read_bytes()] == []
