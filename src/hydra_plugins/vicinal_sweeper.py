@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,9 @@ class GridSweeper(BasicSweeper):
 
         assert self.config is not None
         assert self.launcher is not None
-        if self.max_batch_size is not None and self.max_batch_size < 1:
-            raise ConfigError("hydra.sweeper.max_batch_size", self.max_batch_size, "must be null or an integer >= 1")
+        size = self.max_batch_size
+        if size is not None and not (isinstance(size, int) and size >= 1):
+            raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
         jobs = self._jobs(arguments)
         folder = Path(self.config.hydra.sweep.dir).resolve()
         returns: list[Sequence[JobReturn]] = []
@@ -57,6 +59,8 @@ class GridSweeper(BasicSweeper):
             if any(each.status == JobStatus.FAILED for each in returns[-1]):
                 break  # what is left are later batches: max_batch_size=1 stops at the first failure
         if self.config.dry_run:
+            with suppress(OSError):
+                folder.rmdir()  # the launcher made it; a dry run leaves nothing behind
             return returns
         OmegaConf.save(self.config, folder / "multirun.yaml")
         table = collect(jobs)

@@ -53,7 +53,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         return f"{error.override}: cannot be read as key=value" + (
             "" if reason.startswith("Error parsing override") else f" ({reason})"
         )
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     if isinstance(cause, InterpolationResolutionError):
         return _unresolved(cause, overrides)
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
@@ -63,7 +63,7 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
         key = str(cause.full_key)
         return f"{_word(key, overrides, str(cause))}: {_allowed(key) or _first_line(cause)}"
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     return _composition(_first_line(error), overrides)
 
 

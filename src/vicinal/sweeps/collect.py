@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from vicinal.errors import written
 from vicinal.experiment import Experiment
 
 SCORES = ("val", "test/last", "test/best_val", "test/median10")
@@ -55,7 +56,10 @@ def collect(jobs: Sequence[Job]) -> pd.DataFrame:
 
 def _row(job: Job, keys: Sequence[str]) -> dict[str, Any]:
     experiment = job.experiment
-    result = experiment.folder.read_result() or {"status": "missing", "error": "no result: interrupted or killed"}
+    result = experiment.folder.read_result() or {
+        "status": "missing",
+        "error": "no result: not started, interrupted or killed",
+    }
     completed = result["status"] == "completed"
     row: dict[str, Any] = {key: _value(experiment.effective(), experiment.choices, key) for key in keys}
     row["cell"] = experiment.cell_id
@@ -75,4 +79,4 @@ def _value(effective: dict[str, Any], choices: dict[str, str], key: str) -> Any:
     value: Any = effective
     for name in key.split("."):
         value = value.get(name, ABSENT) if isinstance(value, dict) else ABSENT
-    return str(value)
+    return written(value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vicinal.sweeps.collect import SCORES
@@ -29,10 +30,11 @@ def show(table: pd.DataFrame, folder: Path, console: Console | None = None) -> N
     shown.add_column("folder", overflow="fold")
     for _, row in table.iterrows():
         values = [percent(row[f"{score} mean"], row[f"{score} std"]) for score in scores]
-        shown.add_row(*(str(row[key]) for key in keys), str(row["n"]), *values, Path(row["folder"]).name)
+        shown.add_row(*(escape(str(row[key])) for key in keys), str(row["n"]), *values, Path(row["folder"]).name)
     console.print(shown)
     for _, row in table[table["failed"] != ""].iterrows():
-        console.print(f"failed: {Path(row['folder']).name}: {row['failed']}", markup=False, style="red")
+        reason = f"failed: {Path(row['folder']).name}: {row['failed']}"
+        console.print(reason, markup=False, style="red", soft_wrap=True)
 
 
 def percent(mean: float, std: float) -> str:

@@ -1,0 +1,99 @@
+"""``python train.py`` and ``vicinal-train`` as they are started by a user."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vicinal.tracking import TIME_FIELDS
+
+REPO = Path(__file__).parents[1]
+TRAIN = [sys.executable, str(REPO / "train.py")]
+HEAVY = {"torch", "torchvision", "sklearn", "wandb", "pandas", "scipy", "numpy", "rich"}
+SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    return kept | {"WANDB_MODE": "disabled"}
+
+
+def start(command: list[str], *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *words], cwd=folder, env=environment(), capture_output=True, text=True)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(name in row for row in rows for name in TIME_FIELDS)
+    return [{name: value for name, value in row.items() if name not in TIME_FIELDS} for row in rows]
+
+
+def test_help_shows_groups_options_keys_and_examples(tmp_path: Path) -> None:
+    ended = start(TRAIN, "--help", folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    for group in ("dataset", "experiment", "mixup", "model", "optimizer", "scheduler", "trainer", "wandb"):
+        options = sorted(path.stem for path in (REPO / "conf" / group).glob("*.yaml"))
+        assert f"{group}: {', '.join(options)}" in lines
+    examples = [line for line in lines if line.startswith("  python train.py")]
+    assert len(examples) >= 3
+    assert any(line.split("#")[0].split("  ")[1].endswith(" -m") for line in examples)
+    assert "  batch_size: 64" in lines
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["import vicinal", "from vicinal.main import main; main()"])
+def test_help_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
+    code = f"import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {command}"
+    ended = start([sys.executable, "-c", code], "--help", folder=tmp_path)
+    assert ended.returncode == 0
+    imported = set(ended.stderr.split())
+    assert "vicinal" in imported
+    assert imported & HEAVY == set()
+
+
+@pytest.mark.slow
+def test_both_commands_make_the_same_run(tmp_path: Path) -> None:
+    results, rows = [], []
+    for name, command in {"file": TRAIN, "script": [str(Path(sys.executable).parent / "vicinal-train")]}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        ended = start(command, *SMALL, folder=folder)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        (run,) = (folder / "outputs/runs").iterdir()
+        assert run.name.endswith(results[0]["run_id"] if results else "-s0")
+        results.append(json.loads((run / "result.json").read_text()))
+        rows.append(metrics(run))
+    same = ("cell_id", "run_id", "val", "test", "best_epoch", "choices")
+    assert [results[0][name] for name in same] == [results[1][name] for name in same]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")], ids=["TERM", "INT"]
+)
+def test_an_interrupted_run_says_so_and_is_not_done(sent: signal.Signals, code: int, said: str, tmp_path: Path) -> None:
+    words = [word for word in SMALL if "epochs" not in word]
+    with subprocess.Popen(
+        [*TRAIN, *words, "trainer.epochs=100000"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not list(tmp_path.glob("outputs/runs/*/metrics.jsonl")):
+            assert process.poll() is None, "it ended by itself"
+            time.sleep(0.05)
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, said)
+    assert not list(tmp_path.glob("outputs/runs/*/result.json"))
