@@ -1,7 +1,9 @@
 """Shared by all tests: no W&B account in reach, and a reader of what W&B wrote offline."""
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+Train = Callable[..., tuple[int, str, str]]
 
 # Small tensors gain nothing from threads, and threads of several processes on few cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -130,3 +134,39 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     yield composed
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Train]:
+    """``train.py`` in this process, in a folder of the test's own: exit code, stdout and stderr."""
+    import torch
+    from hydra.core.global_hydra import GlobalHydra
+
+    from vicinal import main
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it; this way it is taken back
+    monkeypatch.setattr("vicinal.main.FULL_ERROR", False)
+    monkeypatch.chdir(tmp_path)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    threads, on_term = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        code: object = 0
+        try:
+            main.main()
+        except SystemExit as stop:
+            code = stop.code
+            if isinstance(code, str):  # as the interpreter does
+                print(code, file=sys.stderr)
+                code = 1
+        assert isinstance(code, int)
+        return code, *capsys.readouterr()
+
+    yield run
+    GlobalHydra.instance().clear()
+    logging.root.handlers[:], logging.root.level = handlers, level
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, on_term)

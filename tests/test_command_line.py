@@ -89,6 +89,8 @@ def test_an_interrupted_run_says_so_and_is_not_done(sent: signal.Signals, code: 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts background jobs, this test among them perhaps, with SIGINT ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while not list(tmp_path.glob("outputs/runs/*/metrics.jsonl")):
             assert process.poll() is None, "it ended by itself"

@@ -2,9 +2,7 @@
 
 import inspect
 import json
-import logging
 import math
-import signal
 import sys
 import typing
 from collections import Counter
@@ -20,7 +18,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal import main
 from vicinal.components import RUNTIME, _signature, _supported, bind, convert, describe_type
 from vicinal.config import CONF, GROUPS, TrainerConfig, WandbConfig, register
 from vicinal.data import Images, Source, imagefolder, sources
@@ -58,6 +55,7 @@ def tree(tmp_path: Path) -> Path:
     for part in ("train", "test"):
         for name in range(CLASSES):
             (tmp_path / f"tree/{part}/class{name}").mkdir(parents=True)
+            (tmp_path / f"tree/{part}/class{name}/0.jpg").touch()
     return tmp_path / "tree"
 
 
@@ -88,8 +86,8 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     assert component.target == file.pop("_target_")
     assert set(component.values) == set(file)
     assert set(component.arguments) == set(file) & set(own)
-    common = {item.name for item in fields(GROUPS[group]) if group == "dataset" or item.metadata["common"]}
-    assert set(file) - set(own) <= common, "a key that nothing reads"
+    ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set()
+    assert set(file) - set(own) <= ours, "a key that nothing reads"
     assert all(name in typed or _supported(hints[name]) is not Any for name in file), "a key that nothing checks"
     needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
     assert needed <= set(file), "a default that the command line would not show"
@@ -214,13 +212,8 @@ Train = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def train(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Train]:
-    """``train.py`` in this process, on random images of the right shape: exit code and stdout."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it; this way it is taken back
-    monkeypatch.setattr("vicinal.main.FULL_ERROR", False)
+def train_on_fakes(train: Callable[..., tuple[int, str, str]], tree: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """``train.py`` on random images of the right shape: exit code, and what it printed."""
     for module, name, fake in (
         (sources, "torchvision_dataset", fake_torchvision),
         (imagefolder, "imagefolder", fake_imagefolder),
@@ -228,31 +221,12 @@ def train(
         real, ours = (list(inspect.signature(each).parameters) for each in (getattr(module, name), fake))
         assert real == ours
         monkeypatch.setattr(module, name, fake)
-    handlers, level = logging.root.handlers[:], logging.root.level
-    threads, on_term = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
 
     def run(*words: str) -> tuple[int, str]:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(
-            sys, "argv", ["train.py", *words, f"dataset.root={tree}", f"output_dir={tmp_path / 'outputs'}"]
-        )
-        code: object = 0
-        try:
-            main.main()
-        except SystemExit as stop:
-            code = stop.code
-            if isinstance(code, str):  # as the interpreter does
-                print(code, file=sys.stderr)
-                code = 1
-        assert isinstance(code, int)
-        printed = capsys.readouterr()
-        return code, printed.out + printed.err
+        code, out, err = train(*words, f"dataset.root={tree}")
+        return code, out + err
 
-    yield run
-    GlobalHydra.instance().clear()
-    logging.root.handlers[:], logging.root.level = handlers, level
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, on_term)
+    return run
 
 
 JOBS = {"alpha_sweep": 18, "strategies": 12, "cifar10_jpeg_strategies": 12}
@@ -261,9 +235,9 @@ JOBS = {"alpha_sweep": 18, "strategies": 12, "cifar10_jpeg_strategies": 12}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_point_of_an_experiment_is_bound_at_full_size(name: str, train: Train, tmp_path: Path) -> None:
+def test_every_point_of_an_experiment_is_bound_at_full_size(name: str, train_on_fakes: Train, tmp_path: Path) -> None:
     words = [] if name in JOBS else ["hydra.mode=RUN"]
-    code, printed = train(*words, f"experiment={name}", "dry_run=true")
+    code, printed = train_on_fakes(*words, f"experiment={name}", "dry_run=true")
     assert code == 0, printed
     folders = {line.removesuffix(": new") for line in printed.splitlines() if line.endswith(": new")}
     assert len(folders) == JOBS.get(name, 1)
@@ -273,7 +247,7 @@ def test_every_point_of_an_experiment_is_bound_at_full_size(name: str, train: Tr
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_one_batch(
-    name: str, train: Train, composed: Callable[..., DictConfig], tmp_path: Path
+    name: str, train_on_fakes: Train, composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     recipe = composed(f"experiment={name}")
     classes = recipe.dataset.classes or CLASSES
@@ -289,7 +263,7 @@ def test_every_experiment_runs_one_batch(
         "seed": 0,
     }
     jobs = JOBS.get(name, 1) // (3 if name in JOBS else 1)  # one seed
-    code, printed = train(
+    code, printed = train_on_fakes(
         f"experiment={name}", *(f"{key}={value}" for key, value in small.items() if value is not None)
     )
     assert code == 0, printed
@@ -325,7 +299,9 @@ class Fade(Strategy):
 '''
 
 
-def test_a_new_strategy_is_a_class_and_a_file(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_strategy_is_a_class_and_a_file(
+    train_on_fakes: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "house_strategies.py").write_text(VARIANT)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "house_strategies", raising=False)
@@ -334,7 +310,7 @@ def test_a_new_strategy_is_a_class_and_a_file(train: Train, tmp_path: Path, monk
     own = ["--config-dir", str(tmp_path / "own"), "mixup=fade", "trainer.threads=1", "trainer.precision=fp32"]
     own += ["trainer.epochs=1", "dataset.train_size=64", "trainer.batch_size=64"]
 
-    code, printed = train(*own, "mixup.strength=0.25")
+    code, printed = train_on_fakes(*own, "mixup.strength=0.25")
     assert code == 0, printed
     (run,) = (tmp_path / "outputs/runs").iterdir()
     assert run.name.startswith("digits-cnn-fade-")
@@ -347,13 +323,12 @@ def test_a_new_strategy_is_a_class_and_a_file(train: Train, tmp_path: Path, monk
     assert same * 64 == pytest.approx(round(same * 64), abs=1e-4)
     assert row["train/loss_floor"] == pytest.approx((1 - same) * entropy, rel=1e-5)
 
-    typo = "mixup.strenght=1: no such key; did you mean strength? allowed: strength\n"
-    assert train(*own, "mixup.strenght=1") == (1, f"error: {typo}")
-    typo = "mixup.strenght=1: house_strategies.Fade has no such argument; did you mean strength? allowed: strength, "
-    assert train(*own, "+mixup.strenght=1") == (1, f"error: {typo}alpha, prob, per_sample\n")
-    assert train(*own, "mixup.strength=much") == (1, "error: mixup.strength=much: must be a number\n")
-    assert train(*own, "mixup.strength=null") == (1, "error: mixup.strength=null: must be a number\n")
-    assert train(*own, "~mixup.strength") == (
+    typo = "mixup.strenght=1: house_strategies.Fade has no such argument; did you mean strength? allowed: strength\n"
+    assert train_on_fakes(*own, "mixup.strenght=1") == (1, f"error: {typo}")
+    assert train_on_fakes(*own, "+mixup.strenght=1") == (1, f"error: {typo}")
+    assert train_on_fakes(*own, "mixup.strength=much") == (1, "error: mixup.strength=much: must be a number\n")
+    assert train_on_fakes(*own, "mixup.strength=null") == (1, "error: mixup.strength=null: must be a number\n")
+    assert train_on_fakes(*own, "~mixup.strength") == (
         1,
         "error: mixup.strength=???: is missing; house_strategies.Fade needs it\n",
     )

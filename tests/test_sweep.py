@@ -1,57 +1,28 @@
 """Sweeps from the command line to their tables and files."""
 
 import json
-import logging
+import os
 import re
-import signal
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from vicinal import main
+from vicinal import job
+from vicinal.config import CONF
+from vicinal.errors import UserError
 from vicinal.tracking import TIME_FIELDS
 
 SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]
 Train = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Train]:
-    """``train.py`` in this process: exit code, stdout and stderr."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it; this way it is taken back
-    monkeypatch.setattr("vicinal.main.FULL_ERROR", False)
-    monkeypatch.chdir(tmp_path)
-    handlers, level = logging.root.handlers[:], logging.root.level
-    threads, on_term = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["train.py", *words])
-        code: object = 0
-        try:
-            main.main()
-        except SystemExit as stop:
-            code = stop.code
-            if isinstance(code, str):  # as the interpreter does
-                print(code, file=sys.stderr)
-                code = 1
-        assert isinstance(code, int)
-        return code, *capsys.readouterr()
-
-    yield run
-    GlobalHydra.instance().clear()
-    logging.root.handlers[:], logging.root.level = handlers, level
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, on_term)
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
@@ -135,13 +106,15 @@ def test_the_table_is_the_mean_and_deviation_of_the_result_files(train: Train, t
 def test_a_failing_job_leaves_the_others_and_its_reason_in_three_places(train: Train, tmp_path: Path) -> None:
     code, printed, err = train("optimizer.lr=1e30,0.05", *SMALL, "-m")
     assert code == 1
-    assert err == "error: 1 of 2 jobs failed; the reasons are below the table\n"
+    assert err == "error: 1 of 2 jobs failed; the reasons are in the table\n"
     by_lr = {run["config"]["optimizer"]["lr"]: run for run in results(tmp_path)}
     assert {lr: run["status"] for lr, run in by_lr.items()} == {1e30: "failed", 0.05: "completed"}
     reason = by_lr[1e30]["error"]
-    assert re.match(r"the loss is not finite since step \d+ .*learning rate", reason)
+    assert re.match(r"the loss is not finite since step \d+; the likely cause: the learning rate", reason)
     name = f"digits-cnn-input-alpha0.2-{by_lr[1e30]['cell_id']}"
-    assert f"failed: {name}-s*: seed 0: {reason}" in printed.splitlines()
+    [column] = [index for index, name_ in enumerate(table(printed)[0].split("┃")) if name_.strip() == "failed"]
+    shown = " ".join(line.split("│")[column].strip() for line in table(printed)[1:])
+    assert " ".join(shown.split()) == f"seed 0: {reason}"
     assert summary(tmp_path)["failed"].fillna("").tolist() == [f"seed 0: {reason}", ""]
     log = (tmp_path / f"outputs/runs/{name}-s0/train.log").read_text()
     assert log.splitlines()[-1] == f"failed: {reason}"
@@ -151,7 +124,7 @@ def test_a_failing_job_leaves_the_others_and_its_reason_in_three_places(train: T
 @pytest.mark.slow
 def test_a_sweep_can_stop_at_the_first_failure(train: Train, tmp_path: Path) -> None:
     code, _, err = train("optimizer.lr=1e30,0.05", *SMALL, "hydra.sweeper.max_batch_size=1", "-m")
-    assert (code, err) == (1, "error: 2 of 2 jobs failed; the reasons are below the table\n")
+    assert (code, err) == (1, "error: 1 of 2 jobs failed, 1 were not started; the reasons are in the table\n")
     assert [run["status"] for run in results(tmp_path)] == ["failed"]
     assert summary(tmp_path)["failed"][1] == "seed 0: no result: not started, interrupted or killed"
 
@@ -230,3 +203,86 @@ def test_the_config_of_a_run_can_be_swept(train: Train, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert f"{run}: done" in printed
     assert [name.partition("-alpha0.4-")[0] for name in planned(printed)] == ["digits-cnn-input"]
+
+
+@pytest.mark.slow
+def test_a_key_of_some_options_can_be_swept_across_all(train: Train, tmp_path: Path) -> None:
+    words = ["mixup=none,cutmix,manifold", "mixup.layers=[input,block1]", "mixup.correct_lam=false"]
+    code, printed, err = train(*words, *SMALL, "-m")
+    assert (code, err) == (0, "")
+    effect = {run["choices"]["mixup"]: run["config"]["mixup"] for run in results(tmp_path)}
+    assert effect["manifold"]["layers"] == ["input", "block1"]
+    assert effect["cutmix"]["correct_lam"] is False
+    notices = [line for line in printed.splitlines() if "has no effect" in line]
+    assert notices == [
+        "mixup.layers=[input,block1] has no effect with vicinal.mixing.NoMix",
+        "mixup.correct_lam=false has no effect with vicinal.mixing.NoMix",
+        "mixup.layers=[input,block1] has no effect with vicinal.mixing.CutMix",
+        "mixup.correct_lam=false has no effect with vicinal.mixing.ManifoldMixup",
+    ]
+
+
+def test_a_recipe_that_is_a_sweep_is_not_swept(train: Train, tmp_path: Path) -> None:
+    code, _, err = train("experiment=strategies,alpha_sweep", "-m")
+    line = "error: experiment=strategies: this recipe is a sweep itself; run it alone, without -m\n"
+    assert (code, err, list(tmp_path.iterdir())) == (1, line, [])
+
+
+def test_the_flag_may_stand_anywhere(train: Train) -> None:
+    code, printed, err = train("mixup.alpha=0.2,0.4", "-m", "dry_run=true")
+    assert (code, err, len(planned(printed))) == (0, "", 2)
+
+
+@pytest.mark.slow
+def test_a_file_edited_during_a_sweep_does_not_change_its_later_jobs(tmp_path: Path) -> None:
+    root = CONF.parent
+    for part in ("conf", "src"):
+        shutil.copytree(root / part, tmp_path / part)
+    shutil.copy(root / "train.py", tmp_path)
+    words = ["mixup.alpha=0.2,0.4", *SMALL, "trainer.epochs=20", "wandb.mode=disabled", "-m"]
+    with subprocess.Popen(
+        [sys.executable, "train.py", *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    ) as process:
+        while not list(tmp_path.glob("outputs/runs/*/metrics.jsonl")):
+            assert process.poll() is None, "it ended by itself"
+            time.sleep(0.01)
+        (tmp_path / "conf/mixup/input.yaml").write_text("_target_: nowhere.Nothing\n")
+        (tmp_path / "conf/model/cnn.yaml").unlink()
+    assert process.returncode == 0
+    assert sorted(run["config"]["mixup"]["alpha"] for run in results(tmp_path)) == [0.2, 0.4]
+
+
+def test_nothing_is_left_to_choose_in_the_config_of_a_run(train: Train, tmp_path: Path) -> None:
+    assert train(*SMALL)[0] == 0
+    (run,) = (tmp_path / "outputs/runs").iterdir()
+    code, _, err = train("--config-path", str(run), "--config-name", "config", "mixup=none")
+    line = "error: mixup=none: the config is a resolved one, in which there is nothing left to choose\n"
+    assert (code, err) == (1, line)
+
+
+def test_data_that_cannot_be_had_costs_no_result(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train(*SMALL)[0] == 0
+    before = stamps(tmp_path)
+
+    def gone(self: object) -> None:
+        raise UserError("the data are gone")
+
+    monkeypatch.setattr(job.Experiment, "load_data", gone)
+    assert train(*SMALL, "rerun=true") == (1, "", "error: the data are gone\n")
+    assert stamps(tmp_path) == before
+
+
+def test_weights_that_the_last_step_ruined_are_a_failure(train: Train, tmp_path: Path) -> None:
+    words = ["model=mlp", "trainer.batch_size=128", "optimizer.lr=1e30", *SMALL]
+    code, _, err = train(*words)
+    assert (code, err.startswith("error: the loss is not finite in evaluation after step 1; ")) == (1, True)
+    [result] = results(tmp_path)
+    assert result["status"] == "failed"
+
+
+def test_another_name_for_the_same_run_finds_its_folder(train: Train, tmp_path: Path) -> None:
+    words = ["model.width=2", "model.depth=18", "dry_run=true"]
+    code, first, _ = train("model=preact_resnet18", *words)
+    (tmp_path / "outputs/runs" / planned(first)[0]).mkdir(parents=True)
+    code, second, _ = train("model=preact_resnet34", *words)
+    assert (code, planned(second)) == (0, planned(first))

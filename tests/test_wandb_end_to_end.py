@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from vicinal.runs.environment import code
-from vicinal.training.panel import mixed_images
 from vicinal.training.streams import Streams
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -92,16 +91,23 @@ def test_summary_has_the_finals(runs):
         assert {name: offline.summary[name] for name in expected} == expected
 
 
-def test_the_panel_shows_the_first_batch_as_it_was_mixed(runs, compose):
+def test_the_panel_shows_the_first_batches_as_they_were_mixed(runs, compose):
     for strategy, (*_, offline) in runs.items():
         experiment = compose(f"mixup={strategy}", *SETTINGS)
         data, streams = experiment.load_data(), Streams(0)
-        images, labels = next(iter(experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)))
-        plan = experiment.strategy.sample(images.shape, streams.mixing)
-        expected, captions = mixed_images(plan, images, labels, data, 5)
+        batches = experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)
+        expected, captions = [], []
+        for (images, labels), count in zip(batches, (2, 1, 1, 1), strict=True):  # 5 images of 4 batches
+            plan = experiment.strategy.sample(images.shape, streams.mixing)
+            pixels = (images if plan.layer else plan.mix(images))[:count]
+            expected.append((pixels * torch.tensor(data.std) + torch.tensor(data.mean)) * 255)
+            names = [str(label) for label in labels.tolist()]
+            for lam, own, other in zip(plan.lam[:count].tolist(), names, plan.partner.tolist(), strict=False):
+                text = f"{lam:.2f} {own} + {1 - lam:.2f} {names[other]}" if strategy != "none" else own
+                captions.append(f"{text} at {plan.layer}" if plan.layer else text)
         assert offline.captions["mixed_images"] == captions
-        shown = [np.asarray(Image.open(file)) for file in offline.images["mixed_images"]]
-        assert torch.equal(torch.from_numpy(np.stack(shown))[:, None], expected)
+        shown = np.stack([np.asarray(Image.open(file)) for file in offline.images["mixed_images"]])
+        assert torch.equal(torch.from_numpy(shown)[:, None], torch.cat(expected).round().to(torch.uint8))
 
 
 def test_the_key_is_in_no_file(sweep):

@@ -7,11 +7,13 @@ at every start, ``--help`` included, so heavy imports wait until a sweep runs.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -53,6 +55,8 @@ class GridSweeper(BasicSweeper):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
         jobs = self._jobs(arguments)
         folder = Path(self.config.hydra.sweep.dir).resolve()
+        if not self.config.dry_run:
+            self._freeze(folder)
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_overrides_to_chunks([list(job.overrides) for job in jobs], self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
@@ -66,10 +70,25 @@ class GridSweeper(BasicSweeper):
         table = collect(jobs)
         table.to_csv(folder / "summary.csv", index=False)
         show(table, folder)
-        failed = sum(job.experiment.folder.completed() is None for job in jobs)
+        started = sum(map(len, returns))
+        failed = sum(job.experiment.folder.completed() is None for job in jobs[:started])
         if failed:
-            raise UserError(f"{failed} of {len(jobs)} jobs failed; the reasons are below the table")
+            rest = f", {len(jobs) - started} were not started" if started < len(jobs) else ""
+            raise UserError(f"{failed} of {len(jobs)} jobs failed{rest}; the reasons are in the table")
         return returns
+
+    def _freeze(self, folder: Path) -> None:
+        """Compose the jobs from a copy of ``conf/``, so that a file edited during the sweep cannot change later jobs.
+
+        Launchers compose each job when its turn comes, in this process or in another.
+        """
+        assert self.hydra_context is not None
+        frozen = shutil.copytree(CONF, folder / "conf")
+        search_path = self.hydra_context.config_loader.get_search_path()
+        for element in search_path.get_path():
+            if element.path in (str(CONF), f"file://{CONF}"):
+                element.path = f"file://{frozen}"
+        self.hydra_context.config_loader = ConfigLoaderImpl(search_path)
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
         from vicinal.experiment import Experiment
@@ -85,7 +104,11 @@ class GridSweeper(BasicSweeper):
         [grid] = self.split_arguments(overrides, max_batch_size=None)
         jobs: dict[str, Job] = {}
         for point in grid:
-            experiment = Experiment.composed(loader.load_sweep_config(self.config, list(point)))
+            cfg = loader.load_sweep_config(self.config, list(point))
+            if cfg.hydra.sweeper.params != self.config.hydra.sweeper.params:
+                [recipe] = [word for word in point if word.startswith("experiment=")]
+                raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
+            experiment = Experiment.composed(cfg)
             jobs.setdefault(experiment.run_id, Job(tuple(point), experiment))
         if len(jobs) < len(grid):
             log.info("%d combinations are %d different runs", len(grid), len(jobs))

@@ -8,14 +8,15 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, fields, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from dataclasses import field as dataclass_field
+from functools import cache
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from vicinal.config import GROUPS, check_ranges, suggest
+from vicinal.config import CONF, GROUPS, check_ranges, suggest
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -35,9 +36,13 @@ class Component:
     group: str
     target: str
     values: dict[str, Any]
-    """Every key of the group but ``_target_``, typed."""
+    """Every key that has an effect, typed."""
     arguments: dict[str, Any]
-    """The keys that are handed to the target."""
+    """Those of them that are handed to the target."""
+    defaults: dict[str, Any]
+    """What the target takes where an argument is not given."""
+    idle: dict[str, Any]
+    """Keys that have no effect here, but have one with another option of the group, such as alpha under ``none``."""
 
     def __call__(self, **runtime: Any) -> Any:
         from hydra.utils import instantiate  # refuses targets that would run arbitrary code
@@ -60,20 +65,23 @@ class Component:
         return ConfigError(f"{also}{self.group}.{last}", values[last], reason)
 
     def identity(self) -> dict[str, Any]:
-        """What of this component can change a result, in one form: keys without effect are left out."""
-        left_out = {
-            item.name
-            for item in fields(GROUPS[self.group])
-            if item.metadata["neutral"]
-            or (item.metadata["common"] and item.name not in self.arguments)
-            or (item.metadata["needs"] and not self.values.get(item.metadata["needs"]))
-        }
-        kept = {name: value for name, value in self.values.items() if name not in left_out}
-        return {"_target_": self.target, **kept}
+        """What of this component can change a result, in one form: without what has no effect or says the default."""
+        schema = {item.name: item.metadata for item in fields(GROUPS[self.group])}
+
+        def counts(name: str, value: Any) -> bool:
+            about: Mapping[str, Any] = schema.get(name, {})
+            if about.get("neutral") or (about.get("needs") and not self.values[about["needs"]]):
+                return False
+            return name not in self.defaults or value != self.defaults[name]
+
+        return {"_target_": self.target} | {name: value for name, value in self.values.items() if counts(name, value)}
 
 
 def bind(group: str, node: Mapping[str, Any]) -> Component:
     """Check the resolved config of one group against its schema and its target's signature.
+
+    A key that the target does not take is accepted where another option of the group has it, so that a sweep can cross
+    options with a key of some of them; it is ``idle`` then.
 
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
@@ -83,25 +91,38 @@ def bind(group: str, node: Mapping[str, Any]) -> Component:
     target = str(node.get("_target_", MISSING))
     parameters, hints = _signature(group, target)
     own = [name for name in parameters if name not in RUNTIME[group]]
-    # The keys of a data set are also read by the splitting and the loader, so its source need not take them.
-    shared = [name for name in schema if group == "dataset" or _common(schema, name)]
-    values: dict[str, Any] = {}
+    # The keys of a data set are read by the splitting and the loader, so its source need not take them.
+    ours = list(schema) if group == "dataset" else ["_target_"]
+    values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
+    idle: dict[str, Any] = {}
     for name, value in node.items():
-        if name not in (*own, *shared, "_target_"):
-            allowed = suggest(name, dict.fromkeys([*own, *(other for other in shared if other != "_target_")]))
+        if name not in (*own, *ours, *_keys_of_options(group)):
+            allowed = suggest(name, dict.fromkeys([*own, *ours]))
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {allowed}")
-        values[name] = convert(f"{group}.{name}", value, known.get(name) or _supported(hints.get(name, Any)))
-    for name in shared:
-        if group == "dataset" and schema[name].default != MISSING:
-            values.setdefault(name, schema[name].default)
-    check_ranges(GROUPS[group], {name: value for name, value in values.items() if value != MISSING}, f"{group}.")
+        hint = known.get(name) or _supported(hints.get(name, Any))
+        (values if name in (*own, *ours) else idle)[name] = convert(f"{group}.{name}", value, hint)
+    given = {name: value for name, value in {**idle, **values}.items() if value != MISSING}
+    check_ranges(GROUPS[group], given, f"{group}.")
     needed = [name for name in own if parameters[name].default is inspect.Parameter.empty]
-    needed += [name for name in schema if name in (*own, *shared) and schema[name].default == MISSING]
+    needed += [name for name in schema if name in (*own, *ours) and schema[name].default == MISSING]
     for name in (*values, *needed):
         if values.get(name, MISSING) == MISSING:
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
     del values["_target_"]
-    return Component(group, target, values, {name: value for name, value in values.items() if name in own})
+    arguments = {name: value for name, value in values.items() if name in own}
+    return Component(group, target, values, arguments, _defaults(parameters, own), idle)
+
+
+def _defaults(parameters: Mapping[str, inspect.Parameter], own: Sequence[str]) -> dict[str, Any]:
+    """The signature's defaults as the config would spell them: a tuple is a list there."""
+    found = {name: parameters[name].default for name in own}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+@cache
+def _keys_of_options(group: str) -> frozenset[str]:
+    """The keys that the options of a group have in ``conf/``."""
+    return frozenset(str(key) for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
@@ -156,7 +177,3 @@ def _supported(hint: Any) -> Any:
     except (OmegaConfBaseException, ValueError):
         return Any
     return hint
-
-
-def _common(schema: Mapping[str, Field[Any]], name: str) -> bool:
-    return name in schema and bool(schema[name].metadata.get("common"))

@@ -1,9 +1,9 @@
 """The typed schema: one dataclass a group, each field with its unit and its range.
 
 Hydra composes the YAML files of ``conf/`` into :class:`Config`. The groups ``dataset model optimizer scheduler mixup``
-choose a component by ``_target_``: beside the fields written down here, which every option of the group may have, their
-keys are the arguments of that target checked against its signature (``components.py``). So a new strategy or
-network brings its own keys along, and nothing here has to know.
+choose a component by ``_target_``. Their keys are the arguments of that target: the fields written down here state unit
+and range of the usual ones, any other is checked against the target's signature (``components.py``). So a new strategy
+or network brings its own keys along, and nothing here has to know.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from vicinal.errors import ConfigError
 
@@ -34,7 +34,6 @@ def key(
     choices: Iterable[str] = (),
     length: int | None = None,
     neutral: bool = False,
-    common: bool = False,
     needs: str = "",
 ) -> Any:
     """A field of the schema.
@@ -49,12 +48,10 @@ def key(
         choices: allowed strings.
         length: of a list, whose items are what the limits above are about.
         neutral: cannot change a result, so it is no part of a run's identity.
-        common: makes sense for the whole group, so an option that has no use for it ignores it (alpha under ``none``)
-            and it is no part of that option's identity.
         needs: key of the same group without which this one has no effect, and then is no part of the identity either.
     """
     limits = {"low": low, "high": high, "above": above, "below": below, "choices": tuple(choices), "length": length}
-    metadata = {"doc": doc, "neutral": neutral, "common": common, "needs": needs, **limits}
+    metadata = {"doc": doc, "neutral": neutral, "needs": needs, **limits}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -105,16 +102,16 @@ class SchedulerConfig:
 @dataclass
 class MixupConfig:
     _target_: str = key(MISSING, "strategy")
-    alpha: float = key(1.0, "lambda ~ Beta(alpha, alpha); 0 = off", low=0, common=True)
-    prob: float = key(1.0, "probability that a batch is mixed (a sample, if per_sample)", low=0, high=1, common=True)
-    per_sample: bool = key(False, "one lambda (and one box) a sample instead of one a batch", common=True)
+    alpha: float = key(1.0, "lambda ~ Beta(alpha, alpha); 0 = off", low=0)
+    prob: float = key(1.0, "probability that a batch is mixed (a sample, if per_sample)", low=0, high=1)
+    per_sample: bool = key(False, "one lambda (and one box) a sample instead of one a batch")
 
 
 @dataclass
 class TrainerConfig:
     epochs: int = key(30, "passes over the training images", low=1)
     batch_size: int = key(64, "images a step", low=1)
-    eval_batch_size: int = key(500, "images at a time in evaluation", low=1, neutral=True)
+    eval_batch_size: int = key(500, "images at a time in evaluation; others, other last bits of the scores", low=1)
     device: str = key("auto", "cuda, mps or cpu, the first there is", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = key(
         "auto", "bf16 where the hardware multiplies it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
@@ -141,7 +138,7 @@ class WandbConfig:
     project: str = key("vicinal", "W&B project")
     entity: str | None = key(None, "W&B user or team; null = your default")
     tags: list[str] = key([], "labels of the run")
-    images: int = key(16, "mixed images shown from the first batch; 0 = none", low=0)
+    images: int = key(16, "mixed images shown from the first four batches; 0 = none", low=0)
 
 
 @dataclass
@@ -152,6 +149,7 @@ class Config:
     output_dir: str = key("outputs", "folder of runs, sweeps and reports", neutral=True)
     rerun: bool = key(False, "train again although the same run is completed", neutral=True)
     dry_run: bool = key(False, "say what would run, and train nothing", neutral=True)
+    _choices_: dict[str, str] = field(default_factory=dict)  # {group: option}; a run writes it into its config.yaml
     dataset: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -175,7 +173,12 @@ def register() -> None:
     """Make the schema known to Hydra as the config named ``schema``."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=Config)
+    schema = OmegaConf.structured(Config)
+    for group in GROUPS:
+        # Hydra takes any key here, and components.bind knows which the chosen option has: a sweep's own words are
+        # applied to the default option once before there is a job.
+        OmegaConf.set_struct(schema[group], False)
+    ConfigStore.instance().store(name="schema", node=schema)
 
 
 def check_keys(schema: type, values: Mapping[str, Any], prefix: str = "") -> None:
@@ -248,6 +251,6 @@ def describe_range(item: Field[Any]) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """``a, b, c``, led by what ``word`` was perhaps meant to be."""
-    known = list(known)
+    known = [name for name in known if not name.startswith("_")]
     close = difflib.get_close_matches(word, known, n=1)
     return (f"did you mean {close[0]}? " if close else "") + "allowed: " + ", ".join(known)

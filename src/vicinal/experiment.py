@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vicinal.components import bind
-from vicinal.config import Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
+from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Loader, imagefolder, load
-from vicinal.errors import ConfigError
+from vicinal.errors import ConfigError, written
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names
@@ -24,6 +24,9 @@ from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
 from vicinal.training.hardware import resolve
 from vicinal.training.loop import Loaders
+
+TREE = "vicinal.data.imagefolder.imagefolder"
+"""The source whose classes are counted and whose files are part of a run's identity."""
 
 
 class Experiment:
@@ -40,10 +43,15 @@ class Experiment:
     def __init__(self, cfg: DictConfig, choices: Mapping[str, str]) -> None:
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
-        self.choices = {
+        check_keys(Config, self.config)
+        chosen = {
             group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")
         }
-        check_keys(Config, self.config)
+        self.config["_choices_"] |= chosen
+        self.choices: dict[str, str] = self.config["_choices_"]
+        for group in GROUPS:
+            if chosen and group not in self.choices:  # Hydra takes mixup=[input,none], and mixes the two files
+                raise ConfigError(group, "[...]", "must be one option; several, without brackets, are a sweep (-m)")
         check_ranges(Config, self.config)
         for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
             check_keys(schema, self.config[group], prefix=f"{group}.")
@@ -54,7 +62,13 @@ class Experiment:
         self.hardware = resolve(self.trainer)
 
         self.dataset = bind("dataset", self.config["dataset"])
-        self.classes = self.dataset.values["classes"] or len(imagefolder.class_names(self.dataset.values["root"]))
+        self._tree: str | None = self.dataset.arguments.get("folder") if self.dataset.target == TREE else None
+        names = imagefolder.class_names(self._tree) if self._tree is not None else ()
+        self.classes = self.dataset.values["classes"] or len(names)
+        if not self.classes:
+            raise ConfigError(
+                "dataset.classes", None, "must be an integer >= 2; only a folder of images can be counted"
+            )
         self.model = bind("model", self.config["model"])
         with torch.device("meta"):  # shapes without memory or time
             outline = self.make_model()
@@ -73,7 +87,9 @@ class Experiment:
 
         self.cell_id = cell_id(self.effective())
         self.run_id = run_id(self.cell_id, self.seed)
-        self.folder = RunFolder(Path(self.config["output_dir"]).resolve() / "runs" / f"{self.name}-{self.run_id}")
+        runs = Path(self.config["output_dir"]).resolve() / "runs"
+        # The identity decides; the name before it is for people, and another name can lead to the same run.
+        self.folder = RunFolder(next(runs.glob(f"*-{self.run_id}"), runs / f"{self.name}-{self.run_id}"))
 
     @classmethod
     def composed(cls, cfg: DictConfig) -> Experiment:
@@ -97,7 +113,18 @@ class Experiment:
             for item in fields(TrainerConfig)
             if not item.metadata["neutral"]
         }
-        return {"trainer": trainer, **{component.group: component.identity() for component in components}}
+        effective = {"trainer": trainer, **{component.group: component.identity() for component in components}}
+        if self._tree is not None:
+            effective["dataset"]["folder"] = imagefolder.fingerprint(self._tree)
+        return effective
+
+    def idle(self) -> list[str]:
+        """The keys that are set but have no effect, a line each."""
+        return [
+            f"{component.group}.{name}={written(value)} has no effect with {component.target}"
+            for component in (self.model, self.mixup, self.optimizer, self.scheduler)
+            for name, value in component.idle.items()
+        ]
 
     def make_model(self) -> nn.Module:
         """A new network, initialised from torch's default generator."""
@@ -140,12 +167,14 @@ class Experiment:
     def _check_layers(self, outline: nn.Module) -> None:
         channels, size, _ = self._sizes()
         images = torch.empty(2, channels, size, size, device="meta")
-        for layer in self.strategy.layers:
+        for layer in dict.fromkeys(self.strategy.depths):
             if layer == INPUT:
                 continue
             plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), layer=layer).to(images.device)
             try:
                 mixed_forward(outline, images, plan)
-            except (ValueError, RuntimeError):
+            except ValueError:
                 allowed = suggest(layer, [INPUT, *block_names(outline)])
                 raise ConfigError("mixup.layers", layer, f"no block of {self.model.target}; {allowed}") from None
+            except RuntimeError as error:
+                raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None

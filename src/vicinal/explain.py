@@ -76,6 +76,8 @@ def _composition(reason: str, overrides: Sequence[str]) -> str:
     ):
         key = present[1] or present[2]
         return f"+{_word(key, overrides)}: {key} is there already; leave out the +"
+    if group := re.match(r"Could not override '(.+)'\. No match in the defaults list", reason):
+        return f"{_word(group[1], overrides)}: the config is a resolved one, in which there is nothing left to choose"
     if merged := re.match(r"Error merging override (.+)", reason):
         return f"{merged[1]}: is not possible"
     return reason

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from vicinal.config import CONF
+from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import code, describe, redact
@@ -19,9 +21,13 @@ from vicinal.tracking import Console, JsonLines, RunInfo, Trackers, WandbTracker
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
 from vicinal.training.loop import Finals, fit
+from vicinal.training.panel import Panel
 from vicinal.training.streams import Streams
 
 log = logging.getLogger(__name__)
+
+PANEL_BATCHES = 4
+"""Batches from which the panel of mixed images is taken."""
 
 
 def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
@@ -44,11 +50,15 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
         return done or {}
     if done and not experiment.config["rerun"]:
         log.info("already completed: %s (rerun=true trains it again)", folder.path)
+        _tell_differences(done, experiment)
         return done
+    for line in experiment.idle():
+        log.info("%s", line)
+    data = experiment.load_data() if done else None  # data that cannot be had must not cost the result that is there
     folder.clear()
     with folder.logging():
         try:
-            result = _train(experiment, sweep)
+            result = _train(experiment, data, sweep)
         except Exception as error:
             known = isinstance(error, UserError)
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
@@ -62,14 +72,14 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
     return result
 
 
-def _train(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
+def _train(experiment: Experiment, data: ImageData | None, sweep: str | None) -> dict[str, Any]:
     started = time.perf_counter()
     folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
     folder.config.write_text(_config_file(experiment))
     environment = describe(hardware.device, hardware.precision, hardware.threads)
     write_json(folder.environment, environment)
     apply(hardware, settings)
-    data = experiment.load_data()
+    data = data or experiment.load_data()
     loaders = experiment.make_loaders(data)
     streams = Streams(experiment.seed)
     with streams.default("init"):
@@ -116,7 +126,8 @@ def _train(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     )
     ready = time.perf_counter()
     with Trackers(JsonLines(folder.metrics), wandb, Console(info)) as trackers:
-        finals = fit(learner, loaders, data, experiment.strategy, streams, trackers, panel_size=experiment.wandb.images)
+        panel = Panel(data, experiment.wandb.images, min(PANEL_BATCHES, len(loaders.train)), trackers)
+        finals = fit(learner, loaders, streams, trackers, watch=panel)
         scores = _scores(finals)
         trackers.finish(
             _flat(scores) | {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
@@ -185,13 +196,24 @@ def _verdict(result: dict[str, Any]) -> str:
 
 def _config_file(experiment: Experiment) -> str:
     """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
-    choices = experiment.choices
-    groups = [{name: choices[name]} for name in choices if name != "experiment"]
-    settings = [
-        {"override hydra/" + name: "vicinal"} for name in ("help", "output", "job_logging", "hydra_logging", "sweeper")
-    ]
-    defaults = {"defaults": ["schema", *groups, "_self_", *settings]}
+    primary = OmegaConf.load(CONF / "config.yaml")
+    settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
     command = f"python train.py --config-path {experiment.folder.path} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
-    hydra = {"hydra": {"output_subdir": None, "job": {"name": "train"}}}
-    return header + redact("".join(OmegaConf.to_yaml(part) for part in (defaults, experiment.config, hydra)))
+    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
+    return header + redact("".join(OmegaConf.to_yaml(part) for part in parts))
+
+
+def _tell_differences(done: dict[str, Any], experiment: Experiment) -> None:
+    """What "auto" means on this machine may be something else than where the result was made."""
+    made = {**done["hardware"], "torch": done["versions"]["torch"]}
+    hardware = experiment.hardware
+    here = {
+        "device": hardware.device.type,
+        "precision": hardware.precision,
+        "threads": hardware.threads,
+        "torch": torch.__version__.partition("+")[0],
+    }
+    for name, value in here.items():
+        if str(made[name]).partition("+")[0] != str(value):
+            log.warning("it was made with %s %s, here it would be %s: other last bits", name, made[name], value)

@@ -32,6 +32,10 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
     signal.signal(signal.SIGTERM, _terminated)  # so that `with` blocks end: W&B, the progress bar
     register()
+    for flag in ("-m", "--multirun"):
+        if flag in sys.argv:  # argparse wants the overrides in one piece; people put -m anywhere
+            sys.argv.remove(flag)
+            sys.argv.append(flag)
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except KeyboardInterrupt:

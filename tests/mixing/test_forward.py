@@ -278,7 +278,7 @@ class TestCompiled:
         model = compiled(tiny(), counter)
         x, labels, generator = torch.randn(4, 2, 4, 4), torch.tensor([0, 1, 2, 1]), seeded()
         drawn = set()
-        with MixPoints(model, [layer for layer in strategy.layers if layer != "input"]) as points:
+        with MixPoints(model, [depth for depth in strategy.depths if depth != "input"]) as points:
             for _ in range(steps):
                 plan = strategy.sample(x.shape, generator)
                 ours, theirs = points(x, plan), mixed_forward(bare, x, plan)

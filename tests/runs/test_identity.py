@@ -25,6 +25,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.val_size": ([], ["dataset.val_size=0"]),
     "dataset.train_size": ([], ["dataset.train_size=500"]),
     "dataset.split_seed": ([], ["dataset.split_seed=1"]),
+    "trainer.eval_batch_size": ([], ["trainer.eval_batch_size=77"]),
     "dataset.augment": ([], ["dataset.augment=true"]),
     "dataset.crop_padding": (["dataset.augment=true"], ["dataset.crop_padding=2"]),
     "dataset.flip": (["dataset.augment=true"], ["dataset.flip=true"]),
@@ -69,7 +70,7 @@ NEUTRAL: dict[str, str] = {
     "dry_run": "dry_run=true",
     "dataset.root": "dataset.root=/elsewhere",
     "dataset.cache_dir": "dataset.cache_dir=/elsewhere",
-    "trainer.eval_batch_size": "trainer.eval_batch_size=77",
+    "_choices_": "+_choices_.note=x",
     "trainer.log_every": "trainer.log_every=3",
     "wandb.mode": "wandb.mode=offline",
     "wandb.project": "wandb.project=other",
@@ -91,7 +92,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 50
+    assert len(schema_keys()) == 51
 
 
 @pytest.mark.parametrize("key", CHANGES)

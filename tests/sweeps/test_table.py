@@ -66,10 +66,12 @@ def test_scores_that_no_cell_has_are_left_out() -> None:
     assert "test, last epoch" in text
 
 
-def test_a_reason_is_one_unbroken_line_below_the_table() -> None:
+def test_a_reason_is_whole_in_the_table_and_only_where_there_is_one() -> None:
     reason = "seed 0: " + "the loss is not finite since step 2; " * 10 + "[bold] is no markup"
-    lines = printed([row("1", [NAN] * 4, [NAN] * 4, n=0, failed=reason)], width=80).splitlines()
-    assert lines[-1] == f"failed: digits-1-s*: {reason}"
+    table = printed([row("1", [NAN] * 4, [NAN] * 4, n=0, failed=reason), row("2", [0.5] * 4, [NAN] * 4)], width=200)
+    column = [line.split("│")[-3].strip() for line in table.splitlines() if line.startswith("│")]
+    assert " ".join(" ".join(column).split()) == reason.strip()
+    assert "failed" not in printed([row("1", [0.5] * 4, [NAN] * 4)])
 
 
 def test_a_list_of_blocks_is_no_markup() -> None:

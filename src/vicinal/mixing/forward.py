@@ -47,7 +47,9 @@ class MixPoints:
         self.mixed = 0
         """Blocks mixed in the last forward pass."""
         self._plan: MixPlan | None = None
-        self._hooks = [_block(model, name).register_forward_hook(partial(self._mix, name)) for name in layers]
+        self._hooks = [
+            _block(model, name).register_forward_hook(partial(self._mix, name)) for name in dict.fromkeys(layers)
+        ]
 
     def __call__(self, images: Tensor, plan: MixPlan) -> Tensor:
         self.mixed = 0

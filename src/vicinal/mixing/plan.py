@@ -20,7 +20,7 @@ class MixPlan:
         partner: (B,) int64, whom it is mixed with; a sample may be its own partner.
         layer: None for the input, or the name of the block (as in ``model.named_modules()``) whose output is mixed.
         mask: None when the features are weighted by ``lam`` itself, or the mask that takes its place.
-        active: False when nothing is mixed in this batch. Known on the host, so that no device has to be asked.
+        active: False when nothing was to be mixed in this batch. Known on the host, so that no device has to be asked.
     """
 
     lam: Tensor

@@ -24,8 +24,10 @@ INPUT = "input"
 class Strategy(ABC):
     """Decides what is mixed in a batch."""
 
-    layers: Sequence[str] = (INPUT,)
-    """Depths at which this strategy mixes: "input" or names of blocks."""
+    @property
+    def depths(self) -> Sequence[str]:
+        """Where this strategy mixes: "input" or names of blocks."""
+        return (INPUT,)
 
     @abstractmethod
     def sample(self, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
@@ -108,8 +110,9 @@ class ManifoldMixup(BetaMixup):
     Input mixup at the output of one block a batch, drawn uniformly from ``layers``.
 
     Attributes:
-        layers: names of blocks as in ``model.named_modules()``; "input" is the input itself. Whole blocks, not the
-            convolutions inside them: the author reports poor results otherwise (issue 8 of that repository).
+        layers: names of blocks as in ``model.named_modules()``; "input" is the input itself; a name given twice is
+            drawn twice as often. Whole blocks, not the convolutions inside them: the author reports poor results
+            otherwise (issue 8 of that repository).
     """
 
     alpha: float
@@ -121,6 +124,10 @@ class ManifoldMixup(BetaMixup):
         super().__post_init__()
         if isinstance(self.layers, str) or not self.layers:
             raise ValueError(f'layers must be a list of block names or "{INPUT}", at least one, got {self.layers!r}')
+
+    @property
+    def depths(self) -> Sequence[str]:
+        return self.layers
 
     def place(self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
         # Nothing is drawn where there is no choice: at "input" alone this is input mixup, bit for bit, to the end.

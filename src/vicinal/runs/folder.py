@@ -76,7 +76,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` so that the file is there whole or not at all, even if the machine stops."""
     partial = file.with_suffix(".partial")
     with partial.open("w") as stream:
-        json.dump(content, stream, indent=2)
+        json.dump(content, stream, indent=2, allow_nan=False)
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())

@@ -27,14 +27,16 @@ def show(table: pd.DataFrame, folder: Path, console: Console | None = None) -> N
     scores = [score for score in SCORES if table[f"{score} mean"].notna().any()]
     for score in scores:
         shown.add_column(HEADINGS[score], justify="right")
+    failures = (table["failed"] != "").any()
+    if failures:
+        shown.add_column("failed", overflow="fold", style="red")
     shown.add_column("folder", overflow="fold")
     for _, row in table.iterrows():
         values = [percent(row[f"{score} mean"], row[f"{score} std"]) for score in scores]
-        shown.add_row(*(escape(str(row[key])) for key in keys), str(row["n"]), *values, Path(row["folder"]).name)
+        values += [row["failed"]] if failures else []
+        cells = [*(str(row[key]) for key in keys), str(row["n"]), *values, Path(row["folder"]).name]
+        shown.add_row(*map(escape, cells))
     console.print(shown)
-    for _, row in table[table["failed"] != ""].iterrows():
-        reason = f"failed: {Path(row['folder']).name}: {row['failed']}"
-        console.print(reason, markup=False, style="red", soft_wrap=True)
 
 
 def percent(mean: float, std: float) -> str:

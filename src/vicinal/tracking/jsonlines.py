@@ -18,4 +18,4 @@ class JsonLines(Tracker):
 
     def epoch(self, row: Mapping[str, float | int]) -> None:
         with self.file.open("a") as lines:
-            lines.write(json.dumps(dict(row)) + "\n")
+            lines.write(json.dumps(dict(row), allow_nan=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -72,6 +73,8 @@ def _precisions(device: str) -> list[str]:
 def apply(hardware: Hardware, settings: TrainerConfig) -> None:
     """Set the process up for one run; a sweep's next run sets it up anew."""
     torch.set_num_threads(hardware.threads)
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
     torch.use_deterministic_algorithms(settings.deterministic)
     # Fastest kernels by trial, which may differ from run to run: only where the user did not ask for the same bits.
     torch.backends.cudnn.benchmark = hardware.device.type == "cuda" and not settings.deterministic

@@ -39,10 +39,10 @@ class Learner:
         decay = settings.ema_decay
         self.ema = None if decay is None else AveragedWeights(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
-        self.points = MixPoints(self.model, [layer for layer in strategy.layers if layer != INPUT])
+        self.points = MixPoints(self.model, [depth for depth in strategy.depths if depth != INPUT])
         if settings.compile:
             self.model.compile()
-        self.settings, self.hardware = settings, hardware
+        self.strategy, self.settings, self.hardware = strategy, settings, hardware
 
     def step(self, images: Tensor, labels: Tensor, plan: MixPlan) -> tuple[Tensor, Tensor]:
         """One optimizer step. Returns the loss, a scalar, and the logits (B, K), both detached, on the device."""
@@ -70,3 +70,8 @@ class Learner:
     def lr(self) -> float:
         """Of the step that comes next."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def peak_lr(self) -> float:
+        """The rate that the optimizer was made with, ``optimizer.lr``."""
+        return float(self.optimizer.defaults["lr"])

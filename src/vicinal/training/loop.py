@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from vicinal.data import ImageData, Loader
-from vicinal.mixing import Strategy
+from vicinal.data import Loader
+from vicinal.mixing import MixPlan
 from vicinal.mixing.bounds import accuracy_ceiling, loss_floor
 from vicinal.tracking import Progress, Tracker
 from vicinal.training.evaluation import evaluate
 from vicinal.training.learner import Learner
-from vicinal.training.panel import mixed_images
 from vicinal.training.streams import Streams
-from vicinal.training.tally import Tally
+from vicinal.training.tally import DivergedError, Tally
 
 LAST = 10
 """Epochs at the end whose test metrics enter the median, as in the mixup paper (arXiv 1710.09412, section 3.2)."""
 
 Scores = dict[str, float]
 """acc1, acc5, nll and ece, as :class:`vicinal.training.evaluation.Metrics` computes them."""
+
+Watch = Callable[[MixPlan, Tensor, Tensor], None]
+"""Is shown a plan with the images (B, C, H, W) and labels (B,) that it is for."""
 
 
 @dataclass(frozen=True)
@@ -71,50 +75,35 @@ class History:
         return {name: statistics.median(scores[name] for scores in self.tests) for name in self.tests[0]}
 
 
-def fit(
-    learner: Learner,
-    loaders: Loaders,
-    data: ImageData,
-    strategy: Strategy,
-    streams: Streams,
-    tracker: Tracker,
-    panel_size: int = 0,
-) -> Finals:
+def fit(learner: Learner, loaders: Loaders, streams: Streams, tracker: Tracker, watch: Watch) -> Finals:
     """Train for ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
     Args:
         learner: with fresh weights; it holds the last epoch's weights afterwards.
         loaders: of the three parts.
-        data: for the names of the classes and the normalisation, which the panel undoes.
-        strategy: what is mixed.
         streams: the order, augmentation, mixing and dropout of this run.
         tracker: is told what happens.
-        panel_size: mixed images shown from the first batch.
+        watch: is shown every batch before it is mixed.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
     """
-    epochs, hardware = learner.settings.epochs, learner.hardware
+    epochs, steps = learner.settings.epochs, len(loaders.train)
     history = History()
     train_seconds = evaluation_seconds = 0.0
     images_seen = 0
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
         lr = learner.lr
-        tally = train_epoch(epoch, learner, loaders.train, data, strategy, streams, tracker, panel_size)
+        tally = train_epoch(epoch, learner, loaders.train, streams, tracker, watch)
         trained = time.perf_counter()
-        row = {
-            "epoch": epoch,
-            "step": epoch * len(loaders.train),
-            "lr": lr,
-            **prefixed("train", tally.read()),
-        }
+        row = {"epoch": epoch, "step": epoch * steps, "lr": lr, **prefixed("train", tally.read())}
         if loaders.val is not None:
-            scores = evaluate(learner.evaluated, loaders.val.batches(), hardware)
+            scores = score(learner, loaders.val, epoch * steps)
             history.validated(epoch, scores, learner.evaluated)
             row |= prefixed("val", scores)
         if epoch > epochs - LAST:
-            history.tests.append(evaluate(learner.evaluated, loaders.test.batches(), hardware))
+            history.tests.append(score(learner, loaders.test, epoch * steps))
             row |= prefixed("test", history.tests[-1])
         ended = time.perf_counter()
         tracker.epoch(row | {"throughput": tally.samples / (trained - started), "seconds": ended - started})
@@ -124,7 +113,7 @@ def fit(
     return Finals(
         val=history.val,
         test_last=history.tests[-1],
-        test_best_val=test_best_by_validation(learner, loaders, history),
+        test_best_val=score_best_epoch(learner, loaders, history),
         test_median10=history.median(),
         best_epoch=history.best_epoch,
         seconds={"train": train_seconds, "evaluation": evaluation_seconds},
@@ -133,25 +122,17 @@ def fit(
 
 
 def train_epoch(
-    epoch: int,
-    learner: Learner,
-    loader: Loader,
-    data: ImageData,
-    strategy: Strategy,
-    streams: Streams,
-    tracker: Tracker,
-    panel_size: int,
+    epoch: int, learner: Learner, loader: Loader, streams: Streams, tracker: Tracker, watch: Watch
 ) -> Tally:
-    """One pass over the training images; nothing in a step waits for the device."""
-    settings, hardware = learner.settings, learner.hardware
-    tally = Tally(hardware.device)
+    """One pass over the training images; nothing in a step waits for the device, only a look does."""
+    settings, device = learner.settings, learner.hardware.device
+    tally = Tally(device)
     started = time.perf_counter()
     learner.model.train()
-    with streams.default("dropout", hardware.device):
+    with streams.default("dropout", device):
         for images, labels in loader.epoch(streams.order, streams.augmentation):
-            plan = strategy.sample(images.shape, streams.mixing).to(hardware.device)
-            if epoch == 1 and tally.steps == 0 and panel_size:
-                tracker.mixed_images(*mixed_images(plan, images, labels, data, panel_size))
+            plan = learner.strategy.sample(images.shape, streams.mixing).to(device)
+            watch(plan, images, labels)
             loss, logits = learner.step(images, labels, plan)
             tally.add(
                 loss,
@@ -160,14 +141,24 @@ def train_epoch(
                 floor=loss_floor(plan, labels, logits.shape[1], settings.label_smoothing),
             )
             if tally.steps % settings.log_every == 0 or tally.steps == len(loader):
-                tally.check_finite(before=(epoch - 1) * len(loader), lr=learner.lr, precision=hardware.precision)
+                if bad := tally.first_bad_step():
+                    step = (epoch - 1) * len(loader) + bad
+                    raise DivergedError(f"since step {step}", learner.peak_lr, learner.hardware.precision)
                 means = tally.read()
                 speed = tally.samples / (time.perf_counter() - started)
                 tracker.progress(Progress(epoch, tally.steps, means["loss"], means["acc1"], speed))
     return tally
 
 
-def test_best_by_validation(learner: Learner, loaders: Loaders, history: History) -> Scores | None:
+def score(learner: Learner, loader: Loader, step: int) -> Scores:
+    """Scores of the weights after a step; a step can ruin them although its own loss was finite."""
+    scores = evaluate(learner.evaluated, loader.batches(), learner.hardware)
+    if not math.isfinite(scores["nll"]):
+        raise DivergedError(f"in evaluation after step {step}", learner.peak_lr, learner.hardware.precision)
+    return scores
+
+
+def score_best_epoch(learner: Learner, loaders: Loaders, history: History) -> Scores | None:
     """Test scores on the weights of the best epoch; the model is left with those of the last."""
     if history.best_epoch is None:
         return None

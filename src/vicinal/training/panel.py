@@ -1,4 +1,4 @@
-"""A look at the first batch: the mixed images, with their labels and lambdas."""
+"""A look at the first batches: the images as they enter the network, with their labels and lambdas."""
 
 from __future__ import annotations
 
@@ -7,6 +7,37 @@ from torch import Tensor
 
 from vicinal.data import ImageData
 from vicinal.mixing import MixPlan
+from vicinal.tracking import Tracker
+
+
+class Panel:
+    """Collects images of the first batches, and gives them to a tracker once it has enough.
+
+    Several batches, because one lambda (and one block) is drawn a batch.
+
+    Args:
+        data: whose normalisation is undone and whose class names are used.
+        size: images in all.
+        batches: that they are taken from, evenly.
+        tracker: is shown the panel.
+    """
+
+    def __init__(self, data: ImageData, size: int, batches: int, tracker: Tracker) -> None:
+        self._data = data
+        self._counts = [size // batches + (batch < size % batches) for batch in range(batches)]
+        self._tracker = tracker
+        self._shown: list[Tensor] = []
+        self._captions: list[str] = []
+
+    def __call__(self, plan: MixPlan, images: Tensor, labels: Tensor) -> None:
+        """Look at the next batch: images (B, C, H, W) normalised and labels (B,) int64, both not mixed yet."""
+        if not self._counts:
+            return
+        shown, captions = mixed_images(plan, images, labels, self._data, self._counts.pop(0))
+        self._shown.append(shown)
+        self._captions += captions
+        if not self._counts and self._captions:
+            self._tracker.mixed_images(torch.cat(self._shown), self._captions)
 
 
 def mixed_images(

@@ -9,7 +9,23 @@ from vicinal.errors import UserError
 
 
 class DivergedError(UserError):
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number.
+
+    Args:
+        when: such as "since step 12".
+        lr: peak learning rate.
+        precision: of the forward pass.
+    """
+
+    def __init__(self, when: str, lr: float, precision: str) -> None:
+        other = "fp16 overflowed (trainer.precision=bf16), or " if precision == "fp16" else ""
+        super().__init__(
+            f"the loss is not finite {when}; the likely cause: {other}the learning rate is too high "
+            f"(optimizer.lr={lr:g}); try a smaller one, scheduler.warmup_epochs=1 or trainer.clip_grad_norm=1"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return UserError, (str(self),)  # exceptions cross process borders: rebuild from the text
 
 
 class Tally:
@@ -34,25 +50,6 @@ class Tally:
         loss, correct, ceiling, floor = (self._sums / self.samples).tolist()
         return {"loss": loss, "acc1": correct, "acc1_ceiling": ceiling, "loss_floor": floor}
 
-    def check_finite(self, before: int, lr: float, precision: str) -> None:
-        """Waits for the device.
-
-        Args:
-            before: steps of the epochs before this one.
-            lr: learning rate at about this step.
-            precision: of the forward pass.
-
-        Raises:
-            DivergedError: a loss was NaN or infinite; names its step, from 1, and the likely cause.
-        """
-        step = int(self._first_bad)
-        if not step:
-            return
-        if precision == "fp16":
-            cause = "fp16 overflowed, or the learning rate is too high: try trainer.precision=bf16 or a smaller"
-        else:
-            cause = "the learning rate is too high: try a smaller"
-        raise DivergedError(
-            f"the loss is not finite since step {before + step} (lr {lr:g}); the likely cause: {cause} optimizer.lr, "
-            "scheduler.warmup_epochs=1 or trainer.clip_grad_norm=1"
-        )
+    def first_bad_step(self) -> int | None:
+        """The first step of the epoch, from 1, whose loss was NaN or infinite; waits for the device."""
+        return int(self._first_bad) or None
