@@ -1,0 +1,62 @@
+"""What the README says is true: its code runs, its commands compose, its options are all there are."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from vicinal.config import CONF
+from vicinal.models.preact_resnet import PreActResNet
+
+README = (CONF.parent / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"python train\.py[^`\n]*", README)))
+
+
+def test_its_code_gives_a_loss_whose_gradient_reaches_all_weights():
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    model = PreActResNet(3, 16, 10, width=4)
+    names = {
+        "images": torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
+        "labels": torch.arange(6),
+        "generator": torch.Generator().manual_seed(0),
+        "model": model,
+    }
+    exec(code, names)
+    names["loss"].backward()
+    assert names["plan"].layer in (None, "layer1", "layer2")
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_its_tables_name_every_option_and_every_experiment():
+    for group in ("dataset", "model", "optimizer", "scheduler", "mixup"):
+        [row] = re.findall(rf"^\| `{group}` \| (.*) \|$", README, re.MULTILINE)
+        options = {path.stem for path in (CONF / group).glob("*.yaml")}
+        assert options <= set(re.findall(r"`([a-z0-9_]+)`", row)), group
+    named = set(re.findall(r"experiment=(\w+)", README))
+    assert named == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_commands_compose(command: str, train: Callable[..., tuple[int, str, str]], tmp_path: Path):
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "0.jpg").touch()
+    words = [word.replace("dataset.root=...", f"dataset.root={tmp_path}") for word in shlex.split(command)[2:]]
+    if "--help" in words:
+        return
+    code, printed, err = train(*words, "dry_run=true")
+    if command.endswith("mixup.layers=[input,layer1]"):
+        line = "error: mixup.layers=layer1: no block of vicinal.models.cnn.CNN; allowed: input, block1, block2, hidden"
+        assert (code, err) == (1, line + "\n")
+        assert f"$ {command}\n{line}\n" in README
+    else:
+        assert (code, err) == (0, "")
+        assert ": new" in printed
+
+
+def test_the_commands_are_found():
+    assert len(COMMANDS) >= 10
