@@ -159,8 +159,9 @@ def _heading(experiment: Experiment) -> dict[str, Any]:
 
 
 def _public_config(experiment: Experiment) -> dict[str, Any]:
-    """As files and W&B are told it: free of secrets, wherever a command line may have put them."""
-    public: dict[str, Any] = json.loads(redact(json.dumps(experiment.config)))
+    """As result.json and W&B are told it: without the choices, which stand beside it, and free of secrets."""
+    config = {name: value for name, value in experiment.config.items() if name != "_choices_"}
+    public: dict[str, Any] = json.loads(redact(json.dumps(config)))
     return public
 
 
