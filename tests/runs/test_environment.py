@@ -70,6 +70,17 @@ def test_clean_and_changed_code(checkout: Path) -> None:
     assert environment.code() == (commit, diff)
 
 
+def test_a_file_that_git_does_not_track_yet_is_code_too(checkout: Path) -> None:
+    (checkout / "conf").mkdir()
+    (checkout / "conf/fade.yaml").write_text("_target_: fade.Fade\n")
+    (checkout / "fade.py").write_text("strength = 0.25\n")
+    (checkout / "data.bin").write_bytes(b"0")
+    diff = environment.code()[1]
+    assert "+_target_: fade.Fade\n" in diff
+    assert "+strength = 0.25\n" in diff
+    assert "data.bin" not in diff
+
+
 def test_a_change_in_another_encoding_is_no_obstacle(checkout: Path) -> None:
     (checkout / "code.py").write_bytes("lr = 1  # Grüße\n".encode("latin-1"))
     assert "+lr = 1  # Gr\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}e" in environment.code()[1]

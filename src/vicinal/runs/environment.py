@@ -37,15 +37,22 @@ def describe(device: torch.device, precision: str, threads: int) -> dict[str, An
 
 @cache
 def code() -> tuple[str | None, str]:
-    """The commit of the checkout that this package runs from, and what differs from it; None and "" without git."""
-    root = Path(__file__).parent
+    """The commit of the checkout that this package runs from, and what differs from it; None and "" without git.
 
-    def git(*words: str) -> str:
-        printed = subprocess.run(["git", "-C", root, *words], capture_output=True, check=True).stdout
-        return printed.decode(errors="replace")  # a diff is in whatever encoding the files are
+    The difference includes Python and YAML files that git does not track yet: a new strategy is one of each.
+    """
+
+    def git(*words: str, where: str, changes: bool = False) -> str:
+        done = subprocess.run(["git", "-C", where, *words], capture_output=True, check=not changes)
+        return done.stdout.decode(errors="replace")  # a diff is in whatever encoding the files are
 
     try:
-        return git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
+        root = git("rev-parse", "--show-toplevel", where=str(Path(__file__).parent)).strip()
+        commit, diff = git("rev-parse", "HEAD", where=root).strip(), git("diff", "HEAD", where=root)
+        new = git("ls-files", "--others", "--exclude-standard", "-z", "*.py", "*.yaml", where=root).split("\0")
+        for name in filter(None, new):
+            diff += git("diff", "--no-index", "/dev/null", name, where=root, changes=True)  # exits 1: they differ
+        return commit, diff
     except (OSError, subprocess.CalledProcessError):
         return None, ""
 
