@@ -222,6 +222,18 @@ def test_a_key_of_some_options_can_be_swept_across_all(train: Train, tmp_path: P
     ]
 
 
+def test_a_value_that_is_the_default_is_shown_too(train: Train, tmp_path: Path) -> None:
+    code, _, err = train("mixup.prob=0.5,1", "+optimizer.maximize=false", *SMALL, "-m")
+    assert (code, err) == (0, "")
+    assert summary(tmp_path)["mixup.prob"].tolist() == [0.5, 1.0]
+
+
+def test_an_added_key_is_a_column(train: Train, tmp_path: Path) -> None:
+    code, _, err = train("+optimizer.dampening=0,0.1", *SMALL, "-m")
+    assert (code, err) == (0, "")
+    assert summary(tmp_path)["optimizer.dampening"].astype(float).tolist() == [0.0, 0.1]
+
+
 def test_a_recipe_that_is_a_sweep_is_not_swept(train: Train, tmp_path: Path) -> None:
     code, _, err = train("experiment=strategies,alpha_sweep", "-m")
     line = "error: experiment=strategies: this recipe is a sweep itself; run it alone, without -m\n"

@@ -71,7 +71,7 @@ class GridSweeper(BasicSweeper):
         table.to_csv(folder / "summary.csv", index=False)
         show(table, folder)
         started = sum(map(len, returns))
-        failed = sum(job.experiment.folder.completed() is None for job in jobs[:started])
+        failed = sum(job.folder.completed() is None for job in jobs[:started])
         if failed:
             rest = f", {len(jobs) - started} were not started" if started < len(jobs) else ""
             raise UserError(f"{failed} of {len(jobs)} jobs failed{rest}; the reasons are in the table")
@@ -109,7 +109,18 @@ class GridSweeper(BasicSweeper):
                 [recipe] = [word for word in point if word.startswith("experiment=")]
                 raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
             experiment = Experiment.composed(cfg)
-            jobs.setdefault(experiment.run_id, Job(tuple(point), experiment))
+            jobs.setdefault(
+                experiment.run_id,
+                Job(
+                    overrides=tuple(point),
+                    name=experiment.name,
+                    cell_id=experiment.cell_id,
+                    seed=experiment.seed,
+                    folder=experiment.folder,
+                    choices=experiment.choices,
+                    settings=experiment.settings(),
+                ),
+            )
         if len(jobs) < len(grid):
             log.info("%d combinations are %d different runs", len(grid), len(jobs))
         return list(jobs.values())

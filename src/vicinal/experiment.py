@@ -118,6 +118,11 @@ class Experiment:
             effective["dataset"]["folder"] = imagefolder.fingerprint(self._tree)
         return effective
 
+    def settings(self) -> dict[str, Any]:
+        """The config without the keys that have no effect on what was chosen, such as alpha under ``none``."""
+        components = [self.dataset, self.model, self.mixup, self.optimizer, self.scheduler]
+        return {**self.config, **{component.group: component.values for component in components}}
+
     def idle(self) -> list[str]:
         """The keys that are set but have no effect, a line each."""
         return [

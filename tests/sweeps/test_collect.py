@@ -3,29 +3,23 @@
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from vicinal.experiment import Experiment
 from vicinal.runs.folder import RunFolder
 from vicinal.sweeps.collect import SCORES, Job, collect, swept_keys
 
 
-def job(folder: Path, overrides: str, cell: str, seed: int = 0, **effective: Any) -> Job:
-    """A point of a grid whose experiment is no more than what a table asks of it."""
+def job(folder: Path, overrides: str, cell: str, seed: int = 0, **settings: Any) -> Job:
     choices = {"mixup": dict(word.split("=") for word in overrides.split()).get("mixup", "input")}
     path = folder / f"digits-{cell}-s{seed}"
-    stand_in = SimpleNamespace(
-        cell_id=cell, seed=seed, name="digits", choices=choices, folder=RunFolder(path), effective=lambda: effective
-    )
-    return Job(tuple(overrides.split()), cast(Experiment, stand_in))
+    return Job(tuple(overrides.split()), "digits", cell, seed, RunFolder(path), choices, settings)
 
 
 def write(job: Job, content: dict[str, Any] | str) -> None:
-    folder = job.experiment.folder
+    folder = job.folder
     folder.path.mkdir()
     folder.result.write_text(content if isinstance(content, str) else json.dumps(content))
 
@@ -84,11 +78,11 @@ def test_failed_missing_and_damaged_results_are_named_by_seed_and_not_counted(
     assert row["val mean"] == 0.5
     nothing = "no result: not started, interrupted or killed"
     assert row["failed"] == f"seed 1: the loss is not finite; seed 2: {nothing}; seed 3: {nothing}"
-    aside = damaged.experiment.folder.path / "result.json.damaged"
+    aside = damaged.folder.path / "result.json.damaged"
     assert aside.read_text() == '{"status": "compl'
-    assert not damaged.experiment.folder.result.exists()
+    assert not damaged.folder.result.exists()
     assert "is damaged; it is set aside as result.json.damaged and not used" in caplog.text
-    assert missing.experiment.folder.read_result() is None
+    assert missing.folder.read_result() is None
 
 
 def test_a_cell_of_which_everything_failed_keeps_its_row(tmp_path: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from vicinal.errors import written
-from vicinal.experiment import Experiment
+from vicinal.runs.folder import RunFolder
 
 SCORES = ("val", "test/last", "test/best_val", "test/median10")
 ABSENT = "-"
@@ -18,10 +18,25 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Job:
-    """One point of a grid: the words that ask for it, and what they mean."""
+    """One point of a grid: the words that ask for it, and what they mean.
+
+    Attributes:
+        overrides: of the command line.
+        name: readable, the same for all seeds of a cell.
+        cell_id: the identity without the seed.
+        seed: of the run.
+        folder: of the run.
+        choices: {group: option}.
+        settings: {group: {key: value}} of the keys that have an effect.
+    """
 
     overrides: tuple[str, ...]
-    experiment: Experiment
+    name: str
+    cell_id: str
+    seed: int
+    folder: RunFolder
+    choices: Mapping[str, str]
+    settings: Mapping[str, Any]
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
@@ -30,7 +45,7 @@ def swept_keys(jobs: Sequence[Job]) -> list[str]:
     for job in jobs:
         for override in job.overrides:
             key, _, value = override.partition("=")
-            values.setdefault(key, set()).add(value)
+            values.setdefault(key.lstrip("+"), set()).add(value)
     return [key for key in values if len(values[key]) > 1 and key != "seed"]
 
 
@@ -55,17 +70,16 @@ def collect(jobs: Sequence[Job]) -> pd.DataFrame:
 
 
 def _row(job: Job, keys: Sequence[str]) -> dict[str, Any]:
-    experiment = job.experiment
-    result = experiment.folder.read_result() or {
+    result = job.folder.read_result() or {
         "status": "missing",
         "error": "no result: not started, interrupted or killed",
     }
     completed = result["status"] == "completed"
-    row: dict[str, Any] = {key: _value(experiment.effective(), experiment.choices, key) for key in keys}
-    row["cell"] = experiment.cell_id
+    row: dict[str, Any] = {key: _value(job, key) for key in keys}
+    row["cell"] = job.cell_id
     row["completed"] = completed
-    row["failed"] = "" if completed else f"seed {experiment.seed}: {result['error']}"
-    row["folder"] = str(experiment.folder.path.with_name(f"{experiment.name}-{experiment.cell_id}-s*"))
+    row["failed"] = "" if completed else f"seed {job.seed}: {result['error']}"
+    row["folder"] = str(job.folder.path.with_name(f"{job.name}-{job.cell_id}-s*"))
     for score in SCORES:
         part, _, which = score.partition("/")
         scores = (result[part][which] if which else result[part]) if completed else None
@@ -73,10 +87,10 @@ def _row(job: Job, keys: Sequence[str]) -> dict[str, Any]:
     return row
 
 
-def _value(effective: dict[str, Any], choices: dict[str, str], key: str) -> Any:
-    if key in choices:
-        return choices[key]
-    value: Any = effective
+def _value(job: Job, key: str) -> str:
+    if key in job.choices:
+        return job.choices[key]
+    value: Any = job.settings
     for name in key.split("."):
-        value = value.get(name, ABSENT) if isinstance(value, dict) else ABSENT
+        value = value.get(name, ABSENT) if isinstance(value, Mapping) else ABSENT
     return written(value)
