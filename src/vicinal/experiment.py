@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vicinal.components import bind
+from vicinal.components import Component, bind
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Loader, imagefolder, load
 from vicinal.errors import ConfigError, written
@@ -107,27 +107,25 @@ class Experiment:
 
     def effective(self) -> dict[str, Any]:
         """All that can change a result, but the seed; keys that have no effect are left out."""
-        components = [self.dataset, self.model, self.mixup, self.optimizer, self.scheduler]
         trainer = {
             item.name: self.config["trainer"][item.name]
             for item in fields(TrainerConfig)
             if not item.metadata["neutral"]
         }
-        effective = {"trainer": trainer, **{component.group: component.identity() for component in components}}
+        effective = {"trainer": trainer, **{component.group: component.identity() for component in self._components()}}
         if self._tree is not None:
             effective["dataset"]["folder"] = imagefolder.fingerprint(self._tree)
         return effective
 
     def settings(self) -> dict[str, Any]:
         """The config without the keys that have no effect on what was chosen, such as alpha under ``none``."""
-        components = [self.dataset, self.model, self.mixup, self.optimizer, self.scheduler]
-        return {**self.config, **{component.group: component.values for component in components}}
+        return {**self.config, **{component.group: component.values for component in self._components()}}
 
     def idle(self) -> list[str]:
         """The keys that are set but have no effect, a line each."""
         return [
             f"{component.group}.{name}={written(value)} has no effect with {component.target}"
-            for component in (self.model, self.mixup, self.optimizer, self.scheduler)
+            for component in self._components()
             for name, value in component.idle.items()
         ]
 
@@ -160,6 +158,9 @@ class Experiment:
             val=None if data.val is None else make(data.val, settings.eval_batch_size),
             test=make(data.test, settings.eval_batch_size),
         )
+
+    def _components(self) -> list[Component]:
+        return [self.dataset, self.model, self.mixup, self.optimizer, self.scheduler]
 
     def _sizes(self) -> tuple[int, int, int]:
         return self.dataset.values["channels"], self.dataset.values["image_size"], self.classes
