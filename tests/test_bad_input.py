@@ -12,15 +12,16 @@ import pytest
 
 REPO = Path(__file__).parents[1]
 EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").glob("*.yaml")))
-ROOT = "seed, output_dir, rerun, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, wandb"
+ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, wandb"
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
-    "label_smoothing, clip_grad_norm, ema_decay, log_every"
+    "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, log_every"
 )
 DATASET = (
     "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, augment, "
     "crop_padding, flip"
 )
+EVERY = "must be an integer >= 1, of epochs, or of steps: 200steps"
 TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"
 SWEEP = "several values are a sweep, which needs -m; a list is written [a,b]"
 
@@ -112,6 +113,10 @@ REFUSED = [
     ("trainer.batch_size=0", "trainer.batch_size=0: must be an integer >= 1"),
     ("trainer.label_smoothing=2", "trainer.label_smoothing=2: must be a finite number in [0, 1]"),
     ("trainer.ema_decay=1.5", "trainer.ema_decay=1.5: must be null or a finite number in [0, 1]"),
+    ("busy=no", "busy=no: must be one of wait, skip"),
+    ("trainer.checkpoint_every=0", "trainer.checkpoint_every=0: must be an integer >= 1"),
+    ("trainer.checkpoint_every=0steps", f"trainer.checkpoint_every=0steps: {EVERY}"),
+    ("trainer.checkpoint_every=5mins", f"trainer.checkpoint_every=5mins: {EVERY}"),
     ("trainer.threads=0", "trainer.threads=0: must be auto or an integer >= 1"),
     ("trainer.threads=all", "trainer.threads=all: must be auto or an integer >= 1"),
     ("trainer.threads=2.5", "trainer.threads=2.5: must be auto or an integer >= 1"),

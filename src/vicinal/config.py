@@ -127,6 +127,9 @@ class TrainerConfig:
     ema_decay: float | None = key(
         None, "a step, of averaged weights that are evaluated instead; null = none", low=0, high=1
     )
+    checkpoint_every: int | str = key(
+        1, "epochs between two checkpoints; 200steps = steps; what a crash loses at most", low=1, neutral=True
+    )
     log_every: int = key(20, "steps between two looks at the loss in an epoch", low=1, neutral=True)
 
 
@@ -148,6 +151,9 @@ class Config:
     seed: int = key(0, "of init, order, augmentation, mixing and dropout", low=0)
     output_dir: str = key("outputs", "folder of runs, sweeps and reports", neutral=True)
     rerun: bool = key(False, "train again although the same run is completed", neutral=True)
+    busy: str = key(
+        "wait", "for a run that another process works on, or skip it", choices=("wait", "skip"), neutral=True
+    )
     dry_run: bool = key(False, "say what would run, and train nothing", neutral=True)
     _choices_: dict[str, str] = field(default_factory=dict)  # {group: option}; a run writes it into its config.yaml
     dataset: dict[str, Any] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from vicinal.models import check as check_model
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
 from vicinal.training.hardware import resolve
+from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
 
 TREE = "vicinal.data.imagefolder.imagefolder"
@@ -60,6 +61,7 @@ class Experiment:
         self.wandb = WandbConfig(**self.config["wandb"])
         self.seed: int = self.config["seed"]
         self.hardware = resolve(self.trainer)
+        self.checkpoint_every = Interval.parse(self.trainer.checkpoint_every)
 
         self.dataset = bind("dataset", self.config["dataset"])
         self._tree: str | None = self.dataset.arguments.get("folder") if self.dataset.target == TREE else None
@@ -118,8 +120,12 @@ class Experiment:
         return effective
 
     def settings(self) -> dict[str, Any]:
-        """The config without the keys that have no effect on what was chosen, such as alpha under ``none``."""
-        return {**self.config, **{component.group: component.values for component in self._components()}}
+        """The config without the choices, and without keys that have no effect, such as alpha under ``none``."""
+        config = {name: value for name, value in self.config.items() if name != "_choices_"}
+        components = {
+            component.group: {"_target_": component.target, **component.values} for component in self._components()
+        }
+        return {**config, **components}
 
     def idle(self) -> list[str]:
         """The keys that are set but have no effect, a line each."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from vicinal.experiment import Experiment
 from vicinal.job import run
-from vicinal.runs.folder import RunFolder, write_json
+from vicinal.runs.files import write_json
+from vicinal.runs.folder import RunFolder
 
 Compose = Callable[..., Experiment]
 QUICK = ("model=mlp", "model.hidden=[8]", "dataset.train_size=100", "trainer.epochs=2", "trainer.precision=fp32")
@@ -23,46 +25,110 @@ def test_json_is_written_and_read(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
-@pytest.mark.parametrize("old", [None, '{"status": "failed"}'])
-def test_a_write_that_is_cut_off_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str | None
-) -> None:
-    folder = RunFolder(tmp_path)
-    if old is not None:
-        folder.result.write_text(old)
+def test_a_write_that_is_cut_off_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "result.json"
+    write_json(file, {"status": "old"})
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_json(folder.result, {"status": "completed"})
-    assert folder.read_result() == (None if old is None else json.loads(old))
-    assert folder.completed() is None
+        write_json(file, {"status": "new"})
+    assert json.loads(file.read_text()) == {"status": "old"}
+    assert [each.name for each in tmp_path.iterdir()] == ["result.json"]
+
+
+SUMS = "its checksum is not the one in SHA256SUMS"
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b'{"status": "comp', b"[]", b"null", b'{"val": 1}', b"\xff\xfe\x00", b"\0" * 99]
+    ("content", "damage"),
+    [
+        (b"", "it is empty"),
+        (b'{"status": "comp', "it is not JSON"),
+        (b"[]", "it is not a JSON object"),
+        (b"null", "it is not a JSON object"),
+        (b'{"status": "completed"}', SUMS),
+        (b"\xff\xfe\x00", "it is not JSON"),
+        (b"\0" * 99, "it is not JSON"),
+    ],
 )
 def test_a_damaged_result_is_named_and_set_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, damage: str
 ) -> None:
     folder = RunFolder(tmp_path)
     folder.result.write_bytes(content)
     assert folder.completed() is None
     (message,) = caplog.messages
-    assert message == f"{folder.result} is damaged; it is set aside as result.json.damaged and not used"
+    assert message == (
+        f"{folder.result} is damaged: {damage}; it is set aside as result.json.damaged, "
+        "the run does not count as completed"
+    )
     assert not folder.result.exists()
     assert (tmp_path / "result.json.damaged").read_bytes() == content
     assert folder.completed() is None
     assert len(caplog.messages) == 1
 
 
-@pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_only_completed_is_done(tmp_path: Path, status: str) -> None:
+def complete(path: Path) -> RunFolder:
+    folder = RunFolder(path)
+    for file in (folder.config, folder.environment, folder.checkpoint):
+        file.write_text(file.name)
+    folder.metrics.write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    folder.previous.write_text("an earlier checkpoint")
+    folder.complete({"test": 0.5})
+    return folder
+
+
+def test_a_result_seals_the_files_beside_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = complete(tmp_path)
+    assert folder.completed() == {"test": 0.5, "status": "completed"}
+    assert folder.damage() == []
+    assert folder.rows() == [{"epoch": 1}, {"epoch": 2}]
+    assert not folder.previous.exists()
+    check = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    names = ["config.yaml", "environment.json", "metrics.jsonl", "checkpoint.pt", "result.json"]
+    assert check.stdout.splitlines() == [f"{name}: OK" for name in names]
+
+    folder.metrics.write_text('{"epoch": 1}\n{"epoch": 3}\n')
+    folder.config.unlink()
+    assert folder.damage() == [
+        f"{folder.config} is missing",
+        f"{folder.metrics} is damaged: its checksum is not the one in SHA256SUMS",
+    ]
+    assert folder.rows() == []
+    assert caplog.messages == [f"{folder.metrics} is damaged; its curves are not used"]
+    assert folder.completed() == {"test": 0.5, "status": "completed"}  # itself it is whole
+
+
+def test_one_changed_digit_of_a_result_is_found(tmp_path: Path) -> None:
+    folder = complete(tmp_path)
+    folder.result.write_text(folder.result.read_text().replace("0.5", "0.6"))
+    assert folder.completed() is None
+
+
+def test_without_its_checksums_a_result_is_not_believed(tmp_path: Path) -> None:
+    folder = complete(tmp_path)
+    folder.sums.unlink()
+    assert folder.completed() is None
+
+
+def test_rows_of_a_run_under_way_may_end_in_half_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = RunFolder(tmp_path)
-    write_json(folder.result, {"status": status})
-    assert folder.read_result() == {"status": status}
+    assert folder.rows() == []
+    folder.metrics.write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert folder.rows() == [{"epoch": 1}, {"epoch": 2}]
+    assert caplog.messages == []
+    folder.metrics.write_text('{"epoch": 1}\n{"epo\n')
+    assert folder.rows() == []
+    assert caplog.messages == [f"{folder.metrics} is damaged; its curves are not used"]
+
+
+def test_a_failed_run_is_not_done(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.fail({"run_id": "c0ffee-s0"}, "no data")
+    assert folder.read_result() == {"run_id": "c0ffee-s0", "status": "failed", "error": "no data"}
     assert folder.completed() is None
 
 
@@ -72,6 +138,8 @@ def test_a_completed_run_is_not_trained_again(compose: Compose, caplog: pytest.L
     first = run(experiment)
     files = sorted(experiment.folder.path.iterdir())
     assert [file.name for file in files] == [
+        ".lock",
+        "SHA256SUMS",
         "checkpoint.pt",
         "config.yaml",
         "environment.json",
@@ -91,7 +159,7 @@ def test_a_completed_run_is_not_trained_again(compose: Compose, caplog: pytest.L
     assert len(experiment.folder.metrics.read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("left", [b'{"status": "failed", "error": "killed"}', b'{"status": "compl', None])
+@pytest.mark.parametrize("left", [b'{"status": "compl', None])
 def test_what_an_unfinished_try_left_belongs_to_no_result(compose: Compose, left: bytes | None) -> None:
     experiment = compose(*QUICK)
     folder = experiment.folder

@@ -60,6 +60,7 @@ def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(info: RunInfo,
 def test_time_left_counts_only_epochs_of_this_process(info: RunInfo, clock: Clock) -> None:
     console, file = piped(info, clock)
     with console:
+        console.restore([ROW] * 7, step=0)
         clock.now += 3600
         console.epoch(ROW | {"epoch": 8, "lr": 1e-5})
     assert file.getvalue().endswith("lr 1.00e-05  5123 img/s  2:00:00 left\n")

@@ -20,7 +20,7 @@ from vicinal.job import run
 from vicinal.tracking.jsonlines import TIME_FIELDS
 from vicinal.training.evaluation import evaluate
 from vicinal.training.learner import Learner
-from vicinal.training.loop import History
+from vicinal.training.state import History
 from vicinal.training.tally import DivergedError
 
 Compose = Callable[..., Experiment]
@@ -117,10 +117,10 @@ def test_best_weights_are_a_copy() -> None:
     for epoch, acc1 in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
         if epoch == 2:
             kept = copy.deepcopy(model.state_dict())
-        history.validated(epoch, {"acc1": acc1}, model)
+        history.add({"epoch": epoch, "val/acc1": acc1}, model)
         with torch.no_grad():
             model.weight += 1
-    assert (history.best_epoch, history.best_acc1, history.val) == (2, 0.7, {"acc1": 0.6})
+    assert (history.best_epoch, history.last("val"), history.last("test")) == (2, {"acc1": 0.6}, None)
     assert all(torch.equal(history.best_weights[name], kept[name]) for name in kept)
 
 
@@ -153,7 +153,6 @@ def test_a_diverged_run_has_failed_at_a_step(compose: Compose) -> None:
         experiment.run_id,
         experiment.config,
     )
-    assert not experiment.folder.checkpoint.exists()
     assert experiment.folder.log.read_text().endswith(f"failed: {caught.value}\n")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,20 +22,40 @@ SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 
 
 def describe(device: torch.device, precision: str, threads: int) -> dict[str, Any]:
-    """The content of ``environment.json``, free of the secrets in this process's environment variables."""
+    """One session of a run, as ``environment.json`` has it, free of the secrets in the environment variables."""
     commit, diff = code()
     return {
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": [redact(word) for word in sys.argv],
         "git": {"commit": commit, "diff": redact(diff)},
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "platform": platform.platform(),
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
         "cpus": os.cpu_count(),
         "precision": precision,
         "threads": threads,
+        "source": source(),
     }
+
+
+def fixed(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a result's last bits, of the content of ``environment.json`` or of a ``result.json``."""
+    about = {**environment, **environment.get("hardware", {})}
+    return {
+        "device": about["device"],
+        "precision": about["precision"],
+        "threads": about["threads"],
+        "torch": str(about["versions"]["torch"]).partition("+")[0],
+    }
+
+
+def differences(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Where two such descriptions differ, as texts such as ``threads 1, then 2``."""
+    return [f"{name} {made[name]}, then {here[name]}" for name in here if made.get(name) != here[name]]
 
 
 @cache
@@ -57,12 +80,28 @@ def code() -> tuple[str | None, str]:
         return None, ""
 
 
+@cache
+def source() -> str:
+    """A hash of the package's Python files: a run that is continued can tell that the code is not the same."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:10]
+
+
 def redact(text: str) -> str:
     """``text`` without the values of environment variables whose names say that they are secret."""
     for name, value in os.environ.items():
         if SECRET.search(name) and len(value) >= 8:
             text = text.replace(value, f"<{name}>")
     return text
+
+
+@cache
+def versions() -> dict[str, str | None]:
+    """Of the packages that a result depends on; None where one is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(name: str) -> str | None:

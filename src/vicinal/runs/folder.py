@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
+
+from vicinal.errors import UserError
+from vicinal.runs.files import PARTIAL, DamagedError, encode_json, sha256, sync, write
+
 log = logging.getLogger(__name__)
+
+DAMAGED = ".damaged"
+SUMS = "SHA256SUMS"
+LOCK = ".lock"
+
+
+class BusyError(UserError):
+    """Another process works on the run."""
 
 
 class RunFolder:
@@ -23,40 +35,161 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
         self.checkpoint = path / "checkpoint.pt"
+        self.previous = path / "checkpoint.previous.pt"
         self.environment = path / "environment.json"
         self.log = path / "train.log"
+        self.sums = path / SUMS
+        self._records = (self.config, self.environment, self.metrics, self.checkpoint)
+
+    # What came of it
 
     def read_result(self) -> dict[str, Any] | None:
         """What came of the run; None if nothing has yet. A damaged file is named, set aside and counts as nothing."""
         try:
-            result = json.loads(self.result.read_text())
-            if isinstance(result, dict) and "status" in result:
-                return result
+            data = self.result.read_bytes()
         except FileNotFoundError:
             return None
-        except ValueError:
-            pass
-        aside = self.result.with_suffix(".json.damaged")
-        self.result.replace(aside)
-        log.warning("%s is damaged; it is set aside as %s and not used", self.result, aside.name)
-        return None
+        try:
+            result = _decode(data)
+            if self._sums().get(self.result.name) != sha256(data):
+                raise DamagedError(f"its checksum is not the one in {SUMS}")
+        except DamagedError as damage:
+            self.set_aside(self.result, damage, "the run does not count as completed")
+            return None
+        return result
 
     def completed(self) -> dict[str, Any] | None:
         """The result of a completed run, else None."""
         result = self.read_result()
         return result if result is not None and result["status"] == "completed" else None
 
-    def clear(self) -> None:
-        """Make the folder empty: what an earlier, unfinished try left behind belongs to no result.
+    def complete(self, result: Mapping[str, Any]) -> None:
+        """Write the result of a completed run, and the checksums of all files that say something about it.
 
-        What was set aside stays: somebody may want to know what happened to it.
+        The checksums come first, since the result is the done mark; they can be checked with ``sha256sum -c`` too.
+        """
+        self._seal({**result, "status": "completed"}, *self._records)
+        self.previous.unlink(missing_ok=True)
+
+    def fail(self, heading: Mapping[str, Any], reason: str) -> None:
+        """Write that the run failed and why; it can be continued all the same."""
+        self._seal({**heading, "status": "failed", "error": reason})
+
+    def _seal(self, result: Mapping[str, Any], *files: Path) -> None:
+        data = encode_json(result)
+        sums = {file.name: sha256(file.read_bytes()) for file in files} | {self.result.name: sha256(data)}
+        write(self.sums, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
+        write(self.result, data)
+
+    def damage(self) -> list[str]:
+        """What is wrong with the files beside the result of a completed run, a line each."""
+        sums, lines = self._sums(), []
+        for file in self._records:
+            if not file.exists():
+                lines.append(f"{file} is missing")
+            elif sha256(file.read_bytes()) != sums.get(file.name):
+                lines.append(f"{file} is damaged: its checksum is not the one in {SUMS}")
+        return lines
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The epochs of ``metrics.jsonl``, but half a line at its end; of a damaged file none, which is said."""
+        try:
+            data = self.metrics.read_bytes()
+        except FileNotFoundError:
+            return []
+        with suppress(DamagedError):
+            expected = self._sums().get(self.metrics.name)
+            if expected is None or sha256(data) == expected:
+                return [_decode(line) for line in data.split(b"\n")[:-1]]
+        log.warning("%s is damaged; its curves are not used", self.metrics)
+        return []
+
+    def _sums(self) -> dict[str, str]:
+        """{file name: checksum} of a completed run; none where the file is missing or unreadable."""
+        try:
+            lines = self.sums.read_bytes().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return {}
+        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+    # What is under way
+
+    def epochs_done(self) -> int | None:
+        """Of a run that was begun and can be continued; None if there is none."""
+        if not (self.checkpoint.exists() or self.previous.exists()):
+            return None
+        return len(self.rows())
+
+    @contextmanager
+    def lock(self, wait: bool) -> Iterator[None]:
+        """Be the only process that works on the run.
+
+        The operating system lets go of the lock of a process that has died, however it died.
+
+        Args:
+            wait: for another process to end its work, else refuse.
+
+        Raises:
+            BusyError: another process has it, and ``wait`` is false.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            if not wait:
+                raise BusyError(f"{self.path}: {self._worker()} works on this run") from None
+            log.info(
+                "waiting for %s, which works on this run: %s (busy=skip would not wait)", self._worker(), self.path
+            )
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def locked(self) -> str | None:
+        """Who works on the run, in words; None if nobody does."""
+        if not (self.path / LOCK).exists():
+            return None
+        try:
+            with filelock.FileLock(self.path / LOCK, timeout=0):
+                return None
+        except filelock.Timeout:
+            return self._worker()
+        except OSError:  # not ours to lock: a read-only folder, in which nobody works
+            return None
+
+    def _worker(self) -> str:
+        try:
+            environment = _decode(self.environment.read_bytes())
+            session = (environment.get("continued") or [environment])[-1]
+            return f"process {session['pid']} on {session['host']}"
+        except (OSError, KeyError, DamagedError):  # it has only just begun
+            return "another process"
+
+    def begin(self) -> None:
+        """Take away what says that the run had ended, and files that were only half written."""
+        for file in (self.result, self.sums, *self.path.glob(f"*{PARTIAL}")):
+            file.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Make the folder empty, but for what was set aside: somebody may want to know what happened to it."""
+        self.result.unlink(missing_ok=True)  # first, so that half a clearing never looks like a completed run
         for entry in self.path.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.suffix != ".damaged":
+            elif entry.suffix != DAMAGED and entry.name != LOCK:
                 entry.unlink()
+        sync(self.path)
+
+    def set_aside(self, file: Path, damage: Exception, consequence: str) -> None:
+        """Name a damaged file, and keep it under another name. Where nothing can be renamed it stays as it is."""
+        aside = file.with_name(file.name + DAMAGED)
+        with suppress(OSError):
+            file.replace(aside)
+        where = f"set aside as {aside.name}" if aside.exists() else "left as it is"
+        log.warning("%s is damaged: %s; it is %s, %s", file, damage, where, consequence)
 
     @contextmanager
     def logging(self) -> Iterator[None]:
@@ -72,12 +205,11 @@ class RunFolder:
             handler.close()
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` so that the file is there whole or not at all, even if the machine stops."""
-    partial = file.with_suffix(".partial")
-    with partial.open("w") as stream:
-        json.dump(content, stream, indent=2, allow_nan=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+def _decode(data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except ValueError:
+        raise DamagedError("it is not JSON" if data else "it is empty") from None
+    if not isinstance(content, dict):
+        raise DamagedError("it is not a JSON object")
+    return content

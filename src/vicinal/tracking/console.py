@@ -1,9 +1,9 @@
 """The run in the terminal: a progress bar for people, plain lines for files and pipes."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import rich.console
 from rich.progress import BarColumn, TextColumn
@@ -31,7 +31,7 @@ class Console(Tracker):
         self._console = console or rich.console.Console()
         self._clock = clock
         self._began = clock()
-        self._skipped: int | None = None  # epochs computed before this process: a continued run has some
+        self._skipped = 0.0  # epochs trained before this session
         self._bar = _bar(info, self._console) if self._console.is_interactive else None
 
     def __enter__(self) -> Self:
@@ -45,6 +45,9 @@ class Console(Tracker):
     ) -> None:
         if self._bar:
             self._bar.stop()
+
+    def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        self._skipped = len(rows) + step / self._info.steps_per_epoch
 
     def progress(self, progress: Progress) -> None:
         if self._bar is None:
@@ -71,18 +74,19 @@ class Console(Tracker):
         if split:
             parts.append(f"{split} acc1 {row[f'{split}/acc1']:.3f} nll {row[f'{split}/nll']:.3f}")
         parts += [f"lr {row['lr']:#.3g}", f"{row['throughput']:.0f} img/s", self._left(epoch - 1, 1.0)]
-        return "  ".join(parts)
+        return "  ".join(parts).rstrip()
 
     def _left(self, before: int, part: float) -> str:
-        """Time left in the run, at this process's mean pace so far, evaluation included.
+        """Time left in the run, at this session's mean pace so far, evaluation included.
 
         Args:
             before: whole epochs done before the running one.
             part: of the running epoch that is done, in (0, 1].
         """
-        if self._skipped is None:
-            self._skipped = before
-        pace = (self._clock() - self._began) / (before + part - self._skipped)
+        done = before + part - self._skipped
+        if done <= 0:  # continued at the very end of an epoch
+            return ""
+        pace = (self._clock() - self._began) / done
         seconds = round(pace * (self._info.epochs - before - part))
         minutes, seconds = divmod(seconds, 60)
         hours, minutes = divmod(minutes, 60)

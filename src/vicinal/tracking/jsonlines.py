@@ -1,9 +1,11 @@
 """``metrics.jsonl``: the record of a run's epochs, a line each. W&B is the view, this file is what counts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from vicinal.runs.files import write
 from vicinal.tracking.tracker import Tracker
 
 TIME_FIELDS = ("throughput", "seconds")
@@ -11,11 +13,18 @@ TIME_FIELDS = ("throughput", "seconds")
 
 
 class JsonLines(Tracker):
-    """Appends each epoch's row to a file."""
+    """Appends each epoch's row to a file, which in a continued run begins with those of the checkpoint."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
+    def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        write(self.file, "".join(map(_line, rows)).encode())
+
     def epoch(self, row: Mapping[str, float | int]) -> None:
         with self.file.open("a") as lines:
-            lines.write(json.dumps(dict(row), allow_nan=False) + "\n")
+            lines.write(_line(row))
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(dict(row), allow_nan=False) + "\n"

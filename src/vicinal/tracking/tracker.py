@@ -64,6 +64,14 @@ class Tracker:
     ) -> None:
         return None
 
+    def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Called once, before anything else: what earlier sessions of the run have come to.
+
+        Args:
+            rows: of the epochs that are done, each as :meth:`epoch` was told it; empty in a fresh run.
+            step: steps done in the epoch after them.
+        """
+
     def progress(self, progress: Progress) -> None:
         """Called a few times a second at most, inside an epoch."""
 
@@ -105,6 +113,10 @@ class Trackers(Tracker):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, traceback)
+
+    def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        for tracker in self.trackers:
+            tracker.restore(rows, step)
 
     def progress(self, progress: Progress) -> None:
         for tracker in self.trackers:

@@ -1,6 +1,7 @@
 """Weights & Biases as a view of the run: it shows what happens and can never stop, slow or fail the training."""
 
 import logging
+import shutil
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,7 @@ class WandbTracker(Tracker):
         entity: W&B user or team; the account's default when None.
         tags: labels.
         images: how many mixed images the panel shows at most.
+        id: W&B's id of the run whose training is continued; None for a new one.
 
     Attributes:
         mode: what the run really became, once entered: ``online``, ``offline`` or ``disabled``.
@@ -45,7 +47,15 @@ class WandbTracker(Tracker):
     """
 
     def __init__(
-        self, info: RunInfo, *, mode: str, project: str, entity: str | None, tags: Sequence[str], images: int
+        self,
+        info: RunInfo,
+        *,
+        mode: str,
+        project: str,
+        entity: str | None,
+        tags: Sequence[str],
+        images: int,
+        id: str | None = None,  # noqa: A002 - W&B's own name for it
     ) -> None:
         self._info = info
         self._asked = mode
@@ -54,9 +64,10 @@ class WandbTracker(Tracker):
         self._tags = tuple(tags)
         self._images = images
         self._run: wandb.Run | None = None
+        self._panel: list[wandb.Image] = []
         self._sync = ""
         self.mode = "disabled"
-        self.id: str | None = None
+        self.id = id
 
     def __enter__(self) -> Self:
         if self._asked == "disabled":
@@ -68,10 +79,19 @@ class WandbTracker(Tracker):
             shut_down()
         return self
 
+    def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        for row in rows:
+            self.epoch(row)
+
     def epoch(self, row: Mapping[str, float | int]) -> None:
         def show(run: "wandb.Run") -> None:
             _check_writable(self._info.folder)  # wandb-core keeps a full disk to itself and drops the rows
-            run.log(dict(row))
+            # The panel joins the row of its epoch, so that the history has one row an epoch. The epoch is the step too,
+            # so that a continued run does not show twice what the server has from an earlier session.
+            panel, self._panel = self._panel, []
+            if row["epoch"] >= run.starting_step:
+                shown = {**row, "mixed_images": panel} if panel else dict(row)
+                run.log(shown, step=int(row["epoch"]), commit=True)  # else the row would wait for the next
 
         self._report(show)
 
@@ -79,12 +99,10 @@ class WandbTracker(Tracker):
         def show(run: "wandb.Run") -> None:
             import wandb
 
-            # commit=False: the panel joins the row of its epoch, so that the history has one row an epoch.
-            panel = [
+            self._panel = [
                 wandb.Image(_picture(image), caption=text)
                 for image, text in zip(images[: self._images].cpu(), captions, strict=False)
             ]
-            run.log({"mixed_images": panel}, commit=False)
 
         if self._images:
             self._report(show)
@@ -95,7 +113,10 @@ class WandbTracker(Tracker):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if self._panel:  # the run has ended in its first epoch
+            panel = self._panel
+            self._report(lambda run: run.log({"mixed_images": panel}, step=0))
+        if isinstance(error, Exception):  # an interruption is none
             text = "".join(traceback.format_exception(error))
             self._report(lambda run: run.summary.update({"error": text}))
         self._report(lambda run: run.finish(exit_code=0 if error is None else 1), FINISH_SECONDS + CALL_SECONDS)
@@ -121,6 +142,9 @@ class WandbTracker(Tracker):
             run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
         self._run, self.id, self.mode = run, run.id, mode
         folder = Path(run.dir).parent
+        for earlier in folder.parent.glob(f"offline-run-*-{run.id}"):
+            if earlier != folder:  # W&B does not merge two offline sessions: the new one tells all epochs again
+                shutil.rmtree(earlier, ignore_errors=True)
         self._sync = f"wandb sync --yes {'--include-online ' if mode == 'online' else ''}{folder}"
         # wandb's own debug log would print a traceback a line where its disk is full.
         for handler in logging.getLogger("wandb").handlers:
@@ -142,6 +166,8 @@ class WandbTracker(Tracker):
             name=info.name,
             group=info.sweep,
             job_type="train",
+            id=self.id,
+            resume="allow" if self.id is not None and mode == "online" else None,
             tags=self._tags,
             config={
                 **info.config,

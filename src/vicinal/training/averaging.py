@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,13 @@ class AveragedWeights:
         if own:
             self._average(own, new, None)
         self._started = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"module": self.module.state_dict(), "started": self._started}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self._started = state["started"]
 
 
 def _tensors(model: nn.Module) -> chain[Tensor]:

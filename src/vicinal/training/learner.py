@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,20 @@ class Learner:
         if self.ema is not None:
             self.ema.update(self.model)
         return loss.detach(), logits.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a step changes."""
+        return {name: None if part is None else part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        for name, part in self._parts().items():
+            if part is not None:
+                part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("model", "optimizer", "scheduler", "scaler", "ema")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def evaluated(self) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,8 +38,18 @@ class Panel:
         shown, captions = mixed_images(plan, images, labels, self._data, self._counts.pop(0))
         self._shown.append(shown)
         self._captions += captions
+        self.show()
+
+    def show(self) -> None:
+        """Give the panel to the tracker, if there is all of it."""
         if not self._counts and self._captions:
             self._tracker.mixed_images(torch.cat(self._shown), self._captions)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"counts": list(self._counts), "shown": list(self._shown), "captions": list(self._captions)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._counts, self._shown, self._captions = state["counts"], state["shown"], state["captions"]
 
 
 def mixed_images(

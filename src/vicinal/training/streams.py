@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,24 @@ class Streams:
         self.augmentation = torch.Generator().manual_seed(derive(seed, "augmentation"))
         self.mixing = torch.Generator().manual_seed(derive(seed, "mixing"))
         self._lent: dict[str, list[Tensor]] = {}
+        self._read: Callable[[], dict[str, list[Tensor]]] = dict  # of the stream that is lent at the moment
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Remember where the order and the augmentation of an epoch begin: a loader draws an epoch as a whole."""
+        self._epoch = {"order": self.order.get_state(), "augmentation": self.augmentation.get_state()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where each stream is; order and augmentation at the beginning of the running epoch."""
+        return {"epoch": self._epoch, "mixing": self.mixing.get_state(), "lent": {**self._lent, **self._read()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; a loader has to skip the batches that were already used."""
+        self.order.set_state(state["epoch"]["order"])
+        self.augmentation.set_state(state["epoch"]["augmentation"])
+        self.mixing.set_state(state["mixing"])
+        self._lent = dict(state["lent"])
+        self.begin_epoch()
 
     @contextmanager
     def default(self, name: str, device: torch.device | None = None) -> Iterator[None]:
@@ -44,8 +63,12 @@ class Streams:
                     torch.cuda.set_rng_state(state, gpu)
             else:
                 torch.manual_seed(derive(self.seed, name))
-            yield
-            self._lent[name] = [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in gpus)]
+            self._read = lambda: {name: [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in gpus)]}
+            try:
+                yield
+                self._lent |= self._read()
+            finally:
+                self._read = dict
 
 
 def derive(seed: int, name: str) -> int:

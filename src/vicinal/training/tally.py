@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -53,3 +55,11 @@ class Tally:
     def first_bad_step(self) -> int | None:
         """The first step of the epoch, from 1, whose loss was NaN or infinite; waits for the device."""
         return int(self._first_bad) or None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "samples": self.samples, "sums": self._sums, "first_bad": self._first_bad}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps, self.samples = state["steps"], state["samples"]
+        self._sums.copy_(state["sums"])
+        self._first_bad.copy_(state["first_bad"])

@@ -1,0 +1,58 @@
+"""Files that are there whole or not at all, and that say when they are no longer what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+"""Suffix of a file that is being written."""
+
+
+class DamagedError(Exception):
+    """A file is not what was written; the text says in which way, to follow the file's name."""
+
+
+def write(file: Path, data: bytes) -> None:
+    """Write so that ``file`` holds either what it held before or all of ``data``, even if the machine stops."""
+    partial = file.with_name(file.name + PARTIAL)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk: half a file would only make it fuller
+        raise
+    partial.replace(file)
+    sync(file.parent)
+
+
+def sync(folder: Path) -> None:
+    """Bring to the disk which names a folder holds; where folders cannot be opened (Windows) that is done already."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def encode_json(content: Mapping[str, Any]) -> bytes:
+    """Readable JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    write(file, encode_json(content))
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,73 @@
+"""Signals that ask the process to stop, kept until the running step has ended and everything is saved."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""Ctrl-C; kill, and a job scheduler's cancel; a closed terminal; Slurm's ``--signal`` before the time is up."""
+
+
+class Interrupted(BaseException):
+    """Raised at a safe point after a signal. Like KeyboardInterrupt it is no Exception: it is nobody's failure."""
+
+
+class Interruption:
+    """Inside ``with``, the first signal is remembered, and :meth:`check` raises :class:`Interrupted` from then on.
+
+    At the end of ``with`` the signal goes on to whoever handled it before, such as a launcher that puts the job back
+    into Slurm's queue; where that does not leave, the process leaves with 128 + signal. A second Ctrl-C does not wait.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python allows no other to handle signals
+            for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+                before = signal.getsignal(number)
+                if before not in (None, signal.SIG_IGN):  # nohup, a background job of a script
+                    self._before[number] = before
+                    signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        if self.signal is not None and (error is None or isinstance(error, Interrupted)):
+            before = self._before[self.signal]
+            if callable(before):
+                before(int(self.signal), None)
+            sys.exit(128 + self.signal)
+
+    def check(self) -> None:
+        """Raise :class:`Interrupted` if there has been a signal."""
+        if self.signal is not None:
+            raise Interrupted
+
+    def checked(self, items: Iterable[T]) -> Iterator[T]:
+        """``items``, with a check before each."""
+        for item in items:
+            self.check()
+            yield item
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+            again = "; again: stop without saving" if number == signal.SIGINT else ""
+            log.warning("%s: finishing the step and saving%s", self.signal.name, again)

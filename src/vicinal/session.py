@@ -1,0 +1,260 @@
+"""One session of a run: from a checkpoint, or from nothing, to the result. A run that was interrupted has several."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vicinal.config import CONF
+from vicinal.data import ImageData
+from vicinal.errors import UserError
+from vicinal.experiment import Experiment
+from vicinal.runs import checkpoint
+from vicinal.runs.environment import code, describe, differences, fixed, redact
+from vicinal.runs.files import DamagedError, write, write_json
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.interruption import Interruption
+from vicinal.tracking import Console, JsonLines, RunInfo, Trackers, WandbTracker
+from vicinal.training.hardware import apply
+from vicinal.training.keeper import Keeper
+from vicinal.training.learner import Learner
+from vicinal.training.loop import Finals, Loaders, fit
+from vicinal.training.panel import Panel
+from vicinal.training.state import Training
+from vicinal.training.streams import Streams
+
+log = logging.getLogger(__name__)
+
+PANEL_BATCHES = 4
+"""Batches from which the panel of mixed images is taken."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The content of a checkpoint.
+
+    Attributes:
+        training: of :class:`Training`.
+        wandb_id: W&B's id of the run.
+        made_with: what decides the last bits, and the source's hash, in the session that wrote it.
+        changed: how the sessions before differed in that.
+    """
+
+    training: dict[str, Any]
+    wandb_id: str | None
+    made_with: dict[str, Any]
+    changed: list[str]
+
+
+def recover(experiment: Experiment) -> Saved | None:
+    """The last good checkpoint of a run; None if there is none. A damaged one is named and set aside."""
+    folder = experiment.folder
+    for file, instead in {
+        folder.checkpoint: "the one before it is used, if there is one",
+        folder.previous: "the training begins anew",
+    }.items():
+        try:
+            content = checkpoint.load(file)
+            if content["run_id"] != experiment.run_id:
+                raise DamagedError(f"it is of another run, {content['run_id']}")
+        except FileNotFoundError:
+            continue
+        except DamagedError as damage:
+            folder.set_aside(file, damage, instead)
+            continue
+        if "training" in content:
+            return Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
+        file.unlink()  # the weights of a training that had ended, but whose result was never written, or is damaged
+    return None
+
+
+def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, sweep: str | None) -> dict[str, Any]:
+    """Train to the end, and write everything but the result.
+
+    Args:
+        experiment: checked.
+        saved: to go on from.
+        data: where it has been loaded already.
+        sweep: the name of the sweep it belongs to, W&B's group.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        UserError: the data cannot be had, the training diverged, or the code does not fit the checkpoint any more.
+        Interrupted: the process was asked to stop, and everything is saved. At the end of the ``with`` that owns the
+            signals it becomes what the signal means for the process.
+    """
+    started = time.perf_counter()
+    folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
+    write(folder.config, _config_file(experiment).encode())
+    here = describe(hardware.device, hardware.precision, hardware.threads)
+    _write_environment(folder, here, continued=saved is not None)
+    made_with = {**fixed(here), "source": here["source"]}
+    news = [] if saved is None else differences(saved.made_with, made_with)
+    changed = [*(saved.changed if saved else []), *news]
+    apply(hardware, settings)
+    data = data or experiment.load_data()
+    loaders = experiment.make_loaders(data)
+    streams = Streams(experiment.seed)
+    with streams.default("init"):
+        model = experiment.make_model()
+    learner = Learner(
+        model,
+        experiment.optimizer,
+        experiment.scheduler,
+        experiment.strategy,
+        settings,
+        hardware,
+        steps_per_epoch=len(loaders.train),
+    )
+    info = _info(experiment, loaders, sweep)
+    log.info(
+        "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
+        info.name,
+        hardware.device.type,
+        hardware.precision,
+        hardware.threads,
+        len(data.train.labels),
+        0 if data.val is None else len(data.val.labels),
+        len(data.test.labels),
+    )
+    wandb = WandbTracker(
+        info,
+        mode=experiment.wandb.mode,
+        project=experiment.wandb.project,
+        entity=experiment.wandb.entity,
+        tags=experiment.wandb.tags,
+        images=experiment.wandb.images,
+        id=saved.wandb_id if saved else None,
+    )
+
+    def save(training: Training) -> None:
+        content = Saved(training.state_dict(), wandb.id, made_with, changed)
+        _save(folder, {"run_id": experiment.run_id, **vars(content)})
+
+    ready = time.perf_counter()
+    with Interruption() as interruption, Trackers(JsonLines(folder.metrics), wandb, Console(info)) as trackers:
+        panel = Panel(data, experiment.wandb.images, min(PANEL_BATCHES, len(loaders.train)), trackers)
+        training = Training(learner, streams, panel)
+        keeper = Keeper(save, experiment.checkpoint_every, settings.epochs, interruption)
+        if saved:
+            _restore(training, saved, news)
+        trackers.restore(training.history.rows, training.tally.steps)
+        keeper.save(training)
+        finals = fit(training, loaders, trackers, keeper)
+        scores = _scores(finals)
+        summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
+        trackers.finish(_flat(scores) | summary)
+    weights = {"model": learner.evaluated.state_dict(), "best_model": training.history.best_weights}
+    epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
+    _save(folder, {"run_id": experiment.run_id, **epochs, **weights})
+    return {
+        **heading(experiment),
+        "status": "completed",
+        "epochs": settings.epochs,
+        "best_epoch": finals.best_epoch,
+        **scores,
+        "seconds": {"setup": ready - started, **finals.seconds, "total": time.perf_counter() - started},
+        "images_per_second": finals.images_per_second,
+        "hardware": {name: here[name] for name in ("device", "device_name", "precision", "threads")},
+        "versions": here["versions"],
+        "changed": changed,
+        "wandb": {"mode": wandb.mode, "id": wandb.id},
+    }
+
+
+def heading(experiment: Experiment) -> dict[str, Any]:
+    """Who a result belongs to; free of secrets."""
+    return {
+        "run_id": experiment.run_id,
+        "cell_id": experiment.cell_id,
+        "name": experiment.name,
+        "seed": experiment.seed,
+        "choices": experiment.choices,
+        "config": json.loads(redact(json.dumps(experiment.settings()))),
+    }
+
+
+def _restore(training: Training, saved: Saved, news: list[str]) -> None:
+    try:
+        training.load_state_dict(saved.training)
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
+        ) from error
+    for line in news:
+        log.warning("it is not continued as it was begun: %s; the last bits may differ", line)
+    log.info("going on in epoch %d after step %d", training.epoch, training.tally.steps)
+    training.panel.show()
+
+
+def _save(folder: RunFolder, content: dict[str, Any]) -> None:
+    if folder.checkpoint.exists():
+        checkpoint.keep(folder.checkpoint, folder.previous)
+    checkpoint.save(folder.checkpoint, content)
+
+
+def _write_environment(folder: RunFolder, here: dict[str, Any], continued: bool) -> None:
+    content = here
+    if continued:
+        try:
+            earlier = json.loads(folder.environment.read_bytes())
+            again = {name: value for name, value in here.items() if value != earlier.get(name)}
+            content = {**earlier, "continued": [*earlier.get("continued", []), again]}
+        except FileNotFoundError:
+            log.warning("%s is missing; it is begun anew", folder.environment)
+        except (ValueError, TypeError, AttributeError):
+            folder.set_aside(folder.environment, DamagedError("it is not what was written"), "and begun anew")
+    write_json(folder.environment, content)
+
+
+def _info(experiment: Experiment, loaders: Loaders, sweep: str | None) -> RunInfo:
+    about = heading(experiment)
+    return RunInfo(
+        name=f"{experiment.name}-s{experiment.seed}",
+        run_id=experiment.run_id,
+        cell_id=experiment.cell_id,
+        config=about["config"],
+        choices=experiment.choices,
+        sweep=sweep,
+        git_commit=code()[0],
+        folder=experiment.folder.path,
+        epochs=experiment.trainer.epochs,
+        steps_per_epoch=len(loaders.train),
+        batch_size=experiment.trainer.batch_size,
+    )
+
+
+def _scores(finals: Finals) -> dict[str, Any]:
+    return {
+        "val": finals.val,
+        "test": {"last": finals.test_last, "best_val": finals.test_best_val, "median10": finals.test_median10},
+    }
+
+
+def _flat(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """{"test": {"last": {"acc1": .98}}} as {"test/last/acc1": .98}."""
+    flat: dict[str, float] = {}
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}/")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _config_file(experiment: Experiment) -> str:
+    """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
+    primary = OmegaConf.load(CONF / "config.yaml")
+    settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
+    command = f"python train.py --config-path {experiment.folder.path} --config-name config"
+    header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
+    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
+    return header + redact("".join(OmegaConf.to_yaml(part) for part in parts))

@@ -1,0 +1,124 @@
+"""All that training changes, which is all that a checkpoint has to hold."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from torch import Tensor, nn
+
+from vicinal.training.learner import Learner
+from vicinal.training.panel import Panel
+from vicinal.training.streams import Streams
+from vicinal.training.tally import Tally
+
+LAST = 10
+"""Epochs at the end whose test metrics enter the median, as in the mixup paper (arXiv 1710.09412, section 3.2)."""
+
+Scores = dict[str, float]
+"""acc1, acc5, nll and ece, as :class:`vicinal.training.evaluation.Metrics` computes them."""
+
+Row = dict[str, Any]
+"""One epoch, as ``metrics.jsonl`` has it."""
+
+
+class History:
+    """What the epochs leave behind for the verdict: their rows, and the weights of the best."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.best_epoch: int | None = None
+        """The epoch with the best validation accuracy, the first of equals; None without a validation split."""
+        self.best_weights: dict[str, Tensor] = {}
+
+    def add(self, row: Row, model: nn.Module) -> None:
+        """The row of the next epoch, and the model that it is about."""
+        self.rows.append(row)
+        if "val/acc1" not in row:
+            return
+        if self.best_epoch is None or row["val/acc1"] > self.rows[self.best_epoch - 1]["val/acc1"]:
+            self.best_epoch = len(self.rows)
+            self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def last(self, part: str) -> Scores | None:
+        """Scores of the last epoch on ``val`` or ``test``, if it has any."""
+        return self._scores(self.rows[-1], part)
+
+    def median(self) -> Scores:
+        """Of each test metric over the last 10 epochs (over all, if there were fewer)."""
+        tests = [scores for row in self.rows[-LAST:] if (scores := self._scores(row, "test"))]
+        return {name: statistics.median(scores[name] for scores in tests) for name in tests[0]}
+
+    @staticmethod
+    def _scores(row: Row, part: str) -> Scores | None:
+        names = [key for key in row if key.startswith(f"{part}/")]
+        return {key.removeprefix(f"{part}/"): row[key] for key in names} or None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "best_epoch": self.best_epoch, "best_weights": self.best_weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows, self.best_epoch, self.best_weights = state["rows"], state["best_epoch"], state["best_weights"]
+
+
+class Clock:
+    """Seconds of work and images trained on, over all sessions of a run."""
+
+    def __init__(self) -> None:
+        self.train = 0.0
+        self.evaluation = 0.0
+        self.epoch = 0.0
+        """Seconds that the running epoch has been trained for before this session."""
+        self.images = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class Training:
+    """A training under way.
+
+    Args:
+        learner: weights, optimizer, schedule, gradient scale and averaged weights.
+        streams: the random streams.
+        panel: is shown every batch before it is mixed.
+    """
+
+    def __init__(self, learner: Learner, streams: Streams, panel: Panel) -> None:
+        self.learner, self.streams, self.panel = learner, streams, panel
+        self.tally = Tally(learner.hardware.device)
+        """Sums over the steps of the running epoch; their number is the position in it."""
+        self.history = History()
+        self.clock = Clock()
+        self.lr = learner.lr
+        """Learning rate of the first step of the running epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """The running one, from 1; one more than there are when training is over."""
+        return len(self.history.rows) + 1
+
+    def end_epoch(self, row: Row) -> None:
+        """Nothing of the epoch is left to do; the next one begins."""
+        self.history.add(row, self.learner.evaluated)
+        self.tally = Tally(self.learner.hardware.device)
+        self.clock.epoch = 0.0
+        self.lr = self.learner.lr
+        self.streams.begin_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain containers; a view of what is there now, to be written or copied at once."""
+        return {"lr": self.lr, **{name: part.state_dict() for name, part in self._parts().items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken, to the bit."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.lr = state["lr"]
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("learner", "streams", "panel", "tally", "history", "clock")
+        return {name: getattr(self, name) for name in names}
