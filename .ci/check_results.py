@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-FILES = {"config.yaml", "metrics.jsonl", "result.json", "checkpoint.pt", "environment.json", "train.log"}
+FILES = {"config.yaml", "metrics.jsonl", "result.json", "checkpoint.pt", "environment.json", "train.log", "SHA256SUMS"}
 
 
 def results() -> dict[float, dict]:
@@ -31,7 +31,7 @@ def main(which: str) -> None:
     if which == "sweep":
         assert set(found) == {0.2, 0.4}, set(found)
         assert found[0.2]["cell_id"] != found[0.4]["cell_id"]
-        [summary] = Path("outputs/sweeps").glob("*/summary.csv")
+        [summary] = Path("outputs/sweeps").glob("*/report/summary.csv")
         rows = list(csv.DictReader(summary.open()))
         means = {float(row["mixup.alpha"]): float(row["test/last mean"]) for row in rows}
         assert means == {alpha: result["test"]["last"]["acc1"] for alpha, result in found.items()}, means

@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import re
 import sys
 import typing
 from collections import Counter
@@ -239,7 +240,7 @@ def test_every_point_of_an_experiment_is_bound_at_full_size(name: str, train_on_
     words = [] if name in JOBS else ["hydra.mode=RUN"]
     code, printed = train_on_fakes(*words, f"experiment={name}", "dry_run=true")
     assert code == 0, printed
-    folders = {line.removesuffix(": new") for line in printed.splitlines() if line.endswith(": new")}
+    folders = set(re.findall(r"(\S+-s\d+)(?:: new$| .*│ new +│)", printed, re.MULTILINE))
     assert len(folders) == JOBS.get(name, 1)
     assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
 

@@ -55,7 +55,7 @@ def test_its_commands_compose(command: str, train: Callable[..., tuple[int, str,
         assert f"$ {command}\n{line}\n" in README
     else:
         assert (code, err) == (0, "")
-        assert ": new" in printed
+        assert re.search(r"-s\d+(: new$| .*│ new +│)", printed, re.MULTILINE)
 
 
 def test_the_commands_are_found():

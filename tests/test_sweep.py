@@ -7,18 +7,24 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
 from vicinal import job
 from vicinal.config import CONF
 from vicinal.errors import UserError
+from vicinal.experiment import Experiment
+from vicinal.runs import environment
 from vicinal.tracking import TIME_FIELDS
 
 SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]
@@ -30,8 +36,9 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 
 def summary(folder: Path) -> pd.DataFrame:
-    """Of the latest sweep."""
-    return pd.read_csv(max(folder.glob("outputs/sweeps/*/summary.csv")))
+    """Of the only sweep."""
+    [file] = folder.glob("outputs/sweeps/*/report/summary.csv")
+    return pd.read_csv(file)
 
 
 def table(printed: str) -> list[str]:
@@ -43,36 +50,174 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
-def planned(printed: str) -> list[str]:
-    """The folders that a dry run names."""
-    return [line.rpartition("/")[2].removesuffix(": new") for line in printed.splitlines() if line.endswith(": new")]
+@pytest.fixture
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots take seconds."""
+    monkeypatch.setattr("vicinal.sweeps.report.finish", lambda folder: None)
+
+
+def planned(printed: str) -> list[list[str]]:
+    """The rows of the table of a dry run."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in table(printed) if line.startswith("│")]
+
+
+def cells(printed: str) -> list[str]:
+    """The cells of the runs that a dry run lists, each once, without the hash."""
+    names = [row[0] for row in planned(printed)]
+    assert len(names) == len(set(names))
+    return list(dict.fromkeys(re.sub(r"-[0-9a-f]{10}-s\d+$", "", name) for name in names))
+
+
+@contextmanager
+def counted(owner: type, name: str) -> Iterator[list[None]]:
+    """An item for each call of a method."""
+    calls: list[None] = []
+    original = getattr(owner, name)
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        calls.append(None)
+        return original(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, counting)
+        yield calls
 
 
 @pytest.mark.slow
 def test_strategies_against_alpha_are_seven_runs_and_are_trained_once(train: Train, tmp_path: Path) -> None:
     words = ["mixup=none,input,manifold,cutmix", "mixup.alpha=0.2,0.4", *SMALL, "-m"]
-    code, first, err = train(*words)
+    with counted(torch.optim.SGD, "step") as steps:
+        code, first, err = train(*words)
     assert (code, err) == (0, "")
     assert "8 combinations are 7 different runs" in first
     assert len(list((tmp_path / "outputs/runs").iterdir())) == len(results(tmp_path)) == 7
+    assert len(steps) == 7 * 2
     cells = summary(tmp_path)
     assert list(zip(cells["mixup"], cells["mixup.alpha"], strict=True)) == [
         ("none", "-"), ("input", "0.2"), ("input", "0.4"), ("manifold", "0.2"), ("manifold", "0.4"),
         ("cutmix", "0.2"), ("cutmix", "0.4"),
     ]  # fmt: skip
     assert cells["n"].tolist() == [1] * 7
-    assert len(table(first)) == 8
 
     before = stamps(tmp_path)
-    code, second, err = train(*words)
+    with counted(torch.optim.SGD, "step") as steps, counted(ConfigLoaderImpl, "load_configuration") as composed:
+        code, second, err = train(*words)
     assert (code, err) == (0, "")
-    assert second.count("already completed: ") == 7
+    assert steps == []
+    assert len(composed) == 2 + 4  # by Hydra before there is a sweep, and for each of the options
+    assert second.splitlines()[1] == "7 of 7 runs are completed already (rerun=true trains them again)"
+    assert second.splitlines()[2:] == first[first.index("top-1 accuracy") :].splitlines()
     assert stamps(tmp_path) == before
-    assert table(second) == table(first)
-    assert len(list(tmp_path.glob("outputs/sweeps/*/summary.csv"))) == 2
+    [sweep] = (tmp_path / "outputs/sweeps").iterdir()
+    assert sweep.name.startswith("mixup+alpha-")
 
 
-def test_the_same_number_written_twice_is_one_run(train: Train, tmp_path: Path) -> None:
+def test_only_what_is_not_completed_is_trained(train: Train, tmp_path: Path, unreported: None) -> None:
+    assert train("mixup.alpha=0.2", *SMALL)[0] == 0
+    before = stamps(tmp_path)
+    with counted(torch.optim.SGD, "step") as steps:
+        code, printed, err = train("mixup.alpha=0.2,0.4", *SMALL, "-m")
+    assert (code, err, len(steps)) == (0, "", 2)
+    assert "1 of 2 runs are completed already (rerun=true trains them again)\nLaunching 1 jobs locally" in printed
+    assert before.items() <= stamps(tmp_path).items()
+    with counted(torch.optim.SGD, "step") as steps:
+        code, printed, err = train("mixup.alpha=0.2,0.4", *SMALL, "rerun=true", "-m")
+    assert (code, err, len(steps)) == (0, "", 4)
+    assert "completed already" not in printed
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_imports_nothing_heavy(train: Train, tmp_path: Path) -> None:
+    words = ["mixup=none,manifold", "seed=range(2)", *SMALL, "-m"]
+    assert train(*words)[0] == 0
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
+    ended = subprocess.run(
+        [sys.executable, "-c", code + "from vicinal.main import main; main()", *words], capture_output=True, text=True
+    )
+    assert ended.returncode == 0
+    assert "4 of 4 runs are completed already" in ended.stdout
+    imported = set(ended.stderr.split())
+    assert "vicinal.sweeps.report" in imported
+    libraries = {"wandb", "torchvision", "pandas", "matplotlib", "plotly", "scipy", "statsmodels", "sklearn", "sympy"}
+    assert imported & {*libraries, "torch._dynamo"} == set()
+
+
+def test_a_result_of_another_torch_is_used_and_that_is_said(
+    train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("seed=0,1", *SMALL, "-m")[0] == 0
+    real = environment.versions()
+    monkeypatch.setattr(job, "versions", lambda: {**real, "torch": "9.9.9"})
+    code, printed, err = train("seed=0,1", *SMALL, "-m")
+    assert (code, err) == (0, "")
+    said = [line for line in printed.splitlines() if "9.9.9" in line]
+    assert len(said) == 2
+    assert all(re.search(rf"-s{seed}: made with .*torch.* 9\.9\.9", line) for seed, line in enumerate(said))
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_interrupted_sweep_says_how_far_it_is_and_goes_on_in_its_folder(
+    stop: BaseException, code: int, train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, real, sweeps = ["seed=range(3)", *SMALL, "-m"], job.run, []
+
+    def second_is_interrupted(experiment: Experiment, sweep: str) -> dict[str, Any]:
+        sweeps.append(sweep)
+        if len(sweeps) == 2:
+            raise stop
+        return real(experiment, sweep)
+
+    monkeypatch.setattr(job, "run", second_is_interrupted)
+    ended, printed, _ = train(*words)
+    assert ended == code
+    assert printed.splitlines()[-1] == "interrupted: 1 of 3 runs are completed; the same command goes on"
+    assert train(*words)[0] == 0
+    [folder] = (tmp_path / "outputs/sweeps").iterdir()
+    assert sweeps == [folder.name] * 4  # W&B's group
+    assert [run["seed"] for run in results(tmp_path)] == [0, 1, 2]
+
+
+def test_what_another_process_works_on_is_left_to_it(
+    train: Train, tmp_path: Path, unreported: None, compose: Callable[..., Experiment]
+) -> None:
+    with compose(*SMALL, "seed=1").folder.lock(wait=False):
+        code, printed, err = train("seed=range(2)", *SMALL, "busy=skip", "trainer.device=cpu", "-m")
+        assert (code, err) == (0, "")
+        assert "1 of 2 runs are not completed yet: other processes work on them" in printed
+        assert "another process works on this run; skipped" in printed
+        code, printed, _ = train("seed=range(2)", *SMALL, "dry_run=true", "trainer.device=cpu", "-m")
+    assert code == 0
+    assert [row[2] for row in planned(printed)] == ["done", "running: another process"]
+    assert [run["seed"] for run in results(tmp_path)] == [0]
+
+
+def test_a_sweep_can_be_given_its_folder(train: Train, tmp_path: Path) -> None:
+    code, _, err = train("seed=range(2)", *SMALL, "hydra.sweep.dir=a place/mine", "output_dir=o", "-m")
+    assert (code, err) == (0, "")
+    assert pd.read_csv(tmp_path / "a place/mine/report/summary.csv")["n"].tolist() == [2]
+    assert not (tmp_path / "o/sweeps").exists()
+    frozen = {path.name.partition("-")[0] for path in (tmp_path / "a place/mine").iterdir()}
+    assert frozen == {"sweep.json", "conf", "report"}
+
+
+def test_another_sweeper_has_a_folder_too(train: Train, tmp_path: Path) -> None:
+    code, _, err = train("seed=0,1", *SMALL, "hydra/sweeper=basic", "-m")
+    assert (code, err) == (0, "")
+    assert len(results(tmp_path)) == 2
+    [folder] = (tmp_path / "outputs/sweeps").iterdir()
+    assert re.match(r"\d{4}-\d\d-\d\d_", folder.name)
+
+
+def test_every_character_of_a_folder_reaches_the_jobs(train: Train, tmp_path: Path, unreported: None) -> None:
+    folder = 'it\'s "x"=1,2 [1] (2) {3} \\a:b tschüss'
+    quoted = QuotedString(text=folder, quote=Quote.single).with_quotes()
+    code, _, err = train("seed=range(2)", *SMALL, f"output_dir={quoted}", "-m")
+    assert (code, err) == (0, "")
+    [sweep] = (tmp_path / folder / "sweeps").iterdir()
+    assert sorted(path.name.partition("-")[0] for path in sweep.iterdir()) == ["conf", "sweep.json"]
+
+
+def test_the_same_number_written_twice_is_one_run(train: Train, tmp_path: Path, unreported: None) -> None:
     code, printed, _ = train("mixup.alpha=1,1.0", *SMALL, "-m")
     assert code == 0
     assert "2 combinations are 1 different runs" in printed
@@ -126,24 +271,27 @@ def test_a_sweep_can_stop_at_the_first_failure(train: Train, tmp_path: Path) -> 
     code, _, err = train("optimizer.lr=1e30,0.05", *SMALL, "hydra.sweeper.max_batch_size=1", "-m")
     assert (code, err) == (1, "error: 1 of 2 jobs failed, 1 were not started; the reasons are in the table\n")
     assert [run["status"] for run in results(tmp_path)] == ["failed"]
-    assert summary(tmp_path)["failed"][1] == "seed 0: no result: not started, interrupted or killed"
+    assert summary(tmp_path)["failed"][1] == "seed 0: never begun"
 
 
 def test_a_dry_run_trains_nothing_and_leaves_nothing(train: Train, tmp_path: Path) -> None:
     code, printed, err = train("mixup=none,input", "seed=range(2)", "dry_run=true", "-m")
     assert (code, err) == (0, "")
-    assert [re.sub(r"-[0-9a-f]{10}-", "-*-", name) for name in planned(printed)] == [
-        "digits-cnn-none-*-s0",
-        "digits-cnn-none-*-s1",
-        "digits-cnn-input-alpha0.2-*-s0",
-        "digits-cnn-input-alpha0.2-*-s1",
+    assert [[re.sub(r"-[0-9a-f]{10}-", "-*-", row[0]), *row[1:]] for row in planned(printed)] == [
+        ["digits-cnn-none-*-s0", "none", "0", "new", "-"],
+        ["digits-cnn-none-*-s1", "none", "1", "new", "-"],
+        ["digits-cnn-input-alpha0.2-*-s0", "input", "0", "new", "-"],
+        ["digits-cnn-input-alpha0.2-*-s1", "input", "1", "new", "-"],
     ]
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert printed.splitlines()[-1] == (
+        "4 of 4 runs are left; no run like them has been completed, so how long they take is not known"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "cells", "seeds"),
+    ("words", "expected", "seeds"),
     [
         ("experiment=alpha_sweep", [f"input-alpha{alpha}" for alpha in ("0", "0.1", "0.2", "0.4", "1", "2")], 3),
         ("experiment=alpha_sweep mixup.alpha=0.2,1 seed=range(2)", ["input-alpha0.2", "input-alpha1"], 2),
@@ -152,14 +300,11 @@ def test_a_dry_run_trains_nothing_and_leaves_nothing(train: Train, tmp_path: Pat
         ("experiment=strategies mixup=none,cutmix seed=0", ["none", "cutmix-alpha1"], 1),
     ],
 )
-def test_a_sweep_file_can_be_narrowed(words: str, cells: list[str], seeds: int, train: Train) -> None:
+def test_a_sweep_file_can_be_narrowed(words: str, expected: list[str], seeds: int, train: Train) -> None:
     code, printed, _ = train(*words.split(" "), "dry_run=true")
     assert code == 0
-    names = planned(printed)
-    assert len(names) == len(set(names)) == len(cells) * seeds
-    assert list(dict.fromkeys(re.sub(r"-[0-9a-f]{10}-s\d+$", "", name) for name in names)) == [
-        f"digits-cnn-{cell}" for cell in cells
-    ]
+    assert cells(printed) == [f"digits-cnn-{cell}" for cell in expected]
+    assert len(planned(printed)) == len(expected) * seeds
 
 
 def rows(run: Path) -> list[list[str]]:
@@ -201,12 +346,13 @@ def test_the_config_of_a_run_can_be_swept(train: Train, tmp_path: Path) -> None:
     back = ["--config-path", str(run), "--config-name", "config"]
     code, printed, err = train(*back, "mixup.alpha=0.2,0.4", "dry_run=true", "-m")
     assert (code, err) == (0, "")
-    assert f"{run}: done" in printed
-    assert [name.partition("-alpha0.4-")[0] for name in planned(printed)] == ["digits-cnn-input"]
+    first, second = planned(printed)
+    assert (first[0], first[3]) == (run.name, "done")
+    assert (second[0].partition("-alpha0.4-")[0], second[3]) == ("digits-cnn-input", "new")
 
 
 @pytest.mark.slow
-def test_a_key_of_some_options_can_be_swept_across_all(train: Train, tmp_path: Path) -> None:
+def test_a_key_of_some_options_can_be_swept_across_all(train: Train, tmp_path: Path, unreported: None) -> None:
     words = ["mixup=none,cutmix,manifold", "mixup.layers=[input,block1]", "mixup.correct_lam=false"]
     code, printed, err = train(*words, *SMALL, "-m")
     assert (code, err) == (0, "")
@@ -293,8 +439,9 @@ def test_weights_that_the_last_step_ruined_are_a_failure(train: Train, tmp_path:
 
 
 def test_another_name_for_the_same_run_finds_its_folder(train: Train, tmp_path: Path) -> None:
-    words = ["model.width=2", "model.depth=18", "dry_run=true"]
+    words = ["model.width=2", "model.depth=18", "dry_run=true", "-m"]
     code, first, _ = train("model=preact_resnet18", *words)
-    (tmp_path / "outputs/runs" / planned(first)[0]).mkdir(parents=True)
+    (tmp_path / "outputs/runs" / planned(first)[0][0]).mkdir(parents=True)
     code, second, _ = train("model=preact_resnet34", *words)
     assert (code, planned(second)) == (0, planned(first))
+    assert "preact_resnet18" in planned(first)[0][0]

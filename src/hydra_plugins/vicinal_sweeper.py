@@ -1,4 +1,4 @@
-"""What Hydra is taught: where ``conf/`` is, and sweeps that check first, run nothing twice and end with a table.
+"""What Hydra is taught: where ``conf/`` is, and sweeps that check first, run nothing twice and end with a report.
 
 Hydra takes plugins from the namespace package ``hydra_plugins`` alone, and finds them by itself. It imports this file
 at every start, ``--help`` included, so heavy imports wait until a sweep runs.
@@ -7,9 +7,7 @@ at every start, ``--help`` included, so heavy imports wait until a sweep runs.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +15,18 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 from vicinal.config import CONF
 from vicinal.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from vicinal.sweeps.collect import Job
+    from vicinal.grid import Job
 
 log = logging.getLogger(__name__)
 
@@ -41,86 +42,123 @@ class GridSweeper(BasicSweeper):
     """The grid of all comma-separated values, the last axis fastest.
 
     Every job is composed and checked before the first one trains, so that a mistake in the last one does not come up
-    after a night. Points of the grid that are the same run (``alpha=1,1.0``, or any alpha under ``none``) run once.
+    after a night. Points of the grid that are the same run (``alpha=1,1.0``, or any alpha under ``none``) run once, and
+    what is completed already not at all. The same request is the same sweep, with the same folder.
     """
 
-    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from vicinal.sweeps.collect import collect
-        from vicinal.sweeps.table import show
+    config: DictConfig
+    hydra_context: HydraContext
 
-        assert self.config is not None
-        assert self.launcher is not None
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        # The launcher is made when the sweep has its folder: some launchers have one of their own in it.
+        self.hydra_context, self.config, self._task = hydra_context, config, task_function
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from vicinal import grid, plan
+        from vicinal.sweeps import frozen
+        from vicinal.sweeps.report import finish
+
         size = self.max_batch_size
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
+        seen = frozen.digest(CONF)
         jobs = self._jobs(arguments)
-        folder = Path(self.config.hydra.sweep.dir).resolve()
-        if not self.config.dry_run:
-            self._freeze(folder)
-        returns: list[Sequence[JobReturn]] = []
-        for batch in self.split_overrides_to_chunks([list(job.overrides) for job in jobs], self.max_batch_size):
-            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
-            if any(each.status == JobStatus.FAILED for each in returns[-1]):
-                break  # what is left are later batches: max_batch_size=1 stops at the first failure
         if self.config.dry_run:
-            with suppress(OSError):
-                folder.rmdir()  # the launcher made it; a dry run leaves nothing behind
-            return returns
-        OmegaConf.save(self.config, folder / "multirun.yaml")
-        table = collect(jobs)
-        table.to_csv(folder / "summary.csv", index=False)
-        show(table, folder)
-        started = sum(map(len, returns))
-        failed = sum(job.folder.completed() is None for job in jobs[:started])
-        if failed:
-            rest = f", {len(jobs) - started} were not started" if started < len(jobs) else ""
-            raise UserError(f"{failed} of {len(jobs)} jobs failed{rest}; the reasons are in the table")
+            plan.show(jobs)
+            return []
+        left = self._left(jobs)
+        folder = self._settle(jobs)
+        grid.write_sweep(folder, jobs)
+        if not left:
+            finish(folder)
+            return []
+        self._compose_from(frozen.freeze(CONF, folder, seen))
+        try:
+            returns = self._launch(left)
+        except (KeyboardInterrupt, SystemExit):
+            done = sum(job.experiment.folder.completed() is not None for job in jobs)
+            goes_on = "" if self.config.rerun else "; the same command goes on"
+            log.warning("interrupted: %d of %d runs are completed%s", done, len(jobs), goes_on)
+            raise
+        finish(folder)
+        self._tell_unfinished(jobs, left, returns)
         return returns
 
-    def _freeze(self, folder: Path) -> None:
-        """Compose the jobs from a copy of ``conf/``, so that a file edited during the sweep cannot change later jobs.
-
-        Launchers compose each job when its turn comes, in this process or in another.
-        """
-        assert self.hydra_context is not None
-        frozen = shutil.copytree(CONF, folder / "conf")
-        search_path = self.hydra_context.config_loader.get_search_path()
-        for element in search_path.get_path():
-            if element.path in (str(CONF), f"file://{CONF}"):
-                element.path = f"file://{frozen}"
-        self.hydra_context.config_loader = ConfigLoaderImpl(search_path)
-
     def _jobs(self, arguments: list[str]) -> list[Job]:
+        """The different runs of the grid, in its order."""
         from vicinal.experiment import Experiment
-        from vicinal.sweeps.collect import Job
+        from vicinal.grid import Job, compose
 
-        assert self.config is not None
-        assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
+        assert isinstance(loader, ConfigLoaderImpl)
         overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
         for override in overrides:
             if override.is_sweep_override() and not list(override.sweep_iterator()):
                 raise UserError(f"{override.input_line}: there is no value in it to sweep over")
-        [grid] = self.split_arguments(overrides, max_batch_size=None)
+        [points] = self.split_arguments(overrides, max_batch_size=None)
         jobs: dict[str, Job] = {}
-        for point in grid:
-            cfg = loader.load_sweep_config(self.config, list(point))
-            if cfg.hydra.sweeper.params != self.config.hydra.sweeper.params:
-                [recipe] = [word for word in point if word.startswith("experiment=")]
+        for words, config in compose(loader, self.config, points):
+            if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
+                [recipe] = [word for word in words if word.startswith("experiment=")]
                 raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
-            experiment = Experiment.composed(cfg)
-            jobs.setdefault(
-                experiment.run_id,
-                Job(
-                    overrides=tuple(point),
-                    name=experiment.name,
-                    cell_id=experiment.cell_id,
-                    seed=experiment.seed,
-                    folder=experiment.folder,
-                    choices=experiment.choices,
-                    settings=experiment.settings(),
-                ),
-            )
-        if len(jobs) < len(grid):
-            log.info("%d combinations are %d different runs", len(grid), len(jobs))
+            experiment = Experiment.composed(config)
+            jobs.setdefault(experiment.run_id, Job(words, experiment))
+        if len(jobs) < len(points):
+            log.info("%d combinations are %d different runs", len(points), len(jobs))
         return list(jobs.values())
+
+    def _left(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that are to be trained; of the others is said what they are."""
+        from vicinal.job import reservations
+
+        if self.config.rerun:
+            return list(jobs)
+        results = [job.experiment.folder.completed() for job in jobs]
+        if done := sum(result is not None for result in results):
+            log.info("%d of %d runs are completed already (rerun=true trains them again)", done, len(jobs))
+        for job, result in zip(jobs, results, strict=True):
+            for line in reservations(job.experiment, result) if result else ():
+                log.warning("%s", line)
+        return [job for job, result in zip(jobs, results, strict=True) if result is None]
+
+    def _settle(self, jobs: Sequence[Job]) -> Path:
+        """The sweep's folder, which is told to the jobs, wherever the launcher runs them."""
+        from vicinal.grid import sweep_folder
+
+        hydra = self.config.hydra
+        if not hydra.sweep.dir:  # else the user has named one
+            hydra.sweep.dir = str(sweep_folder(jobs))
+            path = QuotedString(text=hydra.sweep.dir, quote=Quote.single).with_quotes()
+            hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
+        return Path(hydra.sweep.dir).resolve()
+
+    def _compose_from(self, conf: Path) -> None:
+        """Let the launcher, which composes each job when its turn comes, do so from a copy of ``conf/``."""
+        search_path = self.hydra_context.config_loader.get_search_path()
+        for element in search_path.get_path():
+            if element.path in (str(CONF), f"file://{CONF}"):
+                element.path = f"file://{conf}"
+        self.hydra_context.config_loader = ConfigLoaderImpl(search_path)
+
+    def _launch(self, jobs: Sequence[Job]) -> list[Sequence[JobReturn]]:
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.hydra_context, task_function=self._task, config=self.config
+        )
+        returns: list[Sequence[JobReturn]] = []
+        for batch in self.split_overrides_to_chunks([list(job.overrides) for job in jobs], self.max_batch_size):
+            returns.append(launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+            if any(each.status == JobStatus.FAILED for each in returns[-1]):
+                break  # what is left are later batches: max_batch_size=1 stops at the first failure
+        return returns
+
+    def _tell_unfinished(
+        self, jobs: Sequence[Job], launched: Sequence[Job], returns: Sequence[Sequence[JobReturn]]
+    ) -> None:
+        ended = [each for batch in returns for each in batch]
+        failed = sum(each.status == JobStatus.FAILED for each in ended)
+        if failed:
+            not_started = len(launched) - len(ended)
+            rest = f", {not_started} were not started" if not_started else ""
+            raise UserError(f"{failed} of {len(jobs)} jobs failed{rest}; the reasons are in the table")
+        if busy := sum(job.experiment.folder.completed() is None for job in launched):  # busy=skip
+            log.warning("%d of %d runs are not completed yet: other processes work on them", busy, len(jobs))

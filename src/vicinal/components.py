@@ -64,17 +64,20 @@ class Component:
         also = "".join(f"{self.group}.{name}={written(values[name])} " for name in others)
         return ConfigError(f"{also}{self.group}.{last}", values[last], reason)
 
+    def effective(self) -> dict[str, Any]:
+        """The target and every key that has an effect: without those whose switch is off."""
+        needs = {item.name: item.metadata["needs"] for item in fields(GROUPS[self.group])}
+        off = {name for name in self.values if needs.get(name) and not self.values[needs[name]]}
+        return {"_target_": self.target} | {name: value for name, value in self.values.items() if name not in off}
+
     def identity(self) -> dict[str, Any]:
         """What of this component can change a result, in one form: without what has no effect or says the default."""
-        schema = {item.name: item.metadata for item in fields(GROUPS[self.group])}
+        neutral = {item.name for item in fields(GROUPS[self.group]) if item.metadata["neutral"]}
 
         def counts(name: str, value: Any) -> bool:
-            about: Mapping[str, Any] = schema.get(name, {})
-            if about.get("neutral") or (about.get("needs") and not self.values[about["needs"]]):
-                return False
-            return name not in self.defaults or value != self.defaults[name]
+            return name not in neutral and (name not in self.defaults or value != self.defaults[name])
 
-        return {"_target_": self.target} | {name: value for name, value in self.values.items() if counts(name, value)}
+        return {name: value for name, value in self.effective().items() if counts(name, value)}
 
 
 def bind(group: str, node: Mapping[str, Any]) -> Component:
@@ -87,7 +90,7 @@ def bind(group: str, node: Mapping[str, Any]) -> Component:
         ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
     """
     schema = {item.name: item for item in fields(GROUPS[group])}
-    known = typing.get_type_hints(GROUPS[group])
+    known = _hints(GROUPS[group])
     target = str(node.get("_target_", MISSING))
     parameters, hints = _signature(group, target)
     own = [name for name in parameters if name not in RUNTIME[group]]
@@ -133,7 +136,7 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     """
     if value == MISSING:
         return value
-    holder = OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
+    holder = _holder(hint)
     try:
         if hint is bool and not isinstance(value, bool):  # OmegaConf would take 3 for true
             raise ValidationError
@@ -156,24 +159,35 @@ def describe_type(hint: Any) -> str:
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
+@cache
+def _holder(hint: Any) -> Any:
+    """A config of one typed field, which converts what is assigned to it; slow to make, and wanted for every key."""
+    return OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
+
+
+_hints = cache(typing.get_type_hints)
+
+
+@cache
 def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
     called = pydoc.locate(target)
     if not callable(called):
         raise ConfigError(f"{group}._target_", target, "must be the path of a class or function that can be imported")
     function = called.__init__ if inspect.isclass(called) else called
     try:
-        hints = typing.get_type_hints(function)
+        hints = _hints(function)
     except NameError:  # an annotation that only type checkers can resolve
         hints = {}
     return inspect.signature(called).parameters, hints
 
 
+@cache
 def _supported(hint: Any) -> Any:
     """The hint in the form that OmegaConf can hold; Any where it has none (torch's ``float | Tensor``)."""
     if typing.get_origin(hint) in (Sequence, tuple):
         hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
     try:
-        OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
+        _holder(hint)
     except (OmegaConfBaseException, ValueError):
         return Any
     return hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,26 +72,23 @@ class Experiment:
                 "dataset.classes", None, "must be an integer >= 2; only a folder of images can be counted"
             )
         self.model = bind("model", self.config["model"])
-        with torch.device("meta"):  # shapes without memory or time
-            outline = self.make_model()
-        check_model(outline, *self._sizes())
-        self._choose_layers(outline)
+        self._choose_layers()
         self.mixup = bind("mixup", self.config["mixup"])
         self.strategy: Strategy = self.mixup()
-        self._check_layers(outline)
         self.optimizer = bind("optimizer", self.config["optimizer"])
         self.scheduler = bind("scheduler", self.config["scheduler"])
         warmup = self.scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= self.trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {self.trainer.epochs}, trainer.epochs")
-        rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
-        self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
 
         self.cell_id = cell_id(self.effective())
         self.run_id = run_id(self.cell_id, self.seed)
         runs = Path(self.config["output_dir"]).resolve() / "runs"
         # The identity decides; the name before it is for people, and another name can lead to the same run.
         self.folder = RunFolder(next(runs.glob(f"*-{self.run_id}"), runs / f"{self.name}-{self.run_id}"))
+        # What is completed has gone through this, and torch imports two seconds of compilers for it.
+        if self.config["rerun"] or self.folder.completed() is None:
+            self._rehearse()
 
     @classmethod
     def composed(cls, cfg: DictConfig) -> Experiment:
@@ -122,10 +119,7 @@ class Experiment:
     def settings(self) -> dict[str, Any]:
         """The config without the choices, and without keys that have no effect, such as alpha under ``none``."""
         config = {name: value for name, value in self.config.items() if name != "_choices_"}
-        components = {
-            component.group: {"_target_": component.target, **component.values} for component in self._components()
-        }
-        return {**config, **components}
+        return {**config, **{component.group: component.effective() for component in self._components()}}
 
     def idle(self) -> list[str]:
         """The keys that are set but have no effect, a line each."""
@@ -171,12 +165,24 @@ class Experiment:
     def _sizes(self) -> tuple[int, int, int]:
         return self.dataset.values["channels"], self.dataset.values["image_size"], self.classes
 
-    def _choose_layers(self, outline: nn.Module) -> None:
+    @cached_property
+    def _outline(self) -> nn.Module:
+        with torch.device("meta"):  # shapes without memory or time
+            return self.make_model()
+
+    def _rehearse(self) -> None:
+        """Send shapes through the network, in every way it will be used, and build the optimizer and the schedule."""
+        check_model(self._outline, *self._sizes())
+        self._check_layers()
+        rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
+        self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
+
+    def _choose_layers(self) -> None:
         """``mixup.layers: null`` is the input and the outputs of the first two blocks, as in the reference code."""
         if self.config["mixup"].get("layers", ()) is None:
-            self.config["mixup"]["layers"] = [INPUT, *block_names(outline)[:2]]
+            self.config["mixup"]["layers"] = [INPUT, *block_names(self._outline)[:2]]
 
-    def _check_layers(self, outline: nn.Module) -> None:
+    def _check_layers(self) -> None:
         channels, size, _ = self._sizes()
         images = torch.empty(2, channels, size, size, device="meta")
         for layer in dict.fromkeys(self.strategy.depths):
@@ -184,9 +190,9 @@ class Experiment:
                 continue
             plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), layer=layer).to(images.device)
             try:
-                mixed_forward(outline, images, plan)
+                mixed_forward(self._outline, images, plan)
             except ValueError:
-                allowed = suggest(layer, [INPUT, *block_names(outline)])
+                allowed = suggest(layer, [INPUT, *block_names(self._outline)])
                 raise ConfigError("mixup.layers", layer, f"no block of {self.model.target}; {allowed}") from None
             except RuntimeError as error:
                 raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None

@@ -20,8 +20,11 @@ from vicinal.components import describe_type
 from vicinal.config import Config, describe_range, suggest
 from vicinal.errors import UserError
 
-CHANGEABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOTDIR, errno.EEXIST)
-"""What is wrong with a place that cannot be written to."""
+CHANGEABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+)
+"""What is wrong with a place that cannot be read or written."""
 
 
 def is_mistake(error: Exception) -> bool:

@@ -7,7 +7,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from vicinal import session
+from vicinal import plan, session
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
@@ -32,7 +32,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
     if config["dry_run"]:
-        log.info("%s: %s", folder.path, "done" if done else "new")
+        log.info("%s: %s", folder.path, plan.describe(experiment))
         return done or {}
     if done and not config["rerun"]:
         return _reuse(experiment, done)
@@ -48,9 +48,12 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
 
 
 def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
-    log.info("already completed: %s (rerun=true trains it again)", experiment.folder.path)
+    folder = experiment.folder
+    log.info("already completed: %s (rerun=true trains it again)", folder.path)
     for line in reservations(experiment, done):
         log.warning("%s", line)
+        if line.startswith(f"{folder.config} ") and folder.mend(folder.config, session.config_file(experiment)):
+            log.info("%s is written again, as it was", folder.config)
     return done
 
 
@@ -74,6 +77,8 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     for line in experiment.idle():
         log.info("%s", line)
     again = experiment.config["rerun"]
+    if not again:
+        folder.inspect()
     data = experiment.load_data() if again else None  # data that cannot be had must not cost the result that is there
     saved = None if again else session.recover(experiment)
     if saved is None:

@@ -16,7 +16,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs import checkpoint
 from vicinal.runs.environment import code, describe, differences, fixed, redact
-from vicinal.runs.files import DamagedError, write, write_json
+from vicinal.runs.files import DamagedError, sha256, write, write_json
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.interruption import Interruption
 from vicinal.tracking import Console, JsonLines, RunInfo, Trackers, WandbTracker
@@ -92,9 +92,9 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     """
     started = time.perf_counter()
     folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
-    write(folder.config, _config_file(experiment).encode())
     here = describe(hardware.device, hardware.precision, hardware.threads)
-    _write_environment(folder, here, continued=saved is not None)
+    _write_config(experiment, continued=saved is not None)
+    _write_environment(experiment, here, continued=saved is not None)
     made_with = {**fixed(here), "source": here["source"]}
     news = [] if saved is None else differences(saved.made_with, made_with)
     changed = [*(saved.changed if saved else []), *news]
@@ -144,7 +144,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         training = Training(learner, streams, panel)
         keeper = Keeper(save, experiment.checkpoint_every, settings.epochs, interruption)
         if saved:
-            _restore(training, saved, news)
+            _restore(training, saved, news, folder)
         trackers.restore(training.history.rows, training.tally.steps)
         keeper.save(training)
         finals = fit(training, loaders, trackers, keeper)
@@ -181,16 +181,21 @@ def heading(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _restore(training: Training, saved: Saved, news: list[str]) -> None:
+def _restore(training: Training, saved: Saved, news: list[str], folder: RunFolder) -> None:
     try:
         training.load_state_dict(saved.training)
     except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = (
+            " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
+        )  # torch says which key in the second line
         raise UserError(
             f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
         ) from error
     for line in news:
         log.warning("it is not continued as it was begun: %s; the last bits may differ", line)
+    rows = training.history.rows
+    if folder.rows()[: len(rows)] != rows:
+        log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)
     log.info("going on in epoch %d after step %d", training.epoch, training.tally.steps)
     training.panel.show()
 
@@ -201,18 +206,34 @@ def _save(folder: RunFolder, content: dict[str, Any]) -> None:
     checkpoint.save(folder.checkpoint, content)
 
 
-def _write_environment(folder: RunFolder, here: dict[str, Any], continued: bool) -> None:
-    content = here
+def _write_config(experiment: Experiment, continued: bool) -> None:
+    file, content = experiment.folder.config, config_file(experiment)
+    if continued and not file.exists():
+        log.warning("%s is missing; it is written again", file)
+    elif continued and file.read_bytes() != content:  # damaged, or the folder or W&B's settings are others now
+        log.warning("%s is not what is asked for now; it is written again", file)
+    write(file, content)
+
+
+def _write_environment(experiment: Experiment, here: dict[str, Any], continued: bool) -> None:
+    content, file = here, experiment.folder.environment
     if continued:
         try:
-            earlier = json.loads(folder.environment.read_bytes())
+            earlier = json.loads(file.read_bytes())
+            if earlier.pop("checksum", None) != _checksum(experiment, earlier):
+                raise ValueError
             again = {name: value for name, value in here.items() if value != earlier.get(name)}
             content = {**earlier, "continued": [*earlier.get("continued", []), again]}
         except FileNotFoundError:
-            log.warning("%s is missing; it is begun anew", folder.environment)
+            log.warning("%s is missing; it is begun anew", file)
         except (ValueError, TypeError, AttributeError):
-            folder.set_aside(folder.environment, DamagedError("it is not what was written"), "and begun anew")
-    write_json(folder.environment, content)
+            experiment.folder.set_aside(file, DamagedError("it is not what was written"), "and begun anew")
+    write_json(file, {**content, "checksum": _checksum(experiment, content)})
+
+
+def _checksum(experiment: Experiment, environment: dict[str, Any]) -> str:
+    """Of the sessions so far, of this run: they have to be whole when the last of them seals all files."""
+    return sha256(json.dumps([experiment.run_id, environment]).encode())
 
 
 def _info(experiment: Experiment, loaders: Loaders, sweep: str | None) -> RunInfo:
@@ -250,11 +271,11 @@ def _flat(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def _config_file(experiment: Experiment) -> str:
+def config_file(experiment: Experiment) -> bytes:
     """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
     primary = OmegaConf.load(CONF / "config.yaml")
     settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
     command = f"python train.py --config-path {experiment.folder.path} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
     parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
-    return header + redact("".join(OmegaConf.to_yaml(part) for part in parts))
+    return (header + redact("".join(OmegaConf.to_yaml(part) for part in parts))).encode()

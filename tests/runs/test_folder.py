@@ -184,8 +184,11 @@ def test_dry_run_writes_nothing(compose: Compose, tmp_path: Path, caplog: pytest
     result = run(compose(*QUICK))
     before = {file: file.stat().st_mtime_ns for file in experiment.folder.path.iterdir()}
     caplog.clear()
+    assert run(compose(*QUICK, "dry_run=true")) == result
     assert run(compose(*QUICK, "dry_run=true", "rerun=true")) == result
-    assert caplog.messages == [f"{experiment.folder.path}: done"]
+    done, again = caplog.messages
+    assert done == f"{experiment.folder.path}: done"
+    assert again.startswith(f"{experiment.folder.path}: done, trained again, about ")
     assert {file: file.stat().st_mtime_ns for file in experiment.folder.path.iterdir()} == before
 
 

@@ -1,4 +1,9 @@
-from collections.abc import Callable
+"""A run to report, a tracker to report it to, and a W&B server of our own."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +36,87 @@ def wandb_tracker(info: RunInfo) -> Callable[..., WandbTracker]:
         return WandbTracker(changes.pop("info", info), mode=mode, **(arguments | changes))
 
     return build
+
+
+class Server(ThreadingHTTPServer):
+    """Says as little of W&B's protocol as an upload, and a run that is continued, need. It knows one run at most."""
+
+    daemon_threads = True
+    key = "0123456789abcdef" * 2 + "deadbeef"
+    """Of its account."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.history: list[dict[str, Any]] = []
+        """Its rows. Like W&B's it puts lines where the upload says they belong."""
+        self.sent: list[dict[str, Any]] = []
+        """All rows that ever came, in their order."""
+        self.exit_code: int | None = None
+        self.upserts: list[dict[str, Any]] = []
+        self.questions: list[str] = []
+        """The ids of the runs that somebody wanted to continue."""
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """To a GraphQL request."""
+        variables = request["variables"]
+        if request["operationName"] == "UpsertBucket":
+            known = any(each["name"] == variables["name"] for each in self.upserts)
+            self.upserts.append(variables)
+            return {"upsertBucket": {"bucket": self._bucket(variables["name"]), "inserted": not known}}
+        if request["operationName"] == "RunResumeStatus":
+            name = variables["name"]
+            self.questions.append(name)
+            known = any(each["name"] == name for each in self.upserts)
+            return {"model": {**PROJECT, "bucket": self._bucket(name) if known else None}}
+        return {"createRunFiles": {"runID": "bucket", "uploadHeaders": [], "files": []}}
+
+    def stream(self, upload: dict[str, Any]) -> None:
+        file = upload.get("files", {}).get("wandb-history.jsonl", {})
+        rows = [json.loads(line) for line in file.get("content", [])]
+        self.sent += rows
+        self.history[file.get("offset", 0) : file.get("offset", 0) + len(rows)] = rows
+        self.exit_code = upload.get("exitcode", self.exit_code)
+
+    def _bucket(self, name: str) -> dict[str, Any]:
+        tail = [json.dumps(row) for row in self.history[-1:]]
+        empty = {"config": "{}", "summaryMetrics": "{}", "eventsLineCount": 0, "logLineCount": 0, "eventsTail": "[]"}
+        counts = {"historyLineCount": len(self.history), "historyTail": json.dumps(tail)}
+        empty["wandbConfig"] = '{"t": {}}'  # without which a run was never begun
+        return {"id": "bucket", "name": name, "displayName": name, "tags": [], "project": PROJECT, **empty, **counts}
+
+
+PROJECT = {"id": "project", "name": "vicinal", "entity": {"id": "entity", "name": "lab"}}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        answer: dict[str, Any] = {}
+        if self.path == "/graphql":
+            answer = {"data": self.server.answer(json.loads(body))}
+        elif self.path.endswith("/file_stream"):
+            self.server.stream(json.loads(body))
+        text = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The W&B server that this process, logged in, finds."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        monkeypatch.setenv("WANDB_API_KEY", server.key)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        yield server
+        server.shutdown()
+        thread.join()

@@ -1,13 +1,11 @@
-"""An online run against a server of our own, which says as little of W&B's protocol as an upload needs."""
+"""An online run against a server of our own."""
 
-import json
 import logging
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,66 +13,7 @@ from vicinal.tracking import RunInfo, WandbTracker
 from vicinal.tracking import wandb_tracker as module
 
 Build = Callable[..., WandbTracker]
-KEY = "0123456789abcdef" * 2 + "deadbeef"
-
-BUCKET = {
-    "id": "bucket",
-    "config": "{}",
-    "historyLineCount": 0,
-    "project": {"id": "project", "name": "vicinal", "entity": {"id": "entity", "name": "lab"}},
-}
-NO_FILES = {"createRunFiles": {"runID": "bucket", "uploadHeaders": [], "files": []}}
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.history: list[dict[str, float]] = []
-        self.exit_code: int | None = None
-        self.upserts: list[dict[str, object]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        answer: dict[str, object] = {}
-        if self.path == "/graphql":
-            request = json.loads(body)
-            answer = {"data": NO_FILES}
-            if request["operationName"] == "UpsertBucket":
-                self.server.upserts.append(request["variables"])
-                bucket = BUCKET | {"name": request["variables"]["name"]}
-                answer = {"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}
-        elif self.path.endswith("/file_stream"):
-            stream = json.loads(body)
-            lines = stream.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
-            self.server.history += [json.loads(line) for line in lines]
-            self.server.exit_code = stream.get("exitcode", self.server.exit_code)
-        text = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-        yield server
-        server.shutdown()
-        thread.join()
+Server = Any  # the one of conftest.py
 
 
 def test_online_run_arrives_and_leaves_no_token_in_its_folder(
@@ -94,7 +33,7 @@ def test_online_run_arrives_and_leaves_no_token_in_its_folder(
     assert server.exit_code == 0
     assert (server.upserts[0]["groupName"], server.upserts[0]["displayName"]) == (info.sweep, info.name)
     files = [path for path in info.folder.rglob("*") if path.is_file()]
-    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+    assert [path for path in files if server.key.encode() in path.read_bytes()] == []
     assert capfd.readouterr() == ("", "")
 
 

@@ -79,7 +79,7 @@ def test_result_is_what_the_epochs_say(compose: Compose, extra: list[str]) -> No
 
     assert result["status"] == "completed"
     assert result["epochs"] == 6
-    assert result["config"] | {"_choices_": result["choices"]} == experiment.config
+    assert result["config"] == experiment.settings()
     assert result["choices"] == experiment.choices
     assert (result["run_id"], result["cell_id"], result["seed"]) == (experiment.run_id, experiment.cell_id, 0)
     assert sum(row["seconds"] for row in rows) == pytest.approx(
@@ -149,10 +149,7 @@ def test_a_diverged_run_has_failed_at_a_step(compose: Compose) -> None:
     assert str(caught.value).startswith("the loss is not finite since step 2; the likely cause: the learning rate is ")
     result = json.loads(experiment.folder.result.read_text())
     assert (result["status"], result["error"]) == ("failed", str(caught.value))
-    assert (result["run_id"], result["config"] | {"_choices_": result["choices"]}) == (
-        experiment.run_id,
-        experiment.config,
-    )
+    assert (result["run_id"], result["config"]) == (experiment.run_id, experiment.settings())
     assert experiment.folder.log.read_text().endswith(f"failed: {caught.value}\n")
 
 

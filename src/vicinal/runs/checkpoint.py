@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
+import pickle
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vicinal.runs.files import DamagedError, sha256, write
+from vicinal.runs.files import DamagedError, read, sha256, write
 
 DIGEST = 64
 """Hex digits of the checksum. They are the comment of the zip archive, where ``torch.load`` does not mind them."""
@@ -25,7 +28,7 @@ def save(file: Path, content: dict[str, Any]) -> None:
         OSError: the disk is full or read-only; the file is then what it was.
     """
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(_plain(content), buffer)
     archive = buffer.getvalue()
     assert archive[-22:-18] == END
     archive = archive[:-2] + DIGEST.to_bytes(2, "little")
@@ -39,10 +42,13 @@ def load(file: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         DamagedError: it is not what :func:`save` wrote.
     """
-    data = file.read_bytes()
+    data = read(file)
     if sha256(data[:-DIGEST]).encode() != data[-DIGEST:]:
         raise DamagedError("its checksum is wrong")
-    content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError):
+        raise DamagedError("it is not a checkpoint") from None
     return content
 
 
@@ -55,3 +61,21 @@ def keep(file: Path, copy: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copy2(file, fresh)
     fresh.replace(copy)
+
+
+def _plain(content: Any) -> Any:
+    """``content`` with one object for equal strings, and one each for containers.
+
+    Pickle writes an object that comes up again as a reference, so that the bytes would tell which strings are the same
+    object: the names in weights that were loaded are others than the names in those of the model itself.
+    """
+    if isinstance(content, str):
+        return sys.intern(content)
+    if isinstance(content, dict):
+        fresh = copy.copy(content)  # an OrderedDict and a Counter stay what they are
+        fresh.clear()
+        fresh.update({_plain(key): _plain(value) for key, value in content.items()})
+        return fresh
+    if isinstance(content, (list, tuple)):
+        return type(content)(map(_plain, content))
+    return content

@@ -19,17 +19,31 @@ class DamagedError(Exception):
 
 def write(file: Path, data: bytes) -> None:
     """Write so that ``file`` holds either what it held before or all of ``data``, even if the machine stops."""
-    partial = file.with_name(file.name + PARTIAL)
+    partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")  # two processes may write the same file
     try:
         with partial.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-    except OSError:
-        partial.unlink(missing_ok=True)  # a full disk: half a file would only make it fuller
+        partial.replace(file)
+    except OSError as error:
+        error.filename = str(file)  # a full disk does not say what it had no room for
+        partial.unlink(missing_ok=True)  # half a file would only make it fuller
         raise
-    partial.replace(file)
     sync(file.parent)
+
+
+def read(file: Path) -> bytes:
+    """The content.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is a folder.
+    """
+    try:
+        return file.read_bytes()
+    except IsADirectoryError:
+        raise DamagedError("it is a folder") from None
 
 
 def sync(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from vicinal.errors import UserError
-from vicinal.runs.files import PARTIAL, DamagedError, encode_json, sha256, sync, write
+from vicinal.runs.files import PARTIAL, DamagedError, encode_json, read, sha256, sync, write
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,12 @@ class RunFolder:
     def read_result(self) -> dict[str, Any] | None:
         """What came of the run; None if nothing has yet. A damaged file is named, set aside and counts as nothing."""
         try:
-            data = self.result.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
+            data = read(self.result)
             result = _decode(data)
             if self._sums().get(self.result.name) != sha256(data):
                 raise DamagedError(f"its checksum is not the one in {SUMS}")
+        except FileNotFoundError:
+            return None
         except DamagedError as damage:
             self.set_aside(self.result, damage, "the run does not count as completed")
             return None
@@ -85,19 +84,32 @@ class RunFolder:
         """What is wrong with the files beside the result of a completed run, a line each."""
         sums, lines = self._sums(), []
         for file in self._records:
-            if not file.exists():
+            try:
+                if sha256(read(file)) != sums.get(file.name):
+                    lines.append(f"{file} is damaged: its checksum is not the one in {SUMS}")
+            except FileNotFoundError:
                 lines.append(f"{file} is missing")
-            elif sha256(file.read_bytes()) != sums.get(file.name):
-                lines.append(f"{file} is damaged: its checksum is not the one in {SUMS}")
+            except DamagedError as damage:
+                lines.append(f"{file} is damaged: {damage}")
         return lines
+
+    def mend(self, file: Path, data: bytes) -> bool:
+        """Write a file beside the result of a completed run again, if ``data`` is what it was; else change nothing."""
+        if self._sums().get(file.name) != sha256(data):
+            return False
+        try:
+            write(file, data)
+        except OSError:  # a read-only folder
+            return False
+        return True
 
     def rows(self) -> list[dict[str, Any]]:
         """The epochs of ``metrics.jsonl``, but half a line at its end; of a damaged file none, which is said."""
-        try:
-            data = self.metrics.read_bytes()
-        except FileNotFoundError:
-            return []
         with suppress(DamagedError):
+            try:
+                data = read(self.metrics)
+            except FileNotFoundError:
+                return []
             expected = self._sums().get(self.metrics.name)
             if expected is None or sha256(data) == expected:
                 return [_decode(line) for line in data.split(b"\n")[:-1]]
@@ -107,8 +119,8 @@ class RunFolder:
     def _sums(self) -> dict[str, str]:
         """{file name: checksum} of a completed run; none where the file is missing or unreadable."""
         try:
-            lines = self.sums.read_bytes().decode(errors="replace").splitlines()
-        except FileNotFoundError:
+            lines = read(self.sums).decode(errors="replace").split("\n")
+        except (FileNotFoundError, DamagedError):
             return {}
         return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
@@ -163,10 +175,23 @@ class RunFolder:
     def _worker(self) -> str:
         try:
             environment = _decode(self.environment.read_bytes())
-            session = (environment.get("continued") or [environment])[-1]
+            session = environment | environment.get("continued", [{}])[-1]  # which says what is not as it was
             return f"process {session['pid']} on {session['host']}"
         except (OSError, KeyError, DamagedError):  # it has only just begun
             return "another process"
+
+    def inspect(self) -> None:
+        """Name what a process that was killed cannot have left so, before the run is trained or continued."""
+        for file in (*self._records, self.result, self.sums, self.previous, self.log):
+            if file.is_dir():
+                self.set_aside(file, DamagedError("it is a folder"), "and the file is written anew")
+        if self.sums.exists() and not self.result.exists() and not _aside(self.result).exists():
+            log.warning("%s is missing; the run does not count as completed", self.result)
+        if not self.checkpoint.exists():
+            if self.previous.exists():
+                log.warning("%s is missing; the one before it is used", self.checkpoint)
+            elif self.metrics.exists() and self.metrics.stat().st_size:
+                log.warning("%s is missing; the training begins anew", self.checkpoint)
 
     def begin(self) -> None:
         """Take away what says that the run had ended, and files that were only half written."""
@@ -177,24 +202,26 @@ class RunFolder:
         """Make the folder empty, but for what was set aside: somebody may want to know what happened to it."""
         self.result.unlink(missing_ok=True)  # first, so that half a clearing never looks like a completed run
         for entry in self.path.iterdir():
+            if entry.suffix == DAMAGED or entry.name == LOCK:
+                continue
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.suffix != DAMAGED and entry.name != LOCK:
+            else:
                 entry.unlink()
         sync(self.path)
 
     def set_aside(self, file: Path, damage: Exception, consequence: str) -> None:
         """Name a damaged file, and keep it under another name. Where nothing can be renamed it stays as it is."""
-        aside = file.with_name(file.name + DAMAGED)
-        with suppress(OSError):
-            file.replace(aside)
-        where = f"set aside as {aside.name}" if aside.exists() else "left as it is"
+        try:
+            where = f"set aside as {file.replace(_aside(file)).name}"
+        except OSError:
+            where = "left as it is"
         log.warning("%s is damaged: %s; it is %s, %s", file, damage, where, consequence)
 
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Copy what is logged inside to ``train.log``."""
-        handler = logging.FileHandler(self.log)
+        handler = _LogFile(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger()
         root.addHandler(handler)
@@ -203,6 +230,21 @@ class RunFolder:
         finally:
             root.removeHandler(handler)
             handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that stops where it cannot be written: what else cannot be written there says why."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(file.name + DAMAGED)
 
 
 def _decode(data: bytes) -> dict[str, Any]:

@@ -6,13 +6,10 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Ctrl-C; kill, and a job scheduler's cancel; a closed terminal; Slurm's ``--signal`` before the time is up."""
@@ -57,12 +54,6 @@ class Interruption:
         """Raise :class:`Interrupted` if there has been a signal."""
         if self.signal is not None:
             raise Interrupted
-
-    def checked(self, items: Iterable[T]) -> Iterator[T]:
-        """``items``, with a check before each."""
-        for item in items:
-            self.check()
-            yield item
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.signal is signal.SIGINT and number == signal.SIGINT:

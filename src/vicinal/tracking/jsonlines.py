@@ -22,8 +22,12 @@ class JsonLines(Tracker):
         write(self.file, "".join(map(_line, rows)).encode())
 
     def epoch(self, row: Mapping[str, float | int]) -> None:
-        with self.file.open("a") as lines:
-            lines.write(_line(row))
+        try:
+            with self.file.open("a") as lines:
+                lines.write(_line(row))
+        except OSError as error:
+            error.filename = str(self.file)  # a full disk does not say what it had no room for
+            raise
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -142,7 +142,7 @@ class WandbTracker(Tracker):
             run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
         self._run, self.id, self.mode = run, run.id, mode
         folder = Path(run.dir).parent
-        for earlier in folder.parent.glob(f"offline-run-*-{run.id}"):
+        for earlier in folder.parent.glob(f"offline-run-*-{run.id}*"):
             if earlier != folder:  # W&B does not merge two offline sessions: the new one tells all epochs again
                 shutil.rmtree(earlier, ignore_errors=True)
         self._sync = f"wandb sync --yes {'--include-online ' if mode == 'online' else ''}{folder}"

@@ -1,0 +1,81 @@
+"""Run a completed run's stored config again, in a new folder, and compare metrics, weights, scores and environment.
+
+The last line is "bit-identical" (exit code 0), or the first place where the two part, and which versions or hardware
+differ (exit code 1). Where the config says "auto", what the original had is used, if this machine has it. W&B is off.
+
+python scripts/reproduce.py outputs/runs/digits-cnn-input-alpha0.2-0123456789-s0
+python scripts/reproduce.py /archive/cifar10-resnet18-cutmix-alpha1-0123456789-s0 dataset.root=data --output /tmp/again
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from vicinal.explain import explain, is_mistake
+from vicinal.reproduce import Reproduction, reproduce
+from vicinal.sweeps.terminal import Grid, show
+
+
+def main() -> None:
+    """Repeat a run, print what was compared and the verdict; a mistake is one line and exit code 1."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    words = parser().parse_intermixed_args()
+    try:
+        found = reproduce(words.run, words.output, words.overrides)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        sys.exit(f"error: {explain(error, words.overrides)}")
+    summarize(found)
+    print(found.verdict())
+    sys.exit(0 if found.identical else 1)
+
+
+def summarize(found: Reproduction) -> None:
+    """What was compared and what differs around it, as tables."""
+    states = [part.missing or part.parting or "identical" for part in found.parts]
+    rows = [[part.name, part.extent, state] for part, state in zip(found.parts, states, strict=True)]
+    grids = [Grid("the original and its repetition", ["part", "compared", ""], [], rows)]
+    if found.differences:
+        rows = [list(row) for row in found.differences]
+        grids.append(Grid("what differs in the environment", ["", "then", "now"], [], rows))
+    notes = found.notes if found.differences else [*found.notes, "the two environments do not differ"]
+    show(grids, notes, Console(width=None if Console().is_terminal else 200))
+
+
+class Parser(argparse.ArgumentParser):
+    """Mistakes are one line here too, with the exit code of all mistakes."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"error: {message}; --help says more")
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    start, _, examples = (__doc__ or "").partition("\n\n")
+    words = Parser(
+        description=start, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    words.add_argument("run", type=Path, metavar="RUN_FOLDER", help="of a completed run, wherever it is now")
+    words.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="what is elsewhere on this machine, such as dataset.root"
+    )
+    words.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="a new one (default: <outputs>/reproductions/<name of the run>-again)",
+    )
+    return words
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What a dry run says: the state of each run, and how long what is left will take, by what past runs took."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from vicinal.config import GROUPS, TrainerConfig
+from vicinal.experiment import Experiment
+from vicinal.grid import ABSENT, Job, swept_keys, value
+
+PACED_BY = {"dataset": GROUPS["dataset"], "model": GROUPS["model"], "trainer": TrainerConfig}
+"""The groups that decide how long a run takes. How images are mixed and weights updated hardly counts."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is.
+
+    Attributes:
+        text: "done", "running" and by whom, "failed", "12 of 30 epochs" or "new".
+        left: the share of the run that is still to be trained, in [0, 1]; None if nothing is to be done.
+    """
+
+    text: str
+    left: float | None
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> State:
+        folder, epochs, again = experiment.folder, experiment.trainer.epochs, experiment.config["rerun"]
+        result = folder.read_result()
+        status = result and result["status"]
+        if status == "completed":
+            return cls("done, trained again", 1.0) if again else cls("done", None)
+        done = None if again else folder.epochs_done()
+        left = 1 - (done or 0) / epochs
+        if worker := folder.locked():
+            return cls(f"running: {worker}", left)
+        if status == "failed":
+            return cls("failed", left)
+        return cls("new" if done is None else f"{done} of {epochs} epochs", left)
+
+    def time(self, whole: float | None) -> float | None:
+        """Seconds left of a run that takes ``whole``; None if that is not known or nothing is left."""
+        return None if whole is None or self.left is None else whole * self.left
+
+
+class Past:
+    """The completed runs below one output folder."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+
+    def seconds(self, experiment: Experiment) -> float | None:
+        """What the whole run will probably take; None if no run like it has been completed.
+
+        The median over the runs on the same kind of device that had the same data set, model and trainer; where these
+        differ in the number of epochs, it is scaled by it.
+        """
+        like = (_pace(experiment.settings()), experiment.hardware.device.type)
+        alike = [(epochs, seconds) for *key, epochs, seconds in self._completed if tuple(key) == like]
+        epochs = experiment.trainer.epochs
+        same = [seconds for past, seconds in alike if past == epochs]
+        scaled = [seconds / past * epochs for past, seconds in alike]
+        return median(same or scaled) if alike else None
+
+    @cached_property
+    def _completed(self) -> list[tuple[str, str, int, float]]:
+        return list(self._read())
+
+    def _read(self) -> Iterator[tuple[str, str, int, float]]:
+        for file in self._runs.glob("*/result.json"):
+            try:  # damage is named where a result is needed; an estimate can do without
+                result = json.loads(file.read_bytes())
+                pace, device = _pace(result["config"]), result["hardware"]["device"]
+                epochs, seconds = result["epochs"], result["seconds"]["total"]
+                if epochs > 0 and 0 < seconds < math.inf:
+                    yield pace, device, epochs, seconds
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+
+
+def _pace(config: dict[str, Any]) -> str:
+    """The settings that decide how long an epoch takes, in one form."""
+    pace = {}
+    for group, schema in PACED_BY.items():
+        neutral = {item.name for item in fields(schema) if item.metadata["neutral"]} | {"epochs"}
+        pace[group] = {name: each for name, each in config[group].items() if name not in neutral}
+    return json.dumps(pace, sort_keys=True)
+
+
+def describe(experiment: Experiment) -> str:
+    """The state of a run and the time it has left, in words: "12 of 30 epochs, about 4 min left"."""
+    state = State.of(experiment)
+    seconds = state.time(Past(experiment.folder.path.parent).seconds(experiment))
+    return state.text if seconds is None else f"{state.text}, about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    if seconds < 99.5:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def show(jobs: Sequence[Job]) -> None:
+    """Print the grid, a row a run, and what is left in all."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    past = Past(jobs[0].experiment.folder.path.parent)
+    keys, table = swept_keys(jobs), Table()
+    for heading in ("run", *keys, "seed", "state"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("time left", justify="right")
+    states = [State.of(job.experiment) for job in jobs]
+    times = [state.time(past.seconds(job.experiment)) for job, state in zip(jobs, states, strict=True)]
+    for job, state, time in zip(jobs, states, times, strict=True):
+        swept = [value(job.experiment, key) for key in keys]
+        cells = [job.experiment.folder.path.name, *swept, str(job.experiment.seed), state.text]
+        table.add_row(*map(escape, cells), ABSENT if time is None else duration(time))
+    # A pipe has no width of its own; the folders must stay whole to be of use.
+    Console(width=None if Console().is_terminal else 200).print(table)
+    print(_total(states, times))
+
+
+def _total(states: Sequence[State], times: Sequence[float | None]) -> str:
+    left = sum(state.left is not None for state in states)
+    if not left:
+        return f"all {len(states)} runs are done"
+    said = f"{left} of {len(states)} runs are left"
+    known = [time for time in times if time is not None]
+    if not known:
+        return f"{said}; no run like them has been completed, so how long they take is not known"
+    bound = "about" if len(known) == left else "at least"
+    return f"{said}: {bound} {duration(sum(known))}, one after another"

@@ -1,0 +1,129 @@
+"""The report as one HTML page that needs nothing else: plotly is in it, and it asks no network for anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+from vicinal.runs import files
+from vicinal.sweeps import interactive, page_tables
+from vicinal.sweeps.comparison import HEADINGS, Comparison
+from vicinal.sweeps.figures import Picture, Style
+from vicinal.sweeps.markup import Markup, data, element
+from vicinal.sweeps.pictures import pictures
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+"""Held up by the browser: what is in the page is all there is."""
+LOUD = 8
+"""Notes that are seen at once; a sweep that has just begun has one for every run."""
+
+
+def write(comparison: Comparison, file: Path) -> None:
+    """Write the page; links to runs are relative to it. The same comparison gives the same bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.write(file, render(comparison, file).encode())
+
+
+def render(comparison: Comparison, file: Path) -> str:
+    """The page as text, for a place ``file``."""
+    from plotly.offline import get_plotlyjs
+
+    drawn = pictures(comparison)
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{comparison.title} · Vicinal"),
+        element("link", rel="icon", href="data:,"),
+        element("style", _asset("page.css")),
+    )
+    body = element(
+        "body",
+        element("header", element("h1", comparison.title), element("p", _summary(comparison))),
+        element("main", _notes(comparison.notes), *_sections(comparison, drawn, file)),
+        data("pictures", {picture.name: _spec(picture) for picture in drawn}),
+        element("script", Markup(get_plotlyjs())),
+        element("script", _asset("page.js")),
+    )
+    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _sections(comparison: Comparison, drawn: Sequence[Picture], file: Path) -> list[Markup]:
+    sections = []
+    if not comparison.chosen.empty:
+        sections.append(_section("Chosen on validation", page_tables.chosen(comparison)))
+    sections += [_section(picture.title, _figure(picture)) for picture in drawn]
+    sections.append(_section("Scores", page_tables.scores(comparison)))
+    if not comparison.pairs.empty:
+        sections.append(_section("Differences to the baseline", page_tables.differences(comparison)))
+    sections.append(_section("Runs", page_tables.runs(comparison, file)))
+    return sections
+
+
+def _section(title: str, *content: Markup) -> Markup:
+    return element("section", element("h2", title), *content)
+
+
+def _summary(comparison: Comparison) -> str:
+    runs = [run for cell in comparison.cells for run in cell.runs]
+    done, cells = sum(run.completed for run in runs), len(comparison.cells)
+    words = f"{cells} {'cell' if cells == 1 else 'cells'}, {done} of {len(runs)} runs completed"
+    if comparison.baseline is None or comparison.pairs.empty:
+        return f"{words}."
+    return f"{words}; compared with {comparison.baseline.label} on {HEADINGS[comparison.score]}."
+
+
+def _notes(notes: Sequence[str]) -> Markup | None:
+    if not notes:
+        return None
+    first, rest = (element("ul", *(element("li", note) for note in part)) for part in (notes[:LOUD], notes[LOUD:]))
+    more = element("details", element("summary", f"and {len(notes) - LOUD} more"), rest) if notes[LOUD:] else None
+    return element("section", element("h2", "Read this first"), first, more, id="notes")
+
+
+def _figure(picture: Picture) -> Markup:
+    panels = [
+        element("div", class_="plot", id=f"{picture.name}-{index}", role="img", aria_label=_words(picture, index))
+        for index in range(len(picture.panels))
+    ]
+    legend = [
+        element(
+            "button", interactive.swatch(style), name, type="button", aria_pressed=str(shown).lower(), data_series=index
+        )
+        for index, (name, (style, shown)) in enumerate(_legend(picture).items())
+    ]
+    named = len(legend) == 1 or any(panel.y.ticks for panel in picture.panels)  # without a legend
+    press = "Drag" if named else "Press a name to hide or show it; drag"
+    return element(
+        "figure",
+        element("div", *panels, class_="panels"),
+        None if named else element("div", *legend, class_="legend", role="group", aria_label="Legend"),
+        element("figcaption", f"{picture.caption} {press} to look closer, double-click to go back."),
+        data_picture=picture.name,
+    )
+
+
+def _words(picture: Picture, index: int) -> str:
+    panel = picture.panels[index]
+    return f"{picture.title}: {panel.y.title or 'cells'} against {panel.x.title}. The numbers are in the tables below."
+
+
+def _legend(picture: Picture) -> dict[str, tuple[Style, bool]]:
+    return {series.name: (series.style, series.shown) for panel in picture.panels for series in panel.series}
+
+
+def _spec(picture: Picture) -> list[dict[str, Any]]:
+    names = list(_legend(picture))
+    return [interactive.draw(panel, names) for panel in picture.panels]
+
+
+def _asset(name: str) -> Markup:
+    return Markup((resources("vicinal.sweeps") / "assets" / name).read_text(encoding="utf-8"))

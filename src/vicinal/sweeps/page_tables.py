@@ -1,0 +1,166 @@
+"""The tables of the HTML page. A number's element carries the whole of it in ``data-value``, its text is rounded."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from vicinal.sweeps.comparison import HEADINGS, SCORES, Cell, Comparison
+from vicinal.sweeps.markup import Markup, element, join
+from vicinal.sweeps.records import Run
+
+NOTHING = "–"
+FILES = ("config.yaml", "train.log")
+"""What the page links to of a run's folder, where it is there."""
+
+
+def scores(comparison: Comparison) -> Markup:
+    """A row a cell: seeds, the readings of validation and test side by side, failures."""
+    rows = []
+    best = set() if comparison.chosen.empty else set(comparison.chosen["cell"])
+    failed = ["failed"] if (comparison.table["failed"] != "").any() else []
+    for cell, row in zip(comparison.cells, comparison.table.to_dict("records"), strict=True):
+        badges = [("baseline", cell is comparison.baseline), ("chosen", cell.label in best)]
+        marks = [element("span", text, class_="badge") for text, holds in badges if holds]
+        names = [row[key] for key in comparison.swept] or [cell.label]
+        cells = [element("th", names[0], *marks, scope="row"), *(element("td", text) for text in names[1:])]
+        cells += [element("td", number("n", row["n"]))]
+        cells += [_score(row, score) for score in SCORES]
+        if failed:
+            cells.append(element("td", row["failed"], class_="reason"))
+        rows.append(element("tr", *cells, data_cell=cell.cell_id))
+    head = [*(comparison.swept or ["cell"]), "n", *HEADINGS.values(), *failed]
+    caption = (
+        "Top-1 accuracy in %: mean ± sample deviation over n seeds; below it the 95 % t-interval of the mean. "
+        "Three ways to read the test set, none of which chose anything."
+    )
+    return _table("scores", caption, head, rows)
+
+
+def differences(comparison: Comparison) -> Markup:
+    """A row for each cell but the baseline: paired differences and their p-values."""
+    rows = []
+    remark = ["remark"] if (comparison.pairs["why"] != "").any() else []
+    for row in comparison.pairs.to_dict("records"):
+        cells = [
+            element("th", row["cell"], scope="row"),
+            element("td", number("n pairs", row["n pairs"])),
+            element("td", number("difference", row["difference"], _points), _interval(row, "", _points)),
+        ]
+        for test in ("p t", "p wilcoxon"):
+            raw = element("span", "uncorrected ", number(test, row[test], _p), class_="interval")
+            cells.append(element("td", number(f"{test} holm", row[f"{test} holm"], _p), raw))
+        if remark:
+            cells.append(element("td", row["why"], class_="reason"))
+        rows.append(element("tr", *cells, data_cell=row["cell id"]))
+    baseline = comparison.baseline.label if comparison.baseline else NOTHING
+    caption = (
+        f"Difference to {baseline} in {HEADINGS[comparison.score]}, in percentage points of top-1, over the seeds that "
+        "both have, with its 95 % t-interval; p-values corrected by Holm's method."
+    )
+    head = ["cell", "pairs", "difference", "p, paired t", "p, signed-rank", *remark]
+    return _table("differences", caption, head, rows)
+
+
+def chosen(comparison: Comparison) -> Markup:
+    """A row a strategy: what validation chose, and what test says of it."""
+    rows = []
+    for row in comparison.chosen.to_dict("records"):
+        cells = [element("th", row["mixup"], scope="row"), element("td", row["cell"])]
+        cells += [element("td", number(what, row[what])) for what in ("of", "n")]
+        rows.append(element("tr", *cells, *(_score(row, score) for score in SCORES), data_chosen=row["cell"]))
+    caption = (
+        "The cell of each strategy with the best mean validation accuracy. Its validation score "
+        "is the best of several and so a little too good; its test scores are not."
+    )
+    return _table("chosen", caption, ["strategy", "cell", "candidates", "n", *HEADINGS.values()], rows)
+
+
+def runs(comparison: Comparison, page: Path) -> Markup:
+    """A row a run: state, scores, links and where it was made; below it the environments."""
+    places: dict[str, str] = {}
+    rows = [_run(cell, run, page, places) for cell in comparison.cells for run in cell.runs]
+    head = ["cell", "seed", "state", *HEADINGS.values(), "best epoch", "made on", "W&B", "files"]
+    table = _table("runs", "All runs: top-1 accuracy in %, links to their folders and files.", head, rows)
+    if not places:
+        return table
+    made = [element("tr", element("th", name, scope="row"), element("td", text)) for text, name in places.items()]
+    return join(table, _table("environments", "Hardware and versions.", ["made on", "what"], made))
+
+
+def number(column: str, value: float, shown: Callable[[float], str] = str) -> Markup:
+    """The whole number for machines, as a CSV has it, and a rounded one to read."""
+    undefined = isinstance(value, float) and math.isnan(value)
+    text = NOTHING if undefined else shown(value)
+    return element("span", text, data_column=column, data_value="" if undefined else repr(value))
+
+
+def _score(row: Mapping[str, Any], score: str) -> Markup:
+    """One seed has no deviation and no interval, and then there is nothing to read."""
+    mean, std = (number(f"{score} {what}", row[f"{score} {what}"], _percent) for what in ("mean", "std"))
+    deviation = (" ± ", std) if math.isfinite(row[f"{score} std"]) else ()
+    return element("td", mean, *deviation, _interval(row, f"{score} ", _percent))
+
+
+def _interval(row: Mapping[str, Any], of: str, shown: Callable[[float], str]) -> Markup | None:
+    low, high = (number(f"{of}{end}", row[f"{of}{end}"], shown) for end in ("low", "high"))
+    return element("span", low, " to ", high, class_="interval") if math.isfinite(row[f"{of}low"]) else None
+
+
+def _run(cell: Cell, run: Run, page: Path, places: dict[str, str]) -> Markup:
+    doubts = [run.error, *(f"resumed: {text}" for text in run.changed)]
+    reasons = [element("span", doubt, class_="reason") for doubt in doubts if doubt]
+    cells = [
+        element("th", cell.label, scope="row"),
+        element("td", number("seed", run.seed)),
+        element("td", run.status, *reasons, class_=f"state {run.status}"),
+    ]
+    for score in SCORES:
+        value = run.score(score)
+        cells.append(element("td", number(score, math.nan if value is None else value, _percent)))
+    cells.append(element("td", NOTHING if run.best_epoch is None else run.best_epoch))
+    made = _made(run)
+    cells.append(element("td", places.setdefault(made, _letter(len(places))) if made else NOTHING))
+    wandb = " ".join(str(run.wandb[key]) for key in ("mode", "id") if run.wandb.get(key))
+    cells.append(element("td", wandb or NOTHING))
+    links = [_link(run.folder, page, "folder")] if run.folder.is_dir() else [NOTHING]
+    links += [_link(run.folder / name, page, name) for name in FILES if (run.folder / name).is_file()]
+    cells.append(element("td", *(element("span", link, class_="file") for link in links)))
+    return element("tr", *cells, data_run=run.run_id)
+
+
+def _made(run: Run) -> str:
+    return ", ".join(f"{name} {value}" for name, value in {**run.hardware, **run.versions}.items())
+
+
+def _letter(index: int) -> str:
+    return chr(ord("A") + index) if index < 26 else f"{_letter(index // 26 - 1)}{_letter(index % 26)}"
+
+
+def _link(target: Path, page: Path, text: str) -> Markup:
+    relative = Path(os.path.relpath(target, page.parent)).as_posix()
+    return element("a", text, href=quote(relative) + ("/" if target.is_dir() else ""))
+
+
+def _table(identity: str, caption: str, head: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    titles = element("tr", *(element("th", title, scope="col") for title in head))
+    label = element("caption", element("span", caption), id=f"{identity}-caption")
+    table = element("table", label, element("thead", titles), element("tbody", *rows), id=identity)
+    # A wide table scrolls in a frame of its own, which the keyboard must be able to reach.
+    return element("div", table, class_="wide", role="region", tabindex=0, aria_labelledby=f"{identity}-caption")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

@@ -1,0 +1,155 @@
+"""Finished and unfinished runs as records, read from their folders."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from vicinal.errors import written
+from vicinal.runs.folder import RunFolder
+
+RUN_NAME = re.compile(r"(?P<name>.+)-(?P<cell>[0-9a-f]{10})-s(?P<seed>\d+)$")
+ABSENT = "-"
+"""The value of a key that a cell has no use for, such as alpha under ``none``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its ``result.json``, or why there is none.
+
+    Attributes:
+        folder: of the run; it may not exist.
+        status: "completed", "failed", "partial" (begun, no result) or "missing" (never begun).
+        error: why it is not completed; "" if it is.
+        choices: {group: option}; empty if unknown.
+        config: {group: {key: value}}, the keys that have an effect; empty if unknown.
+        best_epoch: by validation; None without a validation split.
+        val: scores ``acc1 acc5 nll ece``, accuracies as fractions; None without a validation split.
+        test: {"last": scores, "best_val": scores or None, "median10": scores}; empty if not completed.
+        changed: what differed between the sessions of a resumed run, as texts.
+    """
+
+    folder: Path
+    run_id: str
+    cell_id: str
+    seed: int
+    name: str
+    status: str
+    error: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 0
+    best_epoch: int | None = None
+    val: dict[str, float] | None = None
+    test: dict[str, dict[str, float] | None] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    images_per_second: float = 0.0
+    changed: list[str] = field(default_factory=list)
+    wandb: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The epochs of ``metrics.jsonl``; of a damaged file none, which is said in one line."""
+        return RunFolder(self.folder).rows()
+
+    def environment(self) -> dict[str, Any]:
+        """The content of ``environment.json``; empty if it cannot be read."""
+        try:
+            content = json.loads((self.folder / "environment.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def score(self, name: str, metric: str = "acc1") -> float | None:
+        """A number by the name of its column, such as ``test/last``; None where there is none."""
+        part, _, which = name.partition("/")
+        scores = self.val if part == "val" else self.test.get(which)
+        return scores[metric] if scores else None
+
+
+def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:
+    """Read one folder.
+
+    Args:
+        path: of the folder.
+        cell: the run that is expected there; without it, the one in the folder's name.
+        seed: likewise.
+        name: likewise.
+    """
+    if not cell:
+        match = RUN_NAME.match(path.resolve().name)
+        assert match is not None
+        cell, seed, name = match["cell"], int(match["seed"]), match["name"]
+    run_id = f"{cell}-s{seed}"
+    folder = RunFolder(path)
+    result = folder.read_result()
+    about: dict[str, Any] = {"folder": path, "run_id": run_id, "cell_id": cell, "seed": seed, "name": name}
+    if result is None:
+        return Run(**about, **_unfinished(folder))
+    about |= {key: result[key] for key in ("choices", "config") if isinstance(result.get(key), dict)}
+    if result.get("run_id") != run_id:
+        return Run(**about, status="missing", error=f"its result.json is that of another run, {result.get('run_id')}")
+    if result["status"] != "completed":
+        return Run(**about, status="failed", error=str(result.get("error", f"status {result['status']}")))
+    known = {each.name for each in fields(Run)} - set(about)
+    return Run(**about, **{key: value for key, value in result.items() if key in known})
+
+
+def _unfinished(folder: RunFolder) -> dict[str, Any]:
+    """What can be said of a run without a result: its config is written before it trains."""
+    if folder.result.exists() or (folder.path / "result.json.damaged").exists():
+        return {"status": "missing", "error": "its result.json is damaged", **_configured(folder)}
+    if folder.config.exists():
+        return {"status": "partial", "error": "not finished: running, interrupted or killed", **_configured(folder)}
+    return {"status": "missing", "error": "never begun"}
+
+
+def _configured(folder: RunFolder) -> dict[str, Any]:
+    """What ``config.yaml`` says, if it can be read."""
+    from omegaconf import OmegaConf
+
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(folder.config))
+    except Exception:  # of YAML's parser, of OmegaConf or of the disk: nothing is known then
+        return {}
+    if not isinstance(content, dict) or not isinstance(choices := content.pop("_choices_", None), dict):
+        return {}
+    config = {str(key): value for key, value in content.items() if key not in ("defaults", "hydra")}
+    return {"choices": choices, "config": config}
+
+
+def lookup(run: Run, key: str) -> str | None:
+    """The option of a group or the value of a dotted key, as the command line spells it; None if there is none."""
+    if key in run.choices:
+        return run.choices[key]
+    value: Any = run.config
+    for name in key.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return None
+        value = value[name]
+    return None if isinstance(value, Mapping) else written(value)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"mixup": {"alpha": 0.2}} as {"mixup.alpha": "0.2"}."""
+    values: dict[str, str] = {}
+    for name, value in config.items():
+        values |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": written(value)}
+    return values
+
+
+def same(text: str, asked: str) -> bool:
+    """Two spellings of one value: 1 and 1.0 are."""
+    try:
+        return text == asked or float(text) == float(asked)
+    except ValueError:
+        return False

@@ -1,0 +1,117 @@
+"""From a comparison to files and the terminal. What has not changed since the last time is not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from vicinal.runs.files import write_json
+from vicinal.sweeps.comparison import SCORES
+from vicinal.sweeps.finding import find, read_sweep
+from vicinal.sweeps.terminal import Grid, show
+
+if TYPE_CHECKING:
+    from vicinal.sweeps.comparison import Comparison
+
+REPORT = "report"
+"""In the folder of a sweep."""
+READ = ("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl", "config.yaml", "environment.json")
+"""What a report is made from, of a run; its absence too."""
+PAGE = "report.html"
+RECORD = "report.json"
+"""What the terminal showed, and a digest of what it was made from."""
+
+
+def finish(sweep: Path, baseline: Sequence[str] = (), score: str = SCORES[1], console: Console | None = None) -> Path:
+    """Report on a sweep: print its tables and write ``report/``.
+
+    A second call prints the same from ``report/report.json``, unless a run, this program or the arguments have changed.
+
+    Args:
+        sweep: its folder, with ``sweep.json``.
+        baseline: conditions for the cell that the others are compared with; none, the one without mixing.
+        score: the one of SCORES that is tested.
+        console: where the tables go; standard output if not given.
+
+    Returns:
+        The folder of the report.
+
+    Raises:
+        UserError: ``sweep.json`` is damaged, or there is no such baseline.
+        OSError: the folder cannot be written to; the tables have been printed by then.
+    """
+    folder = sweep / REPORT
+    made_from = _digest(sweep, [*baseline, score])
+    shown = _recorded(folder, made_from)
+    if shown is None:
+        from vicinal.sweeps.comparing import compare
+
+        publish(compare(find(sweep), baseline, score), folder, made_from, console)
+    else:
+        show(*shown, console)
+        _tell(folder, console)
+    return folder
+
+
+def publish(comparison: Comparison, folder: Path, made_from: str = "", console: Console | None = None) -> None:
+    """Print a comparison, then write it as files, of which ``report.json`` is the last."""
+    from vicinal.sweeps.tables import grids
+
+    found = grids(comparison)
+    show(found, comparison.notes, console)
+    files = sorted(path.name for path in write(comparison, folder))
+    record = {"made from": made_from, "files": files, "grids": [asdict(grid) for grid in found]}
+    write_json(folder / RECORD, {**record, "notes": comparison.notes})
+    _tell(folder, console)
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write CSV, Markdown and LaTeX tables, plots and the page, and return their paths."""
+    from vicinal.sweeps import page, plots, tables
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # it speaks for the files that are now replaced
+    found = tables.grids(comparison)
+    files = tables.write_csv(comparison, folder)
+    for name, written in (("table.md", tables.markdown), ("table.tex", tables.latex)):
+        (folder / name).write_text(written(found, comparison.notes))
+        files.append(folder / name)
+    files += plots.draw(comparison, folder)
+    page.write(comparison, folder / PAGE)
+    return [*files, folder / PAGE]
+
+
+def _tell(folder: Path, console: Console | None) -> None:
+    (console or Console()).print(f"report: {folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _digest(sweep: Path, arguments: Sequence[str]) -> str:
+    """Of everything that a report on a sweep says: the arguments, this program, the sweep's runs and their files."""
+    content = read_sweep(sweep)
+    about = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    own = (file for file in Path(__file__).parent.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    for file in [*sorted(own), *(content.folder_of(run) / name for run in content.runs for name in READ)]:
+        try:
+            what = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            what = str(error.errno)
+        digest.update(f"{file.name} {what}\n".encode())
+    return digest.hexdigest()
+
+
+def _recorded(folder: Path, made_from: str) -> tuple[list[Grid], list[str]] | None:
+    """What was shown, if it was made from the same and its files are still there."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        if record["made from"] != made_from or not all((folder / name).exists() for name in record["files"]):
+            return None
+        return [Grid(**grid) for grid in record["grids"]], record["notes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,144 @@
+"""A comparison as text: the same cells of text for the terminal, Markdown and LaTeX; CSV files with all digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vicinal.sweeps.comparison import HEADINGS, SCORES, Comparison
+from vicinal.sweeps.terminal import Grid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOTHING = "-"
+
+
+def grids(comparison: Comparison) -> list[Grid]:
+    """The cells; differences to the baseline, if there are any; what validation chose, if there was a choice."""
+    found = [_cells(comparison)]
+    if comparison.pairs["difference"].notna().any():
+        found.append(_pairs(comparison))
+    if not comparison.chosen.empty and (comparison.chosen["of"] > 1).any():
+        found.append(_chosen(comparison))
+    return found
+
+
+def write_csv(comparison: Comparison, folder: Path) -> list[Path]:
+    """``summary.csv``, ``pairs.csv`` and ``chosen.csv``: accuracies as fractions, with all their digits."""
+    tables = {"summary": comparison.table, "pairs": comparison.pairs, "chosen": comparison.chosen}
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    return [folder / f"{name}.csv" for name in tables]
+
+
+def markdown(found: Sequence[Grid], notes: Sequence[str]) -> str:
+    """Tables as GitHub reads them, and the notes as a list."""
+    parts = []
+    for grid in found:
+        rule = ["--:" if heading in grid.numbers else "---" for heading in grid.headings]
+        lines = [grid.headings, rule, *grid.rows]
+        rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
+        parts.append(f"{grid.title}\n\n" + "\n".join(rows))
+    return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+
+
+def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
+    r"""Tables for ``\usepackage{booktabs}``, without folders; the notes are comments below them."""
+    import pandas as pd
+
+    parts = []
+    for grid in found:
+        kept = [index for index, heading in enumerate(grid.headings) if heading != "folder"]
+        headings = [grid.headings[index] for index in kept]
+        rows = [[_tex(row[index]) for index in kept] for row in grid.rows]
+        for row in rows:
+            row[0] = f"{{{row[0]}}}" if row[0].startswith("[") else row[0]  # a bracket after a row's end is a length
+        columns = "".join("r" if heading in grid.numbers else "l" for heading in headings)
+        table = pd.DataFrame(rows, columns=[_tex(heading) for heading in headings])
+        parts.append(table.to_latex(index=False, column_format=columns, caption=_tex(grid.title), position="htbp"))
+    return "\n".join([*parts, *(f"% {note}" for note in notes)]) + "\n"
+
+
+def percent(mean: float, std: float) -> str:
+    """A fraction's mean and deviation in percent."""
+    if math.isnan(mean):
+        return NOTHING
+    return f"{100 * mean:.2f}" if math.isnan(std) else f"{100 * mean:.2f} ± {100 * std:.2f}"
+
+
+def interval(low: float, high: float, sign: str = "") -> str:
+    """Limits of a fraction in percent."""
+    return NOTHING if math.isnan(low) else f"[{100 * low:{sign}.2f}, {100 * high:{sign}.2f}]"
+
+
+def probability(p: float) -> str:
+    """A p-value."""
+    if math.isnan(p):
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _cells(comparison: Comparison) -> Grid:
+    table, shown = comparison.table, _shown(comparison.table)
+    tested = f"95 % interval, {HEADINGS[comparison.score].removeprefix('test, ')}"
+    headings = [*comparison.swept, "n"]
+    for score in shown:
+        headings += [HEADINGS[score], tested] if score == comparison.score else [HEADINGS[score]]
+    failures = ["failed"] if (table["failed"] != "").any() else []
+    rows = []
+    for row in table.to_dict("records"):
+        texts = [*(str(row[key]) for key in comparison.swept), str(row["n"])]
+        for score in shown:
+            texts.append(_score(row, score))
+            if score == comparison.score:
+                texts.append(interval(row[f"{score} low"], row[f"{score} high"]))
+        rows.append([*texts, *(row[name] for name in failures), Path(row["folder"]).name])
+    title = f"top-1 accuracy in %, mean ± std over n seeds ({comparison.title})"
+    return Grid(title, [*headings, *failures, "folder"], headings[len(comparison.swept) :], rows)
+
+
+def _pairs(comparison: Comparison) -> Grid:
+    assert comparison.baseline is not None
+    headings = ["difference", "95 % interval", "p t-test", "p t-test, Holm", "p signed-rank", "p signed-rank, Holm"]
+    rows = [
+        [
+            row["cell"],
+            str(row["n pairs"]),
+            NOTHING if math.isnan(row["difference"]) else f"{100 * row['difference']:+.2f}",
+            interval(row["low"], row["high"], "+"),
+            *(probability(row[name]) for name in ("p t", "p t holm", "p wilcoxon", "p wilcoxon holm")),
+        ]
+        for row in comparison.pairs.to_dict("records")
+    ]
+    title = f"{HEADINGS[comparison.score]}: difference to {comparison.baseline.label} in points, on the same seeds"
+    return Grid(title, ["cell", "pairs", *headings], ["pairs", *headings], rows)
+
+
+def _chosen(comparison: Comparison) -> Grid:
+    chosen = comparison.chosen
+    keys = list(chosen.columns[: chosen.columns.get_loc("of")])
+    numbers = ["of", "n", *(HEADINGS[score] for score in SCORES)]
+    rows = [
+        [*(str(row[key]) for key in keys), str(row["of"]), str(row["n"]), *(_score(row, score) for score in SCORES)]
+        for row in chosen.to_dict("records")
+    ]
+    title = "chosen on validation, the best of each strategy's cells; the test set had no part in it"
+    return Grid(title, [*keys, *numbers], numbers, rows)
+
+
+def _shown(table: pd.DataFrame) -> list[str]:
+    return [score for score in SCORES if table[f"{score} mean"].notna().any()]
+
+
+def _score(row: dict[str, Any], score: str) -> str:
+    return percent(row[f"{score} mean"], row[f"{score} std"])
+
+
+def _tex(text: str) -> str:
+    special = {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
+    return "".join(special.get(character, character) for character in text)

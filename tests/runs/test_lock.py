@@ -1,0 +1,155 @@
+"""One process works on a run; another one waits or skips, and a dead one holds nobody up."""
+
+import json
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vicinal.runs.folder import BusyError, RunFolder
+
+TRAIN = Path(__file__).parents[2] / "train.py"
+WORDS = (
+    "model=mlp",
+    "dataset.train_size=100",
+    "trainer.epochs=40",
+    "trainer.precision=fp32",
+    "trainer.threads=1",
+    "trainer.checkpoint_every=2steps",
+    "wandb.mode=disabled",
+)
+HOLD = """
+import sys, pathlib
+from vicinal.runs.folder import RunFolder
+with RunFolder(pathlib.Path(sys.argv[1])).lock(wait=False):
+    print("locked", flush=True)
+    sys.stdin.readline()
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts Python in the folder of the test; what is left at its end is killed."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str | Path) -> "subprocess.Popen[str]":
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([sys.executable, *words], text=True, cwd=tmp_path, **pipes)  # type: ignore[call-overload]
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    limit = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+
+
+def hold(start: Start, path: Path) -> "subprocess.Popen[str]":
+    process = start("-c", HOLD, path)
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_the_second_is_refused_or_waits(tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert folder.locked() is None
+    holder = hold(start, folder.path)
+    assert folder.locked() == "another process"  # it has not said yet who it is
+    began = time.monotonic()
+    with pytest.raises(BusyError, match=rf"^{folder.path}: another process works on this run$"):
+        folder.lock(wait=False).__enter__()
+    assert time.monotonic() - began < 1
+    folder.environment.write_text(json.dumps({"pid": 12, "host": "here", "continued": [{"pid": 34}]}))
+    assert folder.locked() == "process 34 on here"
+    caplog.set_level("INFO")
+    waiter = start("-c", HOLD.replace("wait=False", "wait=True"), folder.path)
+    time.sleep(0.5)
+    assert waiter.poll() is None
+    holder.communicate("end\n")
+    assert waiter.stdout.readline() == "locked\n"
+    waiter.communicate("end\n")
+    with folder.lock(wait=False):
+        pass
+    assert folder.locked() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_process_holds_no_lock(tmp_path: Path, start: Start, number: signal.Signals) -> None:
+    folder = RunFolder(tmp_path / "run")
+    holder = hold(start, folder.path)
+    holder.send_signal(number)
+    holder.wait()
+    assert (folder.path / ".lock").exists()  # what is left of it
+    assert folder.locked() is None
+    began = time.monotonic()
+    with folder.lock(wait=False):
+        assert time.monotonic() - began < 1
+
+
+def test_a_stopped_process_still_has_its_lock(tmp_path: Path, start: Start) -> None:
+    folder = RunFolder(tmp_path / "run")
+    holder = hold(start, folder.path)
+    holder.send_signal(signal.SIGSTOP)
+    assert folder.locked() == "another process"
+
+
+def test_a_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(ZeroDivisionError), folder.lock(wait=False):
+        raise ZeroDivisionError
+    assert folder.locked() is None
+
+
+@pytest.mark.slow
+def test_one_trains_and_the_others_wait_or_skip(tmp_path: Path, start: Start) -> None:
+    """A process that was killed is taken over; whoever comes then is told by whom."""
+    command = (TRAIN, *WORDS)
+    first = start(*command)
+    wait_until(lambda: list(tmp_path.glob("outputs/runs/*/metrics.jsonl")), first)
+    (path,) = tmp_path.glob("outputs/runs/*")
+    folder = RunFolder(path)
+    wait_until(lambda: len(folder.rows()) > 2, first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    rows = len(folder.rows())
+
+    second = start(*command, "busy=skip")
+    wait_until(lambda: len(folder.rows()) > rows, second)
+    second.send_signal(signal.SIGSTOP)
+    worker = f"process {second.pid} on {platform.node()}"
+    before = {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in path.iterdir()}
+
+    skips, waits = start(*command, "busy=skip"), start(*command)
+    line = f"waiting for {worker}, which works on this run: {path} (busy=skip would not wait)\n"
+    assert waits.stdout.readline() == line
+    out, _ = skips.communicate(timeout=120)
+    assert out == f"{path}: {worker} works on this run; skipped\n"
+    assert skips.returncode == 0
+    assert waits.poll() is None
+    assert {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in path.iterdir()} == before
+
+    second.send_signal(signal.SIGCONT)
+    out, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, out
+    assert "going on in epoch" in out
+    done = {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in path.iterdir()}
+    out, _ = waits.communicate(timeout=120)
+    assert out == f"already completed: {path} (rerun=true trains it again)\n"
+    assert waits.returncode == 0
+    assert {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in path.iterdir()} == done
+    assert [row["epoch"] for row in folder.rows()] == list(range(1, 41))
