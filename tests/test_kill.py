@@ -39,6 +39,8 @@ TRAINER = (
 )
 SWEEP = (f"mixup={','.join(STRATEGIES)}", "mixup.alpha=1", *TRAINER, "-m")
 KILLS = 20
+RESERVE = 6
+"""Epochs that are kept for the last process."""
 NOT_SAVED_BY_ITSELF = 1000
 
 
@@ -190,18 +192,17 @@ def struck(sweep: Sweep, number: signal.Signals, pace: Pace, draw: random.Random
         kind = kinds[-1]
         sweep.start()
         if kind == "anywhere":
-            seconds = pace.start
+            seconds, more = draw.uniform(0, pace.start), 1
         elif kind == "preparation":
             sweep.until(sweep.touched)
-            seconds = pace.setup
+            seconds, more = draw.uniform(0, pace.setup), 1
         else:
             sweep.until(lambda: sweep.touched("checkpoint.pt"))
-            done = sweep.epochs()
-            share = (EPOCHS * len(STRATEGIES) - done) / (kinds.count("training") + 2)
-            target = done + int(draw.uniform(0, 2 * share))
-            sweep.until(lambda: sweep.epochs() >= target)  # noqa: B023 - called at once
-            seconds = pace.epoch
-        time.sleep(draw.uniform(0, seconds))
+            seconds, more = 300.0, 0
+        done = sweep.epochs()
+        share = max(0, EPOCHS * len(STRATEGIES) - RESERVE - done) / (len(kinds) + 2)
+        sweep.until(moment(sweep, done + int(draw.uniform(0, 2 * share)) + more, seconds))
+        time.sleep(draw.uniform(0, pace.epoch / 2))
         if sweep.process is not None and sweep.process.poll() is None:
             sweep.strike(number, wandb_too=draw.random() < 0.5)
             kinds.pop()
@@ -212,6 +213,12 @@ def struck(sweep: Sweep, number: signal.Signals, pace: Pace, draw: random.Random
     sweep.start()
     session = sweep.wait()
     assert session.code == 0, session.out
+
+
+def moment(sweep: Sweep, epochs: int, seconds: float) -> Callable[[], bool]:
+    """When there are so many epochs, or so much time has passed: on a machine that has become faster, the former."""
+    end = time.monotonic() + seconds
+    return lambda: sweep.epochs() >= epochs or time.monotonic() > end
 
 
 Sweeps = dict[str, Sweep]

@@ -43,12 +43,14 @@ class Saved:
         wandb_id: W&B's id of the run.
         made_with: what decides the last bits, and the source's hash, in the session that wrote it.
         changed: how the sessions before differed in that.
+        seconds: that all sessions have taken.
     """
 
     training: dict[str, Any]
     wandb_id: str | None
     made_with: dict[str, Any]
     changed: list[str]
+    seconds: float
 
 
 def recover(experiment: Experiment) -> Saved | None:
@@ -62,13 +64,16 @@ def recover(experiment: Experiment) -> Saved | None:
             content = checkpoint.load(file)
             if content["run_id"] != experiment.run_id:
                 raise DamagedError(f"it is of another run, {content['run_id']}")
+            if "training" in content:
+                return Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
         except FileNotFoundError:
+            continue
+        except KeyError as missing:
+            folder.set_aside(file, DamagedError(f"another version of Vicinal wrote it, without {missing}"), instead)
             continue
         except DamagedError as damage:
             folder.set_aside(file, damage, instead)
             continue
-        if "training" in content:
-            return Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
         file.unlink()  # the weights of a training that had ended, but whose result was never written, or is damaged
     return None
 
@@ -90,7 +95,8 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         Interrupted: the process was asked to stop, and everything is saved. At the end of the ``with`` that owns the
             signals it becomes what the signal means for the process.
     """
-    started = time.perf_counter()
+    began = time.perf_counter()
+    started = began - (saved.seconds if saved else 0.0)
     folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
     here = describe(hardware.device, hardware.precision, hardware.threads)
     _write_config(experiment, continued=saved is not None)
@@ -135,7 +141,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     )
 
     def save(training: Training) -> None:
-        content = Saved(training.state_dict(), wandb.id, made_with, changed)
+        content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
         _save(folder, {"run_id": experiment.run_id, **vars(content)})
 
     ready = time.perf_counter()
@@ -160,7 +166,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         "epochs": settings.epochs,
         "best_epoch": finals.best_epoch,
         **scores,
-        "seconds": {"setup": ready - started, **finals.seconds, "total": time.perf_counter() - started},
+        "seconds": {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started},
         "images_per_second": finals.images_per_second,
         "hardware": {name: here[name] for name in ("device", "device_name", "precision", "threads")},
         "versions": here["versions"],

@@ -61,7 +61,10 @@ def test_a_signal_waits_for_the_step_and_the_save(name: str) -> None:
     assert code == 128 + number
     assert out == ["done 2", "saved", "left"]
     again = "; again: stop without saving" if number == signal.SIGINT else ""
-    assert err.splitlines() == [f"{name}: finishing the step and saving{again}"]
+    assert err.splitlines() == [
+        f"{name}: finishing the step and saving{again}",
+        f"{name}: everything is saved; the same command goes on",
+    ]
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_in_the_end() -> None:
@@ -152,9 +155,11 @@ def test_a_signal_after_the_last_step_is_not_lost(handlers: dict[str, object]) -
     assert left.value.code == 128 + signal.SIGTERM
 
 
-def test_an_error_is_not_hidden_by_a_signal(handlers: dict[str, object]) -> None:
-    with pytest.raises(ZeroDivisionError):
+def test_a_signal_is_obeyed_although_the_step_fails(handlers: dict[str, object]) -> None:
+    with pytest.raises(SystemExit) as left:
         interrupted("SIGTERM", ZeroDivisionError)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert isinstance(left.value.__context__, ZeroDivisionError)
 
 
 def test_an_interruption_is_nobodys_failure() -> None:

@@ -371,7 +371,7 @@ def test_the_console_goes_on_where_it_was(
     events.after["step", STEPS + 2] = terminate
     with interrupted():
         run(compose(*MLP))
-    assert "SIGTERM: finishing the step and saving" in caplog.messages
+    assert "SIGTERM: everything is saved; the same command goes on" in caplog.messages
     run(compose(*MLP))
     assert _console_lines(capsys.readouterr().out) == lines
     assert len(lines) == EPOCHS
@@ -508,7 +508,7 @@ def test_every_part_of_the_state_is_changed_by_the_control(cut: tuple[Record, Pa
     parts = {f"{name}.{part}" for name in nested for part in state[name]} | (state.keys() - set(nested))
     assert parts == {name.partition(",")[0] for name in CHANGES} | UNSEEN.keys()
     assert state["learner"]["scaler"] == {}
-    assert cut[2].keys() == {"run_id", "training", "wandb_id", "made_with", "changed"}
+    assert cut[2].keys() == {"run_id", "training", "wandb_id", "made_with", "changed", "seconds"}
 
 
 def test_the_control_itself_changes_nothing(compose: Compose, cut: tuple[Record, Path, dict[str, Any]]) -> None:

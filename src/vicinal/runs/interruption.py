@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -23,7 +24,8 @@ class Interruption:
     """Inside ``with``, the first signal is remembered, and :meth:`check` raises :class:`Interrupted` from then on.
 
     At the end of ``with`` the signal goes on to whoever handled it before, such as a launcher that puts the job back
-    into Slurm's queue; where that does not leave, the process leaves with 128 + signal. A second Ctrl-C does not wait.
+    into Slurm's queue; where that does not leave, the process leaves with 128 + signal, even if the step has failed. A
+    second Ctrl-C does not wait.
     """
 
     def __init__(self) -> None:
@@ -44,15 +46,16 @@ class Interruption:
     ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
-        if self.signal is not None and (error is None or isinstance(error, Interrupted)):
+        if self.signal is not None and (error is None or isinstance(error, (Interrupted, Exception))):
             before = self._before[self.signal]
             if callable(before):
                 before(int(self.signal), None)
             sys.exit(128 + self.signal)
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if there has been a signal."""
+        """Raise :class:`Interrupted` if there has been a signal; the caller has saved everything."""
         if self.signal is not None:
+            log.warning("%s: everything is saved; the same command goes on", self.signal.name)
             raise Interrupted
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
@@ -61,4 +64,5 @@ class Interruption:
         if self.signal is None:
             self.signal = signal.Signals(number)
             again = "; again: stop without saving" if number == signal.SIGINT else ""
-            log.warning("%s: finishing the step and saving%s", self.signal.name, again)
+            # Not logged: the signal may have come in the middle of a line of the log.
+            os.write(2, f"{self.signal.name}: finishing the step and saving{again}\n".encode())
