@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -17,9 +16,9 @@ from typing import NoReturn
 from vicinal.errors import UserError
 from vicinal.explain import explain, is_mistake
 from vicinal.sweeps.comparing import compare
-from vicinal.sweeps.comparison import SCORES
-from vicinal.sweeps.finding import SWEEP, find
-from vicinal.sweeps.report import finish, publish
+from vicinal.sweeps.comparison import TESTED
+from vicinal.sweeps.finding import SWEEP, Found, find
+from vicinal.sweeps.report import finish, name, publish
 
 
 def main() -> None:
@@ -44,9 +43,18 @@ def report(words: argparse.Namespace) -> None:
         return
     found = find(target, words.where)
     comparison = compare(found, words.baseline, words.score, words.swept, words.anyway)
-    name = "+".join(words.where) or target.resolve().name
-    folder = Path(words.output or Path("outputs", "reports", re.sub(r"[^\w.+=-]", "-", name)))
-    publish(comparison, folder)
+    publish(comparison, Path(words.output) if words.output else default_folder(words, target, found))
+
+
+def default_folder(words: argparse.Namespace, target: Path, found: Found) -> Path:
+    """Beside the runs, in ``<output_dir>/reports``, if they are all in one ``output_dir``; else in ``outputs``."""
+    runs = {run.folder.resolve().parent for run in found.runs}
+    together = len(runs) == 1 and next(iter(runs)).name == "runs"
+    outputs = next(iter(runs)).parent if together else Path("outputs").resolve()
+    about = [] if words.where and target.resolve() == outputs else [target.resolve().name]
+    start = "+".join([*about, *words.where])
+    folder = outputs / "reports" / name(start, words.baseline, words.score, words.swept, words.anyway)
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="the cell that the others are compared with, or its id; again for more conditions (default: mixup=none)",
     )
-    words.add_argument("--score", choices=SCORES[1:], default=SCORES[1], help="what is tested (default: %(default)s)")
+    words.add_argument("--score", choices=TESTED, default=TESTED[0], help="what is tested (default: %(default)s)")
     words.add_argument(
         "--swept",
         type=lambda text: text.split(","),
@@ -90,7 +98,9 @@ def parser() -> argparse.ArgumentParser:
         "--anyway", action="store_true", help="compare cells that differ in more than these; every output says so"
     )
     words.add_argument(
-        "--output", metavar="FOLDER", help="default: report/ in a sweep's folder, else outputs/reports/<name>/"
+        "--output",
+        metavar="FOLDER",
+        help="default: report<options>/ in a sweep's folder, else <output_dir>/reports/<name><options>/",
     )
     return words
 

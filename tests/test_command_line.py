@@ -78,7 +78,12 @@ def test_both_commands_make_the_same_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sent", "code", "said"), [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "interrupted\n")], ids=["TERM", "INT"]
+    ("sent", "code", "said"),
+    [
+        (signal.SIGTERM, 143, "SIGTERM: finishing the step and saving\n"),
+        (signal.SIGINT, 130, "SIGINT: finishing the step and saving; again: stop without saving\ninterrupted\n"),
+    ],
+    ids=["TERM", "INT"],
 )
 def test_an_interrupted_run_says_so_and_is_not_done(sent: signal.Signals, code: int, said: str, tmp_path: Path) -> None:
     words = [word for word in SMALL if "epochs" not in word]

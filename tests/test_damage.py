@@ -18,7 +18,7 @@ from vicinal.explain import explain, is_mistake
 from vicinal.job import run
 from vicinal.runs import checkpoint
 from vicinal.runs.files import sha256
-from vicinal.runs.folder import RunFolder
+from vicinal.runs.folder import RunFolder, say
 from vicinal.tracking.jsonlines import TIME_FIELDS
 from vicinal.training.learner import Learner
 
@@ -201,6 +201,7 @@ class Trial:
     def check(self, folder: RunFolder, caplog: pytest.LogCaptureFixture, damaged: Path) -> str:
         """Ask until the run is completed and sealed; what was said about it."""
         caplog.clear()
+        say.cache_clear()
         try:
             result = self.ask()
             said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

@@ -10,6 +10,7 @@ import pytest
 from vicinal.experiment import Experiment
 from vicinal.grid import Job
 from vicinal.plan import Past, State, describe, duration, show
+from vicinal.runs import checkpoint
 
 Compose = Callable[..., Experiment]
 
@@ -30,8 +31,8 @@ def past_run(experiment: Experiment, took: float, device: str = "cpu", **more: A
 def begin(experiment: Experiment, epochs: int) -> None:
     """Leave a checkpoint behind after so many epochs."""
     experiment.folder.path.mkdir(parents=True)
-    experiment.folder.checkpoint.touch()
-    experiment.folder.metrics.write_text("".join(f'{{"epoch": {epoch + 1}}}\n' for epoch in range(epochs)))
+    rows = [{"epoch": epoch + 1} for epoch in range(epochs)]
+    checkpoint.save(experiment.folder.checkpoint, {"training": {"history": {"rows": rows}}})
 
 
 def complete(experiment: Experiment) -> None:
@@ -46,7 +47,7 @@ def test_the_five_states_of_a_run(compose: Compose) -> None:
     new, partial, failed, running, done = (compose(f"seed={seed}", "trainer.epochs=30") for seed in range(5))
     begin(partial, 12)
     begin(failed, 6)
-    failed.folder.fail({}, "the loss is not finite")
+    failed.folder.fail({"run_id": failed.run_id}, "the loss is not finite")
     complete(done)
     assert State.of(new) == State("new", 1.0)
     assert State.of(partial) == State("12 of 30 epochs", 1 - 12 / 30)

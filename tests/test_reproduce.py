@@ -292,11 +292,12 @@ def test_another_request_is_said(folder: RunFolder) -> None:
     found = reproduce(folder.path, overrides=["mixup.alpha=0.9", "trainer.log_every=7"])
     assert found.notes == ["mixup.alpha: 0.2 then, 0.9 now"]
     assert found.verdict().startswith("epoch 1: train/loss ")
+    assert found.verdict().endswith(" (mixup.alpha: 0.2 then, 0.9 now)")
 
 
 def test_unlike_runs_on_a_gpu_need_no_reason() -> None:
     then, now = RunFolder(Path("a")), RunFolder(Path("b"))
-    parted = Reproduction(then, now, [metrics([{"lr": 1}], [{"lr": 2}])], [("git commit", "a", "b")], [])
+    parted = Reproduction(then, now, [metrics([{"lr": 1}], [{"lr": 2}])], [("git commit", "a", "b")], [], [])
     assert parted.verdict() == f"epoch 1: lr 1 != 2{SAME}"  # a commit alone changes no bit: the source has a hash
 
 

@@ -46,7 +46,7 @@ def table(printed: str) -> list[str]:
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    files = [path for path in folder.glob("outputs/runs/*/*") if path.is_file()]
+    files = [path for path in folder.glob("outputs/runs/*/*") if path.is_file() and path.name != ".lock"]
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 

@@ -12,6 +12,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.folder import BusyError
+from vicinal.training.state import LAST
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def _verdict(result: dict[str, Any]) -> str:
     for name, label in {
         "last": "last epoch",
         "best_val": "best by validation",
-        "median10": "median of last 10",
+        "median10": f"median of last {min(LAST, result['epochs'])}",
     }.items():
         if test[name] is not None:
             parts.append(f"{label} {test[name]['acc1']:.4f}")

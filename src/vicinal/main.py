@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """The user asks for tracebacks."""
+STOPS = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""What ends the process at once, unless a training is under way, which ends its step (``runs/interruption.py``)."""
 
 
 def main() -> None:
@@ -30,7 +32,9 @@ def main() -> None:
     A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
-    signal.signal(signal.SIGTERM, _terminated)  # so that `with` blocks end: W&B, the progress bar
+    for name in STOPS:
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+            signal.signal(getattr(signal, name), _terminated)  # so that `with` blocks end: W&B, the progress bar
     register()
     for flag in ("-m", "--multirun"):
         if flag in sys.argv:  # argparse wants the overrides in one piece; people put -m anywhere

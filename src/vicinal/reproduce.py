@@ -43,6 +43,7 @@ class Reproduction:
         now: the repetition.
         parts: what was compared.
         differences: (name, then, now) of the two environments.
+        requested: where the repetition was asked for something else, a line each.
         notes: what else has to be known, a line each.
     """
 
@@ -50,6 +51,7 @@ class Reproduction:
     now: RunFolder
     parts: list[Part]
     differences: list[tuple[str, str, str]]
+    requested: list[str]
     notes: list[str]
 
     @property
@@ -61,6 +63,7 @@ class Reproduction:
         first = next((part.parting for part in self.parts if part.parting), None)
         if first is not None:
             causes = [f"{name} {then}, now {now}" for name, then, now in self.differences if name not in ELSEWHERE]
+            causes += self.requested
             return f"{first} ({'; '.join(causes) or 'no recorded version or hardware differs'})"
         missing = [part.name for part in self.parts if part.missing]
         if missing:
@@ -91,7 +94,8 @@ def reproduce(path: Path, output: Path | None = None, overrides: Sequence[str] =
     asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
     experiment.hardware, notes = _hardware(experiment.trainer, recorded, asked)
     environment = _environment(then, result, damage)
-    notes = [*_history(environment, result), *_request(result, experiment), *notes]
+    requested = list(_request(result, experiment))
+    notes = [*_history(environment, result), *requested, *notes]
     log.info("running %s again in %s", then.config, now.path)
     run(experiment)
     return Reproduction(
@@ -99,6 +103,7 @@ def reproduce(path: Path, output: Path | None = None, overrides: Sequence[str] =
         now,
         compare(then, now, damage),
         list(environments(environment, json.loads(now.environment.read_bytes()))),
+        requested,
         [*(line for line in damage if line.startswith(f"{then.environment} ")), *notes, *_doubts(experiment)],
     )
 
@@ -113,8 +118,7 @@ def original(folder: RunFolder) -> dict[str, Any]:
         raise UserError(f"{folder.path}: there is no such folder")
     result = folder.read_result()
     if result is None:
-        aside = folder.result.with_name(folder.result.name + ".damaged")
-        if aside.exists():
+        if folder.result.exists():
             raise UserError(f"{folder.path}: {folder.result.name} is damaged, so there is nothing to compare with")
         if folder.config.exists():
             raise UserError(f"{folder.path}: the run is not completed; train.py goes on with it")

@@ -74,7 +74,10 @@ def recover(experiment: Experiment) -> Saved | None:
         except DamagedError as damage:
             folder.set_aside(file, damage, instead)
             continue
-        file.unlink()  # the weights of a training that had ended, but whose result was never written, or is damaged
+        if folder.previous.exists() and file is folder.checkpoint:
+            file.unlink()  # the weights of a training that had ended, but whose result was not written yet
+        else:
+            folder.set_aside(file, DamagedError("it has weights, but the result that belongs to them is lost"), instead)
     return None
 
 
@@ -262,6 +265,7 @@ def _info(experiment: Experiment, loaders: Loaders, sweep: str | None) -> RunInf
 def _scores(finals: Finals) -> dict[str, Any]:
     return {
         "val": finals.val,
+        "val_best": finals.val_best,
         "test": {"last": finals.test_last, "best_val": finals.test_best_val, "median10": finals.test_median10},
     }
 

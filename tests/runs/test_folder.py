@@ -39,9 +39,6 @@ def test_a_write_that_is_cut_off_changes_nothing(tmp_path: Path, monkeypatch: py
     assert [each.name for each in tmp_path.iterdir()] == ["result.json"]
 
 
-SUMS = "its checksum is not the one in SHA256SUMS"
-
-
 @pytest.mark.parametrize(
     ("content", "damage"),
     [
@@ -49,7 +46,7 @@ SUMS = "its checksum is not the one in SHA256SUMS"
         (b'{"status": "comp', "it is not JSON"),
         (b"[]", "it is not a JSON object"),
         (b"null", "it is not a JSON object"),
-        (b'{"status": "completed"}', SUMS),
+        (b'{"status": "completed"}', "its checksum is wrong"),
         (b"\xff\xfe\x00", "it is not JSON"),
         (b"\0" * 99, "it is not JSON"),
     ],
@@ -61,14 +58,17 @@ def test_a_damaged_result_is_named_and_set_aside(
     folder.result.write_bytes(content)
     assert folder.completed() is None
     (message,) = caplog.messages
-    assert message == (
-        f"{folder.result} is damaged: {damage}; it is set aside as result.json.damaged, "
-        "the run does not count as completed"
-    )
-    assert not folder.result.exists()
-    assert (tmp_path / "result.json.damaged").read_bytes() == content
+    assert message == f"{folder.result} is damaged: {damage}; the run does not count as completed"
+    assert folder.result.read_bytes() == content  # to read is not to change
     assert folder.completed() is None
     assert len(caplog.messages) == 1
+    folder.inspect()
+    assert caplog.messages[1:] == [
+        f"{folder.result} is damaged: {damage}; it is set aside as result.json.damaged, "
+        "the run does not count as completed"
+    ]
+    assert not folder.result.exists()
+    assert (tmp_path / "result.json.damaged").read_bytes() == content
 
 
 def complete(path: Path) -> RunFolder:
@@ -108,10 +108,14 @@ def test_one_changed_digit_of_a_result_is_found(tmp_path: Path) -> None:
     assert folder.completed() is None
 
 
-def test_without_its_checksums_a_result_is_not_believed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [None, "", "0\n"])
+def test_without_the_checksums_of_the_others_a_result_is_believed(tmp_path: Path, left: str | None) -> None:
     folder = complete(tmp_path)
     folder.sums.unlink()
-    assert folder.completed() is None
+    if left is not None:
+        folder.sums.write_text(left)
+    assert folder.completed() == {"test": 0.5, "status": "completed"}
+    assert folder.damage() == [f"{folder.sums} is missing or damaged: the files beside the result cannot be checked"]
 
 
 def test_rows_of_a_run_under_way_may_end_in_half_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

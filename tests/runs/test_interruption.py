@@ -41,6 +41,8 @@ class Process:
     def __init__(self, before: str = "") -> None:
         command = [sys.executable, "-c", STEPS.format(before=before)]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        # pytest may run under nohup
+        pipes["preexec_fn"] = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
         self.process = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
         assert [self.process.stdout.readline() for _ in range(3)] == ["step 1\n", "done 1\n", "step 2\n"]
 

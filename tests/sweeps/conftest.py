@@ -126,6 +126,7 @@ def write_run(
         "epochs": heading["config"]["trainer"]["epochs"],
         "best_epoch": None if val is None else 1,
         "val": None if val is None else metrics(val),
+        "val_best": None if val is None else metrics(val),
         "test": {
             "last": metrics(last),
             "best_val": None if val is None else metrics(best),

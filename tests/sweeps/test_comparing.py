@@ -12,6 +12,7 @@ from vicinal.errors import UserError
 from vicinal.sweeps.comparing import compare
 from vicinal.sweeps.comparison import SCORES, Comparison
 from vicinal.sweeps.finding import find
+from vicinal.sweeps.tables import grids
 
 ALPHA = ("mixup", "mixup.alpha")
 
@@ -24,6 +25,10 @@ def grid(runs: Any, seeds: int = 6) -> None:
         runs.add("input", 0.2, seed, [0.80 + seed / 90, 0.81, 0.79], val=0.65 + wobble)
         runs.add("input", 1.0, seed, [0.75 + seed / 80, 0.76, 0.74], val=0.70 + wobble)
         runs.add("cutmix", 1.0, seed, [0.72 - seed / 70, 0.73, 0.71], val=0.50 + wobble)
+
+
+def metrics(acc1: float) -> dict[str, float]:
+    return {"acc1": acc1, "acc5": 1.0, "nll": 1.0, "ece": 0.0}
 
 
 def has(comparison: Comparison, words: str) -> bool:
@@ -44,13 +49,13 @@ def test_the_table_equals_a_hand_computation_from_the_files(runs: Any) -> None:
         assert row["n"] == len(results) == 6
         for score in SCORES:
             which = score.partition("/")[2]
-            parts = [result["test"][which] if which else result["val"] for result in results]
+            parts = [result["test"][which] if which else result[score] for result in results]
             values = [part["acc1"] for part in parts]
             mean = sum(values) / 6
             std = math.sqrt(sum((value - mean) ** 2 for value in values) / 5)
-            half = special.stdtrit(5, 0.975) * std / math.sqrt(6)
+            half = special.stdtrit(5, 0.975) * std / math.sqrt(6) if len(set(values)) > 1 else math.nan
             found = [row[f"{score} {name}"] for name in ("mean", "std", "low", "high")]
-            assert found == pytest.approx([mean, std, mean - half, mean + half], abs=1e-12)
+            assert found == pytest.approx([mean, std, mean - half, mean + half], abs=1e-12, nan_ok=True)
             for metric in ("nll", "ece"):
                 expected = sum(part[metric] for part in parts) / 6
                 assert row[f"{score}/{metric} mean"] == pytest.approx(expected, rel=1e-12)
@@ -82,7 +87,7 @@ def test_the_pairs_equal_a_hand_computation_from_the_files(runs: Any) -> None:
     steps = [3 * smallest, max(3 * smallest, 2 * middle), max(3 * smallest, 2 * middle, largest)]
     corrected = dict(zip((smallest, middle, largest), steps, strict=True))
     assert [row["p t holm"] for row in rows] == pytest.approx([min(1, corrected[p]) for p in p_values], rel=1e-6)
-    assert has(comparison, "corrected (Holm) for 3 comparisons of 'test, median of last 10'")
+    assert has(comparison, "corrected (Holm) for 3 comparisons of 'test, median of all 2 epochs'")
 
 
 def test_validation_chooses_even_where_test_would_choose_otherwise(runs: Any) -> None:
@@ -95,6 +100,22 @@ def test_validation_chooses_even_where_test_would_choose_otherwise(runs: Any) ->
     assert table.loc[("input", "0.2"), "test/last mean"] > table.loc[("input", "1"), "test/last mean"]
     for score in SCORES:
         assert chosen["input"][f"{score} mean"] == table.loc[("input", "1"), f"{score} mean"]
+
+
+def test_the_choice_is_by_the_validation_score_of_the_tested_epoch(runs: Any) -> None:
+    for alpha, val, best in ((0.2, 0.7, 0.8), (1.0, 0.6, 0.9)):
+        runs.add("input", alpha, 0, 0.5, val=val, about={"val_best": metrics(best)})
+    for score, chosen in {"test/last": "0.2", "test/median10": "0.2", "test/best_val": "1"}.items():
+        assert compare(runs.found(*ALPHA), score=score).chosen["mixup.alpha"].tolist() == [chosen]
+
+
+def test_results_without_the_best_validation_score_choose_nothing_by_it(runs: Any) -> None:
+    for alpha in (0.2, 1.0):
+        runs.add("input", alpha, 0, 0.5, about={"val_best": None})
+    assert not compare(runs.found(*ALPHA)).chosen.empty
+    comparison = compare(runs.found(*ALPHA), score="test/best_val")
+    assert comparison.chosen.empty
+    assert has(comparison, "results of an older version have no 'val, best epoch': nothing is chosen")
 
 
 def test_without_a_validation_split_nothing_is_chosen(runs: Any) -> None:
@@ -159,11 +180,14 @@ def test_no_common_seed_is_no_comparison(runs: Any) -> None:
         (
             2,
             [
-                "with 2 pairs and one comparison its corrected p is at least 0.5; p < 0.05 takes 6 seeds",
-                "2 pairs cannot",
+                "with 2 pairs and one comparison its corrected p is at least 0.5; 6 seeds in each cell allow p < 0.05",
+                "fewer than 5 pairs cannot",
             ],
         ),
-        (5, ["with 5 pairs and one comparison its corrected p is at least 0.0625; p < 0.05 takes 6 seeds"]),
+        (
+            5,
+            ["with 5 pairs and one comparison its corrected p is at least 0.0625; 6 seeds in each cell allow p < 0.05"],
+        ),
         (6, []),
     ],
 )
@@ -186,7 +210,40 @@ def test_degenerate_differences_are_explained(runs: Any) -> None:
     comparison = compare(runs.found(*ALPHA))
     assert comparison.pairs["p t"].isna().tolist() == [False, True]
     assert has(comparison, "input alpha=0.2: no difference in any pair")
-    assert has(comparison, "input alpha=1: the same difference in all pairs: no t-test")
+    assert has(comparison, "input alpha=1: the same difference in all pairs: no interval and no t-test")
+    assert comparison.pairs["low"].isna().all()
+    assert comparison.table["test/last low"].isna().all()
+    assert has(
+        comparison, "equal scores in all 3 seeds: no interval for none, input alpha=0.2, input alpha=1 (val, last"
+    )
+
+
+def test_what_the_signed_rank_test_cannot_show_is_counted_from_the_cells_with_few_pairs(runs: Any) -> None:
+    """Beside two cells with ten pairs, one with four has at best a corrected p of 1/8: Holm multiplies by one."""
+    for seed in range(10):
+        runs.add("none", None, seed, 0.5)
+        for alpha in (0.2, 0.4):
+            runs.add("input", alpha, seed, 0.6 + alpha / 10 + seed / 100)
+        if seed < 4:
+            runs.add("cutmix", 1.0, seed, 0.6 + seed / 100)
+    comparison = compare(runs.found(*ALPHA))
+    (line,) = (note for note in comparison.notes if "too few seeds for the signed-rank test" in note)
+    assert "with 4 pairs and 3 comparisons its corrected p is at least 0.125 (cutmix alpha=1); 7 seeds in" in line
+    assert comparison.pairs["p wilcoxon holm"].tolist() == pytest.approx([3 / 512, 3 / 512, 1 / 8])
+    assert has(comparison, "fewer than 5 pairs cannot show that differences are normal (cutmix alpha=1)")
+
+
+def test_a_median_is_called_what_it_is(runs: Any) -> None:
+    runs.add("input", 0.2, 0, 0.5, trainer__epochs=12)
+    long = compare(runs.found("mixup.alpha"))
+    assert long.headings["test/median10"] == "test, median of last 10"
+    assert not has(long, "median")
+    runs.add("input", 0.4, 0, 0.5, trainer__epochs=4)
+    both = compare(runs.found("mixup.alpha"))
+    assert both.headings["test/median10"] == "test, median of last 10 or fewer"
+    assert has(both, "the median is of all 4 epochs, not of the last 10: input alpha=0.4")
+    runs.entries.pop(0)
+    assert compare(runs.found("mixup.alpha")).headings["test/median10"] == "test, median of all 4 epochs"
 
 
 @pytest.mark.parametrize(
@@ -304,6 +361,42 @@ def test_baselines(runs: Any) -> None:
     assert label() == "none"
     with pytest.raises(UserError, match=r"--swept mixup.alhpa: no run has this key; did you mean mixup.alpha"):
         compare(found, swept=["mixup.alhpa"])
+
+
+@pytest.mark.parametrize("sizes", [(200, 400), (400, 200)])
+def test_several_cells_without_mixing_are_each_the_baseline_of_those_that_agree(
+    runs: Any, sizes: tuple[int, ...]
+) -> None:
+    for mixup, alpha, gain in (("input", 0.2, 0.125), ("none", None, 0.0)):
+        for size in sizes:
+            for seed in range(2):
+                runs.add(mixup, alpha, seed, size / 1000 + gain + seed / 8, dataset__train_size=size)
+    runs.add("input", 0.2, 0, 0.5, dataset__train_size=800)
+    comparison = compare(runs.found("mixup", "dataset.train_size"))
+    first, second = (f"none train_size={size}" for size in sizes)
+    assert comparison.baselines == [first, second]
+    assert comparison.pairs["cell"].tolist() == [f"input train_size={size}" for size in (*sizes, 800)]
+    assert comparison.pairs["baseline"].tolist() == [first, second, first]
+    assert comparison.pairs["difference"].tolist()[:2] == pytest.approx([0.125, 0.125])
+    assert has(comparison, f"not one baseline agrees in all but the mixing, so compared with {first}: input train_size")
+    assert has(comparison, "effects of mixup and dataset.train_size are not told apart")
+    pairs = grids(comparison)[1]
+    assert pairs.title == "test, last epoch: difference to the baseline of each in points, on the same seeds"
+    assert [row[1] for row in pairs.rows] == [first, second, first]
+
+
+def test_a_baseline_without_scores_is_said_and_a_completed_one_preferred(runs: Any) -> None:
+    runs.add("input", 0.2, 0, None, status="failed")
+    runs.add("input", 0.4, 0, 0.5)
+    runs.add("input", 1.0, 0, 0.5)
+    assert compare(runs.found(*ALPHA)).baselines == ["input alpha=0.4"]
+    runs.add("none", None, 0, None, status="failed")
+    comparison = compare(runs.found(*ALPHA))
+    assert comparison.baselines == ["none"]
+    assert has(
+        comparison,
+        "the baseline none has no score 'test, last epoch', so there is no difference to it: input alpha=0.2, input",
+    )
 
 
 def test_nothing_completed_is_a_table_of_nothing(runs: Any) -> None:

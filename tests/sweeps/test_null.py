@@ -36,7 +36,7 @@ def claims(sweeps: int, draw: Callable[[int], np.ndarray]) -> dict[str, float]:
     found = dict.fromkeys(TESTS, 0)
     for index in range(sweeps):
         own = cells(draw(index))
-        pairs = pair_table(own, own[0], "test/last")
+        pairs = pair_table(own, {cell.cell_id: own[0] for cell in own[1:]}, "test/last")
         for test in TESTS:
             found[test] += bool((pairs[test] < LEVEL).any())
     return {test: count / sweeps for test, count in found.items()}

@@ -209,7 +209,7 @@ def test_a_single_cell_with_one_seed_is_a_page_too(runs: Any, val: float | None)
     (cell,) = comparison.cells
     wanted = {"n": "1"} | {f"{score} mean": "0.5" for score in SCORES}
     if val is None:
-        wanted |= {"val mean": "", "test/best_val mean": ""}
+        wanted |= {"val mean": "", "val_best mean": "", "test/best_val mean": ""}
     assert of_row(parsed.numbers, "scores", cell.cell_id) == wanted
     tables = ["chosen"] if val else []
     assert list(dict.fromkeys(table for table, _, _ in parsed.numbers)) == [*tables, "scores", "runs"]

@@ -37,7 +37,7 @@ def by_name(picture: Picture, panel: int) -> dict[str, Series]:
 def test_a_line_a_strategy_over_alpha_and_a_level_for_none_with_the_tables_numbers(runs: Any) -> None:
     comparison = alpha_sweep(runs)
     response = pictures(comparison)[0]
-    assert [panel.y.title for panel in response.panels] == ["val, top-1", "test, last epoch, top-1"]
+    assert [panel.y.title for panel in response.panels] == ["val, last epoch, top-1", "test, last epoch, top-1"]
     for panel, score in enumerate(("val", "test/last")):
         found = by_name(response, panel)
         assert {name: series.kind for name, series in found.items()} == {

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from vicinal.errors import UserError
 from vicinal.sweeps import comparing
-from vicinal.sweeps.report import finish
+from vicinal.sweeps.comparison import TESTED
+from vicinal.sweeps.report import finish, name
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
 ALPHA = ("mixup", "mixup.alpha")
-FILES = {"summary.csv", "pairs.csv", "chosen.csv", "table.md", "table.tex", "report.html", "report.json"}
+FILES = {"summary.csv", "pairs.csv", "chosen.csv", "table.md", "table.tex", "notes.txt", "report.html", "report.json"}
 
 
 def fill(runs: Any) -> Path:
@@ -99,13 +100,12 @@ def test_heavy_libraries_are_not_imported_the_second_time(runs: Any) -> None:
     assert outputs[1].stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("change", ["result", "failure", "metrics", "config", "file", "record", "baseline", "score"])
+@pytest.mark.parametrize("change", ["result", "failure", "metrics", "checkpoint", "config", "file", "record"])
 def test_what_changed_is_compared_again(runs: Any, compared: list[object], change: str) -> None:
     missing = runs.add("input", 1.0, 0, None, status="missing")
     sweep = fill(runs)
     first = printed(sweep)
     run = next(path for path in (runs.outputs / "runs").iterdir() if "none" in path.name)
-    options: dict[str, Any] = {}
     match change:
         case "result":
             (run / "result.json").write_text("")
@@ -117,6 +117,8 @@ def test_what_changed_is_compared_again(runs: Any, compared: list[object], chang
         case "metrics":
             with (run / "metrics.jsonl").open("a") as file:
                 file.write("{")
+        case "checkpoint":
+            (run / "checkpoint.pt").write_bytes(b"weighty")
         case "config":
             missing.mkdir()
             (missing / "config.yaml").touch()
@@ -124,14 +126,53 @@ def test_what_changed_is_compared_again(runs: Any, compared: list[object], chang
             (sweep / "report" / "pairs.csv").unlink()
         case "record":
             (sweep / "report" / "report.json").write_text("{")
-        case "baseline":
-            options = {"baseline": ["mixup.alpha=0.2"]}
-        case "score":
-            options = {"score": "test/median10"}
-    second = printed(sweep, **options)
+    second = printed(sweep)
     assert len(compared) == 2
     assert (second == first) == (change in ("file", "record"))
+    assert second.count("checkpoint.pt is damaged") == (change == "checkpoint")
+    assert second.count("metrics.jsonl is damaged") == (change == "metrics")
     assert {path.name for path in (sweep / "report").iterdir()} >= FILES
+
+
+def test_other_options_have_a_folder_of_their_own(runs: Any) -> None:
+    sweep = fill(runs)
+    printed(sweep)
+    before = (sweep / "report" / "report.json").read_bytes()
+    assert "difference to input" in printed(sweep, baseline=["mixup.alpha=0.2"])
+    assert "test, median of all 2 epochs: difference" in printed(sweep, score="test/median10")
+    names = {"report", "report-baseline=mixup.alpha=0.2", "report-score=test-median10"}
+    assert {path.name for path in sweep.iterdir() if path.is_dir()} == names
+    assert (sweep / "report" / "report.json").read_bytes() == before
+
+
+def test_names_of_folders_tell_all_options_apart_and_are_not_too_long() -> None:
+    made = {
+        name("x", baseline, score, swept, anyway)
+        for baseline in ([], ["mixup=none"])
+        for score in TESTED
+        for swept in ([], ["mixup"])
+        for anyway in (False, True)
+    }
+    assert len(made) == 24
+    long = [name("x", [f"mixup.alpha={index}"] * 99, TESTED[0]) for index in range(2)]
+    assert max(map(len, long)) < 256
+    assert long[0] != long[1]
+
+
+def test_damage_is_said_once(runs: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    sweep = fill(runs)
+    run = next((runs.outputs / "runs").iterdir())
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("{")
+    text = printed(sweep)
+    assert (text + caplog.text + "".join(capsys.readouterr())).count("metrics.jsonl is damaged") == 1
+
+
+def test_the_notes_are_a_file(runs: Any) -> None:
+    sweep = fill(runs)
+    notes = [line.removeprefix("note: ") for line in printed(sweep).splitlines() if line.startswith("note: ")]
+    assert (sweep / "report" / "notes.txt").read_text().splitlines() == notes
+    assert len(notes) > 2
 
 
 def test_a_report_that_was_interrupted_is_made_again(
@@ -200,12 +241,15 @@ def test_cells_that_differ_in_more_are_refused_or_every_output_says_so(runs: Any
         "error: these cells differ also in trainer.epochs (3, 2), trainer.batch_size (128, 64): say "
         "--swept mixup,mixup.alpha,trainer.epochs,trainer.batch_size, or --anyway, or fewer with --where\n"
     )
+    code, out, err = script(tmp_path / "outputs", "--anyway", cwd=tmp_path.parent)
+    assert (code, err) == (0, "")
+    assert (tmp_path / "outputs/reports/outputs-anyway/report.html").exists()
     code, out, err = script("outputs", "--anyway", "--output", "here", cwd=tmp_path)
     assert (code, err) == (0, "")
     doubt = "the cells differ in more than the swept keys: trainer.epochs (3, 2), trainer.batch_size (128, 64)"
     assert f"note: {doubt}" in out
-    for name in ("table.md", "table.tex", "report.html"):
-        assert doubt in (tmp_path / "here" / name).read_text()
+    for file in ("table.md", "table.tex", "notes.txt", "report.html"):
+        assert doubt in (tmp_path / "here" / file).read_text()
     swept = "mixup,mixup.alpha,trainer.epochs,trainer.batch_size"
     code, out, err = script("outputs", "--swept", swept, "--output", "here", cwd=tmp_path)
     assert (code, err) == (0, "")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats.multitest import multipletests
 
-from vicinal.sweeps.statistics import NAN, Paired, compare, holm, least_wilcoxon, summarise
+from vicinal.sweeps.statistics import NAN, compare, holm, least_wilcoxon, summarise
 
 accuracy = st.floats(0, 1, allow_subnormal=False)
 grained = st.integers(0, 12).map(lambda hits: hits / 12)
@@ -114,12 +114,16 @@ def test_differences_that_are_equal_on_paper_are_equal() -> None:
     found = compare([0.9, 0.8, 0.7], [0.8, 0.7, 0.6])
     assert math.isnan(found.p_t)
     assert found.p_wilcoxon == 0.25
-    assert found.low == found.high == pytest.approx(0.1)
-    assert found.why == "the same difference in all pairs: no t-test"
+    assert found.difference == pytest.approx(0.1)
+    assert all(map(math.isnan, (found.low, found.high)))
+    assert found.why == "the same difference in all pairs: no interval and no t-test"
 
 
 def test_no_difference_at_all_speaks_against_nothing() -> None:
-    assert compare([0.5, 0.75], [0.5, 0.75]) == Paired(2, 0.0, 0.0, 0.0, 1.0, 1.0, "no difference in any pair")
+    found = compare([0.5, 0.75], [0.5, 0.75])
+    assert (found.n, found.difference, found.p_t, found.p_wilcoxon) == (2, 0.0, 1.0, 1.0)
+    assert all(map(math.isnan, (found.low, found.high)))
+    assert found.why == "no difference in any pair: no interval"
 
 
 @pytest.mark.parametrize(("values", "difference"), [([], NAN), ([0.5], 0.25)])
@@ -134,8 +138,10 @@ def test_one_value_and_equal_values() -> None:
     one = summarise([0.25])
     assert (one.n, one.mean) == (1, 0.25)
     assert all(map(math.isnan, (one.std, one.low, one.high)))
-    same = summarise([0.1] * 3)
-    assert (same.mean, same.std, same.low, same.high) == (0.1, 0.0, 0.1, 0.1)
+    for values in ([0.1] * 3, [0.1 + 0.2, 0.3]):  # equal, or on paper
+        same = summarise(values)
+        assert (same.mean, same.std) == pytest.approx((values[-1], 0.0))
+        assert all(map(math.isnan, (same.low, same.high)))
     assert math.isnan(summarise([]).mean)
 
 

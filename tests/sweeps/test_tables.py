@@ -52,8 +52,8 @@ def test_the_grid_of_cells_shows_percent_and_the_interval_of_what_is_tested(runs
     comparison = compare(fill(runs), score="test/best_val")
     cells, pairs, chosen = grids(comparison)
     assert cells.headings == [
-        "mixup", "mixup.alpha", "n", "val", "test, last epoch", "test, best by val", "95 % interval, best by val",
-        "test, median of last 10", "folder",
+        "mixup", "mixup.alpha", "n", "val, last epoch", "val, best epoch", "test, last epoch", "test, best by val",
+        "95 % interval, best by val", "test, median of all 2 epochs", "folder",
     ]  # fmt: skip
     row = comparison.table.iloc[1]
     shown = dict(zip(cells.headings, cells.rows[1], strict=True))
@@ -71,7 +71,7 @@ def test_one_seed_has_a_grid_without_intervals_and_failures_have_a_column(runs: 
     runs.add("input", 0.2, 0, None, status="failed", about={"error": "the loss is [not] finite"})
     (cells,) = grids(compare(runs.found(*ALPHA)))
     assert cells.headings[3:] == [
-        "test, last epoch", "95 % interval, last epoch", "test, median of last 10", "failed", "folder",
+        "test, last epoch", "95 % interval, last epoch", "test, median of all 2 epochs", "failed", "folder",
     ]  # fmt: skip
     assert [row[3:7] for row in cells.rows] == [
         ["50.00", "-", "50.00", ""],

@@ -64,13 +64,14 @@ def test_result_is_what_the_epochs_say(compose: Compose, extra: list[str]) -> No
     experiment = compose(*MLP, "trainer.epochs=6", "optimizer.lr=0.5", *extra)
     result = run(experiment)
     rows = read_rows(experiment)
-    assert json.loads(experiment.folder.result.read_text()) == result
+    assert experiment.folder.read_result() == result
     assert [(row["epoch"], row["step"]) for row in rows] == [(n, 4 * n) for n in range(1, 7)]
 
     validation = [row["val/acc1"] for row in rows]
     best = int(np.argmax(validation))  # the first of equals
     assert result["best_epoch"] == best + 1
     assert result["val"] == scores(rows[-1], "val")
+    assert result["val_best"] == scores(rows[best], "val")
     assert result["test"]["last"] == scores(rows[-1], "test")
     # The weights of the best epoch were tested twice, then and at the end.
     assert result["test"]["best_val"] == scores(rows[best], "test")

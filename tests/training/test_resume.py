@@ -106,7 +106,7 @@ def record(experiment: Experiment) -> Record:
     folder = experiment.folder
     result = json.loads(folder.result.read_bytes())
     assert {"seconds", "images_per_second", "wandb"} < result.keys()
-    for name in ("seconds", "images_per_second", "wandb"):
+    for name in ("seconds", "images_per_second", "wandb", "checksum"):
         del result[name]
     rows = folder.metrics.read_text()
     text, count = re.subn(rf', "({"|".join(TIME_FIELDS)})": [^,}}]+', "", rows)

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,15 @@ class BusyError(UserError):
 
 
 class RunFolder:
-    """``<output_dir>/runs/<readable-name>-<run_id>/``."""
+    """``<output_dir>/runs/<readable-name>-<run_id>/``.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: of the folder.
+        run_id: whose result it has to be; None if nobody knows.
+    """
+
+    def __init__(self, path: Path, run_id: str | None = None) -> None:
+        self.path, self.run_id = path, run_id
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
@@ -44,17 +50,21 @@ class RunFolder:
     # What came of it
 
     def read_result(self) -> dict[str, Any] | None:
-        """What came of the run; None if nothing has yet. A damaged file is named, set aside and counts as nothing."""
+        """What came of the run; None if nothing has yet. A damaged file is named and counts as nothing."""
         try:
-            data = read(self.result)
-            result = _decode(data)
-            if self._sums().get(self.result.name) != sha256(data):
-                raise DamagedError(f"its checksum is not the one in {SUMS}")
+            return self._read_result()
         except FileNotFoundError:
             return None
         except DamagedError as damage:
-            self.set_aside(self.result, damage, "the run does not count as completed")
+            say(f"{self.result} is damaged: {damage}; the run does not count as completed")
             return None
+
+    def _read_result(self) -> dict[str, Any]:
+        result = _decode(read(self.result))
+        if result.pop("checksum", None) != _checksum(result):
+            raise DamagedError("its checksum is wrong")
+        if self.run_id is not None and result["run_id"] != self.run_id:
+            raise DamagedError(f"it is of another run, {result['run_id']}")
         return result
 
     def completed(self) -> dict[str, Any] | None:
@@ -65,7 +75,8 @@ class RunFolder:
     def complete(self, result: Mapping[str, Any]) -> None:
         """Write the result of a completed run, and the checksums of all files that say something about it.
 
-        The checksums come first, since the result is the done mark; they can be checked with ``sha256sum -c`` too.
+        The checksums come first, since the result is the done mark; they can be checked with ``sha256sum -c`` too. The
+        result also carries one of its own.
         """
         self._seal({**result, "status": "completed"}, *self._records)
         self.previous.unlink(missing_ok=True)
@@ -75,7 +86,7 @@ class RunFolder:
         self._seal({**heading, "status": "failed", "error": reason})
 
     def _seal(self, result: Mapping[str, Any], *files: Path) -> None:
-        data = encode_json(result)
+        data = encode_json({**result, "checksum": _checksum(result)})
         sums = {file.name: sha256(file.read_bytes()) for file in files} | {self.result.name: sha256(data)}
         write(self.sums, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
         write(self.result, data)
@@ -83,6 +94,8 @@ class RunFolder:
     def damage(self) -> list[str]:
         """What is wrong with the files beside the result of a completed run, a line each."""
         sums, lines = self._sums(), []
+        if sums.get(self.result.name) != sha256(read(self.result)):
+            return [f"{self.sums} is missing or damaged: the files beside the result cannot be checked"]
         for file in self._records:
             try:
                 if sha256(read(file)) != sums.get(file.name):
@@ -113,7 +126,7 @@ class RunFolder:
             expected = self._sums().get(self.metrics.name)
             if expected is None or sha256(data) == expected:
                 return [_decode(line) for line in data.split(b"\n")[:-1]]
-        log.warning("%s is damaged; its curves are not used", self.metrics)
+        say(f"{self.metrics} is damaged; its curves are not used")
         return []
 
     def _sums(self) -> dict[str, str]:
@@ -127,10 +140,15 @@ class RunFolder:
     # What is under way
 
     def epochs_done(self) -> int | None:
-        """Of a run that was begun and can be continued; None if there is none."""
-        if not (self.checkpoint.exists() or self.previous.exists()):
-            return None
-        return len(self.rows())
+        """That a run can be continued after; None if there is nothing to continue."""
+        from vicinal.runs import checkpoint  # torch, which those who only read results do without
+
+        for file in (self.checkpoint, self.previous):
+            try:
+                return len(checkpoint.load(file)["training"]["history"]["rows"])
+            except (FileNotFoundError, DamagedError, KeyError):  # named when the run goes on
+                continue
+        return None
 
     @contextmanager
     def lock(self, wait: bool) -> Iterator[None]:
@@ -182,7 +200,13 @@ class RunFolder:
 
     def inspect(self) -> None:
         """Name what a process that was killed cannot have left so, before the run is trained or continued."""
-        for file in (*self._records, self.result, self.sums, self.previous, self.log):
+        try:
+            self._read_result()
+        except FileNotFoundError:
+            pass
+        except DamagedError as damage:
+            self.set_aside(self.result, damage, "the run does not count as completed")
+        for file in (*self._records, self.sums, self.previous, self.log):
             if file.is_dir():
                 self.set_aside(file, DamagedError("it is a folder"), "and the file is written anew")
         if self.sums.exists() and not self.result.exists() and not _aside(self.result).exists():
@@ -241,6 +265,16 @@ class _LogFile(logging.FileHandler):
     def close(self) -> None:
         with suppress(OSError):
             super().close()
+
+
+@cache
+def say(line: str) -> None:
+    """Log a warning once a process, however many readers come upon the same damage."""
+    log.warning("%s", line)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, allow_nan=False).encode())
 
 
 def _aside(file: Path) -> Path:

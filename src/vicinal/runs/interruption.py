@@ -47,6 +47,8 @@ class Interruption:
         for number, before in self._before.items():
             signal.signal(number, before)
         if self.signal is not None and (error is None or isinstance(error, (Interrupted, Exception))):
+            if isinstance(error, Exception):
+                log.error("%s: not everything could be saved: %s", self.signal.name, error)
             before = self._before[self.signal]
             if callable(before):
                 before(int(self.signal), None)

@@ -11,7 +11,7 @@ from vicinal.config import GROUPS, Config, TrainerConfig, suggest
 from vicinal.errors import UserError, written
 from vicinal.sweeps.comparison import Cell
 from vicinal.sweeps.finding import Found
-from vicinal.sweeps.records import ABSENT, Run, flat, same
+from vicinal.sweeps.records import ABSENT, Run, flat
 
 STRATEGY = "mixup"
 """The group whose options and keys a folder's cells are compared by, if nobody says otherwise."""
@@ -47,9 +47,9 @@ def make_cells(
         if key not in names:
             raise UserError(f"--swept {key}: no run has this key; {suggest(key, names)}")
     declared = list(swept) or found.swept
-    keys = [key for key in differing if _group(key) == STRATEGY] if declared is None else declared
+    keys = [key for key in differing if group_of(key) == STRATEGY] if declared is None else declared
     covered = {*keys, STRATEGY} if declared is None else {*keys}
-    also = {key: texts for key, texts in differing.items() if not {key, _group(key)} & covered}
+    also = {key: texts for key, texts in differing.items() if not {key, group_of(key)} & covered}
     beyond = ", ".join(f"{key} ({', '.join(texts)})" for key, texts in also.items())
     if also and found.swept is None and not anyway:
         every = ",".join([*keys, *also])
@@ -84,30 +84,8 @@ def fullest(runs: Iterable[Run]) -> Run:
     return max(runs, key=lambda run: (run.completed, bool(run.config)))
 
 
-def pick(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> Cell | None:
-    """The baseline: what the conditions ask for, else the only cell without mixing, else the first.
-
-    Args:
-        cells: in grid order.
-        conditions: one cell id, or ``key=value`` that all hold.
-
-    Raises:
-        UserError: they hold for no cell, or for several.
-    """
-    if not conditions:
-        for plain in ("mixup=none", "mixup.alpha=0"):
-            if len(found := [cell for cell in cells if _holds(cell, plain)]) == 1:
-                return found[0]
-        return cells[0] if cells else None
-    found = [cell for cell in cells if all(_holds(cell, condition) for condition in conditions)]
-    if len(found) == 1:
-        return found[0]
-    asked = " ".join(f"--baseline {condition}" for condition in conditions)
-    names = ", ".join(cell.label for cell in found or cells)
-    raise UserError(f"{asked}: {'these are several cells' if found else 'no such cell; there are'}: {names}")
-
-
-def _group(key: str) -> str:
+def group_of(key: str) -> str:
+    """The group that a key is of; a group's name is its own."""
     return key.partition(".")[0]
 
 
@@ -122,7 +100,9 @@ def _differing(known: Known) -> dict[str, list[str]]:
         for key, text in values.items():
             texts.setdefault(key, {})[text] = None
     found = {key: list(values) for key, values in texts.items() if len(values) > 1}
-    return {key: values for key, values in found.items() if _group(key) in (key, STRATEGY) or _group(key) not in found}
+    return {
+        key: values for key, values in found.items() if group_of(key) in (key, STRATEGY) or group_of(key) not in found
+    }
 
 
 def _values(cell: str, keys: Sequence[str], known: Known, said: Mapping[str, dict[str, str]]) -> dict[str, str]:
@@ -155,11 +135,3 @@ def _order(text: str) -> tuple[int, float, str]:
         return 1, float(text), text
     except ValueError:
         return 2, 0.0, text
-
-
-def _holds(cell: Cell, condition: str) -> bool:
-    key, equals, asked = condition.partition("=")
-    if not equals:
-        return cell.cell_id == condition
-    values = {**effective(fullest(cell.runs)), **cell.values}
-    return key in values and same(values[key], asked)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vicinal.sweeps import doubts
-from vicinal.sweeps.cells import make_cells, pick
-from vicinal.sweeps.comparison import SCORES, Comparison
+from vicinal.sweeps.baselines import find_baselines, match
+from vicinal.sweeps.cells import make_cells
+from vicinal.sweeps.comparison import TESTED, Comparison
 from vicinal.sweeps.finding import Found
 from vicinal.sweeps.summaries import cell_table, chosen_table, pair_table
 
@@ -14,7 +15,7 @@ from vicinal.sweeps.summaries import cell_table, chosen_table, pair_table
 def compare(
     found: Found,
     baseline: Sequence[str] = (),
-    score: str = SCORES[1],
+    score: str = TESTED[0],
     swept: Sequence[str] = (),
     anyway: bool = False,
 ) -> Comparison:
@@ -23,7 +24,7 @@ def compare(
     Args:
         found: the runs.
         baseline: conditions ``key=value`` for the cell that the others are compared with, or its id.
-        score: the one of SCORES that is tested.
+        score: the one of TESTED that is tested.
         swept: the keys by which the cells are meant to differ, if not those of the sweep.
         anyway: compare cells that differ in more than these.
 
@@ -31,15 +32,20 @@ def compare(
         UserError: the cells of a folder differ in more than the swept keys, or there is no such baseline.
     """
     keys, cells, beyond = make_cells(found, swept, anyway)
-    base = pick(cells, baseline)
-    table, pairs, chosen = cell_table(cells, keys), pair_table(cells, base, score), chosen_table(cells, keys)
+    baselines = find_baselines(cells, baseline)
+    against, unmatched = match(cells, baselines)
+    table, pairs = cell_table(cells, keys), pair_table(cells, against, score)
+    chosen = chosen_table(cells, keys, score)
     notes = [
         *beyond,
         *doubts.hidden_differences(cells, keys),
         *doubts.unfinished(cells),
         *found.notes,
-        *doubts.few_seeds(cells, base, pairs),
-        *doubts.tests(cells, base, pairs),
-        *doubts.choice(cells, chosen),
+        *doubts.baseline(cells, against, unmatched, score),
+        *doubts.few_seeds(cells, against, pairs),
+        *doubts.equal_scores(cells, table),
+        *doubts.short_medians(cells),
+        *doubts.tests(cells, against, pairs),
+        *doubts.choice(cells, chosen, score),
     ]
-    return Comparison(found.title, keys, cells, base, score, table, pairs, chosen, notes)
+    return Comparison(found.title, keys, cells, next(iter(baselines), None), score, table, pairs, chosen, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,30 @@ from vicinal.sweeps.records import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORES = ("val", "test/last", "test/best_val", "test/median10")
-"""The columns of top-1 accuracy; three ways to read the test set."""
-HEADINGS = dict(zip(SCORES, ("val", "test, last epoch", "test, best by val", "test, median of last 10"), strict=True))
+VALIDATION = ("val", "val_best")
+"""Top-1 accuracy on validation: of the last epoch and of the best."""
+TESTED = ("test/last", "test/best_val", "test/median10")
+"""Three ways to read the test set."""
+SCORES = VALIDATION + TESTED
+"""The columns of top-1 accuracy."""
+MEDIAN = 10
+"""Epochs at the end that the median is of."""
+
+
+def validation_of(score: str) -> str:
+    """The validation score of the epoch that a test score is of: by it cells are chosen."""
+    return "val_best" if score == "test/best_val" else "val"
+
+
+def headings(cells: Sequence[Cell]) -> dict[str, str]:
+    """{score: what a table calls it}; a short training has no ten epochs to take the median of."""
+    median, last = f"median of last {MEDIAN}", {min(run.epochs, MEDIAN) for cell in cells for run in cell.completed}
+    if short := last - {MEDIAN}:
+        median += " or fewer"
+        if len(last) == 1:
+            median = f"median of all {n} epochs" if (n := short.pop()) > 1 else "median of one epoch"
+    names = ("val, last epoch", "val, best epoch", "test, last epoch", "test, best by val", f"test, {median}")
+    return dict(zip(SCORES, names, strict=True))
 
 
 @dataclass(frozen=True)
@@ -57,16 +79,16 @@ class Comparison:
         title: the sweep's name, the folder or the conditions.
         swept: the keys by which the cells are meant to differ.
         cells: in grid order.
-        baseline: the cell that the others are compared with; None if there is no cell.
-        score: the one of SCORES that is tested.
+        baseline: the cell that the others are compared with, or the first of several; None if there is no cell.
+        score: the one of TESTED that is tested.
         table: a row a cell, in the order of ``cells``: swept keys, ``n``, for each of SCORES ``<score> mean``, ``std``
             (n - 1), ``low``, ``high`` (95 % t-interval of the mean) of acc1, then ``<score>/nll mean`` and
             ``<score>/ece mean``, ``failed`` (reasons by seed), ``folder`` ("*" for the seed). NaN where there is none.
-        pairs: a row for each cell but the baseline: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
+        pairs: a row for each cell but the baselines: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
             ``n pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``,
             ``p wilcoxon``, ``p wilcoxon holm``, ``why`` (there is no p; "" if there is).
         chosen: a row a strategy: ``mixup``, the other swept keys, ``of`` (candidates), ``cell`` (label), ``n``, the
-            columns of the four scores as in ``table``, ``folder``. Empty without a validation split.
+            columns of the scores as in ``table``, ``folder``. Empty without a validation split.
         notes: doubts, one line each.
     """
 
@@ -79,3 +101,20 @@ class Comparison:
     pairs: pd.DataFrame
     chosen: pd.DataFrame
     notes: list[str]
+
+    @property
+    def headings(self) -> dict[str, str]:
+        """{score: what a table calls it}."""
+        return headings(self.cells)
+
+    @property
+    def baselines(self) -> list[str]:
+        """Labels of all cells that others are compared with."""
+        return list(dict.fromkeys(self.pairs["baseline"]))
+
+    @property
+    def compared_with(self) -> str:
+        """The baseline in words, also where there are several."""
+        if len(self.baselines) > 1:
+            return "the baseline of each"
+        return self.baseline.label if self.baseline else "nothing"

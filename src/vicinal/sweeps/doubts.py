@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from vicinal.sweeps.cells import STRATEGY, effective, fullest
-from vicinal.sweeps.comparison import HEADINGS, Cell
+from vicinal.sweeps.cells import STRATEGY, effective, fullest, group_of
+from vicinal.sweeps.comparison import MEDIAN, Cell, headings, validation_of
 from vicinal.sweeps.records import Run
 from vicinal.sweeps.statistics import least_wilcoxon
-from vicinal.sweeps.summaries import VALIDATION, folder, validation
+from vicinal.sweeps.summaries import folder, mean_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,77 +69,125 @@ def hidden_differences(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]
     return lines
 
 
-def few_seeds(cells: Sequence[Cell], baseline: Cell | None, pairs: pd.DataFrame) -> list[str]:
+def baseline(cells: Sequence[Cell], against: Mapping[str, Cell], unmatched: Sequence[str], score: str) -> list[str]:
+    """What cells are compared with, if that is not one cell with scores."""
+    lines = []
+    if unmatched:
+        first = next(against[cell.cell_id].label for cell in cells if cell.label in unmatched)
+        lines.append(f"not one baseline agrees in all but the mixing, so compared with {first}: {_some(unmatched)}")
+    for base in {base.cell_id: base for base in against.values()}.values():
+        if not base.scores(score):
+            those = [cell.label for cell in cells if against.get(cell.cell_id) is base]
+            lines.append(
+                f"the baseline {base.label} has no score '{headings(cells)[score]}', so there is no difference to it: "
+                f"{_some(those)}"
+            )
+    return lines
+
+
+def few_seeds(cells: Sequence[Cell], against: Mapping[str, Cell], pairs: pd.DataFrame) -> list[str]:
     """Too few for an interval, for a test, or for a claim."""
     lines = []
-    seeds = {cell.label: len(cell.completed) for cell in cells}
     for n, meaning in {0: "no scores", 1: "no deviation, no interval and no test"}.items():
-        if those := [label for label, count in seeds.items() if count == n]:
+        if those := [cell.label for cell in cells if len(cell.completed) == n]:
             lines.append(f"{'one' if n else 'no'} completed seed means {meaning}: {_some(those)}")
-    if baseline is None or pairs.empty:
-        return lines
-    ours = {run.seed for run in baseline.completed}
-    if uneven := [cell.label for cell in cells if {run.seed for run in cell.completed} != ours]:
+    seeds = {cell.cell_id: {run.seed for run in cell.completed} for cell in cells}
+    own = [cell for cell in cells if cell.cell_id in against]
+    if uneven := [cell.label for cell in own if seeds[cell.cell_id] != seeds[against[cell.cell_id].cell_id]]:
         lines.append(f"differences use the seeds that a cell shares with the baseline, not all: {_some(uneven)}")
-    tested = pairs[pairs["n pairs"] >= 2]
-    if tested.empty:
-        return lines
-    family, n = len(tested), int(tested["n pairs"].min())
-    needed = 1 + math.ceil(math.log2(family / LEVEL))
-    if n < needed:
-        least = min(1.0, family * least_wilcoxon(n))
+    counts = {row["cell"]: row["n pairs"] for row in pairs.to_dict("records") if row["n pairs"] >= 2}
+    needed = 1 + math.ceil(math.log2(max(1, len(counts)) / LEVEL))
+    for n in sorted(set(counts.values())):
+        # Those with more pairs may all have smaller p-values; Holm multiplies the least of the rest by their number.
+        least = min(1.0, sum(count <= n for count in counts.values()) * least_wilcoxon(n))
+        if least >= LEVEL:
+            lines.append(
+                f"too few seeds for the signed-rank test: with {n} pairs and {_count(len(counts))} its corrected p is "
+                f"at least {least:.3g}{_of([label for label, count in counts.items() if count == n], counts)}; "
+                f"{needed} seeds in each cell allow p < {LEVEL:g}"
+            )
+    if few := [label for label, count in counts.items() if count < FEW]:
         lines.append(
-            f"too few seeds for the signed-rank test: with {n} pairs and {_count(family)} its corrected p is at least "
-            f"{least:.3g}; p < {LEVEL:g} takes {needed} seeds"
-        )
-    if n < FEW:
-        lines.append(
-            f"too few seeds for a claim by the t-test alone: {n} pairs cannot show that differences are normal"
+            f"too few seeds for a claim by the t-test alone: fewer than {FEW} pairs cannot show that differences are "
+            f"normal{_of(few, counts)}"
         )
     return lines
 
 
-def tests(cells: Sequence[Cell], baseline: Cell | None, pairs: pd.DataFrame) -> list[str]:
+def equal_scores(cells: Sequence[Cell], table: pd.DataFrame) -> list[str]:
+    """Seeds that do not differ tell nothing about how much they would."""
+    equal: dict[tuple[int, str], list[str]] = {}
+    for score, heading in headings(cells).items():
+        found: dict[int, list[str]] = {}
+        for cell, low in zip(cells, table[f"{score} low"], strict=True):
+            if (n := len(cell.scores(score))) > 1 and math.isnan(low):
+                found.setdefault(n, []).append(cell.label)
+        for n, labels in found.items():
+            equal.setdefault((n, _some(labels)), []).append(heading)
+    return [
+        f"equal scores in all {n} seeds: no interval for {labels} ({'; '.join(names)})"
+        for (n, labels), names in equal.items()
+    ]
+
+
+def short_medians(cells: Sequence[Cell]) -> list[str]:
+    """Medians of fewer epochs than those of other cells."""
+    found: dict[int, list[str]] = {}
+    for cell in cells:
+        for epochs in {min(run.epochs, MEDIAN) for run in cell.completed}:
+            found.setdefault(epochs, []).append(cell.label)
+    if len(found) < 2:
+        return []
+    return [
+        f"the median is of all {n} epochs, not of the last {MEDIAN}: {_some(labels)}"
+        for n, labels in found.items()
+        if n < MEDIAN
+    ]
+
+
+def tests(cells: Sequence[Cell], against: Mapping[str, Cell], pairs: pd.DataFrame) -> list[str]:
     """What the p-values are about, and what they are not."""
     lines = []
     for row in pairs.to_dict("records"):
         if row["why"] and row["n pairs"] >= 2:
             lines.append(f"{row['cell']}: {row['why']}")
     mixed: dict[str, list[str]] = {}
-    usual = baseline.values if baseline else {}
-    for cell in cells:
+    for cell in (cell for cell in cells if cell.cell_id in against):
+        usual = against[cell.cell_id].values
         keys = [key for key, text in cell.values.items() if text != usual[key]]
-        if len(keys) > 1 and any(key.partition(".")[0] != STRATEGY for key in keys):
+        if len(keys) > 1 and any(group_of(key) != STRATEGY for key in keys):
             mixed.setdefault(" and ".join(keys), []).append(cell.label)
     for names, labels in mixed.items():
         lines.append(f"effects of {names} are not told apart in the difference to the baseline: {_some(labels)}")
     family = int((pairs["n pairs"] >= 2).sum())
     if family:
-        heading = HEADINGS[pairs["score"][0]]
+        heading = headings(cells)[pairs["score"][0]]
         lines.append(
             f"p-values are corrected (Holm) for {_count(family)} of '{heading}', each of the two tests for itself"
         )
     return lines
 
 
-def choice(cells: Sequence[Cell], chosen: pd.DataFrame) -> list[str]:
+def choice(cells: Sequence[Cell], chosen: pd.DataFrame, score: str) -> list[str]:
     """What was chosen, and how safely."""
-    completed = [cell for cell in cells if cell.completed]
+    completed, by = [cell for cell in cells if cell.completed], validation_of(score)
     if chosen.empty:
         if not completed:
             return []
+        if any(cell.scores("val") for cell in completed):
+            return [f"results of an older version have no '{headings(cells)[by]}': nothing is chosen"]
         return [
             "no validation split (dataset.val_size=0): nothing is chosen, since that is not what the test set is for"
         ]
     lines = []
-    if without := [cell.label for cell in completed if not cell.scores(VALIDATION)]:
-        lines.append(f"without a validation split, so never chosen: {_some(without)}")
+    if without := [cell.label for cell in completed if not cell.scores(by)]:
+        lines.append(f"without a score on validation, so never chosen: {_some(without)}")
     labels = set(chosen["cell"])
     for best in (cell for cell in cells if cell.label in labels):
-        of = [cell for cell in completed if cell.strategy == best.strategy and cell.scores(VALIDATION)]
-        if ties := [cell.label for cell in of if cell is not best and validation(cell) == validation(best)]:
+        of = [cell for cell in completed if cell.strategy == best.strategy and cell.scores(by)]
+        if ties := [cell.label for cell in of if cell is not best and mean_of(cell, by) == mean_of(best, by)]:
             lines.append(f"{best.label} is chosen as the first of equals on validation: {_some(ties)}")
-        if len({frozenset(cell.scores(VALIDATION)) for cell in of}) > 1:
+        if len({frozenset(cell.scores(by)) for cell in of}) > 1:
             lines.append(f"{best.strategy} is chosen by means over different seeds")
     return lines
 
@@ -151,6 +199,11 @@ def _made_with(run: Run, name: str) -> str:
 def _some(names: Iterable[str], most: int = 4) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _of(labels: Sequence[str], every: Iterable[str]) -> str:
+    """Which ones, if not all."""
+    return "" if set(labels) == set(every) else f" ({_some(labels)})"
 
 
 def _count(family: int) -> str:

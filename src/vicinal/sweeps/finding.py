@@ -11,7 +11,6 @@ from typing import Any
 
 from vicinal.config import suggest
 from vicinal.errors import UserError
-from vicinal.runs.folder import RunFolder
 from vicinal.sweeps.records import ABSENT, RUN_NAME, Run, flat, lookup, read, same
 
 SWEEP = "sweep.json"
@@ -51,13 +50,12 @@ def find(target: Path, where: Sequence[str] = ()) -> Found:
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")
     found = _sweep(target) if (target / SWEEP).exists() else _folder(target)
-    if not where:
-        return found
     runs = found.runs
     for condition in where:
         runs = _filtered(runs, condition)
-    title = f"{' '.join(where)} in {found.title}"
-    return Found(title, runs, found.swept, found.values, found.notes)
+    title = f"{' '.join(where)} in {found.title}" if where else found.title
+    damage = [line for run in runs for line in run.damage]
+    return Found(title, runs, found.swept, found.values, [*found.notes, *damage])
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _sweep(folder: Path) -> Found:
             shown, used = values[run.cell_id][key], lookup(run, key)
             if shown != ABSENT and used is not None and not same(shown, used):
                 raise _damaged(folder)
-    return Found(folder.resolve().name, runs, sweep.swept, values, _damage(runs))
+    return Found(folder.resolve().name, runs, sweep.swept, values)
 
 
 def _folder(folder: Path) -> Found:
@@ -121,7 +119,7 @@ def _folder(folder: Path) -> Found:
             twice.append(f"{run.run_id} is there twice: {first.folder} is used and {run.folder} is not")
     if not runs:
         raise UserError(f"{folder}: there is neither a run nor a {SWEEP} in it")
-    return Found(str(folder), list(runs.values()), notes=[*twice, *_damage(list(runs.values()))])
+    return Found(str(folder), list(runs.values()), notes=twice)
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
@@ -130,10 +128,6 @@ def _run_folders(folder: Path) -> Iterator[Path]:
         if RUN_NAME.match(Path(place).resolve().name):
             below.clear()
             yield Path(place)
-
-
-def _damage(runs: Sequence[Run]) -> list[str]:
-    return [line for run in runs if run.completed for line in RunFolder(run.folder).damage()]
 
 
 def _filtered(runs: Sequence[Run], condition: str) -> list[Run]:

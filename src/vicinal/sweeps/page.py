@@ -9,7 +9,7 @@ from typing import Any
 
 from vicinal.runs import files
 from vicinal.sweeps import interactive, page_tables
-from vicinal.sweeps.comparison import HEADINGS, Comparison
+from vicinal.sweeps.comparison import Comparison
 from vicinal.sweeps.figures import Picture, Style
 from vicinal.sweeps.markup import Markup, data, element
 from vicinal.sweeps.pictures import pictures
@@ -78,7 +78,7 @@ def _summary(comparison: Comparison) -> str:
     words = f"{cells} {'cell' if cells == 1 else 'cells'}, {done} of {len(runs)} runs completed"
     if comparison.baseline is None or comparison.pairs.empty:
         return f"{words}."
-    return f"{words}; compared with {comparison.baseline.label} on {HEADINGS[comparison.score]}."
+    return f"{words}; compared with {comparison.compared_with} on {comparison.headings[comparison.score]}."
 
 
 def _notes(notes: Sequence[str]) -> Markup | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vicinal.sweeps.comparison import HEADINGS, SCORES, Cell, Comparison
+from vicinal.sweeps.comparison import SCORES, Cell, Comparison, validation_of
 from vicinal.sweeps.markup import Markup, element, join
 from vicinal.sweeps.records import Run
 
@@ -24,7 +24,10 @@ def scores(comparison: Comparison) -> Markup:
     best = set() if comparison.chosen.empty else set(comparison.chosen["cell"])
     failed = ["failed"] if (comparison.table["failed"] != "").any() else []
     for cell, row in zip(comparison.cells, comparison.table.to_dict("records"), strict=True):
-        badges = [("baseline", cell is comparison.baseline), ("chosen", cell.label in best)]
+        badges = [
+            ("baseline", cell is comparison.baseline or cell.label in comparison.baselines),
+            ("chosen", cell.label in best),
+        ]
         marks = [element("span", text, class_="badge") for text, holds in badges if holds]
         names = [row[key] for key in comparison.swept] or [cell.label]
         cells = [element("th", names[0], *marks, scope="row"), *(element("td", text) for text in names[1:])]
@@ -33,7 +36,7 @@ def scores(comparison: Comparison) -> Markup:
         if failed:
             cells.append(element("td", row["failed"], class_="reason"))
         rows.append(element("tr", *cells, data_cell=cell.cell_id))
-    head = [*(comparison.swept or ["cell"]), "n", *HEADINGS.values(), *failed]
+    head = [*(comparison.swept or ["cell"]), "n", *comparison.headings.values(), *failed]
     caption = (
         "Top-1 accuracy in %: mean ± sample deviation over n seeds; below it the 95 % t-interval of the mean. "
         "Three ways to read the test set, none of which chose anything."
@@ -45,9 +48,11 @@ def differences(comparison: Comparison) -> Markup:
     """A row for each cell but the baseline: paired differences and their p-values."""
     rows = []
     remark = ["remark"] if (comparison.pairs["why"] != "").any() else []
+    several = ["baseline"] if len(comparison.baselines) > 1 else []
     for row in comparison.pairs.to_dict("records"):
         cells = [
             element("th", row["cell"], scope="row"),
+            *(element("td", row[name]) for name in several),
             element("td", number("n pairs", row["n pairs"])),
             element("td", number("difference", row["difference"], _points), _interval(row, "", _points)),
         ]
@@ -57,12 +62,11 @@ def differences(comparison: Comparison) -> Markup:
         if remark:
             cells.append(element("td", row["why"], class_="reason"))
         rows.append(element("tr", *cells, data_cell=row["cell id"]))
-    baseline = comparison.baseline.label if comparison.baseline else NOTHING
     caption = (
-        f"Difference to {baseline} in {HEADINGS[comparison.score]}, in percentage points of top-1, over the seeds that "
-        "both have, with its 95 % t-interval; p-values corrected by Holm's method."
+        f"Difference to {comparison.compared_with} in {comparison.headings[comparison.score]}, in percentage points of "
+        "top-1, over the seeds that both have, with its 95 % t-interval; p-values corrected by Holm's method."
     )
-    head = ["cell", "pairs", "difference", "p, paired t", "p, signed-rank", *remark]
+    head = ["cell", *several, "pairs", "difference", "p, paired t", "p, signed-rank", *remark]
     return _table("differences", caption, head, rows)
 
 
@@ -74,17 +78,18 @@ def chosen(comparison: Comparison) -> Markup:
         cells += [element("td", number(what, row[what])) for what in ("of", "n")]
         rows.append(element("tr", *cells, *(_score(row, score) for score in SCORES), data_chosen=row["cell"]))
     caption = (
-        "The cell of each strategy with the best mean validation accuracy. Its validation score "
+        "The cell of each strategy with the best mean validation accuracy "
+        f"({comparison.headings[validation_of(comparison.score)]}). Its validation score "
         "is the best of several and so a little too good; its test scores are not."
     )
-    return _table("chosen", caption, ["strategy", "cell", "candidates", "n", *HEADINGS.values()], rows)
+    return _table("chosen", caption, ["strategy", "cell", "candidates", "n", *comparison.headings.values()], rows)
 
 
 def runs(comparison: Comparison, page: Path) -> Markup:
     """A row a run: state, scores, links and where it was made; below it the environments."""
     places: dict[str, str] = {}
     rows = [_run(cell, run, page, places) for cell in comparison.cells for run in cell.runs]
-    head = ["cell", "seed", "state", *HEADINGS.values(), "best epoch", "made on", "W&B", "files"]
+    head = ["cell", "seed", "state", *comparison.headings.values(), "best epoch", "made on", "W&B", "files"]
     table = _table("runs", "All runs: top-1 accuracy in %, links to their folders and files.", head, rows)
     if not places:
         return table

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from vicinal.sweeps.comparison import HEADINGS
+from vicinal.sweeps.comparison import validation_of
 from vicinal.sweeps.figures import COLORS, DASHES, MARKERS, Axis, Panel, Picture, Series, Style
 from vicinal.sweeps.statistics import summarise
 
@@ -77,7 +77,7 @@ def _style(color: int, index: int) -> Style:
 
 def _scores(comparison: Comparison) -> list[str]:
     """Validation, which chooses, and the reading of the test set that is tested; those that there are."""
-    names = dict.fromkeys(("val", comparison.score))
+    names = (validation_of(comparison.score), comparison.score)
     return [name for name in names if comparison.table[f"{name} mean"].notna().any()]
 
 
@@ -93,7 +93,7 @@ def _response(comparison: Comparison, key: str, styles: dict[str, Style]) -> Pic
     panels = []
     for score in _scores(comparison):
         series = tuple(_lines(comparison, key, score, x, places, styles))
-        panels.append(Panel(x, Axis(f"{HEADINGS[score]}, top-1", percent=True), series))
+        panels.append(Panel(x, Axis(f"{comparison.headings[score]}, top-1", percent=True), series))
     caption = "Mean over seeds and its 95 % t-interval. A level line is a cell that the key has no effect on."
     return Picture("response", f"Accuracy against {key}", caption, tuple(panels))
 
@@ -165,7 +165,7 @@ def _dots(comparison: Comparison, styles: dict[str, Style]) -> Picture:
             )
             for cell, row in _rows(comparison, score)
         )
-        panels.append(Panel(Axis(f"{HEADINGS[score]}, top-1", percent=True), y, dots))
+        panels.append(Panel(Axis(f"{comparison.headings[score]}, top-1", percent=True), y, dots))
     return Picture("cells", "Accuracy of the cells", "Mean over seeds and its 95 % t-interval.", tuple(panels))
 
 
@@ -215,7 +215,7 @@ def _calibration(comparison: Comparison, styles: dict[str, Style]) -> Picture:
     """Calibration error and likelihood against accuracy: what the results hold. A reliability diagram needs bins."""
     score = comparison.score
     y = {"ece": Axis("expected calibration error", percent=True), "nll": Axis("negative log-likelihood, nats")}
-    x = Axis(f"{HEADINGS[score]}, top-1", percent=True)
+    x = Axis(f"{comparison.headings[score]}, top-1", percent=True)
     panels = []
     for metric, axis in y.items():
         dots = []

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class Run:
         choices: {group: option}; empty if unknown.
         config: {group: {key: value}}, the keys that have an effect; empty if unknown.
         best_epoch: by validation; None without a validation split.
-        val: scores ``acc1 acc5 nll ece``, accuracies as fractions; None without a validation split.
+        val: scores ``acc1 acc5 nll ece`` of the last epoch, accuracies as fractions; None without a validation split.
+        val_best: likewise of the best epoch; older results do not have them.
         test: {"last": scores, "best_val": scores or None, "median10": scores}; empty if not completed.
         changed: what differed between the sessions of a resumed run, as texts.
     """
@@ -45,6 +47,7 @@ class Run:
     epochs: int = 0
     best_epoch: int | None = None
     val: dict[str, float] | None = None
+    val_best: dict[str, float] | None = None
     test: dict[str, dict[str, float] | None] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
@@ -58,8 +61,14 @@ class Run:
         return self.status == "completed"
 
     def rows(self) -> list[dict[str, Any]]:
-        """The epochs of ``metrics.jsonl``; of a damaged file none, which is said in one line."""
-        return RunFolder(self.folder).rows()
+        """The epochs of ``metrics.jsonl``; of a damaged file none, as ``damage`` says."""
+        folder = RunFolder(self.folder)
+        return [] if any(line.startswith(str(folder.metrics)) for line in self.damage) else folder.rows()
+
+    @cached_property
+    def damage(self) -> list[str]:
+        """What is wrong with the files beside the result of a completed run, a line each."""
+        return RunFolder(self.folder).damage() if self.completed else []
 
     def environment(self) -> dict[str, Any]:
         """The content of ``environment.json``; empty if it cannot be read."""
@@ -72,7 +81,7 @@ class Run:
     def score(self, name: str, metric: str = "acc1") -> float | None:
         """A number by the name of its column, such as ``test/last``; None where there is none."""
         part, _, which = name.partition("/")
-        scores = self.val if part == "val" else self.test.get(which)
+        scores = self.test.get(which) if part == "test" else {"val": self.val, "val_best": self.val_best}[part]
         return scores[metric] if scores else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from vicinal.runs.files import write_json
-from vicinal.sweeps.comparison import SCORES
+from vicinal.runs.folder import RunFolder
+from vicinal.sweeps.comparison import TESTED
 from vicinal.sweeps.finding import find, read_sweep
 from vicinal.sweeps.terminal import Grid, show
 
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from vicinal.sweeps.comparison import Comparison
 
 REPORT = "report"
-"""In the folder of a sweep."""
+"""In the folder of a sweep; with options, they follow."""
+NOTES = "notes.txt"
+LONGEST = 200
+"""Characters of a folder's name; file systems end at 255 bytes."""
 READ = ("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl", "config.yaml", "environment.json")
 """What a report is made from, of a run; its absence too."""
 PAGE = "report.html"
@@ -28,15 +33,15 @@ RECORD = "report.json"
 """What the terminal showed, and a digest of what it was made from."""
 
 
-def finish(sweep: Path, baseline: Sequence[str] = (), score: str = SCORES[1], console: Console | None = None) -> Path:
-    """Report on a sweep: print its tables and write ``report/``.
+def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], console: Console | None = None) -> Path:
+    """Report on a sweep: print its tables and write ``report/``, or with other arguments a folder of its own.
 
-    A second call prints the same from ``report/report.json``, unless a run, this program or the arguments have changed.
+    A second call prints the same from ``report.json`` in it, unless a run, this program or the arguments have changed.
 
     Args:
         sweep: its folder, with ``sweep.json``.
         baseline: conditions for the cell that the others are compared with; none, the one without mixing.
-        score: the one of SCORES that is tested.
+        score: the one of TESTED that is tested.
         console: where the tables go; standard output if not given.
 
     Returns:
@@ -46,7 +51,7 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = SCORES[1], co
         UserError: ``sweep.json`` is damaged, or there is no such baseline.
         OSError: the folder cannot be written to; the tables have been printed by then.
     """
-    folder = sweep / REPORT
+    folder = sweep / name(REPORT, baseline, score)
     made_from = _digest(sweep, [*baseline, score])
     shown = _recorded(folder, made_from)
     if shown is None:
@@ -57,6 +62,14 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = SCORES[1], co
         show(*shown, console)
         _tell(folder, console)
     return folder
+
+
+def name(start: str, baseline: Sequence[str], score: str, swept: Sequence[str] = (), anyway: bool = False) -> str:
+    """Of a report's folder: other options never replace what these gave."""
+    options = {"baseline": "+".join(baseline), "score": score if score != TESTED[0] else "", "swept": "+".join(swept)}
+    words = [start, *(f"{key}={value}" for key, value in options.items() if value), *["anyway"] * anyway]
+    whole = re.sub(r"[^\w.+=-]", "-", "-".join(words))
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:10]}"
 
 
 def publish(comparison: Comparison, folder: Path, made_from: str = "", console: Console | None = None) -> None:
@@ -72,16 +85,18 @@ def publish(comparison: Comparison, folder: Path, made_from: str = "", console: 
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write CSV, Markdown and LaTeX tables, plots and the page, and return their paths."""
+    """Write CSV, Markdown and LaTeX tables, the notes, plots and the page, and return their paths."""
     from vicinal.sweeps import page, plots, tables
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # it speaks for the files that are now replaced
     found = tables.grids(comparison)
     files = tables.write_csv(comparison, folder)
-    for name, written in (("table.md", tables.markdown), ("table.tex", tables.latex)):
-        (folder / name).write_text(written(found, comparison.notes))
-        files.append(folder / name)
+    for file, written in ((folder / "table.md", tables.markdown), (folder / "table.tex", tables.latex)):
+        file.write_text(written(found, comparison.notes))
+        files.append(file)
+    (folder / NOTES).write_text("".join(f"{note}\n" for note in comparison.notes))
+    files.append(folder / NOTES)
     files += plots.draw(comparison, folder)
     page.write(comparison, folder / PAGE)
     return [*files, folder / PAGE]
@@ -94,15 +109,23 @@ def _tell(folder: Path, console: Console | None) -> None:
 def _digest(sweep: Path, arguments: Sequence[str]) -> str:
     """Of everything that a report on a sweep says: the arguments, this program, the sweep's runs and their files."""
     content = read_sweep(sweep)
-    about = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
-    digest = hashlib.sha256(json.dumps(about).encode())
+    asked = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
+    digest = hashlib.sha256(json.dumps(asked).encode())
     own = (file for file in Path(__file__).parent.rglob("*") if file.is_file() and file.suffix != ".pyc")
-    for file in [*sorted(own), *(content.folder_of(run) / name for run in content.runs for name in READ)]:
+    folders = [content.folder_of(run) for run in content.runs]
+    for file in [*sorted(own), *(folder / each for folder in folders for each in READ)]:
         try:
             what = hashlib.sha256(file.read_bytes()).hexdigest()
         except OSError as error:
             what = str(error.errno)
         digest.update(f"{file.name} {what}\n".encode())
+    for folder in folders:
+        try:
+            about = RunFolder(folder).checkpoint.stat()  # large: its bytes are not read
+            what = f"{about.st_size} {about.st_mtime_ns}"
+        except OSError as error:
+            what = str(error.errno)
+        digest.update(f"checkpoint {what}\n".encode())
     return digest.hexdigest()
 
 

@@ -64,7 +64,7 @@ def summarise(values: Sequence[float]) -> Summary:
     """Mean, sample deviation and Student's interval of the mean: mean ± t(.975, n - 1) std / sqrt(n) [Student 1908].
 
     The values are taken for independent draws of a normal distribution. One value has neither deviation nor interval;
-    equal values have an interval of no width.
+    equal values have no interval either, since nothing tells how much they would vary.
     """
     n = len(values)
     mean = exact_mean(values) if n else NAN
@@ -79,8 +79,9 @@ def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     Their mean has a Student interval and a paired t-test (scipy's ``ttest_rel``). The signed-rank test [Wilcoxon 1945]
     is exact up to 50 pairs, with ties too; pairs without a difference are left out of its ranks.
 
-    Where the formulas divide by zero: equal differences that are not zero have no t-test, since nothing tells how much
-    they would vary; where all are zero nothing speaks against "no difference", so both p-values are 1.
+    Where the formulas divide by zero: equal differences have no interval, and no t-test if they are not zero, since
+    nothing tells how much they would vary; where all are zero nothing speaks against "no difference", so both p-values
+    are 1.
     """
     import numpy as np
     from scipy import stats
@@ -90,10 +91,10 @@ def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     if about.n < 2:
         return Paired(about.n, about.mean, NAN, NAN, NAN, NAN, "fewer than two pairs")
     if not differences.any():
-        return Paired(about.n, 0.0, 0.0, 0.0, 1.0, 1.0, "no difference in any pair")
+        return Paired(about.n, 0.0, NAN, NAN, 1.0, 1.0, "no difference in any pair: no interval")
     p_wilcoxon = _signed_rank(differences[differences != 0])
     if about.std == 0:
-        why = "the same difference in all pairs: no t-test"
+        why = "the same difference in all pairs: no interval and no t-test"
         return Paired(about.n, about.mean, about.low, about.high, NAN, p_wilcoxon, why)
     p_t = float(stats.ttest_1samp(differences, 0.0).pvalue)  # what ttest_rel does, on the rounded differences
     return Paired(about.n, about.mean, about.low, about.high, p_t, p_wilcoxon, "")
@@ -141,10 +142,8 @@ def _signed_rank(differences: FloatArray) -> float:
 
 
 def _interval(n: int, mean: float, std: float) -> tuple[float, float]:
-    if n < 2:
+    if n < 2 or std < 10.0**-DECIMALS:
         return NAN, NAN
-    if std == 0:
-        return mean, mean
     from scipy import stats
 
     low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=std / math.sqrt(n))

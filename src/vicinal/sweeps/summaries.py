@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vicinal.sweeps.comparison import SCORES, Cell
+from vicinal.sweeps.comparison import SCORES, Cell, validation_of
 from vicinal.sweeps.records import ABSENT
 from vicinal.sweeps.statistics import compare, holm, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VALIDATION = SCORES[0]
 
 
 def cell_table(cells: Sequence[Cell], swept: Sequence[str]) -> pd.DataFrame:
@@ -32,8 +30,8 @@ def cell_table(cells: Sequence[Cell], swept: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pair_table(cells: Sequence[Cell], baseline: Cell | None, score: str) -> pd.DataFrame:
-    """A row for each cell but the baseline: :attr:`~vicinal.sweeps.comparison.Comparison.pairs`.
+def pair_table(cells: Sequence[Cell], against: Mapping[str, Cell], score: str) -> pd.DataFrame:
+    """A row for each cell that has a baseline: :attr:`~vicinal.sweeps.comparison.Comparison.pairs`.
 
     The comparisons that have at least two pairs are the family that Holm's correction is for.
     """
@@ -43,7 +41,7 @@ def pair_table(cells: Sequence[Cell], baseline: Cell | None, score: str) -> pd.D
     columns += ["p t", "p t holm", "p wilcoxon", "p wilcoxon holm", "why"]
     rows = []
     for cell in cells:
-        if baseline is None or cell is baseline:
+        if (baseline := against.get(cell.cell_id)) is None:
             continue
         own, other = cell.scores(score), baseline.scores(score)
         seeds = sorted(own.keys() & other.keys())
@@ -58,29 +56,30 @@ def pair_table(cells: Sequence[Cell], baseline: Cell | None, score: str) -> pd.D
     return table
 
 
-def chosen_table(cells: Sequence[Cell], swept: Sequence[str]) -> pd.DataFrame:
+def chosen_table(cells: Sequence[Cell], swept: Sequence[str], score: str) -> pd.DataFrame:
     """A row a strategy, the cell with the best mean validation accuracy: the test scores had no part in the choice.
 
-    Of equals, the first in grid order. A strategy none of whose cells has a validation score has no row.
+    The validation accuracy is of the epoch that ``score`` is of. Of equals, the first in grid order. A strategy none of
+    whose cells has it has no row.
     """
     import pandas as pd
 
-    others = [key for key in swept if key != "mixup"]
+    others, by = [key for key in swept if key != "mixup"], validation_of(score)
     candidates: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.scores(VALIDATION):
+        if cell.scores(by):
             candidates.setdefault(cell.strategy, []).append(cell)
     rows = []
     for strategy, of in candidates.items():
-        best = max(of, key=validation)
+        best = max(of, key=lambda cell: mean_of(cell, by))
         about = {"mixup": strategy, **_values(best, others), "of": len(of), "cell": best.label}
         rows.append({**about, **_scores(best), "folder": folder(best)})
     return pd.DataFrame(rows)
 
 
-def validation(cell: Cell) -> float:
-    """Mean accuracy on the validation split; NaN without one."""
-    return summarise(list(cell.scores(VALIDATION).values())).mean
+def mean_of(cell: Cell, score: str) -> float:
+    """Mean accuracy over the completed seeds; NaN without any."""
+    return summarise(list(cell.scores(score).values())).mean
 
 
 def folder(cell: Cell) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vicinal.sweeps.comparison import HEADINGS, SCORES, Comparison
+from vicinal.sweeps.comparison import SCORES, Comparison, validation_of
 from vicinal.sweeps.terminal import Grid
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def probability(p: float) -> str:
 
 
 def _cells(comparison: Comparison) -> Grid:
-    table, shown = comparison.table, _shown(comparison.table)
-    tested = f"95 % interval, {HEADINGS[comparison.score].removeprefix('test, ')}"
+    table, shown, names = comparison.table, _shown(comparison.table), comparison.headings
+    tested = f"95 % interval, {names[comparison.score].removeprefix('test, ')}"
     headings = [*comparison.swept, "n"]
     for score in shown:
-        headings += [HEADINGS[score], tested] if score == comparison.score else [HEADINGS[score]]
+        headings += [names[score], tested] if score == comparison.score else [names[score]]
     failures = ["failed"] if (table["failed"] != "").any() else []
     rows = []
     for row in table.to_dict("records"):
@@ -101,11 +101,12 @@ def _cells(comparison: Comparison) -> Grid:
 
 
 def _pairs(comparison: Comparison) -> Grid:
-    assert comparison.baseline is not None
+    several = ["baseline"] if len(comparison.baselines) > 1 else []
     headings = ["difference", "95 % interval", "p t-test", "p t-test, Holm", "p signed-rank", "p signed-rank, Holm"]
     rows = [
         [
             row["cell"],
+            *(row[name] for name in several),
             str(row["n pairs"]),
             NOTHING if math.isnan(row["difference"]) else f"{100 * row['difference']:+.2f}",
             interval(row["low"], row["high"], "+"),
@@ -113,19 +114,21 @@ def _pairs(comparison: Comparison) -> Grid:
         ]
         for row in comparison.pairs.to_dict("records")
     ]
-    title = f"{HEADINGS[comparison.score]}: difference to {comparison.baseline.label} in points, on the same seeds"
-    return Grid(title, ["cell", "pairs", *headings], ["pairs", *headings], rows)
+    heading = comparison.headings[comparison.score]
+    title = f"{heading}: difference to {comparison.compared_with} in points, on the same seeds"
+    return Grid(title, ["cell", *several, "pairs", *headings], ["pairs", *headings], rows)
 
 
 def _chosen(comparison: Comparison) -> Grid:
-    chosen = comparison.chosen
+    chosen, names, shown = comparison.chosen, comparison.headings, _shown(comparison.table)
     keys = list(chosen.columns[: chosen.columns.get_loc("of")])
-    numbers = ["of", "n", *(HEADINGS[score] for score in SCORES)]
+    numbers = ["of", "n", *(names[score] for score in shown)]
     rows = [
-        [*(str(row[key]) for key in keys), str(row["of"]), str(row["n"]), *(_score(row, score) for score in SCORES)]
+        [*(str(row[key]) for key in keys), str(row["of"]), str(row["n"]), *(_score(row, score) for score in shown)]
         for row in chosen.to_dict("records")
     ]
-    title = "chosen on validation, the best of each strategy's cells; the test set had no part in it"
+    by = names[validation_of(comparison.score)]
+    title = f"chosen on validation ({by}), the best of each strategy's cells; the test set had no part in it"
     return Grid(title, [*keys, *numbers], numbers, rows)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-WIDTH = 200
+WIDTH = 240
 """A pipe has no width of its own; the folders must stay whole to be of use."""
 
 

@@ -31,6 +31,8 @@ class Finals:
 
     val: Scores | None
     """Of the last epoch; None without a validation split."""
+    val_best: Scores | None
+    """Of ``best_epoch``; None likewise."""
     test_last: Scores
     test_best_val: Scores | None
     """On the weights of ``best_epoch``; None without a validation split."""
@@ -78,6 +80,7 @@ def fit(training: Training, loaders: Loaders, tracker: Tracker, keeper: Keeper) 
     assert test_last is not None
     return Finals(
         val=history.last("val"),
+        val_best=history.best("val"),
         test_last=test_last,
         test_best_val=score_best_epoch(training, loaders),
         test_median10=history.median(),

@@ -44,6 +44,10 @@ class History:
         """Scores of the last epoch on ``val`` or ``test``, if it has any."""
         return self._scores(self.rows[-1], part)
 
+    def best(self, part: str) -> Scores | None:
+        """Scores of the best epoch on ``val`` or ``test``, if there is one and it has any."""
+        return None if self.best_epoch is None else self._scores(self.rows[self.best_epoch - 1], part)
+
     def median(self) -> Scores:
         """Of each test metric over the last 10 epochs (over all, if there were fewer)."""
         tests = [scores for row in self.rows[-LAST:] if (scores := self._scores(row, "test"))]

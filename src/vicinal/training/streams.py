@@ -56,13 +56,12 @@ class Streams:
         """
         gpus = [device] if device is not None and device.type == "cuda" else []
         with torch.random.fork_rng(devices=gpus, device_type="cuda"):
+            torch.manual_seed(derive(self.seed, name))
             if name in self._lent:
                 cpu, *states = self._lent[name]
                 torch.set_rng_state(cpu)
-                for gpu, state in zip(gpus, states, strict=True):
+                for gpu, state in zip(gpus, states, strict=False):  # a run may go on on another kind of device
                     torch.cuda.set_rng_state(state, gpu)
-            else:
-                torch.manual_seed(derive(self.seed, name))
             self._read = lambda: {name: [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in gpus)]}
             try:
                 yield
