@@ -11,8 +11,8 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from vicinal.arguments import Arguments
 from vicinal.errors import UserError
 from vicinal.explain import explain, is_mistake
 from vicinal.sweeps.comparing import compare
@@ -57,19 +57,9 @@ def default_folder(words: argparse.Namespace, target: Path, found: Found) -> Pat
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-class Parser(argparse.ArgumentParser):
-    """Mistakes are one line here too, with the exit code of all mistakes."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; --help says more")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Arguments:
     """What the command line may say."""
-    start, _, examples = (__doc__ or "").partition("\n\n")
-    words = Parser(
-        description=start, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    words = Arguments(__doc__)
     words.add_argument("target", nargs="?", metavar="SWEEP|FOLDER", help="a sweep's folder, or any folder above runs")
     words.add_argument(
         "--where",

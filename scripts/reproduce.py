@@ -9,14 +9,13 @@ python scripts/reproduce.py /archive/cifar10-resnet18-cutmix-alpha1-0123456789-s
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
+from vicinal.arguments import Arguments
 from vicinal.explain import explain, is_mistake
 from vicinal.reproduce import Reproduction, reproduce
 from vicinal.sweeps.terminal import Grid, show
@@ -51,19 +50,9 @@ def summarize(found: Reproduction) -> None:
     show(grids, notes, Console(width=None if Console().is_terminal else 200))
 
 
-class Parser(argparse.ArgumentParser):
-    """Mistakes are one line here too, with the exit code of all mistakes."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; --help says more")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Arguments:
     """What the command line may say."""
-    start, _, examples = (__doc__ or "").partition("\n\n")
-    words = Parser(
-        description=start, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    words = Arguments(__doc__)
     words.add_argument("run", type=Path, metavar="RUN_FOLDER", help="of a completed run, wherever it is now")
     words.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="what is elsewhere on this machine, such as dataset.root"

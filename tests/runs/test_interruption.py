@@ -157,9 +157,12 @@ def test_a_signal_after_the_last_step_is_not_lost(handlers: dict[str, object]) -
     assert left.value.code == 128 + signal.SIGTERM
 
 
-def test_a_signal_is_obeyed_although_the_step_fails(handlers: dict[str, object]) -> None:
+def test_a_signal_is_obeyed_although_the_step_fails(
+    handlers: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(SystemExit) as left:
         interrupted("SIGTERM", ZeroDivisionError)
+    assert caplog.messages == ["SIGTERM: not everything could be saved: "]
     assert left.value.code == 128 + signal.SIGTERM
     assert isinstance(left.value.__context__, ZeroDivisionError)
 

@@ -87,3 +87,14 @@ def test_seeds_are_unrelated() -> None:
 def test_seed_is_the_first_63_bits_of_sha256() -> None:
     bits = f"{int(hashlib.sha256(b'7/mixing').hexdigest(), 16):0256b}"
     assert derive(7, "mixing") == int(bits[:63], 2)
+
+
+def test_a_run_goes_on_on_another_kind_of_device() -> None:
+    """Its state of a GPU is of no use on a CPU; what it drew there goes on."""
+    begun = Streams(0)
+    drawn = draw(begun, "dropout")
+    state = begun.state_dict()
+    state["lent"]["dropout"].append(torch.zeros(16, dtype=torch.uint8))  # of a GPU
+    continued = Streams(0)
+    continued.load_state_dict(state)
+    assert torch.equal(torch.cat([drawn, draw(continued, "dropout")]), draw(Streams(0), "dropout", 6))
