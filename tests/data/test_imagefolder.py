@@ -12,7 +12,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from vicinal.data import Source
-from vicinal.data.imagefolder import class_names, imagefolder
+from vicinal.data.imagefolder import class_names, fingerprint, imagefolder
 from vicinal.errors import ConfigError
 
 EXPECTED = "expected train/<class>/*.jpg and test/<class>/*.jpg"
@@ -165,3 +165,23 @@ def test_an_image_that_cannot_be_decoded(tree, size):
     image.write_bytes(image.read_bytes()[:size])
     assert refused(tree).startswith(f"dataset.root={tree}: {image} cannot be decoded (")
     assert not list((tree.parent).glob("cache/*"))
+
+
+def test_a_tree_is_known_by_its_names_and_bytes(tree, tmp_path):
+    before = fingerprint(str(tree))
+    moved = tree.rename(tmp_path / "elsewhere")
+    assert fingerprint(str(moved)) == before
+
+    first, second = sorted((moved / "train" / "ant").glob("*.png"))[:2]
+    data = bytearray(first.read_bytes())
+    data[-20] ^= 1  # the same size
+    first.write_bytes(data)
+    fingerprint.cache_clear()
+    assert fingerprint(str(moved)) != before
+    data[-20] ^= 1
+    first.write_bytes(data)
+    fingerprint.cache_clear()
+    assert fingerprint(str(moved)) == before
+    second.rename(second.with_name("other.png"))
+    fingerprint.cache_clear()
+    assert fingerprint(str(moved)) != before
