@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from vicinal.bitwise import metrics, weights
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.job import run
-from vicinal.parting import metrics, weights
 from vicinal.reproduce import Reproduction, reproduce
 from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder

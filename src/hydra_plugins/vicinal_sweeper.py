@@ -54,7 +54,7 @@ class GridSweeper(BasicSweeper):
         self.hydra_context, self.config, self._task = hydra_context, config, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from vicinal import grid, plan
+        from vicinal import dry_run, grid
         from vicinal.sweeps import frozen
         from vicinal.sweeps.report import finish
 
@@ -64,7 +64,7 @@ class GridSweeper(BasicSweeper):
         seen = frozen.digest(CONF)
         jobs = self._jobs(arguments)
         if self.config.dry_run:
-            plan.show(jobs)
+            dry_run.show(jobs)
             return []
         left = self._left(jobs)
         folder = self._settle(jobs)

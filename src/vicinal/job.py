@@ -7,7 +7,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from vicinal import plan, session
+from vicinal import dry_run, session
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
@@ -33,7 +33,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
     if config["dry_run"]:
-        log.info("%s: %s", folder.path, plan.describe(experiment))
+        log.info("%s: %s", folder.path, dry_run.describe(experiment))
         return done or {}
     if done and not config["rerun"]:
         return _reuse(experiment, done)
@@ -88,8 +88,7 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
         folder.begin()
     with folder.logging():
         try:
-            result = session.train(experiment, saved, data, sweep)
-            folder.complete(result)
+            result = folder.complete(session.train(experiment, saved, data, sweep))
         except Exception as error:
             known = isinstance(error, UserError)
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")

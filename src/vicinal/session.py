@@ -91,7 +91,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         sweep: the name of the sweep it belongs to, W&B's group.
 
     Returns:
-        The content of ``result.json``.
+        The content of ``result.json``, but its status.
 
     Raises:
         UserError: the data cannot be had, the training diverged, or the code does not fit the checkpoint any more.
@@ -165,7 +165,6 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     _save(folder, {"run_id": experiment.run_id, **epochs, **weights})
     return {
         **heading(experiment),
-        "status": "completed",
         "epochs": settings.epochs,
         "best_epoch": finals.best_epoch,
         **scores,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vicinal.runs.files import DamagedError, read, sha256, write
+from vicinal.runs.files import PARTIAL, DamagedError, read, sha256, write
 
 DIGEST = 64
 """Hex digits of the checksum. They are the comment of the zip archive, where ``torch.load`` does not mind them."""
@@ -52,15 +52,15 @@ def load(file: Path) -> dict[str, Any]:
     return content
 
 
-def keep(file: Path, copy: Path) -> None:
-    """Let ``copy`` be what ``file`` is now, also after ``file`` is replaced; there is no moment without ``file``."""
-    fresh = copy.with_name(copy.name + ".partial")
+def keep(file: Path, previous: Path) -> None:
+    """Let ``previous`` be what ``file`` is now, also when that is replaced; there is no moment without ``file``."""
+    fresh = previous.with_name(previous.name + PARTIAL)
     fresh.unlink(missing_ok=True)
     try:
         os.link(file, fresh)
     except OSError:  # a file system without hard links
         shutil.copy2(file, fresh)
-    fresh.replace(copy)
+    fresh.replace(previous)
 
 
 def _plain(content: Any) -> Any:

@@ -72,14 +72,16 @@ class RunFolder:
         result = self.read_result()
         return result if result is not None and result["status"] == "completed" else None
 
-    def complete(self, result: Mapping[str, Any]) -> None:
-        """Write the result of a completed run, and the checksums of all files that say something about it.
+    def complete(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Write and return the result of a completed run, and the checksums of all files that say something about it.
 
         The checksums come first, since the result is the done mark; they can be checked with ``sha256sum -c`` too. The
         result also carries one of its own.
         """
-        self._seal({**result, "status": "completed"}, *self._records)
+        result = {**result, "status": "completed"}
+        self._seal(result, *self._records)
         self.previous.unlink(missing_ok=True)
+        return result
 
     def fail(self, heading: Mapping[str, Any], reason: str) -> None:
         """Write that the run failed and why; it can be continued all the same."""

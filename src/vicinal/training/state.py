@@ -72,7 +72,7 @@ class Clock:
         self.train = 0.0
         self.evaluation = 0.0
         self.epoch = 0.0
-        """Seconds that the running epoch has been trained for before this session."""
+        """Seconds that the running epoch has been trained for so far."""
         self.images = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from vicinal.dry_run import Past, State, describe, duration, show
 from vicinal.experiment import Experiment
 from vicinal.grid import Job
-from vicinal.plan import Past, State, describe, duration, show
 from vicinal.runs import checkpoint
 
 Compose = Callable[..., Experiment]
