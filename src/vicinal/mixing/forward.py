@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 
+import torch
 from torch import Tensor, nn
 
 from vicinal.mixing.plan import MixPlan
@@ -47,19 +48,42 @@ class MixPoints:
         self.mixed = 0
         """Blocks mixed in the last forward pass."""
         self._plan: MixPlan | None = None
+        self._room: Tensor | None = None
         self._hooks = [
             _block(model, name).register_forward_hook(partial(self._mix, name)) for name in dict.fromkeys(layers)
         ]
 
-    def __call__(self, images: Tensor, plan: MixPlan) -> Tensor:
+    def __call__(self, images: Tensor, plan: MixPlan, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """As :func:`mixed_forward`. Mixed images are written to memory of this object, again and again.
+
+        Args:
+            images: see there.
+            plan: see there.
+            forward: is called instead of the model, such as its compiled form.
+        """
         self.mixed = 0
         # A plan that mixes no block looks like no plan at all: each kind that a hook can tell apart is a compilation.
         self._plan = plan if plan.active and plan.layer is not None else None
         try:
-            logits: Tensor = self.model(plan.mix(images) if plan.layer is None else images)
+            mixed = plan.mix(images, self._space(images)) if plan.layer is None else images
+            logits: Tensor = (forward or self.model)(mixed)
         finally:
             self._plan = None
         return logits
+
+    def _space(self, images: Tensor) -> Tensor | None:
+        """Memory like that of the images; none where they want a gradient, which would need them later."""
+        if images.requires_grad:
+            return None
+        known = self._room
+        if (
+            known is None
+            or len(known) < len(images)
+            or (known.shape[1:], known.dtype, known.device) != (images.shape[1:], images.dtype, images.device)
+            or known.stride() != images.stride()
+        ):
+            self._room = known = torch.empty_like(images)
+        return known[: len(images)]
 
     def _mix(self, name: str, module: nn.Module, args: object, output: Tensor) -> Tensor | None:
         if self._plan is None or self._plan.layer != name:

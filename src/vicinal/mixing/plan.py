@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vicinal.mixing.masks import Mask
+from vicinal.mixing.gradients import Blend, is_permutation
+from vicinal.mixing.masks import Mask, Weights
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,13 @@ class MixPlan:
     mask: Mask | None = None
     active: bool = True
 
-    def mix(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Mix images or hidden features of shape (B, ...) in their own dtype; ``x`` itself is not changed.
+
+        Args:
+            x: floating point.
+            out: like ``x``, to be written and returned, which spares a large batch the first touch of new memory; it
+                is left alone where nothing is mixed or a gradient is wanted. Not ``x`` itself.
 
         Raises:
             TypeError: ``x`` is not floating point (a weighted mean of integers would be rounded).
@@ -42,12 +48,15 @@ class MixPlan:
             raise ValueError(f"the plan is for a batch of {len(self.lam)}, got {len(x)}")
         if not self.active:
             return x
-        other = x[self.partner]
-        if self.mask is not None:
-            return self.mask.mix(x, other)
-        # A bfloat16 lambda would be up to .2 % off the weight of the labels, so the weights stay in float32.
-        weight = self.lam.to(torch.promote_types(x.dtype, torch.float32)).view(-1, *[1] * (x.dim() - 1))
-        return torch.lerp(other.to(weight.dtype), x.to(weight.dtype), weight).to(x.dtype)
+        mask = Weights(self.lam) if self.mask is None else self.mask
+        eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        wants_gradient = x.requires_grad and torch.is_grad_enabled()
+        if eager_cpu and not wants_gradient:
+            return mask.fill(x, self.partner, torch.empty_like(x) if out is None else out)
+        if eager_cpu and self.mask is None and is_permutation(self.partner):
+            mixed: Tensor = Blend.apply(x, self.lam, self.partner)
+            return mixed
+        return mask.mix(x, x[self.partner])
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """Soft targets (B, num_classes) float32 of the labels (B,) int64."""

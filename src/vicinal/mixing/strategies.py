@@ -80,11 +80,12 @@ class BetaMixup(Strategy):
         batch = shape[0]
         rows = batch if self.per_sample else 1
         lam = symmetric_beta(self.alpha, rows, generator)
-        chosen = torch.rand(rows, generator=generator) < self.prob
-        lam = torch.where(chosen, lam, 1.0)
+        chance = torch.rand(rows, generator=generator)
+        if self.prob < 1:
+            lam = torch.where(chance < self.prob, lam, 1.0)
         partner = torch.randperm(batch, generator=generator)
         plan = self.place(lam, partner, shape, generator)
-        return replace(plan, lam=plan.lam.float().expand(batch), active=bool((lam < 1).any()))
+        return replace(plan, lam=plan.lam.float().expand(batch), active=float(lam.min()) < 1)
 
     @abstractmethod
     def place(self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
