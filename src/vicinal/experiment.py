@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from vicinal.components import Component, bind
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
-from vicinal.data import CropFlip, ImageData, Loader, imagefolder, load
+from vicinal.data import CropFlip, ImageData, Images, Loader, fits, imagefolder, load
 from vicinal.errors import ConfigError, written
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
@@ -28,6 +28,9 @@ from vicinal.training.loop import Loaders
 
 TREE = "vicinal.data.imagefolder.imagefolder"
 """The source whose classes are counted and whose files are part of a run's identity."""
+
+_rehearsed: set[str] = set()
+"""What has been rehearsed without a complaint in this process; the jobs of a sweep have much of it in common."""
 
 
 class Experiment:
@@ -148,12 +151,23 @@ class Experiment:
         return data
 
     def make_loaders(self, data: ImageData) -> Loaders:
-        """The three parts on the device; only the training part is augmented."""
-        values, settings = self.dataset.values, self.trainer
+        """The three parts, on the device where they fit; only the training part is augmented."""
+        values, settings, hardware = self.dataset.values, self.trainer, self.hardware
         augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
-        make = partial(
-            Loader, mean=data.mean, std=data.std, device=self.hardware.device, channels_last=settings.channels_last
-        )
+
+        def make(images: Images, batch_size: int, augmentation: CropFlip | None = None) -> Loader:
+            return Loader(
+                images,
+                batch_size,
+                data.mean,
+                data.std,
+                device=hardware.device,
+                augmentation=augmentation,
+                channels_last=settings.channels_last,
+                stream=not fits(images, hardware.device) if settings.stream == "auto" else bool(settings.stream),
+                compile=hardware.compile,
+            )
+
         return Loaders(
             train=make(data.train, settings.batch_size, augmentation=augmentation),
             val=None if data.val is None else make(data.val, settings.eval_batch_size),
@@ -172,11 +186,19 @@ class Experiment:
             return self.make_model()
 
     def _rehearse(self) -> None:
-        """Send shapes through the network, in every way it will be used, and build the optimizer and the schedule."""
+        """Send shapes through the network, in every way it will be used, and build the optimizer and the schedule.
+
+        Once a process for all that these depend on.
+        """
+        parts = [(part.target, part.arguments) for part in (self.model, self.optimizer, self.scheduler)]
+        depends_on = repr((parts, self._sizes(), list(self.strategy.depths), self.trainer.epochs))
+        if depends_on in _rehearsed:
+            return
         check_model(self._outline, *self._sizes())
         self._check_layers()
         rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
         self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
+        _rehearsed.add(depends_on)
 
     def _choose_layers(self) -> None:
         """``mixup.layers: null`` is the input and the outputs of the first two blocks, as in the reference code."""

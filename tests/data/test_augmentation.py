@@ -76,3 +76,30 @@ def test_without_padding_images_stay_where_they_are():
     images = torch.arange(2 * 16, dtype=torch.uint8).view(2, 1, 4, 4)
     augmentation = CropFlip(0, False)
     assert torch.equal(augmentation.apply(images, augmentation.sample(2, torch.Generator())), images)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    batch=st.integers(1, 9),
+    channels=st.sampled_from([1, 3, 4]),
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    padding=st.integers(0, 5),
+    flip=st.booleans(),
+    last=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_the_fast_way_is_the_plain_one(batch, channels, height, width, padding, flip, last, seed):
+    """In both layouts, with memory that larger batches have used before, and pixel by pixel from the whole data set."""
+    generator = torch.Generator().manual_seed(seed)
+    layout = torch.channels_last if last else torch.contiguous_format
+    data = torch.randint(1, 256, (20, channels, height, width), dtype=torch.uint8, generator=generator)
+    data = data.contiguous(memory_format=layout)
+    augmentation = CropFlip(padding, flip)
+    canvas = augmentation.canvas(data[:10])
+    augmentation.apply(data[:10], augmentation.sample(10, generator), canvas)
+    rows, draws = torch.randperm(20, generator=generator)[:batch], augmentation.sample(batch, generator)
+    images = data[rows].contiguous(memory_format=layout)
+    expected = one_at_a_time(images, draws, padding)
+    assert torch.equal(augmentation.apply(images, draws, canvas), expected)
+    assert torch.equal(augmentation.gather(data, rows, draws), expected)

@@ -45,7 +45,7 @@ def test_every_data_set_says_the_same_things_in_the_same_order():
 
 def test_the_numbers_of_digits():
     source, written = digits(), config("digits")
-    mean, std = channel_statistics(source.train.images)
+    mean, std = channel_statistics(source.train)
     assert [round(x, 4) for x in (*mean, *std)] == [*written["mean"], *written["std"]]
     assert source.train.images.shape[1:] == (written["channels"], written["image_size"], written["image_size"])
     assert len(source.class_names) == written["classes"]
@@ -60,7 +60,7 @@ def test_the_numbers_of_mnist(tmp_path):
     for path in packed:
         shutil.copy(path, tmp_path / "MNIST/raw")
     source, written = torchvision_dataset(str(tmp_path), "MNIST"), config("mnist")
-    mean, std = channel_statistics(source.train.images)
+    mean, std = channel_statistics(source.train)
     assert [round(x, 4) for x in (*mean, *std)] == [*written["mean"], *written["std"]]
     assert source.train.images.shape == (60_000, written["channels"], written["image_size"], written["image_size"])
     assert source.test.images.shape == (10_000, 1, 28, 28)
@@ -69,8 +69,9 @@ def test_the_numbers_of_mnist(tmp_path):
 
 
 def test_statistics_equal_numpys():
-    images = random_source().train.images
-    mean, std = channel_statistics(images)
+    train = random_source().train
+    images = train.images
+    mean, std = channel_statistics(train)
     pixels = images.numpy().astype(np.float64) / 255
     np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)), rtol=1e-14)
     np.testing.assert_allclose(std, pixels.std((0, 2, 3)), rtol=1e-14)
@@ -81,7 +82,7 @@ def test_what_is_not_given_is_computed_from_the_training_part_alone():
     data = load(source, **OPTIONS | {"val_size": 8, "train_size": 20, "std": [1, 2, 3]})
     assert data.val is not None
     assert [len(part.labels) for part in (data.train, data.val, data.test)] == [20, 8, 40]
-    assert data.mean == channel_statistics(data.train.images)[0] != channel_statistics(source.train.images)[0]
+    assert data.mean == channel_statistics(data.train)[0] != channel_statistics(source.train)[0]
     assert data.std == (1, 2, 3)
     assert data.class_names == tuple("abcd")
 

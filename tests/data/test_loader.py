@@ -1,9 +1,13 @@
 """Batches against torchvision's transforms in a DataLoader; order, draws and resuming."""
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
@@ -19,6 +23,11 @@ def numbered(size: int, channels: int = 3, side: int = 8) -> Images:
     generator = torch.Generator().manual_seed(size)
     images = torch.randint(0, 256, (size, channels, side, side), dtype=torch.uint8, generator=generator)
     return Images(images, torch.arange(size))
+
+
+def kept(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """All batches, each copied before the next one overwrites it."""
+    return [(images.clone(), labels) for images, labels in batches]
 
 
 def loader(size: int, batch_size: int, augmentation: CropFlip | None = None, **options: bool) -> Loader:
@@ -37,7 +46,9 @@ def test_batches_equal_torchvisions(device, channels_last):
     data = numbered(50)
     ours = Loader(data, 16, MEAN, STD, device=torch.device(device), channels_last=channels_last)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
-    samples = [(transform(to_pil_image(image)), int(label)) for image, label in zip(*data, strict=True)]
+    samples = [
+        (transform(to_pil_image(image)), int(label)) for image, label in zip(data.images, data.labels, strict=True)
+    ]
     order, augmentation = generators()
     permutation = torch.randperm(50, generator=torch.Generator().manual_seed(0)).tolist()
     for sampler, batches in ((range(50), ours.batches()), (permutation, ours.epoch(order, augmentation))):
@@ -69,8 +80,8 @@ def test_an_epoch_resumed_inside_goes_on_bit_for_bit(size, batch_size, flip, dat
     ours = loader(size, batch_size, CropFlip(2, flip))
     done = data.draw(st.integers(0, len(ours)))
     whole, resumed = generators(), generators()
-    expected = list(ours.epoch(*whole))[done:]
-    got = list(ours.epoch(*resumed, skip=done))
+    expected = kept(ours.epoch(*whole))[done:]
+    got = kept(ours.epoch(*resumed, skip=done))
     assert len(got) == len(expected)
     assert all(torch.equal(a, b) for x, y in zip(got, expected, strict=True) for a, b in zip(x, y, strict=True))
     assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(whole, resumed, strict=True))
@@ -78,7 +89,7 @@ def test_an_epoch_resumed_inside_goes_on_bit_for_bit(size, batch_size, flip, dat
 
 def test_augmentation_changes_the_pixels_but_not_the_order():
     plain, augmented = (
-        list(loader(30, 8, augmentation).epoch(*generators())) for augmentation in (None, CropFlip(2, True))
+        kept(loader(30, 8, augmentation).epoch(*generators())) for augmentation in (None, CropFlip(2, True))
     )
     assert [labels.tolist() for _, labels in plain] == [labels.tolist() for _, labels in augmented]
     assert not any(torch.equal(a, b) for (a, _), (b, _) in zip(plain, augmented, strict=True))
@@ -117,3 +128,81 @@ def test_the_data_stays_as_it_was():
     for images, _ in (*ours.epoch(*generators()), *ours.batches()):
         images.zero_()
     assert torch.equal(data.images, before)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    size=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+    channels=st.sampled_from([1, 3]),
+    channels_last=st.booleans(),
+    stored_last=st.booleans(),
+    chosen=st.booleans(),
+    augmented=st.booleans(),
+)
+def test_a_streamed_data_set_gives_the_bits_of_one_on_the_device(
+    size, batch_size, channels, channels_last, stored_last, chosen, augmented
+):
+    data = numbered(size, channels)
+    if stored_last:
+        data = data._replace(images=data.images.contiguous(memory_format=torch.channels_last))
+    if chosen:
+        data = data.choose(torch.randperm(size)[: (size + 1) // 2].sort().values)
+    mean, std = MEAN[:channels], STD[:channels]
+    resident, streamed = (
+        Loader(
+            data,
+            batch_size,
+            mean,
+            std,
+            device=CPU,
+            augmentation=CropFlip(2, True) if augmented else None,
+            channels_last=channels_last,
+            stream=stream,
+        )
+        for stream in (False, True)
+    )
+    for theirs, ours in ((resident.batches(), streamed.batches()), (resident.epoch(*generators()), None)):
+        for (images, labels), (same, same_labels) in zip(theirs, ours or streamed.epoch(*generators()), strict=True):
+            assert torch.equal(images, same)
+            assert images.stride() == same.stride()
+            assert torch.equal(labels, same_labels)
+            plain = data.images[labels] if ours else None  # labels are places
+            if plain is not None:
+                pixels = (images * torch.tensor(std).view(1, -1, 1, 1) + torch.tensor(mean).view(1, -1, 1, 1)) * 255
+                assert torch.equal(pixels.round().to(torch.uint8), plain)
+
+
+def test_a_data_set_of_the_right_layout_is_used_where_it_lies():
+    for last, layout in ((False, torch.contiguous_format), (True, torch.channels_last)):
+        data = numbered(20)
+        images = data.images.contiguous(memory_format=layout)
+        ours = Loader(Images(images, data.labels), 8, MEAN, STD, device=CPU, channels_last=last)
+        assert ours.store.images.data_ptr() == images.data_ptr()
+
+
+def test_an_abandoned_stream_leaves_no_thread():
+    before = threading.active_count()
+    batches = loader(60, 2, stream=True).epoch(*generators())
+    next(batches)
+    assert threading.active_count() == before + 1
+    batches.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augmentation", [None, CropFlip(2, True), CropFlip(3, False)])
+def test_compiled_batches_are_the_same(augmentation):
+    """One graph for whole batches and one for the last of an epoch, for all draws."""
+    torch._dynamo.reset()
+    counters.clear()
+    plain, compiled = (loader(30, 8, augmentation, compile=on, channels_last=True) for on in (False, True))
+    for _ in range(2):
+        for (images, labels), (same, same_labels) in zip(
+            plain.epoch(*generators()), compiled.epoch(*generators()), strict=True
+        ):
+            assert torch.equal(labels, same_labels)
+            assert images.stride() == same.stride()
+            torch.testing.assert_close(same, images, rtol=0, atol=1e-6)
+    assert counters["stats"]["unique_graphs"] == 2
+    assert not counters["graph_break"]

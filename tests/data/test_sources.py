@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy.io import savemat
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torchvision import datasets
 from torchvision.datasets import utils
 from torchvision.transforms.functional import pil_to_tensor
@@ -105,7 +106,7 @@ def test_tensors_equal_torchvisions_items(name, tmp_path, monkeypatch):
             theirs = getattr(datasets, name)(tmp_path, **choice)
         assert part.images.dtype == torch.uint8
         assert part.images.shape[1] == channels
-        assert part.images.is_contiguous()
+        assert part.images.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(part.images, torch.stack([pil_to_tensor(image) for image, _ in theirs]))
         assert part.labels.dtype == torch.int64
         assert part.labels.tolist() == [label for _, label in theirs]
@@ -169,6 +170,10 @@ def test_digits_are_scikit_learns_with_a_fixed_stratified_test_part():
     assert source.class_names == tuple("0123456789")
     share = np.bincount(bunch.target) * 360 / 1797
     assert np.abs(source.test.labels.bincount().numpy() - share).max() < 1
+    _, test = train_test_split(range(1797), test_size=360, stratify=bunch.target, random_state=0)
+    expected = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None][sorted(test)]
+    assert torch.equal(source.test.images, expected)
+    assert source.test.labels.tolist() == bunch.target[sorted(test)].tolist()
     # Every image is there once, with its label: compare the two sets as sorted rows.
     ours = torch.cat([torch.cat([p.images.flatten(1), p.labels[:, None]], 1) for p in (source.train, source.test)])
     scaled = np.floor(bunch.data * 255 / 16 + 0.5)

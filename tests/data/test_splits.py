@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from vicinal.data import Images, Source, split
+from vicinal.data.splits import stratified
 from vicinal.errors import ConfigError
 
 
@@ -19,7 +21,7 @@ def source(counts: list[int]) -> Source:
 
 
 def indices(images: Images) -> list[int]:
-    return images.images.flatten().tolist()
+    return images.pixels().flatten().tolist()
 
 
 @settings(deadline=None)
@@ -36,9 +38,27 @@ def test_cuts_are_stratified_disjoint_and_in_order(counts, seed, data):
     for part in (train, val):
         assert indices(part) == sorted(indices(part))
         assert torch.equal(part.labels, whole.train.labels[indices(part)])
-        assert part.images.is_contiguous()
+        assert part.images is whole.train.images  # nothing is copied
         share = torch.tensor(counts) * len(part.labels) / total
         assert (part.labels.bincount(minlength=classes) - share).abs().max() < 1
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    counts=st.lists(st.integers(2, 60), min_size=1, max_size=30)
+    | st.builds(lambda k, n: [n] * k, st.integers(1, 200), st.integers(2, 9)),
+    seed=st.integers(0, 2**32 - 1),
+    data=st.data(),
+)
+def test_a_cut_is_scikit_learns_to_the_last_index(counts, seed, data):
+    """Equal counts, and so ties that are broken by lot, among them; labels need not begin at 0 or follow each other."""
+    labels = source(counts).train.labels * 3 + 2
+    total, classes = sum(counts), len(counts)
+    size = data.draw(st.integers(classes, total - classes))
+    rest, chosen = train_test_split(range(total), test_size=size, stratify=labels.numpy(), random_state=seed)
+    ours = stratified(labels, size, seed)
+    assert [part.tolist() for part in ours] == [sorted(rest), sorted(chosen)]
+    assert {part.dtype for part in ours} == {torch.int64}
 
 
 @settings(deadline=None)

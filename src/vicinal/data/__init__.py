@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from vicinal.data import imagefolder
 from vicinal.data.augmentation import CropFlip
@@ -11,6 +10,7 @@ from vicinal.data.images import ImageData, Images, Source
 from vicinal.data.loader import Loader
 from vicinal.data.sources import digits, torchvision_dataset
 from vicinal.data.splits import split
+from vicinal.data.store import fits
 from vicinal.errors import ConfigError
 
 __all__ = [
@@ -21,11 +21,15 @@ __all__ = [
     "Source",
     "channel_statistics",
     "digits",
+    "fits",
     "imagefolder",
     "load",
     "split",
     "torchvision_dataset",
 ]
+
+CHUNK = 10_000
+"""Images that are counted at a time, of which bincount makes eight bytes a pixel."""
 
 
 def load(
@@ -52,7 +56,7 @@ def load(
     """
     train, val, test = split(source, val_size=val_size, train_size=train_size, seed=split_seed)
     if mean is None or std is None:
-        own_mean, own_std = channel_statistics(train.images)
+        own_mean, own_std = channel_statistics(train)
         mean, std = (own_mean if mean is None else mean), (own_std if std is None else std)
     channels = train.images.shape[1]
     for key, values in (("dataset.mean", mean), ("dataset.std", std)):
@@ -63,16 +67,17 @@ def load(
     return ImageData(train, val, test, source.class_names, tuple(mean), tuple(std))
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation a channel of images (N, C, H, W) uint8, of pixels scaled to [0, 1].
+def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation a channel, of pixels scaled to [0, 1].
 
     Exact up to the rounding of float64: counted a value, not summed a pixel.
     """
+    counts = torch.zeros(images.images.shape[1], 256, dtype=torch.int64)
+    for some in torch.split(torch.arange(len(images.labels)), CHUNK):
+        for channel, count in zip(images.choose(some).pixels().unbind(1), counts, strict=True):
+            count += torch.bincount(channel.flatten(), minlength=256)
     values = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for channel in images.unbind(1):
-        weights = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-        mean = (weights * values).sum()
-        means.append(mean.item())
-        stds.append((weights * (values - mean).square()).sum().sqrt().item())
-    return tuple(means), tuple(stds)
+    weights = counts.double() / counts.sum(1, keepdim=True)
+    means = weights @ values
+    variances = (weights * (values - means[:, None]).square()).sum(1)
+    return tuple(means.tolist()), tuple(variances.sqrt().tolist())

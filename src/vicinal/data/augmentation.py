@@ -4,11 +4,12 @@ The usual augmentation for small images (He et al. 2016, "Deep residual learning
 pixels, cut out a window of the original size, mirror half of the images.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -18,6 +19,9 @@ class Draws(NamedTuple):
     top: Tensor  # (B,) int64 in [0, 2 * padding]: first row of the window in the padded image
     left: Tensor  # (B,) int64 likewise: first column
     flip: Tensor  # (B,) bool: mirrored from left to right
+
+    def to(self, device: torch.device) -> Draws:
+        return Draws(*(draw.to(device, non_blocking=True) for draw in self))
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,76 @@ class CropFlip:
         flip = torch.rand(batch, generator=generator) < (0.5 if self.flip else 0.0)
         return Draws(top, left, flip)
 
-    def apply(self, images: Tensor, draws: Draws) -> Tensor:
-        """Return the augmented images (B, C, H, W), of the type and on the device of `images`, which stay unchanged."""
-        top, left, flip = (draw.to(images.device, non_blocking=True) for draw in draws)
+    def apply(self, images: Tensor, draws: Draws, canvas: Tensor | None = None) -> Tensor:
+        """Return the augmented images (B, C, H, W), of the type and on the device of `images`, which stay unchanged.
+
+        A window of a padded image lies in memory as one piece, if its lines may be as long as those of the padded
+        image. So a crop is one copy of bytes, wherever the window is, and the result is a view with gaps between its
+        lines. Mirrored images are laid out beside the others, and the window is looked for there.
+
+        Args:
+            images: (B, C, H, W), dense in either memory format, which the result has too.
+            draws: of B images.
+            canvas: what :meth:`canvas` made for as many images or more of this shape, to be used again.
+        """
+        if self.padding == 0 and not self.flip:
+            return images
+        top, left, flip = draws.to(images.device)
+        width = images.shape[3]
+        lines, step = as_lines(images)
+        batch, planes, height, _ = lines.shape
+        pad, pitch = self.padding, (width + 2 * self.padding) * step
+        if canvas is None:
+            canvas = self.canvas(images)
+        canvas = canvas[:batch]
+        inside = canvas[..., : (height + 2 * pad) * pitch].view(*canvas.shape[:-1], -1, pitch)
+        inside = inside[..., pad : pad + height, pad * step : (pad + width) * step]
+        inside[:, 0].copy_(lines)
+        if self.flip:
+            inside[:, 1].copy_(as_lines(images.flip(-1))[0])
+            left = torch.where(flip, 2 * pad - left, left)
+        twin = torch.arange(batch, device=images.device) * canvas.shape[1] + flip
+        plane = twin[:, None] * planes + torch.arange(planes, device=images.device)
+        starts = plane * (canvas.shape[-1] // step) + (top * (width + 2 * pad) + left)[:, None]
+        pieces = canvas.view(-1).unfold(0, height * pitch, step).index_select(0, starts.flatten())
+        crops = pieces.view(batch, planes, height, pitch)[..., : width * step]
+        return crops if step == 1 else crops.view(batch, height, width, step).permute(0, 3, 1, 2)
+
+    def canvas(self, images: Tensor) -> Tensor:
+        """Black memory for :meth:`apply` on batches like `images` (B, C, H, W): (B, twins, planes, bytes)."""
+        lines, step = as_lines(images)
+        batch, planes, height, _ = lines.shape
+        pitch = (images.shape[3] + 2 * self.padding) * step
+        # The last window of an image begins to the right of its last padded line's begin, and ends as much after it.
+        size = (height + 2 * self.padding) * pitch + 2 * self.padding * step
+        return images.new_zeros((batch, 2 if self.flip else 1, planes, size))
+
+    def gather(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
+        """``apply(images[rows], draws)``, pixel by pixel: one loop for a compiler, slow without one.
+
+        Args:
+            images: (M, C, H, W).
+            rows: (B,) int64 in [0, M), on the device of `images`.
+            draws: of B images, there too.
+        """
         height, width = images.shape[-2:]
-        # Every window of every image as a view (B, C, 2p+1, 2p+1, H, W), of which one an image is copied out.
-        windows = F.pad(images, [self.padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
-        crops = windows[torch.arange(len(images), device=images.device), :, top, left]
-        return torch.where(flip[:, None, None, None], crops.flip(-1), crops) if self.flip else crops
+        y = torch.arange(height, device=rows.device) + draws.top[:, None] - self.padding
+        x = torch.arange(width, device=rows.device)
+        x = torch.where(draws.flip[:, None], width - 1 - x, x) + draws.left[:, None] - self.padding
+        seen = ((y >= 0) & (y < height))[:, None, :, None] & ((x >= 0) & (x < width))[:, None, None, :]
+        y, x = y.clamp(0, height - 1)[:, None, :, None], x.clamp(0, width - 1)[:, None, None, :]
+        channels = torch.arange(images.shape[1], device=rows.device)[None, :, None, None]
+        return torch.where(seen, images[rows[:, None, None, None], channels, y, x], 0)
+
+
+def as_lines(images: Tensor) -> tuple[Tensor, int]:
+    """Images (B, C, H, W) as lines of memory, and how far two neighbouring pixels are apart in it.
+
+    Returns:
+        (B, C, H, W) and 1 for contiguous images, (B, 1, H, W * C) and C for those in channels_last; a view of them.
+    """
+    if images.is_contiguous():
+        return images, 1
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        return images.contiguous(), 1
+    return images.permute(0, 2, 3, 1).flatten(2)[:, None], images.shape[1]

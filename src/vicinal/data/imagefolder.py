@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vicinal.data.images import Images, Source
 from vicinal.errors import ConfigError
@@ -119,7 +118,7 @@ def _fingerprint(folder: Path, samples: Sequence[Samples], image_size: int, chan
 
 
 def _decode(root: str, samples: Samples, size: int, channels: int) -> Images:
-    images = torch.empty((len(samples), channels, size, size), dtype=torch.uint8)
+    images = torch.empty((len(samples), size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
     pixels = images.numpy()
 
     def fill(start: int) -> None:
@@ -169,7 +168,7 @@ def _save(cache: Path, parts: Sequence[Images]) -> None:
     temporary = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        torch.save([tuple[Tensor, ...](part) for part in parts], temporary)
+        torch.save([(part.images, part.labels) for part in parts], temporary)
         temporary.replace(cache)
     except (OSError, RuntimeError) as error:
         log.warning("%s cannot be written, so the next run decodes again (%s)", cache, str(error).partition("\n")[0])

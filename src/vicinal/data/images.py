@@ -7,10 +7,19 @@ from torch import Tensor
 
 
 class Images(NamedTuple):
-    """Decoded images, contiguous in memory."""
+    """N labelled images, in a tensor that may hold others too: a split points into it, and nothing is copied."""
 
-    images: Tensor  # (N, C, H, W) uint8
+    images: Tensor  # (M, C, H, W) uint8, in either memory format
     labels: Tensor  # (N,) int64
+    rows: Tensor | None = None  # (N,) int64, the place of each image in `images`; None: in their order, and M = N
+
+    def choose(self, indices: Tensor) -> "Images":
+        """The images at `indices`, (K,) int64 in [0, N), as a view."""
+        return Images(self.images, self.labels[indices], indices if self.rows is None else self.rows[indices])
+
+    def pixels(self) -> Tensor:
+        """A copy of the N images alone, (N, C, H, W) uint8."""
+        return self.images.clone() if self.rows is None else self.images[self.rows]
 
 
 class Source(NamedTuple):

@@ -1,27 +1,32 @@
-"""Batches of a data set that lives decoded on the device: made by indexing, without workers."""
+"""Batches of a decoded data set: made by indexing, without workers."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from vicinal.data.augmentation import CropFlip
+from vicinal.data.augmentation import CropFlip, Draws
 from vicinal.data.images import Images
+from vicinal.data.store import Resident, Streamed
 
 
 class Loader:
     """Batches of images (B, C, H, W) float32, normalised to (pixel / 255 - mean) / std, with labels (B,) int64.
 
-    The length is the number of batches of a shuffled epoch.
+    The length is the number of batches of a shuffled epoch. The images of a batch are the loader's own memory, which
+    the next batch overwrites.
 
     Args:
-        images: the data set; it is moved to `device` as it is, a byte a pixel.
+        images: the data set, a byte a pixel.
         batch_size: images a batch; the last batch has what is left.
         mean: a number a channel, of pixels scaled to [0, 1].
         std: likewise.
         device: where the batches are made and left.
         augmentation: applied to the batches of a shuffled epoch.
         channels_last: lay batches out for convolutions on tensor cores and AMX.
+        stream: leave the data set in the host's memory and bring batches to the device ahead of their use; else it is
+            moved to the device as it is. The batches are the same.
+        compile: make a batch by one compiled loop; the data set has to lie on the device.
     """
 
     def __init__(
@@ -34,15 +39,23 @@ class Loader:
         device: torch.device,
         augmentation: CropFlip | None = None,
         channels_last: bool = False,
+        stream: bool = False,
+        compile: bool = False,  # noqa: A002 - the name of the key
     ) -> None:
-        self.images, self.labels = images.images.to(device), images.labels.to(device)
-        self.batch_size = batch_size
-        self.augmentation = augmentation
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.batch_size, self.augmentation = batch_size, augmentation
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.store = (Streamed if stream else Resident)(images, batch_size, device, layout)
+        self.labels = images.labels.to(device)
+        shape = images.images.shape[1:]
+        # (x / 255 - mean) / std as one product and one sum; as wide as a line, so that it is one loop over memory
         mean64, std64 = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
-        # (x / 255 - mean) / std as one product and one sum
-        self.scale = (1 / (255 * std64)).float().to(device)
-        self.shift = (-mean64 / std64).float().to(device)
+        self.scale, self.shift = (
+            value.float().to(device).expand(1, -1, 1, shape[2]).contiguous(memory_format=layout)
+            for value in (1 / (255 * std64), -mean64 / std64)
+        )
+        self._batch = torch.empty((batch_size, *shape), device=device, memory_format=layout)
+        self._canvas: Tensor | None = None
+        self._compiled = torch.compile(self._assemble, dynamic=False) if compile and not stream else None
 
     def __len__(self) -> int:
         return -(-self._shuffled_size() // self.batch_size)
@@ -57,28 +70,43 @@ class Loader:
 
         A single image left over at the end is left out of this epoch: batch norm cannot normalise one value.
         """
-        permutation = torch.randperm(len(self.labels), generator=order)[: self._shuffled_size()].to(self.labels.device)
-        for number, start in enumerate(range(0, len(permutation), self.batch_size)):
-            indices = permutation[start : start + self.batch_size]
-            draws = None if self.augmentation is None else self.augmentation.sample(len(indices), augmentation)
-            if number < skip:
-                continue
-            images = self.images[indices]
-            if self.augmentation is not None and draws is not None:
-                images = self.augmentation.apply(images, draws)
-            yield self._normalise(images), self.labels[indices]
+        permutation = torch.randperm(len(self.labels), generator=order)[: self._shuffled_size()]
+        chunks = torch.split(permutation, self.batch_size)
+        for chunk in chunks[:skip]:
+            self._sample(len(chunk), augmentation)
+        yield from self._make(chunks[skip:], augmentation)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, without augmentation."""
-        for start in range(0, len(self.labels), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            yield self._normalise(self.images[batch]), self.labels[batch]
+        yield from self._make(torch.split(torch.arange(len(self.labels)), self.batch_size), None)
 
     def _shuffled_size(self) -> int:
         size = len(self.labels)
         return size - 1 if size > 1 and size % self.batch_size == 1 else size
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        # The output is laid out by the product itself, which spares a pass over the batch.
-        out = torch.empty(images.shape, device=images.device, memory_format=self.memory_format)
-        return torch.mul(images, self.scale, out=out).add_(self.shift)
+    def _sample(self, count: int, generator: torch.Generator | None) -> Draws | None:
+        return None if self.augmentation is None or generator is None else self.augmentation.sample(count, generator)
+
+    def _make(self, chunks: Sequence[Tensor], generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
+        device = self.labels.device
+        if self._compiled is not None and isinstance(self.store, Resident):
+            for chunk, rows in zip(chunks, self.store.locate(chunks), strict=True):
+                draws = self._sample(len(chunk), generator)
+                images = self._compiled(rows, None if draws is None else draws.to(device))
+                yield images, self.labels[chunk.to(device, non_blocking=True)]
+            return
+        for chunk, images in zip(chunks, self.store.fetch(chunks), strict=True):
+            if (draws := self._sample(len(chunk), generator)) and self.augmentation is not None:
+                if self._canvas is None:
+                    self._canvas = self.augmentation.canvas(images)
+                images = self.augmentation.apply(images, draws, self._canvas)
+            batch = self._batch[: len(chunk)].copy_(images).mul_(self.scale).add_(self.shift)
+            yield batch, self.labels[chunk.to(device, non_blocking=True)]
+
+    def _assemble(self, rows: Tensor, draws: Draws | None) -> Tensor:
+        """The batch of some rows of the resident data, said so that a compiler makes one loop of it."""
+        data = self.store.images
+        chosen = (
+            data[rows] if draws is None or self.augmentation is None else self.augmentation.gather(data, rows, draws)
+        )
+        return self._batch[: len(rows)].copy_(chosen * self.scale[..., :1] + self.shift[..., :1])

@@ -1,17 +1,20 @@
-"""Data sets that scikit-learn and torchvision know how to fetch, read whole into uint8 tensors."""
+"""Data sets that come with scikit-learn or that torchvision knows how to fetch, read whole into uint8 tensors."""
 
 import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vicinal.data.images import Images, Source
+from vicinal.data.splits import stratified
 from vicinal.errors import ConfigError
 
 DIGITS_TEST_SIZE = 360  # a fifth of the 1797 images
@@ -35,20 +38,13 @@ def digits() -> Source:
     Pixels count 0 to 16 and are scaled to 0 to 255. There is no official test set: 360 images, stratified and the same
     ones for every run, are held out as one.
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    pixels = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None]
-    labels = torch.from_numpy(bunch.target).long()
-    train, test = train_test_split(
-        torch.arange(len(labels)).numpy(),
-        test_size=DIGITS_TEST_SIZE,
-        stratify=bunch.target,
-        random_state=DIGITS_TEST_SEED,
-    )
-    train.sort()
-    test.sort()
+    package = find_spec("sklearn")  # not imported, which takes a second
+    assert package is not None
+    assert package.origin is not None
+    table = np.loadtxt(Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz", delimiter=",")
+    pixels = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8)).mul(255 / 16).round().to(torch.uint8)
+    labels = torch.from_numpy(table[:, -1]).long()
+    train, test = stratified(labels, DIGITS_TEST_SIZE, DIGITS_TEST_SEED)
     return Source(Images(pixels[train], labels[train]), Images(pixels[test], labels[test]), tuple("0123456789"))
 
 
@@ -95,7 +91,7 @@ def _read(dataset: Any) -> Images:
         pixels = pixels[:, None]
     elif pixels.shape[-1] == 3:  # CIFAR: (N, H, W, C); SVHN is (N, C, H, W) already
         pixels = pixels.permute(0, 3, 1, 2)
-    return Images(pixels.contiguous(), labels)
+    return Images(pixels.contiguous(memory_format=torch.channels_last), labels)
 
 
 @contextmanager

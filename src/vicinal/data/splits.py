@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,17 +29,15 @@ def split(source: Source, *, val_size: int, train_size: int | None, seed: int) -
     train, val = source.train, None
     if val_size != 0:
         kept, held_out = _cut(train.labels, val_size, seed, "dataset.val_size", "0")
-        train, val = _take(train, kept), _take(train, held_out)
+        train, val = train.choose(kept), train.choose(held_out)
     if train_size is not None and train_size != len(train.labels):
         _, chosen = _cut(train.labels, train_size, seed, "dataset.train_size", f"null, {len(train.labels)}")
-        train = _take(train, chosen)
+        train = train.choose(chosen)
     return train, val, source.test
 
 
 def _cut(labels: Tensor, size: int, seed: int, key: str, otherwise: str) -> tuple[Tensor, Tensor]:
     """Indices of all but `size` images and of these `size` images, both ascending."""
-    from sklearn.model_selection import train_test_split
-
     counts = torch.bincount(labels)
     counts = counts[counts > 0]
     total, classes = len(labels), len(counts)
@@ -47,10 +46,41 @@ def _cut(labels: Tensor, size: int, seed: int, key: str, otherwise: str) -> tupl
     if not classes <= size <= total - classes:
         has = f"there are {total} images of {classes} classes to choose from"
         raise ConfigError(key, size, f"must be {otherwise} or from {classes} to {total - classes}: {has}")
-    indices: Any = torch.arange(total).numpy()
-    rest, chosen = train_test_split(indices, test_size=size, stratify=labels.numpy(), random_state=seed)
-    return torch.from_numpy(rest).sort().values, torch.from_numpy(chosen).sort().values
+    return stratified(labels, size, seed)
 
 
-def _take(images: Images, indices: Tensor) -> Images:
-    return Images(images.images[indices], images.labels[indices])
+def stratified(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of all but `size` images and of these `size` images, both ascending; a class has its share of both.
+
+    The same indices as scikit-learn's ``train_test_split(test_size=size, stratify=labels, random_state=seed)`` picks,
+    for which it would take a second of imports.
+
+    Args:
+        labels: (N,) int64; each class is there twice or more.
+        size: from the number of classes to N less that number.
+        seed: 0 to 2**32 - 1.
+    """
+    random = np.random.RandomState(seed)  # its numbers are fixed for good (NEP 19), those of default_rng are not
+    _, classes, counts = np.unique(labels.numpy(), return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(classes, kind="stable"), np.cumsum(counts)[:-1])
+    kept = _shares(counts, len(labels) - size, random)
+    _shares(counts - kept, size, random)  # is what is left, but what it draws comes before the permutations
+    shuffled = [indices[random.permutation(len(indices))] for indices in members]
+    rest = np.concatenate([indices[:number] for indices, number in zip(shuffled, kept, strict=True)])
+    chosen = np.concatenate([indices[number:] for indices, number in zip(shuffled, kept, strict=True)])
+    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(chosen))
+
+
+def _shares(counts: Any, size: int, random: np.random.RandomState) -> Any:
+    """`size` shared out in proportion to the counts (K,): rounded down, the rest by largest remainder, ties by lot."""
+    exact = counts / counts.sum() * size
+    shares = np.floor(exact)
+    remainders, missing = exact - shares, int(size - shares.sum())
+    for remainder in np.unique(remainders)[::-1]:
+        if missing == 0:
+            break
+        (tied,) = np.where(remainders == remainder)
+        raised = random.choice(tied, size=min(len(tied), missing), replace=False)
+        shares[raised] += 1
+        missing -= len(raised)
+    return shares.astype(int)

@@ -1,0 +1,121 @@
+"""Where the decoded images of a run lie, and how batches of them come to the device."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vicinal.data.images import Images
+
+AHEAD = 2
+"""Batches that are brought to the device before they are asked for."""
+
+
+class Store(Protocol):
+    def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """A batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N) on the CPU.
+
+        A batch is the store's own memory, and is overwritten when the next one is asked for.
+        """
+
+
+class Resident:
+    """The data set lies on the device.
+
+    Args:
+        images: N of them; on their own device in their own memory format nothing is copied.
+        batch_size: the largest chunk that will be asked for.
+        device: where the batches are wanted.
+        memory_format: in which they are wanted.
+    """
+
+    def __init__(
+        self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format
+    ) -> None:
+        here = images.images.device == device
+        chosen = images if here else Images(images.pixels(), images.labels)
+        self.images = chosen.images.to(device).contiguous(memory_format=memory_format)
+        self.rows = None if chosen.rows is None else chosen.rows.to(device)
+        self._batch = _empty(batch_size, self.images)
+
+    def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        for rows in self.locate(chunks):
+            batch = self._batch[: len(rows)]
+            torch.index_select(_flat(self.images), 0, rows, out=_flat(batch))
+            yield batch
+
+    def locate(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The places in ``images`` of each chunk of indices, on the device."""
+        for chunk in chunks:
+            indices = chunk.to(self.images.device, non_blocking=True)
+            yield indices if self.rows is None else self.rows[indices]
+
+
+class Streamed:
+    """The data set stays in the host's memory; a thread gathers batches and sends them ahead of their use.
+
+    Args: those of :class:`Resident`.
+    """
+
+    def __init__(
+        self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format
+    ) -> None:
+        self.images = images.images.contiguous(memory_format=memory_format)
+        self.rows, self.device = images.rows, device
+        pinned = device.type == "cuda"
+        # One more than are on their way: the one that is in use.
+        self._staging = [_empty(batch_size, self.images, pin_memory=pinned) for _ in range(AHEAD + 1)]
+        self._sent: list[torch.cuda.Event | None] = [None] * len(self._staging)
+
+    def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        waiting: deque[tuple[int, Future[Tensor]]] = deque()
+        with ThreadPoolExecutor(1) as thread:
+            for number, chunk in enumerate(chunks):
+                slot = number % len(self._staging)
+                waiting.append((slot, thread.submit(self._gather, slot, chunk)))
+                if len(waiting) > AHEAD:
+                    yield self._send(*waiting.popleft())
+            while waiting:
+                yield self._send(*waiting.popleft())
+
+    def _gather(self, slot: int, indices: Tensor) -> Tensor:
+        if (sent := self._sent[slot]) is not None:
+            sent.synchronize()  # the copy that left from here may still be under way
+        batch = self._staging[slot][: len(indices)]
+        rows = indices if self.rows is None else self.rows[indices]
+        torch.index_select(_flat(self.images), 0, rows, out=_flat(batch))
+        return batch
+
+    def _send(self, slot: int, gathered: Future[Tensor]) -> Tensor:
+        batch = gathered.result().to(self.device, non_blocking=True)
+        if self.device.type == "cuda":
+            self._sent[slot] = torch.cuda.current_stream(self.device).record_event()
+        return batch
+
+
+def fits(images: Images, device: torch.device) -> bool:
+    """Whether the data set can lie on the device and leave half of its free memory to the training."""
+    if device.type != "cuda":
+        return True  # the host's memory is the device's
+    size = len(images.labels) * images.images[0].numel()
+    return size <= torch.cuda.mem_get_info(device)[0] // 2
+
+
+def _empty(batch_size: int, images: Tensor, pin_memory: bool = False) -> Tensor:
+    """Memory for a batch of the shape and memory format of `images`."""
+    batch = torch.empty_like(images[:1]).expand(batch_size, -1, -1, -1)
+    return torch.empty_like(batch, memory_format=_memory_format(images), pin_memory=pin_memory)
+
+
+def _memory_format(images: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if images.is_contiguous() else torch.channels_last
+
+
+def _flat(images: Tensor) -> Tensor:
+    """Dense images (B, C, H, W) as rows of memory, (B, C * H * W): a copy of a row is one piece."""
+    return images.flatten(1) if images.is_contiguous() else images.permute(0, 2, 3, 1).flatten(1)
