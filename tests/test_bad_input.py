@@ -15,7 +15,7 @@ EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").
 ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, wandb"
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
-    "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, log_every"
+    "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, log_every"
 )
 DATASET = (
     "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, augment, "
@@ -31,7 +31,7 @@ REFUSED = [
     ("trainer.epochs=many", "trainer.epochs=many: must be an integer >= 1"),
     ("trainer.epochs=1.5", "trainer.epochs=1.5: must be an integer >= 1"),
     ("trainer.epochs=null", "trainer.epochs=null: must be an integer >= 1"),
-    ("trainer.compile=perhaps", "trainer.compile=perhaps: must be true or false"),
+    ("trainer.compile=perhaps", "trainer.compile=perhaps: must be one of auto, true, false"),
     ("trainer.clip_grad_norm=big", "trainer.clip_grad_norm=big: must be null or a finite number > 0"),
     ("wandb.tags=abc", "wandb.tags=abc: must be a list of strings"),
     ("output_dir=null", "output_dir=null: must be a string"),

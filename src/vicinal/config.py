@@ -91,6 +91,7 @@ class OptimizerConfig:
     nesterov: bool = key(False, "Nesterov momentum (SGD)")
     betas: list[float] = key([0.9, 0.999], "decay of the two running means (Adam, AdamW)", low=0, below=1, length=2)
     eps: float = key(1e-8, "added to the denominator (Adam, AdamW)", above=0)
+    fused: bool = key(False, "one kernel for all weights; torch's own loop over them has other last bits")
 
 
 @dataclass
@@ -120,7 +121,9 @@ class TrainerConfig:
         "auto", "CPU threads; auto = torch's choice. Other threads, other last bits", choices=("auto",), low=1
     )
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which convolutions like")
-    compile: bool = key(False, "torch.compile the model")
+    compile: bool | str = key(
+        "auto", "torch.compile the model and the making of batches; auto = on a GPU alone", choices=("auto",)
+    )
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
     label_smoothing: float = key(0.0, "share of the target spread over all classes, in the loss alone", low=0, high=1)
     clip_grad_norm: float | None = key(None, "largest gradient norm; null = no clipping", above=0)
@@ -129,6 +132,12 @@ class TrainerConfig:
     )
     checkpoint_every: int | str = key(
         1, "epochs between two checkpoints; 200steps = steps; what a crash loses at most", low=1, neutral=True
+    )
+    stream: bool | str = key(
+        "auto",
+        "keep the images in the host's memory and send batches ahead; auto = where the GPU's would not do",
+        choices=("auto",),
+        neutral=True,
     )
     log_every: int = key(20, "steps between two looks at the loss in an epoch", low=1, neutral=True)
 
@@ -241,7 +250,8 @@ def describe_range(item: Field[Any]) -> str:
     low, high, above, below = (limits[name] for name in ("low", "high", "above", "below"))
     choices = limits["choices"]
     if choices and low is None:
-        return "one of " + ", ".join(choices)
+        truths = ("true", "false") if "bool" in str(item.type) else ()
+        return "one of " + ", ".join((*choices, *truths))
     noun = "an integer" if "int" in str(item.type) else "a finite number"
     if low is not None and high is not None:
         numbers = f"{noun} in [{low:g}, {high:g}]"

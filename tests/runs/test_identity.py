@@ -35,6 +35,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "optimizer._target_": (["optimizer=adam"], ["optimizer._target_=torch.optim.AdamW"]),
     "optimizer.lr": ([], ["optimizer.lr=0.2"]),
+    "optimizer.fused": ([], ["optimizer.fused=false"]),
     "optimizer.weight_decay": ([], ["optimizer.weight_decay=0"]),
     "optimizer.momentum": ([], ["optimizer.momentum=0.5"]),
     "optimizer.nesterov": ([], ["optimizer.nesterov=true"]),
@@ -66,6 +67,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
 NEUTRAL: dict[str, str] = {
     "busy": "busy=skip",
     "trainer.checkpoint_every": "trainer.checkpoint_every=5steps",
+    "trainer.stream": "trainer.stream=true",
     "seed": "seed=5",
     "output_dir": "output_dir=elsewhere",
     "rerun": "rerun=true",
@@ -94,7 +96,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 53
+    assert len(schema_keys()) == 55
 
 
 @pytest.mark.parametrize("key", CHANGES)

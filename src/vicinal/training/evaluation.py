@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -52,14 +52,26 @@ class Metrics:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], hardware: Hardware) -> dict[str, float]:
-    """Metrics of a model in evaluation mode over batches of (images, labels); its mode is put back."""
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    hardware: Hardware,
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, float]:
+    """Metrics of a model in evaluation mode over batches of (images, labels); its mode is put back.
+
+    Args:
+        model: (B, C, H, W) -> logits (B, K).
+        batches: on the model's device.
+        hardware: for its precision.
+        forward: is called instead of the model, such as its compiled form.
+    """
     metrics = Metrics(hardware.device)
     training = model.training
     model.eval()
     for images, labels in batches:
         with hardware.autocast():
-            logits = model(images)
+            logits = (forward or model)(images)
         metrics.update(logits, labels)
     model.train(training)
     return metrics.compute()

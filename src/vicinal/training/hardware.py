@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class Hardware:
     precision: str
     """fp32, bf16 or fp16."""
     threads: int
+    compile: bool = False
+    """Whether torch.compile makes the kernels."""
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -50,7 +53,12 @@ def resolve(settings: TrainerConfig) -> Hardware:
     threads = AUTO_THREADS if settings.threads == "auto" else settings.threads
     if not isinstance(threads, int) or threads < 1:
         raise ConfigError("trainer.threads", threads, "must be auto or an integer >= 1")
-    return Hardware(torch.device(name), precision, threads)
+    compiled = name == "cuda" if settings.compile == "auto" else bool(settings.compile)
+    if compiled and name == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise ConfigError(
+            "trainer.compile", settings.compile, "must be auto or false: on a CPU it needs a C++ compiler"
+        )
+    return Hardware(torch.device(name), precision, threads, compiled)
 
 
 def _present(name: str) -> bool:

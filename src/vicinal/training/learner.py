@@ -41,14 +41,19 @@ class Learner:
         self.ema = None if decay is None else AveragedWeights(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
         self.points = MixPoints(self.model, [depth for depth in strategy.depths if depth != INPUT])
-        if settings.compile:
-            self.model.compile()
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
+        if hardware.compile:
+            torch.compiler.reset()  # graphs of an earlier run of this process would count as ours
+            # One for each block that can be mixed, one for all other batches, one for evaluation.
+            torch._dynamo.config.recompile_limit = len(set(strategy.depths)) + 2
+        self.forward = self._fast(self.model, settings.batch_size)
+        self.evaluation = self._fast(self.evaluated, settings.eval_batch_size)
+        """The model that is judged, as a function of images."""
 
     def step(self, images: Tensor, labels: Tensor, plan: MixPlan) -> tuple[Tensor, Tensor]:
         """One optimizer step. Returns the loss, a scalar, and the logits (B, K), both detached, on the device."""
         with self.hardware.autocast():
-            logits = self.points(images, plan)
+            logits = self.points(images, plan, self.forward)
             loss = plan.loss(logits, labels, self.settings.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -61,6 +66,18 @@ class Learner:
         if self.ema is not None:
             self.ema.update(self.model)
         return loss.detach(), logits.detach()
+
+    def _fast(self, model: nn.Module, batch_size: int) -> Callable[[Tensor], Tensor]:
+        """The compiled model for whole batches; the odd batch at the end is not worth a compilation of its own."""
+        if not self.hardware.compile:
+            return model
+        compiled = torch.compile(model, dynamic=False)
+
+        def forward(images: Tensor) -> Tensor:
+            logits: Tensor = (compiled if len(images) == batch_size else model)(images)
+            return logits
+
+        return forward
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a step changes."""

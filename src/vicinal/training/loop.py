@@ -129,7 +129,7 @@ def score(training: Training, loader: Loader, step: int, keeper: Keeper) -> Scor
             keeper.check(training)
             yield batch
 
-    scores = evaluate(learner.evaluated, batches(), learner.hardware)
+    scores = evaluate(learner.evaluated, batches(), learner.hardware, learner.evaluation)
     if not math.isfinite(scores["nll"]):
         raise DivergedError(f"in evaluation after step {step}", learner.peak_lr, learner.hardware.precision)
     return scores
@@ -137,12 +137,12 @@ def score(training: Training, loader: Loader, step: int, keeper: Keeper) -> Scor
 
 def score_best_epoch(training: Training, loaders: Loaders) -> Scores | None:
     """Test scores on the weights of the best epoch; the model is left with those of the last."""
-    history, model = training.history, training.learner.evaluated
+    history, learner, model = training.history, training.learner, training.learner.evaluated
     if history.best_epoch is None:
         return None
     last = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(history.best_weights)
-    scores = evaluate(model, loaders.test.batches(), training.learner.hardware)
+    scores = evaluate(model, loaders.test.batches(), learner.hardware, learner.evaluation)
     model.load_state_dict(last)
     return scores
 
