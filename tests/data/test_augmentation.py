@@ -96,7 +96,7 @@ def test_the_fast_way_is_the_plain_one(batch, channels, height, width, padding, 
     data = torch.randint(1, 256, (20, channels, height, width), dtype=torch.uint8, generator=generator)
     data = data.contiguous(memory_format=layout)
     augmentation = CropFlip(padding, flip)
-    canvas = augmentation.canvas(data[:10])
+    canvas = augmentation.canvas(data, 10)
     augmentation.apply(data[:10], augmentation.sample(10, generator), canvas)
     rows, draws = torch.randperm(20, generator=generator)[:batch], augmentation.sample(batch, generator)
     images = data[rows].contiguous(memory_format=layout)

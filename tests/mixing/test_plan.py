@@ -32,7 +32,7 @@ def batch_of(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def box_plan() -> MixPlan:
-    boxes = Boxes(*(torch.tensor([side]) for side in (1, 4, 0, 3)))
+    boxes = Boxes(torch.tensor([[1], [4], [0], [3]]))
     return MixPlan(torch.full((4,), 0.7), torch.tensor([1, 2, 3, 0]), mask=boxes)
 
 
@@ -201,4 +201,4 @@ class TestMoving:
         assert (moved.lam.device.type, moved.partner.device.type) == ("meta", "meta")
         assert (moved.layer, moved.active) == ("layer1", False)
         assert isinstance(moved.mask, Boxes)
-        assert moved.mask.top.device.type == "meta"
+        assert moved.mask.corners.device.type == "meta"

@@ -43,7 +43,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def sides(plan: MixPlan) -> list[list[int]]:
     """Top, bottom, left and right of the boxes."""
     assert isinstance(plan.mask, Boxes)
-    return [side.tolist() for side in (plan.mask.top, plan.mask.bottom, plan.mask.left, plan.mask.right)]
+    return plan.mask.corners.tolist()
 
 
 def written(plan: MixPlan) -> tuple[Any, ...]:

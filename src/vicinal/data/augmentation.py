@@ -63,7 +63,7 @@ class CropFlip:
         batch, planes, height, _ = lines.shape
         pad, pitch = self.padding, (width + 2 * self.padding) * step
         if canvas is None:
-            canvas = self.canvas(images)
+            canvas = self.canvas(images, len(images))
         canvas = canvas[:batch]
         inside = canvas[..., : (height + 2 * pad) * pitch].view(*canvas.shape[:-1], -1, pitch)
         inside = inside[..., pad : pad + height, pad * step : (pad + width) * step]
@@ -78,10 +78,10 @@ class CropFlip:
         crops = pieces.view(batch, planes, height, pitch)[..., : width * step]
         return crops if step == 1 else crops.view(batch, height, width, step).permute(0, 3, 1, 2)
 
-    def canvas(self, images: Tensor) -> Tensor:
-        """Black memory for :meth:`apply` on batches like `images` (B, C, H, W): (B, twins, planes, bytes)."""
-        lines, step = as_lines(images)
-        batch, planes, height, _ = lines.shape
+    def canvas(self, images: Tensor, batch: int) -> Tensor:
+        """Black memory for :meth:`apply` on up to `batch` images like these: (batch, twins, planes, bytes)."""
+        lines, step = as_lines(images[:1])
+        planes, height = lines.shape[1:3]
         pitch = (images.shape[3] + 2 * self.padding) * step
         # The last window of an image begins to the right of its last padded line's begin, and ends as much after it.
         size = (height + 2 * self.padding) * pitch + 2 * self.padding * step

@@ -98,7 +98,7 @@ class Loader:
         for chunk, images in zip(chunks, self.store.fetch(chunks), strict=True):
             if (draws := self._sample(len(chunk), generator)) and self.augmentation is not None:
                 if self._canvas is None:
-                    self._canvas = self.augmentation.canvas(images)
+                    self._canvas = self.augmentation.canvas(images, self.batch_size)
                 images = self.augmentation.apply(images, draws, self._canvas)
             batch = self._batch[: len(chunk)].copy_(images).mul_(self.scale).add_(self.shift)
             yield batch, self.labels[chunk.to(device, non_blocking=True)]

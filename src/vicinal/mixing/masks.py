@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,8 @@ class Mask(ABC):
     def fill(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
         """``mix(x, x[partner])`` to the bit, written to ``out`` and returned: on a CPU, with no gradient wanted.
 
-        There, the first touch of new memory costs more than the arithmetic; a mask may know a way without it.
+        There, the first touch of new memory costs more than the arithmetic; a mask may know a way without it. ``out``
+        may be ``x``.
         """
         return out.copy_(self.mix(x, x[partner]))
 
@@ -44,7 +46,10 @@ class Weights(Mask):
 
     def fill(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
         weight = self._like(x)
-        for few, own, other in pairs(x, partner, out, weight.dtype):
+        if weight.dtype == x.dtype:
+            other = select(x, partner, torch.empty_like(x) if out is x else out)
+            return torch.lerp(other, x, weight, out=out)
+        for few, own, other in pairs(x.clone() if out is x else x, partner, out, weight.dtype):
             torch.lerp(other, own, weight[few], out=other)
         return out
 
@@ -59,13 +64,11 @@ class Weights(Mask):
 class Boxes(Mask):
     """One axis-aligned box a sample, or one for the whole batch: inside it a sample is its partner's, m = 0.
 
-    top, bottom, left, right: int64 (B,) or (1,), in pixels; rows top..bottom-1 and columns left..right-1 are inside.
+    corners: int64 (4, B) or (4, 1), top, bottom, left and right in pixels: rows top..bottom-1 and columns left..right-1
+        are inside.
     """
 
-    top: Tensor
-    bottom: Tensor
-    left: Tensor
-    right: Tensor
+    corners: Tensor
 
     @classmethod
     def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator) -> Boxes:
@@ -75,36 +78,47 @@ class Boxes(Mask):
         int(side * sqrt(1 - lam)), centre uniform over the pixels, half a side to both sides of it, clipped.
         """
         rows = lam.numel()
-        sides, halves = _sides(height, width)
-        centre = torch.stack([torch.randint(side, (rows,), generator=generator) for side in (height, width)])
-        half = (halves * (1 - lam).sqrt_()).long()  # int(int(x) / 2) = int(x / 2)
-        (top, left), (bottom, right) = (centre - half).clamp_(min=0), torch.minimum(centre + half, sides)
-        return cls(top, bottom, left, right)
+        centres = [torch.randint(side, (rows,), generator=generator) for side in (height, width)]
+        corners: list[Any] = []
+        for side, centre in zip((height, width), centres, strict=True):
+            if rows == 1:  # one box a batch is the usual case, and faster without tensors
+                middle, half = int(centre), int(side * math.sqrt(1 - lam.item())) // 2
+                corners += [max(middle - half, 0), min(middle + half, side)]
+            else:
+                halves = (side * (1 - lam).sqrt_()).long() >> 1
+                corners += [(centre - halves).clamp_(min=0), (centre + halves).clamp_(max=side)]
+        return cls(torch.tensor(corners)[:, None] if rows == 1 else torch.stack(corners))
 
     @property
     def area(self) -> Tensor:
-        """Pixels inside, int64, of the same length as the sides."""
-        return (self.bottom - self.top) * (self.right - self.left)
+        """Pixels inside, int64 (B,) or (1,)."""
+        top, bottom, left, right = self.corners.unbind()
+        return (bottom - top) * (right - left)
 
     def inside(self, height: int, width: int) -> Tensor:
         """Bool (B or 1, 1, height, width)."""
-        y = torch.arange(height, device=self.top.device)
-        x = torch.arange(width, device=self.top.device)
-        in_rows = (y >= self.top[:, None]) & (y < self.bottom[:, None])
-        in_columns = (x >= self.left[:, None]) & (x < self.right[:, None])
+        top, bottom, left, right = self.corners[:, :, None].unbind()
+        y = torch.arange(height, device=self.corners.device)
+        x = torch.arange(width, device=self.corners.device)
+        in_rows = (y >= top) & (y < bottom)
+        in_columns = (x >= left) & (x < right)
         return in_rows[:, None, :, None] & in_columns[:, None, None, :]
 
     def mix(self, x: Tensor, other: Tensor) -> Tensor:
         return torch.where(self.inside(*x.shape[-2:]), other, x)
 
     def fill(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
-        out.copy_(x)
-        boxes = list(zip(*(side.tolist() for side in (self.top, self.bottom, self.left, self.right)), strict=True))
+        boxes = self.corners.T.tolist()
         if len(boxes) == 1:
             top, bottom, left, right = boxes[0]
-            area = (..., slice(top, bottom), slice(left, right))
-            torch.index_select(x[area], 0, partner, out=out[area])
+            pasted = x[..., top:bottom, left:right].index_select(0, partner)
+            out = out if out is x else out.copy_(x)
+            out[..., top:bottom, left:right] = pasted
             return out
+        if out is x:  # a sample may be changed before it is pasted elsewhere
+            x = x.clone()
+        else:
+            out.copy_(x)
         # NumPy pastes a small piece in a fraction of the time of a tensor operation; it knows no bfloat16, only bytes.
         source, target = (bits(each).numpy() for each in (x, out))
         for own, (other, (top, bottom, left, right)) in enumerate(zip(partner.tolist(), boxes, strict=True)):
@@ -113,15 +127,7 @@ class Boxes(Mask):
         return out
 
     def to(self, device: torch.device) -> Boxes:
-        sides = (self.top, self.bottom, self.left, self.right)
-        return Boxes(*(side.to(device, non_blocking=True) for side in sides))
-
-
-@cache
-def _sides(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Height and width as (2, 1), int64, and half of each, float64."""
-    sides = torch.tensor([[height], [width]])
-    return sides, sides / 2
+        return Boxes(self.corners.to(device, non_blocking=True))
 
 
 def pairs(x: Tensor, partner: Tensor, out: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -35,8 +35,8 @@ class MixPlan:
 
         Args:
             x: floating point.
-            out: like ``x``, to be written and returned, which spares a large batch the first touch of new memory; it
-                is left alone where nothing is mixed or a gradient is wanted. Not ``x`` itself.
+            out: like ``x``, or ``x`` itself, which then may be changed: memory to be written and returned, which spares
+                a large batch the first touch of new one. It is left alone where nothing is mixed or a gradient wanted.
 
         Raises:
             TypeError: ``x`` is not floating point (a weighted mean of integers would be rounded).
@@ -60,10 +60,10 @@ class MixPlan:
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """Soft targets (B, num_classes) float32 of the labels (B,) int64."""
-        own = F.one_hot(labels, num_classes).float()
+        own = torch.zeros(len(labels), num_classes, device=labels.device).scatter_(1, labels[:, None], 1.0)
         if not self.active:
             return own
-        return torch.lerp(own[self.partner], own, self.lam[:, None])
+        return torch.lerp(own.index_select(0, self.partner), own, self.lam[:, None])
 
     def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy to both labels, weighted by lambda: a scalar in nats.
