@@ -58,6 +58,58 @@ def test_help_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
     assert imported & HEAVY == set()
 
 
+REPORTING = {"sklearn", "scipy", "pandas", "matplotlib", "plotly", "statsmodels", "torchvision"}
+
+
+def test_a_job_imports_no_library_that_only_a_report_or_another_data_set_needs(tmp_path: Path) -> None:
+    code = "import atexit, gc, sys; atexit.register(lambda: print(*sys.modules, gc.isenabled(), file=sys.stderr)); "
+    ended = start([sys.executable, "-c", code + "from vicinal.main import main; main()"], *SMALL, folder=tmp_path)
+    assert ended.returncode == 0
+    *imported, collecting = ended.stderr.split()
+    assert {"vicinal.session", "torch"} <= set(imported)
+    assert set(imported) & {*REPORTING, "wandb"} == set()
+    assert collecting == "True"
+
+
+FIRST_STEP = """
+import os, sys
+from vicinal.main import main
+from vicinal.training.learner import Learner
+
+def step(*_):
+    print(*sys.modules, flush=True)
+    os._exit(0)
+
+Learner.step = step
+main()
+"""
+
+
+def test_the_first_step_does_not_wait_for_wandb(tmp_path: Path) -> None:
+    ended = start([sys.executable, "-c", FIRST_STEP], *SMALL, "wandb.mode=offline", folder=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    imported = set(ended.stdout.splitlines()[-1].split())
+    assert "vicinal.tracking.wandb_tracker" in imported
+    assert imported & {*REPORTING, "wandb"} == set()
+
+
+RESTING = """
+import gc, sys
+from vicinal.imports import without_collections
+with without_collections():
+    import torch
+    print(gc.isenabled())
+print(gc.isenabled(), gc.get_freeze_count() > 100_000)
+with without_collections():
+    print(gc.isenabled())
+"""
+
+
+def test_the_garbage_collector_rests_for_the_first_imports_alone() -> None:
+    ended = subprocess.run([sys.executable, "-c", RESTING], capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("False\nTrue True\nTrue\n", "")
+
+
 @pytest.mark.slow
 def test_both_commands_make_the_same_run(tmp_path: Path) -> None:
     results, rows = [], []

@@ -31,6 +31,7 @@ OPTIONS = {
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
+    "hydra/launcher": 1,
     "hydra/output": 1,
     "hydra/sweeper": 1,
     "mixup": 4,

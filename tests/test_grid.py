@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vicinal.config import CONF, register
 from vicinal.experiment import Experiment
-from vicinal.grid import Job, compose, sweep_folder, swept_keys, value, write_sweep
+from vicinal.grid import Composer, Job, compose, sweep_folder, swept_keys, value, write_sweep
 
 Compose = Callable[..., Experiment]
 
@@ -63,6 +63,19 @@ def test_configs_are_what_hydra_composes(loader: ConfigLoaderImpl, own: tuple[st
             del each.hydra.overrides.task, each.hydra.job.override_dirname  # which nothing here reads
             assert choices.optimizer == ("adamw" if "optimizer=adamw" in words else "sgd")
         assert OmegaConf.to_container(config) == OmegaConf.to_container(expected), words
+
+
+@pytest.mark.slow
+def test_a_launchers_configs_are_what_hydra_composes(loader: ConfigLoaderImpl) -> None:
+    """All of them, what Hydra says of the job itself included, and though their options were composed before."""
+    base = master(loader, "hydra.sweep.dir='a b'")
+    composer = Composer(loader.get_search_path())
+    for words in [point.split() for point in (*POINTS, *POINTS)]:
+        ours, expected = (each.load_sweep_config(base, list(words)) for each in (composer, loader))
+        assert OmegaConf.to_container(ours) == OmegaConf.to_container(expected), words
+        assert ours.hydra.overrides.task == words
+    other = master(loader, "hydra.sweep.dir=c")
+    assert composer.load_sweep_config(other, ["seed=1"]).hydra.sweep.dir == "c"
 
 
 def test_a_config_does_not_see_what_is_set_in_another(loader: ConfigLoaderImpl) -> None:

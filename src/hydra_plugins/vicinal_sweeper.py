@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,14 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from hydra_plugins.vicinal_launcher import ParallelLauncher
 from vicinal.config import CONF
 from vicinal.errors import ConfigError, UserError
+from vicinal.packing import AUTO
 
 if TYPE_CHECKING:
     from vicinal.grid import Job
+    from vicinal.packing import Packing
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class GridSweeper(BasicSweeper):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
         seen = frozen.digest(CONF)
         jobs = self._jobs(arguments)
+        packing = self._pack(jobs)
         if self.config.dry_run:
             dry_run.show(jobs)
             return []
@@ -74,7 +79,7 @@ class GridSweeper(BasicSweeper):
             return []
         self._compose_from(frozen.freeze(CONF, folder, seen))
         try:
-            returns = self._launch(left)
+            returns = self._launch(left, packing)
         except (KeyboardInterrupt, SystemExit):
             done = sum(job.experiment.folder.completed() is not None for job in jobs)
             goes_on = "" if self.config.rerun else "; the same command goes on"
@@ -107,6 +112,19 @@ class GridSweeper(BasicSweeper):
             log.info("%d combinations are %d different runs", len(points), len(jobs))
         return list(jobs.values())
 
+    def _pack(self, jobs: Sequence[Job]) -> Packing | None:
+        """How the jobs share this machine, if they do; each then sees the threads that it will have."""
+        launcher = self.config.hydra.launcher
+        if not launcher._target_.endswith(f".{ParallelLauncher.__name__}"):
+            return None
+        experiments = [job.experiment for job in jobs]
+        devices = {each.hardware.device.type for each in experiments}
+        packing = ParallelLauncher(launcher.n_jobs).pack({each.trainer.threads for each in experiments}, devices)
+        for each in experiments:
+            if each.trainer.threads == AUTO:
+                each.hardware = replace(each.hardware, threads=packing.threads)
+        return packing
+
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""
         from vicinal.job import reservations
@@ -134,16 +152,20 @@ class GridSweeper(BasicSweeper):
 
     def _compose_from(self, conf: Path) -> None:
         """Let the launcher, which composes each job when its turn comes, do so from a copy of ``conf/``."""
+        from vicinal.grid import Composer
+
         search_path = self.hydra_context.config_loader.get_search_path()
         for element in search_path.get_path():
             if element.path in (str(CONF), f"file://{CONF}"):
                 element.path = f"file://{conf}"
-        self.hydra_context.config_loader = ConfigLoaderImpl(search_path)
+        self.hydra_context.config_loader = Composer(search_path)
 
-    def _launch(self, jobs: Sequence[Job]) -> list[Sequence[JobReturn]]:
+    def _launch(self, jobs: Sequence[Job], packing: Packing | None) -> list[Sequence[JobReturn]]:
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self._task, config=self.config
         )
+        if isinstance(launcher, ParallelLauncher):
+            launcher.packing = packing
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_overrides_to_chunks([list(job.overrides) for job in jobs], self.max_batch_size):
             returns.append(launcher.launch(batch, initial_job_idx=sum(map(len, returns))))

@@ -99,7 +99,7 @@ def bind(group: str, node: Mapping[str, Any]) -> Component:
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
     idle: dict[str, Any] = {}
     for name, value in node.items():
-        if name not in (*own, *ours, *_keys_of_options(group)):
+        if name not in (*own, *ours) and name not in _keys_of_options(group):
             allowed = suggest(name, dict.fromkeys([*own, *ours]))
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {allowed}")
         hint = known.get(name) or _supported(hints.get(name, Any))

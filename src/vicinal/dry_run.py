@@ -64,15 +64,19 @@ class Past:
         differ in the number of epochs, it is scaled by it.
         """
         like = (_pace(experiment.settings()), experiment.hardware.device.type)
-        alike = [(epochs, seconds) for *key, epochs, seconds in self._completed if tuple(key) == like]
+        alike = self._completed.get(like, [])
         epochs = experiment.trainer.epochs
         same = [seconds for past, seconds in alike if past == epochs]
         scaled = [seconds / past * epochs for past, seconds in alike]
         return median(same or scaled) if alike else None
 
     @cached_property
-    def _completed(self) -> list[tuple[str, str, int, float]]:
-        return list(self._read())
+    def _completed(self) -> dict[tuple[str, str], list[tuple[int, float]]]:
+        """{(pace, device): epochs and seconds of each run}."""
+        found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+        for pace, device, epochs, seconds in self._read():
+            found.setdefault((pace, device), []).append((epochs, seconds))
+        return found
 
     def _read(self) -> Iterator[tuple[str, str, int, float]]:
         for file in self._runs.glob("*/result.json"):

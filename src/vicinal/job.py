@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from vicinal import dry_run, session
+from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.folder import BusyError
 from vicinal.training.state import LAST
+from vicinal.worker import packed
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,8 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
         folder.begin()
     with folder.logging():
         try:
-            result = folder.complete(session.train(experiment, saved, data, sweep))
+            with _room(experiment) as loaded:
+                result = folder.complete(session.train(experiment, saved, data or loaded, sweep))
         except Exception as error:
             known = isinstance(error, UserError)
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
@@ -100,6 +104,19 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     log.info("%s", _verdict(result))
     log.info("results in %s", folder.path)
     return result
+
+
+@contextmanager
+def _room(experiment: Experiment) -> Iterator[ImageData | None]:
+    """Wait for memory on a GPU that other jobs of a parallel sweep use too; gives the data, if it had to load them."""
+    if not (packed() and experiment.hardware.device.type == "cuda"):
+        yield None
+        return
+    from vicinal import memory
+
+    data = experiment.load_data()
+    with memory.room(memory.needs(experiment, data)):
+        yield data
 
 
 def _verdict(result: dict[str, Any]) -> str:

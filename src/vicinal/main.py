@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from vicinal.config import CONF, register
 from vicinal.explain import explain, is_mistake
+from vicinal.imports import without_collections
 
 log = logging.getLogger(__name__)
 
@@ -57,13 +58,14 @@ def job(cfg: DictConfig) -> float | None:
     Returns:
         The last epoch's validation accuracy, for sweepers that search; None without a validation split.
     """
-    from vicinal.experiment import Experiment
-    from vicinal.job import run
-
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
-        experiment = Experiment(cfg, settings.runtime.choices)
+        with without_collections():
+            from vicinal.experiment import Experiment
+            from vicinal.job import run
+
+            experiment = Experiment(cfg, settings.runtime.choices)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
     except Exception as error:
         if single and is_mistake(error) and not FULL_ERROR:

@@ -6,10 +6,12 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from vicinal import memory
 from vicinal.config import CONF
 from vicinal.data import ImageData
 from vicinal.errors import UserError
@@ -108,6 +110,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     news = [] if saved is None else differences(saved.made_with, made_with)
     changed = [*(saved.changed if saved else []), *news]
     apply(hardware, settings)
+    memory.reset_peak(hardware.device)
     data = data or experiment.load_data()
     loaders = experiment.make_loaders(data)
     streams = Streams(experiment.seed)
@@ -170,7 +173,11 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         **scores,
         "seconds": {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started},
         "images_per_second": finals.images_per_second,
-        "hardware": {name: here[name] for name in ("device", "device_name", "precision", "threads")},
+        "peak_memory": memory.peak(hardware.device),
+        "hardware": {
+            **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
+            "compile": hardware.compile,
+        },
         "versions": here["versions"],
         "changed": changed,
         "wandb": {"mode": wandb.mode, "id": wandb.id},
@@ -282,9 +289,14 @@ def _flat(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 def config_file(experiment: Experiment) -> bytes:
     """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
-    primary = OmegaConf.load(CONF / "config.yaml")
+    primary = _primary()
     settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
     command = f"python train.py --config-path {experiment.folder.path} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
     parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
     return (header + redact("".join(OmegaConf.to_yaml(part) for part in parts))).encode()
+
+
+@cache
+def _primary() -> Any:
+    return OmegaConf.load(CONF / "config.yaml")

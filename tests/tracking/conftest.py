@@ -38,6 +38,20 @@ def wandb_tracker(info: RunInfo) -> Callable[..., WandbTracker]:
     return build
 
 
+@pytest.fixture
+def settled() -> Callable[[WandbTracker], None]:
+    """Waits until W&B has started and has been told all that the tracker has."""
+
+    def wait(tracker: WandbTracker) -> None:
+        told = threading.Event()
+        assert tracker._courier is not None
+        tracker._courier.tell(told.set)
+        tracker._courier.start()
+        assert told.wait(60)
+
+    return wait
+
+
 class Server(ThreadingHTTPServer):
     """Says as little of W&B's protocol as an upload, and a run that is continued, need. It knows one run at most."""
 

@@ -1,4 +1,6 @@
 import io
+import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -103,6 +105,30 @@ def test_terminal_shows_a_bar_with_the_epoch_lines_above(info: RunInfo, clock: C
     )
     assert line + "\n" in text
     assert "━" in text.split(line)[1]
+
+
+def test_what_another_thread_logs_is_a_line_above_the_bar(info: RunInfo, clock: Clock) -> None:
+    file = io.StringIO()
+    terminal = rich.console.Console(
+        file=file, force_terminal=True, force_interactive=True, color_system=None, width=40, _environ={}
+    )
+    handler = logging.StreamHandler(file)
+    logging.getLogger().addHandler(handler)
+    try:
+        with Console(info, terminal, clock) as console:
+            console.progress(Progress(epoch=1, step=2, loss=0.75, acc1=0.5, images_per_second=1234.0))
+            line = "W&B is offline; to upload the run: wandb sync --yes /a/folder/[bold]/whose/name/is/long"
+            thread = threading.Thread(target=logging.getLogger("any").warning, args=(line,))
+            thread.start()
+            thread.join()
+        logging.getLogger("any").warning("afterwards")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    before, after = file.getvalue().split(line)
+    assert before.endswith("\x1b[2K")  # the bar has been wiped away
+    assert after.startswith("\n")
+    assert "epoch 1/10" in after  # and is drawn again below
+    assert after.endswith("afterwards\n")
 
 
 def test_bar_stops_when_the_run_fails(info: RunInfo, clock: Clock) -> None:

@@ -3,8 +3,11 @@
 import dataclasses
 import logging
 import os
+import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,17 +116,58 @@ def test_run_after_a_failed_one_is_its_own(info: RunInfo, wandb_tracker: Build, 
         assert tracker.id != first.id
 
 
-def test_disabled_writes_nothing_and_imports_nothing(tmp_path: Path) -> None:
+def test_the_id_is_known_before_wandb_has_started_and_is_in_its_style(
+    info: RunInfo, wandb_tracker: Build, read_offline_run: Read
+) -> None:
+    with wandb_tracker() as tracker:
+        first = tracker.id
+        assert first is not None
+        assert re.fullmatch("[a-z0-9]{8}", first)
+        tracker.epoch(row(1))
+    assert (tracker.id, read_offline_run(info.folder).id) == (first, first)
+
+
+def test_reports_do_not_wait_for_wandb_and_none_is_lost(
+    info: RunInfo, wandb_tracker: Build, read_offline_run: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+
+    def slow(mode: str) -> tuple[str, str]:
+        assert let_go.wait(30)
+        return mode, "slow"
+
+    monkeypatch.setattr("vicinal.tracking.wandb_tracker.resolve_mode", slow)
+    told = row(1)
+    began = time.perf_counter()
+    with wandb_tracker() as tracker:
+        tracker.restore([told], step=4)
+        told["step"] = -1  # whoever reports may go on to change it
+        tracker.mixed_images(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), ["x", "y"])
+        for epoch in range(2, 200):
+            tracker.epoch(row(epoch))
+        tracker.finish({"best_epoch": 2})
+        assert time.perf_counter() - began < 0.5
+        let_go.set()
+    run = read_offline_run(info.folder)
+    assert run.history == [row(epoch) for epoch in range(1, 200)]
+    assert (run.summary["best_epoch"], run.captions["mixed_images"]) == (2, ["x", "y"])
+
+
+@pytest.mark.parametrize("asked", ["disabled", "auto"])
+def test_disabled_writes_nothing_and_imports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     code = """
 import sys, pathlib
 from vicinal.tracking import RunInfo, WandbTracker
 info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]) / "run", 1, 1, 1)
-with WandbTracker(info, mode="disabled", project="p", entity=None, tags=[], images=4) as tracker:
+with WandbTracker(info, mode=sys.argv[2], project="p", entity=None, tags=[], images=4) as tracker:
     tracker.epoch({"epoch": 1})
     tracker.finish({})
 print("wandb" in sys.modules, tracker.mode, tracker.id)
 """
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, str(tmp_path), asked]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False disabled None\n"
     assert not (tmp_path / "run").exists()
 

@@ -18,6 +18,7 @@ from vicinal.tracking import RunInfo, WandbTracker
 from vicinal.tracking import wandb_tracker as module
 
 Build = Callable[..., WandbTracker]
+Settled = Callable[[WandbTracker], None]
 Read = Callable[[Path], Any]
 KEY = "0123456789abcdef" * 2 + "deadbeef"
 
@@ -58,9 +59,8 @@ def test_unreachable_server_becomes_offline_at_once(
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     began = time.perf_counter()
     with caplog.at_level(logging.INFO), wandb_tracker("auto") as tracker:
-        entered = time.perf_counter() - began
-        train(tracker, 1, 3)
-    assert entered < 3  # wandb's own start-up included; it would try for 90 s
+        assert train(tracker, 1, 3) < 0.1
+    assert time.perf_counter() - began < 3  # wandb's own start-up included; it would try for 90 s
     assert tracker.mode == "offline"
     (line,) = messages(caplog)
     assert "http://127.0.0.1:9 cannot be reached (Connection refused)" in line
@@ -82,10 +82,8 @@ def test_server_that_never_answers_becomes_offline_in_time(
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         began = time.perf_counter()
         with caplog.at_level(logging.INFO), wandb_tracker("auto") as tracker:
-            entered = time.perf_counter() - began
-            train(tracker, 1, 1)
+            assert train(tracker, 1, 1) < 0.1
         assert time.perf_counter() - began < 12
-    assert entered < 10
     assert tracker.mode == "offline"
     (line,) = messages(caplog)
     assert "W&B is offline (" in line
@@ -139,12 +137,14 @@ def test_no_disk_at_the_start(disk: Path, wandb_tracker: Build, caplog: pytest.L
 def test_disk_that_fills_up_during_the_run(
     disk: Path,
     wandb_tracker: Build,
+    settled: Settled,
     read_offline_run: Read,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with wandb_tracker() as tracker:
         train(tracker, 1, 3)
+        settled(tracker)
         time.sleep(1.2)  # what was flushed before is safe
         fill(disk)
         train(tracker, 4, 6)
@@ -156,13 +156,19 @@ def test_disk_that_fills_up_during_the_run(
 
 
 def test_killed_wandb_core(
-    info: RunInfo, wandb_tracker: Build, read_offline_run: Read, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    info: RunInfo,
+    wandb_tracker: Build,
+    settled: Settled,
+    read_offline_run: Read,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     with wandb_tracker() as tracker:
         train(tracker, 1, 2)
+        settled(tracker)
         time.sleep(1.2)
         os.kill(core_process(), signal.SIGKILL)
-        assert train(tracker, 3, 6) < 3
+        assert train(tracker, 3, 6) < 0.1
         tracker.finish({"test/last/acc1": 0.5})
     (line,) = warnings(caplog)
     assert line.startswith("W&B stopped, the run goes on without it: ")
@@ -196,6 +202,9 @@ wandb_guard.CALL_SECONDS = wandb_tracker.CALL_SECONDS = wandb_tracker.FINISH_SEC
 info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]), 1, 1, 1)
 with WandbTracker(info, mode="offline", project="p", entity=None, tags=[], images=4) as tracker:
     tracker.epoch({"epoch": 1})
+    while not list(info.folder.glob("wandb/offline-run-*/*.wandb")):
+        time.sleep(0.01)
+    time.sleep(0.5)
     pgrep = ["pgrep", "-P", str(os.getpid()), "-f", "wandb-core"]
     os.kill(int(subprocess.run(pgrep, capture_output=True, text=True).stdout), signal.SIGSTOP)
     tracker.finish({"test/last/acc1": 0.5})
@@ -213,3 +222,41 @@ def test_stuck_wandb_core_holds_neither_the_run_nor_the_exit_of_the_process(tmp_
         f"wandb sync --yes {folder}\n"
     )
     assert done.stderr == ""
+
+
+def test_a_wandb_core_that_fails_to_start_is_one_warning(
+    info: RunInfo, wandb_tracker: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """wandb 0.31 by itself would wait for ever."""
+    monkeypatch.setattr("wandb.sdk.lib.service.service_process.get_core_path", lambda: "/bin/false")
+    began = time.perf_counter()
+    with wandb_tracker() as tracker:
+        train(tracker, 1, 2)
+    assert time.perf_counter() - began < 5
+    assert warnings(caplog) == ["W&B is off for this run: wandb-core exited with code 1"]
+    assert (tracker.mode, tracker.id) == ("disabled", None)
+
+
+NEVER_READY = """
+import logging, pathlib, sys, time
+from vicinal.tracking import RunInfo, WandbTracker, wandb_guard
+logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNING)
+wandb_guard.CALL_SECONDS = wandb_guard.START_SECONDS = 1.0
+from wandb.sdk.lib.service import service_process
+folder = pathlib.Path(sys.argv[1])
+core = folder / "wandb-core"
+core.write_text("#!/bin/sh\\nexec sleep 8")
+core.chmod(0o755)
+service_process.get_core_path = lambda: str(core)
+for name in ("first", "second"):
+    info = RunInfo("n", "r", "c", {}, {}, None, None, folder / name, 1, 1, 1)
+    with WandbTracker(info, mode="offline", project="p", entity=None, tags=[], images=4) as tracker:
+        tracker.epoch({"epoch": 1})
+"""
+
+
+@pytest.mark.slow
+def test_a_wandb_core_that_is_never_ready_holds_neither_runs_nor_the_exit_of_the_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NEVER_READY, str(tmp_path)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=40)
+    assert (done.returncode, done.stdout) == (0, "W&B is off for this run: no answer within 1 s\n" * 2)

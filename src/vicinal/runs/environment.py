@@ -82,13 +82,14 @@ def code() -> tuple[str | None, str]:
 
 @cache
 def source() -> str:
-    """A hash of the package's Python files, but those that only read results.
+    """A hash of the package's Python files, but those that only read results or measure.
 
     So a run that is continued, and a comparison, can tell that the code is not the same.
     """
     digest = hashlib.sha256()
     package = Path(__file__).parents[1]
-    for file in sorted(set(package.rglob("*.py")) - set((package / "sweeps").rglob("*.py"))):
+    others = {file for name in ("sweeps", "benchmarks") for file in (package / name).rglob("*.py")}
+    for file in sorted(set(package.rglob("*.py")) - others):
         digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:10]
 

@@ -44,6 +44,8 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     comparison that this one does not have are deleted.
     """
     import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, suffix in product(NAMES, METADATA):
@@ -54,9 +56,12 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
             mpl.rcdefaults()  # a user's own style would give other bytes
             mpl.rcParams.update(OWN)
             drawn = figure(picture)
-            for suffix, metadata in METADATA.items():
-                files.append(folder / f"{picture.name}{suffix}")
-                drawn.savefig(files[-1], dpi=DPI, metadata=metadata)
+            # Not savefig, which draws everything once more before each file to find the places.
+            png, svg = (folder / f"{picture.name}{suffix}" for suffix in METADATA)
+            FigureCanvasAgg(drawn).print_png(png, metadata=METADATA[".png"])  # type: ignore[no-untyped-call]
+            drawn.set_layout_engine("none")  # the places are found
+            FigureCanvasSVG(drawn).print_svg(svg, metadata=METADATA[".svg"])  # type: ignore[no-untyped-call]
+            files += [png, svg]
     return files
 
 
@@ -69,7 +74,7 @@ def figure(picture: Picture) -> Figure:
     columns = max(1, min(len(names), int(count * WIDTH * 10 / max(map(len, names)))))
     legend = 0 if categories else math.ceil(len(names) / columns)
     height = max(HEIGHT, ROW * categories + 1.4) + ROW * legend
-    drawn = Figure(figsize=(count * WIDTH, height), layout="constrained")
+    drawn = Figure(figsize=(count * WIDTH, height), dpi=DPI, layout="constrained")
     drawn.suptitle(_plain(picture.title))
     handles = {}
     for axes, panel in zip(drawn.subplots(1, count, squeeze=False)[0], picture.panels, strict=True):

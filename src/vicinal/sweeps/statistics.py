@@ -84,7 +84,6 @@ def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     are 1.
     """
     import numpy as np
-    from scipy import stats
 
     differences = np.round(np.subtract(values, baseline), DECIMALS)
     about = summarise(differences.tolist())
@@ -96,6 +95,8 @@ def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     if about.std == 0:
         why = "the same difference in all pairs: no interval and no t-test"
         return Paired(about.n, about.mean, about.low, about.high, NAN, p_wilcoxon, why)
+    from scipy import stats
+
     p_t = float(stats.ttest_1samp(differences, 0.0).pvalue)  # what ttest_rel does, on the rounded differences
     return Paired(about.n, about.mean, about.low, about.high, p_t, p_wilcoxon, "")
 
@@ -106,11 +107,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     They bound the chance of even one false claim in the family. NaN stays NaN and counts: that a test came out
     undefined must not make the others look better.
     """
+    undefined = [math.isnan(p) for p in p_values]
+    if all(undefined):
+        return [NAN] * len(undefined)
     from statsmodels.stats.multitest import multipletests
 
-    undefined = [math.isnan(p) for p in p_values]
     counted = [1.0 if nan else p for p, nan in zip(p_values, undefined, strict=True)]
-    corrected = multipletests(counted, method="holm")[1].tolist() if counted else []
+    corrected = multipletests(counted, method="holm")[1].tolist()
     return [NAN if nan else p for p, nan in zip(corrected, undefined, strict=True)]
 
 

@@ -1,9 +1,10 @@
 """The run in the terminal: a progress bar for people, plain lines for files and pipes."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import rich.console
 from rich.progress import BarColumn, TextColumn
@@ -14,6 +15,8 @@ from vicinal.tracking.tracker import Progress, RunInfo, Tracker
 
 class Console(Tracker):
     """A line an epoch; on a terminal also a bar over the entire run, which is gone when the run ends.
+
+    What is logged meanwhile appears above the bar, from any thread.
 
     Args:
         info: the run; its epochs and steps give the bar's length.
@@ -33,10 +36,14 @@ class Console(Tracker):
         self._began = clock()
         self._skipped = 0.0  # epochs trained before this session
         self._bar = _bar(info, self._console) if self._console.is_interactive else None
+        self._lent: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     def __enter__(self) -> Self:
         self._began = self._clock()
         if self._bar:
+            handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
+            for handler in [each for each in handlers if each.stream is self._console.file]:
+                self._lent.append((handler, handler.setStream(cast(Any, _AboveTheBar(self._console)))))
             self._bar.start()
         return self
 
@@ -45,6 +52,9 @@ class Console(Tracker):
     ) -> None:
         if self._bar:
             self._bar.stop()
+        while self._lent:
+            handler, stream = self._lent.pop()
+            handler.setStream(stream)
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         self._skipped = len(rows) + step / self._info.steps_per_epoch
@@ -91,6 +101,19 @@ class Console(Tracker):
         minutes, seconds = divmod(seconds, 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
+
+
+class _AboveTheBar:
+    """Where a log handler writes while there is a bar, which it would cut in two on the terminal itself."""
+
+    def __init__(self, console: rich.console.Console) -> None:
+        self._console = console
+
+    def write(self, text: str) -> None:
+        self._console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+
+    def flush(self) -> None:
+        pass
 
 
 def _bar(info: RunInfo, console: rich.console.Console) -> Bar:

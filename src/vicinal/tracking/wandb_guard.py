@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 CALL_SECONDS = 5.0
 """For one report; a millisecond is usual, since wandb-core does the work in a process of its own."""
+START_SECONDS = 20.0
+"""For wandb-core to start; a fifth of a second is usual."""
 
 T = TypeVar("T")
 
@@ -33,16 +35,33 @@ def shut_down() -> None:
 
     A stuck one would also hold this process at its exit, where wandb waits for it.
     """
+
+    def service() -> Any:
+        return getattr(getattr(wandb.setup(), "_connection", None), "_proc", None)  # wandb has no public way
+
     with suppress(Exception):
         import wandb
 
-        service: Any = getattr(getattr(wandb.setup(), "_connection", None), "_proc", None)  # wandb has no public way
+        process = bounded(service, CALL_SECONDS)
         try:
             bounded(wandb.teardown, CALL_SECONDS)
         finally:
-            if service is not None:
-                service._process.kill()
-                service._process.wait()
+            if process is not None:
+                process._process.kill()
+                process._process.wait()
+
+
+def set_up() -> None:
+    """Start wandb-core. Raises TimeoutError, or whatever wandb says, where that fails."""
+    import wandb
+
+    with suppress(ImportError, AttributeError):
+        # wandb 0.31 wants to tell its maker that wandb-core has failed to start, and for that waits for the lock that
+        # it holds itself, for ever.
+        from wandb.analytics.opentelemetry import opentelemetry_proxy
+
+        opentelemetry_proxy.disable()
+    bounded(lambda: wandb.setup(wandb.Settings(silent=True)), START_SECONDS)
 
 
 def one_line(error: BaseException) -> str:

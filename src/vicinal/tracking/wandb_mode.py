@@ -11,20 +11,29 @@ CONNECT_SECONDS = 3.0
 FROM_ENVIRONMENT = {"run": "online", "dryrun": "offline"}  # wandb's old names, which it still accepts
 
 
+def wished_mode(mode: str) -> tuple[str, str]:
+    """The mode that is asked for, and where, in words. Reads the environment and imports nothing.
+
+    Args:
+        mode: ``auto``, ``online``, ``offline`` or ``disabled``. ``auto`` is what ``WANDB_MODE`` says where it is set,
+            and online otherwise.
+    """
+    if mode == "auto":
+        wish = os.environ.get("WANDB_MODE")
+        return (FROM_ENVIRONMENT.get(wish, wish), f"WANDB_MODE={wish}") if wish else ("online", "logged in")
+    return mode, f"wandb.mode={mode}"
+
+
 def resolve_mode(mode: str) -> tuple[str, str]:
     """The mode that a run gets when ``mode`` is asked for. Reads the environment and the disk, never the network.
 
     Args:
-        mode: ``auto``, ``online``, ``offline`` or ``disabled``. ``auto`` is what ``WANDB_MODE`` says where it is set,
-            and online otherwise. Online without a login becomes offline, since wandb would stop and ask for a key.
+        mode: see :func:`wished_mode`. Online without a login becomes offline, since wandb would stop and ask for a key.
 
     Returns:
         ``online``, ``offline`` or ``disabled``, and the reason in words.
     """
-    reason = f"wandb.mode={mode}"
-    if mode == "auto":
-        wish = os.environ.get("WANDB_MODE")
-        mode, reason = (FROM_ENVIRONMENT.get(wish, wish), f"WANDB_MODE={wish}") if wish else ("online", "logged in")
+    mode, reason = wished_mode(mode)
     if mode == "online" and (missing := _missing_login()):
         return "offline", missing
     return mode, reason

@@ -1,7 +1,9 @@
 """Weights & Biases as a view of the run: it shows what happens and can never stop, slow or fail the training."""
 
 import logging
+import secrets
 import shutil
+import string
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from vicinal.tracking.tracker import RunInfo, Tracker
-from vicinal.tracking.wandb_guard import CALL_SECONDS, bounded, one_line, shut_down
-from vicinal.tracking.wandb_mode import resolve_mode, why_unreachable
+from vicinal.tracking.courier import Courier
+from vicinal.tracking.tracker import Progress, RunInfo, Tracker
+from vicinal.tracking.wandb_guard import CALL_SECONDS, START_SECONDS, bounded, one_line, set_up, shut_down
+from vicinal.tracking.wandb_mode import resolve_mode, why_unreachable, wished_mode
 
 if TYPE_CHECKING:
     import wandb
@@ -24,13 +27,17 @@ INIT_SECONDS = 15.0
 """For wandb to start a run; a second is usual."""
 FINISH_SECONDS = 60.0
 """For the upload of what is left at the end of a run; what isn't uploaded stays in the run's folder."""
+ID = string.ascii_lowercase + string.digits
+"""Of which W&B makes the ids of runs, eight characters each."""
 
 
 class WandbTracker(Tracker):
     """One W&B run for one training run, with its files in the run's folder.
 
-    All curves have one clock, ``epoch``. Whatever goes wrong at W&B (no network, full disk, its process killed or
-    stuck) is one warning in the log, after which the training goes on without it.
+    All curves have one clock, ``epoch``. W&B has a thread of its own, which begins with the first report, so that the
+    first step does not wait for it either; only the end of the ``with`` waits until W&B has everything. Whatever goes
+    wrong there (no network, full disk, its process killed or stuck) is one warning in the log, after which the training
+    goes on without it.
 
     Args:
         info: the run; its config, choices and identities become the W&B config.
@@ -42,8 +49,8 @@ class WandbTracker(Tracker):
         id: W&B's id of the run whose training is continued; None for a new one.
 
     Attributes:
-        mode: what the run really became, once entered: ``online``, ``offline`` or ``disabled``.
-        id: W&B's id of the run; None while there is none.
+        mode: what the run really became, at the end of the ``with``: ``online``, ``offline`` or ``disabled``.
+        id: W&B's id of the run, from the start of the ``with``; a run that became ``disabled`` has none of its own.
     """
 
     def __init__(
@@ -63,6 +70,9 @@ class WandbTracker(Tracker):
         self._entity = entity
         self._tags = tuple(tags)
         self._images = images
+        self._continued = id
+        self._courier: Courier | None = None
+        # Only the courier's thread knows these.
         self._run: wandb.Run | None = None
         self._panel: list[wandb.Image] = []
         self._sync = ""
@@ -70,27 +80,33 @@ class WandbTracker(Tracker):
         self.id = id
 
     def __enter__(self) -> Self:
-        if self._asked == "disabled":
-            return self
-        try:
-            self._start()
-        except Exception as error:
-            log.warning("W&B is off for this run: %s", one_line(error))
-            shut_down()
+        if wished_mode(self._asked)[0] != "disabled":
+            self.id = self._continued or "".join(secrets.choice(ID) for _ in range(8))
+            self._courier = Courier("wandb")
+            self._courier.tell(self._start)
         return self
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         for row in rows:
-            self.epoch(row)
+            self._show(row)
+
+    def progress(self, progress: Progress) -> None:
+        self._begin()
 
     def epoch(self, row: Mapping[str, float | int]) -> None:
+        self._show(row)
+        self._begin()
+
+    def _show(self, row: Mapping[str, float | int]) -> None:
+        row = dict(row)
+
         def show(run: "wandb.Run") -> None:
             _check_writable(self._info.folder)  # wandb-core keeps a full disk to itself and drops the rows
             # The panel joins the row of its epoch, so that the history has one row an epoch. The epoch is the step too,
             # so that a continued run does not show twice what the server has from an earlier session.
             panel, self._panel = self._panel, []
             if row["epoch"] >= run.starting_step:
-                shown = {**row, "mixed_images": panel} if panel else dict(row)
+                shown = {**row, "mixed_images": panel} if panel else row
                 run.log(shown, step=int(row["epoch"]), commit=True)  # else the row would wait for the next
 
         self._report(show)
@@ -106,33 +122,53 @@ class WandbTracker(Tracker):
 
         if self._images:
             self._report(show)
+        self._begin()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        self._report(lambda run: run.summary.update(dict(summary)))
+        final = dict(summary)
+        self._report(lambda run: run.summary.update(final))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._panel:  # the run has ended in its first epoch
-            panel = self._panel
-            self._report(lambda run: run.log({"mixed_images": panel}, step=0))
+        if self._courier is None:
+            return
+
+        def last(run: "wandb.Run") -> None:
+            if self._panel:  # the run has ended in its first epoch
+                run.log({"mixed_images": self._panel}, step=0)
+
+        self._report(last)
         if isinstance(error, Exception):  # an interruption is none
             text = "".join(traceback.format_exception(error))
             self._report(lambda run: run.summary.update({"error": text}))
         self._report(lambda run: run.finish(exit_code=0 if error is None else 1), FINISH_SECONDS + CALL_SECONDS)
-        self._run = None
+        # wandb-core, two attempts at a run, the upload, and between them calls and what follows where they fail.
+        seconds = START_SECONDS + 2 * INIT_SECONDS + FINISH_SECONDS + 10 * CALL_SECONDS
+        if not self._courier.end(seconds):
+            self._stopped(f"not at its end within {seconds:g} s")
+
+    def _begin(self) -> None:
+        if self._courier:
+            self._courier.start()
 
     def _start(self) -> None:
+        try:
+            self._open()
+        except Exception as error:
+            log.warning("W&B is off for this run: %s", one_line(error))
+            shut_down()
+            self.id = self._continued
+
+    def _open(self) -> None:
         import wandb
 
         # wandb would write to the temporary folder instead and say little of it.
         _check_writable(self._info.folder)
-        wandb.setup(wandb.Settings(silent=True))
+        set_up()
         mode, reason = resolve_mode(self._asked)
         if mode == "online" and (failure := why_unreachable(wandb.setup().settings.base_url)):
             mode, reason = "offline", failure
-        if mode == "disabled":
-            return
         try:
             run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
         except Exception as error:
@@ -140,7 +176,7 @@ class WandbTracker(Tracker):
             shut_down()
             mode, reason = "offline", one_line(error) if mode == "online" else reason
             run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
-        self._run, self.id, self.mode = run, run.id, mode
+        self._run, self.mode = run, mode
         folder = Path(run.dir).parent
         for earlier in folder.parent.glob(f"offline-run-*-{run.id}*"):
             if earlier != folder:  # W&B does not merge two offline sessions: the new one tells all epochs again
@@ -167,7 +203,7 @@ class WandbTracker(Tracker):
             group=info.sweep,
             job_type="train",
             id=self.id,
-            resume="allow" if self.id is not None and mode == "online" else None,
+            resume="allow" if self._continued is not None and mode == "online" else None,
             tags=self._tags,
             config={
                 **info.config,
@@ -194,17 +230,22 @@ class WandbTracker(Tracker):
         return run
 
     def _report(self, call: Callable[["wandb.Run"], object], seconds: float = CALL_SECONDS) -> None:
-        run = self._run
-        if run is None:
-            return
-        try:
-            bounded(lambda: call(run), seconds)
-        except Exception as error:
-            self._run = None
-            log.warning(
-                "W&B stopped, the run goes on without it: %s; to upload what it has: %s", one_line(error), self._sync
-            )
-            shut_down()
+        def report() -> None:
+            run = self._run
+            if run is None:
+                return
+            try:
+                bounded(lambda: call(run), seconds)
+            except Exception as error:
+                self._stopped(one_line(error))
+
+        if self._courier:
+            self._courier.tell(report)
+
+    def _stopped(self, reason: str) -> None:
+        self._run = None
+        log.warning("W&B stopped, the run goes on without it: %s; to upload what it has: %s", reason, self._sync)
+        shut_down()
 
 
 def _check_writable(folder: Path) -> None:

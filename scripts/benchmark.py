@@ -1,0 +1,47 @@
+"""How fast everything is, side by side with what one would use instead: ratios, each with its spread and a bar.
+
+It writes benchmarks/<hardware>-<torch version>.json, with all numbers, and a Markdown table of the same name. Parts
+that are not measured again keep what they have there. The peers come with pip install -e '.[bench]'; one that is not
+installed is skipped.
+
+python scripts/benchmark.py                        all of it; it takes long, and the machine should do nothing else
+python scripts/benchmark.py --only loader mixing
+python scripts/benchmark.py --quick                does it run? Minutes; the numbers mean little
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from vicinal.arguments import Arguments
+from vicinal.benchmarks.suite import PARTS, run
+
+
+def main() -> None:
+    """Measure and write; exit code 1 if a part failed. A bar that does not hold is a result, not a failure."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    words = parser().parse_args()
+    try:
+        failed = run(words.only, words.quick, words.out, words.threads)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(1 if failed else 0)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    words = Arguments(__doc__)
+    words.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"some of: {', '.join(PARTS)}"
+    )
+    words.add_argument("--quick", action="store_true", help="a smoke test of all parts")
+    words.add_argument("--out", type=Path, default=Path("benchmarks"), metavar="FOLDER", help="default: %(default)s")
+    words.add_argument("--threads", type=int, metavar="N", help="of torch; default: a thread a core")
+    return words
+
+
+if __name__ == "__main__":
+    main()

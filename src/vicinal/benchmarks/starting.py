@@ -1,0 +1,30 @@
+"""How long it takes until something happens, in whole processes started in turns."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from vicinal.benchmarks.bench import Bar, Bench
+from vicinal.benchmarks.processes import TRAIN, python
+from vicinal.benchmarks.timing import Case, Spread
+
+
+def measure(bench: Bench) -> None:
+    """``--help``; and the first step of the default job, beyond what ``import torch`` alone takes."""
+    numbers = count()
+
+    def first_step() -> None:
+        output = f"output_dir={bench.folder / str(next(numbers))}"
+        python("-m", "vicinal.benchmarks.first_step", output, "wandb.mode=offline", folder=bench.folder)
+
+    cases = [
+        Case("import torch", lambda: python("-c", "import torch", folder=bench.folder)),
+        Case("--help", lambda: python(TRAIN, "--help", folder=bench.folder)),
+        Case("first step", first_step),
+    ]
+    timings = bench.time("start", cases, rounds=7, warmup=0 if bench.quick else 1)
+    bench.row("python train.py --help", "", timings.spread("--help"), unit="s", bar=Bar(1.5, at_least=False))
+    pairs = zip(timings.seconds["first step"], timings.seconds["import torch"], strict=True)
+    beyond = Spread.of([step - torch for step, torch in pairs])
+    bar = Bar(2.5, at_least=False)
+    bench.row("first step of the default job", "less what import torch takes", beyond, unit="s", bar=bar)

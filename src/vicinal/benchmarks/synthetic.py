@@ -1,0 +1,23 @@
+"""Random images: speed does not depend on what is in them."""
+
+from __future__ import annotations
+
+import torch
+
+from vicinal.data import ImageData, Images
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+CLASSES = 10
+
+
+def images(count: int, channels: int = 3, size: int = 32, seed: int = 0) -> Images:
+    """``count`` images (count, channels, size, size) uint8 with labels of 10 classes, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.empty(count, channels, size, size, dtype=torch.uint8).random_(0, 256, generator=generator)
+    return Images(pixels, torch.randint(CLASSES, (count,), generator=generator))
+
+
+def image_data(train: int, test: int = 128) -> ImageData:
+    """CIFAR-shaped images to train and to test on, without a validation part."""
+    names = tuple(map(str, range(CLASSES)))
+    return ImageData(images(train), None, images(test, seed=1), names, MEAN, STD)

@@ -1,0 +1,110 @@
+"""Real trainings on synthetic images, put together from a command line's words as a run puts its own together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from vicinal.benchmarks.synthetic import MEAN, STD, image_data
+from vicinal.config import CONF, register
+from vicinal.data import ImageData
+from vicinal.experiment import Experiment
+from vicinal.runs.interruption import Interruption
+from vicinal.tracking import Tracker
+from vicinal.training.hardware import Hardware, apply
+from vicinal.training.keeper import Interval, Keeper
+from vicinal.training.learner import Learner
+from vicinal.training.loop import Loaders, train_epoch
+from vicinal.training.panel import Panel
+from vicinal.training.state import Training
+from vicinal.training.streams import Streams
+
+LR = 0.01
+SETTINGS = (
+    "dataset=cifar10",
+    f"dataset.mean={list(MEAN)}",
+    f"dataset.std={list(STD)}",
+    "trainer.batch_size=128",
+    f"optimizer.lr={LR}",
+    "scheduler=constant",
+    "wandb.mode=disabled",
+    "wandb.images=0",
+)
+"""Of every training that is measured; the rest is what the config says."""
+
+
+def experiment(folder: Path, *words: str) -> Experiment:
+    """The experiment of a command line, in a folder of its own."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return Experiment.composed(
+            compose("config", [*SETTINGS, f"output_dir={folder}", *words], return_hydra_config=True)
+        )
+
+
+class Run:
+    """A training whose epochs are run one by one, which shows and saves nothing."""
+
+    def __init__(self, folder: Path, images: int, *words: str, data: ImageData | None = None) -> None:
+        self.experiment = experiment(folder, *words)
+        self.hardware = self.experiment.hardware
+        apply(self.hardware, self.experiment.trainer)
+        data = data or image_data(images)
+        self.loaders: Loaders = self.experiment.make_loaders(data)
+        streams = Streams(0)
+        with streams.default("init"):
+            model = self.experiment.make_model()
+        self.learner = Learner(
+            model,
+            self.experiment.optimizer,
+            self.experiment.scheduler,
+            self.experiment.strategy,
+            self.experiment.trainer,
+            self.hardware,
+            steps_per_epoch=len(self.loaders.train),
+        )
+        self.training = Training(self.learner, streams, Panel(data, 0, 1, Tracker()))
+
+    def epoch(self, keeper: Keeper | None = None) -> None:
+        """The next epoch in the real loop, without validation."""
+        train_epoch(self.training, self.loaders.train, Tracker(), keeper or Silent())
+        self.training.end_epoch({})
+
+
+class Silent(Keeper):
+    """Saves nothing and stops nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda training: None, Interval(), 0, Interruption())
+
+
+class Bare:
+    """Forward, backward and optimizer step on batches that are there: what no loop over this network can do without."""
+
+    def __init__(self, run: Run, compiled: bool = False) -> None:
+        self.hardware: Hardware = run.hardware
+        layout = torch.channels_last if run.experiment.trainer.channels_last else torch.contiguous_format
+        self.model: nn.Module = run.experiment.make_model()
+        self.model.load_state_dict(run.learner.model.state_dict())
+        self.model.to(self.hardware.device, memory_format=layout)  # type: ignore[call-overload]
+        self.optimizer: Optimizer = SGD(self.model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4, fused=True)
+        if compiled:
+            self.model.compile()
+        self.batches = [(images.clone(), labels.clone()) for images, labels in run.loaders.train.batches()]
+        self.done = 0
+
+    def step(self) -> Tensor:
+        """The next batch; returns the loss on the device."""
+        images, labels = self.batches[self.done % len(self.batches)]
+        self.done += 1
+        with self.hardware.autocast():
+            loss = F.cross_entropy(self.model(images), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
