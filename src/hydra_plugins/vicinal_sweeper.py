@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 from hydra_plugins.vicinal_launcher import ParallelLauncher
 from vicinal.config import CONF
 from vicinal.errors import ConfigError, UserError
+from vicinal.imports import without_collections
 from vicinal.packing import AUTO
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ class GridSweeper(BasicSweeper):
         self.hydra_context, self.config, self._task = hydra_context, config, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from vicinal import dry_run, grid
-        from vicinal.sweeps import frozen
-        from vicinal.sweeps.report import finish
+        with without_collections():
+            from vicinal import dry_run, grid
+            from vicinal.sweeps import frozen
+            from vicinal.sweeps.report import finish
 
         size = self.max_batch_size
         if size is not None and not (isinstance(size, int) and size >= 1):

@@ -88,7 +88,9 @@ class Experiment:
         self.run_id = run_id(self.cell_id, self.seed)
         runs = Path(self.config["output_dir"]).resolve() / "runs"
         # The identity decides; the name before it is for people, and another name can lead to the same run.
-        path = next(runs.glob(f"*-{self.run_id}"), runs / f"{self.name}-{self.run_id}")
+        path = runs / f"{self.name}-{self.run_id}"
+        if not path.exists():
+            path = next(runs.glob(f"*-{self.run_id}"), path)
         self.folder = RunFolder(path, self.run_id)
         # What is completed has gone through this, and torch imports two seconds of compilers for it.
         if self.config["rerun"] or self.folder.completed() is None:
