@@ -11,10 +11,13 @@ CLASSES = 10
 
 
 def images(count: int, channels: int = 3, size: int = 32, seed: int = 0) -> Images:
-    """``count`` images (count, channels, size, size) uint8 with labels of 10 classes, the same for the same seed."""
+    """``count`` images (count, channels, size, size) uint8 with labels of 10 classes, the same for the same seed.
+
+    In channels_last, as the sources of real data lay theirs out.
+    """
     generator = torch.Generator().manual_seed(seed)
-    pixels = torch.empty(count, channels, size, size, dtype=torch.uint8).random_(0, 256, generator=generator)
-    return Images(pixels, torch.randint(CLASSES, (count,), generator=generator))
+    pixels = torch.empty(count, size, size, channels, dtype=torch.uint8).random_(0, 256, generator=generator)
+    return Images(pixels.permute(0, 3, 1, 2), torch.randint(CLASSES, (count,), generator=generator))
 
 
 def image_data(train: int, test: int = 128) -> ImageData:
