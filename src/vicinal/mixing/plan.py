@@ -63,7 +63,8 @@ class MixPlan:
         own = torch.zeros(len(labels), num_classes, device=labels.device).scatter_(1, labels[:, None], 1.0)
         if not self.active:
             return own
-        return torch.lerp(own.index_select(0, self.partner), own, self.lam[:, None])
+        other = own.index_select(0, self.partner)
+        return torch.lerp(other, own, self.lam[:, None], out=other)
 
     def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy to both labels, weighted by lambda: a scalar in nats.

@@ -84,8 +84,9 @@ class BetaMixup(Strategy):
         if self.prob < 1:
             lam = torch.where(chance < self.prob, lam, 1.0)
         partner = torch.randperm(batch, generator=generator)
+        active = (lam if rows == 1 else lam.min()).item() < 1
         plan = self.place(lam, partner, shape, generator)
-        return replace(plan, lam=plan.lam.float().expand(batch), active=float(lam.min()) < 1)
+        return replace(plan, lam=plan.lam.float().expand(batch), active=active)
 
     @abstractmethod
     def place(self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
@@ -158,5 +159,7 @@ class CutMix(BetaMixup):
         height, width = shape[-2:]
         boxes = Boxes.sample(lam, height, width, generator)
         if self.correct_lam:
-            lam = 1 - boxes.area.double() / (height * width)
+            # Without tensors, which are slow for the one box of a batch.
+            areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes.corners.T.tolist()]
+            lam = torch.tensor([1 - area / (height * width) for area in areas], dtype=torch.float64)
         return MixPlan(lam, partner, mask=boxes)
