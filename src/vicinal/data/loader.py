@@ -44,7 +44,7 @@ class Loader:
     ) -> None:
         self.batch_size, self.augmentation = batch_size, augmentation
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.store = (Streamed if stream else Resident)(images, batch_size, device, layout)
+        self.store: Resident | Streamed = (Streamed if stream else Resident)(images, batch_size, device, layout)
         self.labels = images.labels.to(device)
         shape = images.images.shape[1:]
         # (x / 255 - mean) / std as one product and one sum; as wide as a line, so that it is one loop over memory
@@ -71,18 +71,23 @@ class Loader:
         A single image left over at the end is left out of this epoch: batch norm cannot normalise one value.
         """
         permutation = torch.randperm(len(self.labels), generator=order)[: self._shuffled_size()]
-        chunks = torch.split(permutation, self.batch_size)
+        chunks = self._chunks(permutation)
         for chunk in chunks[:skip]:
             self._sample(len(chunk), augmentation)
         yield from self._make(chunks[skip:], augmentation)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, without augmentation."""
-        yield from self._make(torch.split(torch.arange(len(self.labels)), self.batch_size), None)
+        yield from self._make(self._chunks(torch.arange(len(self.labels))), None)
 
     def _shuffled_size(self) -> int:
         size = len(self.labels)
         return size - 1 if size > 1 and size % self.batch_size == 1 else size
+
+    def _chunks(self, indices: Tensor) -> Sequence[Tensor]:
+        """Of a batch each; all are sent to the device at once."""
+        chunks: Sequence[Tensor] = torch.split(indices.to(self.store.looked_up_on), self.batch_size)
+        return chunks
 
     def _sample(self, count: int, generator: torch.Generator | None) -> Draws | None:
         return None if self.augmentation is None or generator is None else self.augmentation.sample(count, generator)

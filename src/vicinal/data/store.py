@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,14 +15,6 @@ AHEAD = 2
 """Batches that are brought to the device before they are asked for."""
 
 
-class Store(Protocol):
-    def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """A batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N) on the CPU.
-
-        A batch is the store's own memory, and is overwritten when the next one is asked for.
-        """
-
-
 class Resident:
     """The data set lies on the device.
 
@@ -32,6 +23,9 @@ class Resident:
         batch_size: the largest chunk that will be asked for.
         device: where the batches are wanted.
         memory_format: in which they are wanted.
+
+    Attributes:
+        looked_up_on: where indices are wanted.
     """
 
     def __init__(
@@ -39,40 +33,45 @@ class Resident:
     ) -> None:
         here = images.images.device == device
         chosen = images if here else Images(images.pixels(), images.labels)
+        self.looked_up_on = device
         self.images = chosen.images.to(device).contiguous(memory_format=memory_format)
         self.rows = None if chosen.rows is None else chosen.rows.to(device)
         self._batch = _empty(batch_size, self.images)
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """A batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N).
+
+        A batch is the store's own memory, and is overwritten when the next one is asked for.
+        """
         for rows in self.locate(chunks):
             batch = self._batch[: len(rows)]
             torch.index_select(_flat(self.images), 0, rows, out=_flat(batch))
             yield batch
 
     def locate(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The places in ``images`` of each chunk of indices, on the device."""
-        for chunk in chunks:
-            indices = chunk.to(self.images.device, non_blocking=True)
+        """The places in ``images`` of each chunk of indices."""
+        for indices in chunks:
             yield indices if self.rows is None else self.rows[indices]
 
 
 class Streamed:
     """The data set stays in the host's memory; a thread gathers batches and sends them ahead of their use.
 
-    Args: those of :class:`Resident`.
+    Arguments and attributes are those of :class:`Resident`.
     """
 
     def __init__(
         self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format
     ) -> None:
         self.images = images.images.contiguous(memory_format=memory_format)
-        self.rows, self.device = images.rows, device
+        self.rows, self.device, self.looked_up_on = images.rows, device, torch.device("cpu")
         pinned = device.type == "cuda"
         # One more than are on their way: the one that is in use.
         self._staging = [_empty(batch_size, self.images, pin_memory=pinned) for _ in range(AHEAD + 1)]
         self._sent: list[torch.cuda.Event | None] = [None] * len(self._staging)
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """As that of :class:`Resident`, and the same batches."""
         waiting: deque[tuple[int, Future[Tensor]]] = deque()
         with ThreadPoolExecutor(1) as thread:
             for number, chunk in enumerate(chunks):

@@ -112,10 +112,10 @@ class Boxes(Mask):
         if len(boxes) == 1:
             top, bottom, left, right = boxes[0]
             out = out if out is x else out.copy_(x)
-            source, target = (each[..., top:bottom, left:right] for each in (x, out))
+            old, new = (each[..., top:bottom, left:right] for each in (x, out))
             if x.dim() == 4 and x.stride(1) == 1:  # channels_last: lines of memory are copied in one piece
-                source, target = source.permute(0, 2, 3, 1), target.permute(0, 2, 3, 1)
-            target.copy_(source.index_select(0, partner))
+                old, new = old.permute(0, 2, 3, 1), new.permute(0, 2, 3, 1)
+            new.copy_(old.index_select(0, partner))
             return out
         if out is x:  # a sample may be changed before it is pasted elsewhere
             x = x.clone()
