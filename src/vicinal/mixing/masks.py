@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,6 +71,12 @@ class Boxes(Mask):
 
     corners: Tensor
 
+    @cached_property
+    def listed(self) -> list[list[int]]:
+        """Top, bottom, left and right of each box, on the host."""
+        listed: list[list[int]] = self.corners.T.tolist()
+        return listed
+
     @classmethod
     def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator) -> Boxes:
         """Boxes of area about (1 - lam) * height * width around uniform centres, cut off at the border.
@@ -82,7 +89,7 @@ class Boxes(Mask):
         corners: list[Any] = []
         for side, centre in zip((height, width), centres, strict=True):
             if rows == 1:  # one box a batch is the usual case, and faster without tensors
-                middle, half = int(centre), int(side * math.sqrt(1 - lam.item())) // 2
+                middle, half = centre.item(), int(side * math.sqrt(1 - lam.item())) // 2
                 corners += [max(middle - half, 0), min(middle + half, side)]
             else:
                 halves = (side * (1 - lam).sqrt_()).long() >> 1
@@ -108,14 +115,13 @@ class Boxes(Mask):
         return torch.where(self.inside(*x.shape[-2:]), other, x)
 
     def fill(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
-        boxes = self.corners.T.tolist()
-        if len(boxes) == 1:
-            top, bottom, left, right = boxes[0]
+        if len(self.listed) == 1:
+            top, bottom, left, right = self.listed[0]
             out = out if out is x else out.copy_(x)
             old, new = (each[..., top:bottom, left:right] for each in (x, out))
             if x.dim() == 4 and x.stride(1) == 1:  # channels_last: lines of memory are copied in one piece
                 old, new = old.permute(0, 2, 3, 1), new.permute(0, 2, 3, 1)
-            new.copy_(old.index_select(0, partner))
+            new.copy_(old.contiguous().index_select(0, partner))  # whole pieces of memory are faster than strided ones
             return out
         if out is x:  # a sample may be changed before it is pasted elsewhere
             x = x.clone()
@@ -123,7 +129,7 @@ class Boxes(Mask):
             out.copy_(x)
         # NumPy pastes a small piece in a fraction of the time of a tensor operation; it knows no bfloat16, only bytes.
         source, target = (bits(each).numpy() for each in (x, out))
-        for own, (other, (top, bottom, left, right)) in enumerate(zip(partner.tolist(), boxes, strict=True)):
+        for own, (other, (top, bottom, left, right)) in enumerate(zip(partner.tolist(), self.listed, strict=True)):
             area = (..., slice(top, bottom), slice(left, right))
             target[own][area] = source[other][area]
         return out
@@ -152,12 +158,10 @@ def pairs(x: Tensor, partner: Tensor, out: Tensor, dtype: torch.dtype) -> Iterat
 
 def select(x: Tensor, rows: Tensor, out: Tensor) -> Tensor:
     """``x[rows]`` of the first dimension, written to ``out``; whole rows of memory where both are dense alike."""
-    flat_x, flat_out = x, out
-    if x.dim() > 1 and x.is_contiguous() and out.is_contiguous():
-        flat_x, flat_out = x.flatten(1), out.flatten(1)
-    elif x.dim() == 4 and all(each.is_contiguous(memory_format=torch.channels_last) for each in (x, out)):
-        flat_x, flat_out = x.permute(0, 2, 3, 1).flatten(1), out.permute(0, 2, 3, 1).flatten(1)
-    torch.index_select(flat_x, 0, rows, out=flat_out)
+    dense_x, dense_out = x, out
+    if x.dim() == 4 and not x.is_contiguous():  # perhaps channels_last, whose rows are dense in another order
+        dense_x, dense_out = x.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
+    torch.index_select(dense_x, 0, rows, out=dense_out)
     return out
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ class BetaMixup(Strategy):
         partner = torch.randperm(batch, generator=generator)
         active = (lam if rows == 1 else lam.min()).item() < 1
         plan = self.place(lam, partner, shape, generator)
-        return replace(plan, lam=plan.lam.float().expand(batch), active=active)
+        return MixPlan(plan.lam.float().expand(batch), plan.partner, plan.layer, plan.mask, active)
 
     @abstractmethod
     def place(self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
@@ -160,6 +160,6 @@ class CutMix(BetaMixup):
         boxes = Boxes.sample(lam, height, width, generator)
         if self.correct_lam:
             # Without tensors, which are slow for the one box of a batch.
-            areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes.corners.T.tolist()]
+            areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes.listed]
             lam = torch.tensor([1 - area / (height * width) for area in areas], dtype=torch.float64)
         return MixPlan(lam, partner, mask=boxes)
