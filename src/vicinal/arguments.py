@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -21,3 +23,32 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}; --help says more")
+
+
+def whole(text: str, low: int = 1) -> int:
+    """An integer >= ``low``, for ``add_argument(type=)``."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if number < low:
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer >= {low}")
+    return number
+
+
+def png(text: str) -> Path:
+    """A file that is to be a PNG, likewise."""
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text}: must end in .png")
+    return Path(text)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, likewise."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a finite number > 0")
+    return number

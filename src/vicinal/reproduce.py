@@ -142,13 +142,22 @@ def _beside(path: Path) -> Path:
     return next(folder for folder in itertools.chain([place], others) if not folder.exists())
 
 
-def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str]) -> DictConfig:
+def stored_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
+    """The ``config.yaml`` of a run, composed anew.
+
+    Raises:
+        UserError: there is none, or the code does not understand it any more.
+    """
     register()
     try:
-        with initialize_config_dir(str(then.path.resolve()), version_base="1.3"):
-            cfg = compose("config", list(overrides), return_hydra_config=True)
+        with initialize_config_dir(str(folder.path.resolve()), version_base="1.3"):
+            return compose("config", list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{then.config}: {explain(error, overrides)}") from error
+        raise UserError(f"{folder.config}: {explain(error, overrides)}") from error
+
+
+def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str]) -> DictConfig:
+    cfg = stored_config(then, overrides)
     cfg.output_dir = str(now.path)
     cfg.rerun = cfg.dry_run = False
     cfg.wandb.mode = "disabled"

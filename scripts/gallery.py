@@ -1,0 +1,44 @@
+"""Make the pictures of docs/gallery.md: needs no download and no GPU, and gives the same files each time.
+
+python scripts/gallery.py
+python scripts/gallery.py --out /tmp/gallery --runs /tmp/runs
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from vicinal.arguments import Arguments
+from vicinal.config import CONF
+from vicinal.explain import explain, is_mistake
+from vicinal.pictures.gallery import gallery
+
+
+def main() -> None:
+    """Write the pictures and print their paths; a mistake is one line and exit code 1."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    words = parser().parse_args()
+    try:
+        for file in gallery(words.out, words.runs):
+            print(file)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        sys.exit(f"error: {explain(error)}")
+
+
+def parser() -> Arguments:
+    """What the command line may say."""
+    words = Arguments(__doc__)
+    pictures, runs = CONF.parent / "docs" / "gallery", Path("outputs")
+    words.add_argument("--out", type=Path, default=pictures, metavar="FOLDER", help="default: docs/gallery")
+    words.add_argument("--runs", type=Path, default=runs, metavar="FOLDER", help="output_dir (default: %(default)s)")
+    return words
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Errors and input gradients on the line between test images, for completed runs side by side (mixup paper, figure 2).
+
+Uses the weights of the last epoch, from each run's checkpoint.pt, and the same pairs for all. A place on the line costs
+a backward pass a class, so a large network on a CPU wants few pairs.
+
+python scripts/show_between.py outputs/runs/digits-cnn-*-s0
+python scripts/show_between.py RUN RUN dataset.root=data --pairs 50 --out between.png
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from vicinal.arguments import Arguments, png, whole
+from vicinal.errors import UserError
+from vicinal.explain import explain, is_mistake
+from vicinal.pictures.between import PAIRS
+from vicinal.pictures.show_between import show
+
+
+def main() -> None:
+    """Measure, draw and print the numbers; a mistake is one line and exit code 1."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    words = parser().parse_intermixed_args()
+    runs = [Path(word) for word in words.words if "=" not in word or Path(word).is_dir()]
+    overrides = [word for word in words.words if Path(word) not in runs]
+    try:
+        if not runs:
+            raise UserError("say which runs: their folders, such as outputs/runs/*")
+        print(show(runs, words.out, overrides, words.pairs))
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        sys.exit(f"error: {explain(error, overrides)}")
+
+
+def parser() -> Arguments:
+    """What the command line may say."""
+    words = Arguments(__doc__)
+    words.add_argument(
+        "words",
+        nargs="+",
+        metavar="RUN|KEY=VALUE",
+        help="folders of completed runs; what is elsewhere, as dataset.root",
+    )
+    words.add_argument("--pairs", type=whole, default=PAIRS, metavar="N", help="of test images (default: %(default)s)")
+    default = Path("outputs/pictures/between.png")
+    words.add_argument("--out", type=png, default=default, metavar="FILE", help="PNG (default: %(default)s)")
+    return words
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What a strategy does to images: originals, partners, masks, mixed images and targets, and the law of lambda.
+
+The images are those that a run with this config trains on first. A row a strategy, all of them where none is named;
+comma-separated values of other keys are rows too. <name>-lambda.png, beside FILE, is the law: Beta(alpha, alpha) and
+what the strategies make of it.
+
+python scripts/show_mixing.py
+python scripts/show_mixing.py dataset=cifar10 mixup=cutmix mixup.alpha=0.2,1 --out cutmix.png
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from vicinal.arguments import Arguments, png, positive, whole
+from vicinal.explain import explain, is_mistake
+from vicinal.pictures.lambdas import ALPHAS
+from vicinal.pictures.show_mixing import IMAGES, show
+
+
+def main() -> None:
+    """Write the two pictures and print their paths; a mistake is one line and exit code 1."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    words = parser().parse_intermixed_args()
+    try:
+        for file in show(words.overrides, words.out, words.images, words.alphas):
+            print(file)
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        sys.exit(f"error: {explain(error, words.overrides)}")
+
+
+def parser() -> Arguments:
+    """What the command line may say."""
+    words = Arguments(__doc__)
+    words.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as train.py takes them")
+    default = Path("outputs/pictures/mixing.png")
+    words.add_argument("--out", type=png, default=default, metavar="FILE", help="PNG (default: %(default)s)")
+    words.add_argument("--images", type=whole, default=IMAGES, metavar="N", help="a row (default: %(default)s)")
+    words.add_argument(
+        "--alphas", type=positive, nargs="+", default=ALPHAS, metavar="ALPHA", help="of the law (default: .2 .4 1 2)"
+    )
+    return words
+
+
+if __name__ == "__main__":
+    main()
