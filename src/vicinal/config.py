@@ -139,6 +139,9 @@ class TrainerConfig:
         choices=("auto",),
         neutral=True,
     )
+    clean_subset: int = key(
+        1000, "training images that are evaluated each epoch, unmixed; 0 = none", low=0, neutral=True
+    )
     log_every: int = key(20, "steps between two looks at the loss in an epoch", low=1, neutral=True)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vicinal.mixing.laws import symmetric_beta
+from vicinal.mixing.laws import symmetric_beta, symmetric_beta_cdf
 
 FINITE = st.floats(min_value=5e-324, max_value=1.7e308, allow_subnormal=True)
 
@@ -99,3 +99,21 @@ def test_from_the_same_numbers_a_larger_alpha_mixes_more(alphas: tuple[float, fl
 )
 def test_golden_draws(alpha: float, draws: list[float]) -> None:
     assert symmetric_beta(alpha, 3, seeded(0)).float().tolist() == draws
+
+
+@given(alpha=st.floats(1e-6, 1e5), x=st.floats(0, 1))
+def test_closed_form_of_the_law_against_scipy(alpha: float, x: float) -> None:
+    assert symmetric_beta_cdf(x, alpha) == pytest.approx(stats.beta.cdf(x, alpha, alpha), abs=1e-12)
+
+
+@given(alpha=FINITE, edge=st.integers(0, 40))
+def test_the_law_of_any_alpha_goes_up_from_0_to_1(alpha: float, edge: int) -> None:
+    below, here, above = (
+        symmetric_beta_cdf(number / 40, alpha) for number in (max(edge - 1, 0), edge, min(edge + 1, 40))
+    )
+    assert 0 <= below <= here <= above <= 1
+    assert (symmetric_beta_cdf(0, alpha), symmetric_beta_cdf(0.5, alpha), symmetric_beta_cdf(1, alpha)) == (0, 0.5, 1)
+
+
+def test_the_law_without_mixing_is_1() -> None:
+    assert [symmetric_beta_cdf(x, 0) for x in (0, 0.5, 0.999, 1)] == [0, 0, 0, 1]

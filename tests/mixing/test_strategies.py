@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, asdict, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
 from vicinal.mixing.bounds import accuracy_ceiling, loss_floor
@@ -338,3 +340,20 @@ def test_golden_plans(strategy: Strategy, request: pytest.FixtureRequest) -> Non
     generator = seeded(7)
     plans = [written(strategy.sample((3, 3, 32, 32), generator)) for _ in range(2)]
     assert plans == GOLDEN[request.node.callspec.id]
+
+
+@pytest.mark.parametrize("prob", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 1.0, 4.0])
+@pytest.mark.parametrize("bins", [1, 3, 20])
+def test_the_law_that_is_asked_for(prob: float, alpha: float, bins: int) -> None:
+    """What is not mixed has a lambda of 1, and CutMix is asked for the same before its boxes are cut off."""
+    law = InputMixup(alpha, prob).law(bins)
+    expected = prob * np.diff(stats.beta.cdf(np.linspace(0, 1, bins + 1), alpha, alpha)) if alpha else np.zeros(bins)
+    expected[-1] += 1 - expected.sum()
+    assert law == pytest.approx(expected.tolist(), abs=1e-12)
+    assert CutMix(alpha, prob).law(bins) == ManifoldMixup(alpha, ["a", "b"], prob).law(bins) == law
+
+
+def test_without_mixing_there_is_neither_depth_nor_law() -> None:
+    assert list(NoMix().depths) == []
+    assert NoMix().law(20) is None

@@ -9,11 +9,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from vicinal.mixing.laws import symmetric_beta
+from vicinal.mixing.laws import symmetric_beta, symmetric_beta_cdf
 from vicinal.mixing.masks import Boxes
 from vicinal.mixing.plan import MixPlan
 
@@ -26,8 +27,15 @@ class Strategy(ABC):
 
     @property
     def depths(self) -> Sequence[str]:
-        """Where this strategy mixes: "input" or names of blocks."""
+        """Where this strategy mixes: "input" or names of blocks; nowhere if there are none."""
         return (INPUT,)
+
+    def law(self, bins: int) -> list[float] | None:
+        """How often each of ``bins`` equal parts of [0, 1] is asked for as lambda, if that is known; their sum is 1.
+
+        A lambda of exactly 1, of what is not mixed, belongs to the last. What a plan makes of it may be something else.
+        """
+        return None
 
     @abstractmethod
     def sample(self, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
@@ -43,6 +51,10 @@ class Strategy(ABC):
 @dataclass(frozen=True)
 class NoMix(Strategy):
     """Empirical risk minimisation: every sample is itself. Draws nothing."""
+
+    @property
+    def depths(self) -> Sequence[str]:
+        return ()
 
     def sample(self, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
         return MixPlan(lam=torch.ones(shape[0]), partner=torch.arange(shape[0]), active=False)
@@ -87,6 +99,12 @@ class BetaMixup(Strategy):
         active = (lam if rows == 1 else lam.min()).item() < 1
         plan = self.place(lam, partner, shape, generator)
         return MixPlan(plan.lam.float().expand(batch), plan.partner, plan.layer, plan.mask, active)
+
+    def law(self, bins: int) -> list[float]:
+        below = [symmetric_beta_cdf(edge / bins, self.alpha) for edge in range(bins + 1)]
+        shares = [self.prob * (upper - lower) for lower, upper in pairwise(below)]
+        shares[-1] += 1 - self.prob
+        return shares
 
     @abstractmethod
     def place(self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator) -> MixPlan:

@@ -29,8 +29,12 @@ class Metrics:
         self._edges = torch.linspace(0, 1, BINS + 1, device=device)
         self._count = 0
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: logits (B, K) in any floating dtype, labels (B,) int64."""
+    def update(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a batch: logits (B, K) in any floating dtype, labels (B,) int64.
+
+        Returns:
+            The predicted classes, (B,) int64, and the probabilities that they were given, (B,) float32.
+        """
         logits = logits.float()
         confidence, predicted = logits.softmax(dim=1).max(dim=1)
         hit = (predicted == labels).to(self._sums)
@@ -42,6 +46,7 @@ class Metrics:
         member = F.one_hot(index, BINS + 1).to(self._bins)
         self._bins += torch.stack([hit, confidence.to(self._bins)]) @ member
         self._count += len(labels)
+        return predicted, confidence
 
     def compute(self) -> dict[str, float]:
         """``acc1`` and ``acc5`` as fractions in [0, 1], ``nll`` in nats, ``ece`` in [0, 1]."""
@@ -57,6 +62,7 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     hardware: Hardware,
     forward: Callable[[Tensor], Tensor] | None = None,
+    seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> dict[str, float]:
     """Metrics of a model in evaluation mode over batches of (images, labels); its mode is put back.
 
@@ -65,6 +71,7 @@ def evaluate(
         batches: on the model's device.
         hardware: for its precision.
         forward: is called instead of the model, such as its compiled form.
+        seen: is given each batch's labels, predicted classes and their probabilities, (B,) each.
     """
     metrics = Metrics(hardware.device)
     training = model.training
@@ -72,6 +79,8 @@ def evaluate(
     for images, labels in batches:
         with hardware.autocast():
             logits = (forward or model)(images)
-        metrics.update(logits, labels)
+        predicted, confidence = metrics.update(logits, labels)
+        if seen is not None:
+            seen.append((labels, predicted, confidence))
     model.train(training)
     return metrics.compute()

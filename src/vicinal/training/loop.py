@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vicinal.data import Loader
-from vicinal.mixing.bounds import accuracy_ceiling, loss_floor
+from vicinal.runs.predictions import Predictions
 from vicinal.tracking import Progress, Tracker
 from vicinal.training.evaluation import evaluate
 from vicinal.training.keeper import Keeper
-from vicinal.training.state import LAST, Scores, Training
+from vicinal.training.ledger import BINS
+from vicinal.training.state import LAST, History, Row, Scores, Training
 from vicinal.training.tally import DivergedError, Tally
 
 
@@ -23,6 +24,9 @@ class Loaders:
     train: Loader
     val: Loader | None
     test: Loader
+    clean: Loader | None
+    """Some of the training images, without augmentation."""
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,21 @@ def fit(training: Training, loaders: Loaders, tracker: Tracker, keeper: Keeper) 
     while (epoch := training.epoch) <= epochs:
         tally = train_epoch(training, loaders.train, tracker, keeper)
         trained = time.perf_counter()
-        row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr, **prefixed("train", tally.read())}
+        row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr, **prefixed("train", tally.read())}
+        row |= training.ledger.read()
+        if epoch == 1 and (law := learner.strategy.law(BINS)) is not None:
+            row["mixing/lam_law"] = law
+        if loaders.clean is not None:
+            clean = score(training, loaders.clean, epoch * steps, keeper)
+            row |= {"train_clean/acc1": clean["acc1"], "train_clean/loss": clean["nll"]}
         if loaders.val is not None:
             row |= prefixed("val", score(training, loaders.val, epoch * steps, keeper))
         if epoch > epochs - LAST:
-            row |= prefixed("test", score(training, loaders.test, epoch * steps, keeper))
+            seen: list[tuple[Tensor, Tensor, Tensor]] = []
+            row |= prefixed("test", score(training, loaders.test, epoch * steps, keeper, seen))
+            if epoch == epochs:
+                history.see(seen)
+                tracker.predictions(predictions(history, loaders))
         evaluated = time.perf_counter() - trained
         row |= {"throughput": tally.samples / clock.epoch, "seconds": clock.epoch + evaluated}
         clock.train += clock.epoch
@@ -92,21 +106,19 @@ def fit(training: Training, loaders: Loaders, tracker: Tracker, keeper: Keeper) 
 
 def train_epoch(training: Training, loader: Loader, tracker: Tracker, keeper: Keeper) -> Tally:
     """What is left of one pass over the training images; nothing in a step waits for the device, only a look does."""
-    learner, streams, tally, clock = training.learner, training.streams, training.tally, training.clock
+    learner, streams, clock = training.learner, training.streams, training.clock
+    tally, ledger = training.tally, training.ledger
     settings, device = learner.settings, learner.hardware.device
     started = time.perf_counter() - clock.epoch
     learner.model.train()
     with streams.default("dropout", device):
         for images, labels in loader.epoch(streams.order, streams.augmentation, skip=tally.steps):
-            plan = learner.strategy.sample(images.shape, streams.mixing).to(device)
+            plan = learner.strategy.sample(images.shape, streams.mixing)
+            ledger.add(plan, labels, images.shape)
+            plan = plan.to(device)
             training.panel(plan, images, labels)
             loss, logits = learner.step(images, labels, plan)
-            tally.add(
-                loss,
-                correct=plan.correct(logits, labels),
-                ceiling=accuracy_ceiling(plan, labels),
-                floor=loss_floor(plan, labels, logits.shape[1], settings.label_smoothing),
-            )
+            tally.add(loss, plan.correct(logits, labels))
             clock.epoch = time.perf_counter() - started
             if tally.steps % settings.log_every == 0 or tally.steps == len(loader):
                 if bad := tally.first_bad_step():
@@ -120,7 +132,13 @@ def train_epoch(training: Training, loader: Loader, tracker: Tracker, keeper: Ke
     return tally
 
 
-def score(training: Training, loader: Loader, step: int, keeper: Keeper) -> Scores:
+def score(
+    training: Training,
+    loader: Loader,
+    step: int,
+    keeper: Keeper,
+    seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+) -> Scores:
     """Scores of the weights after a step; a step can ruin them although its own loss was finite."""
     learner = training.learner
 
@@ -129,10 +147,16 @@ def score(training: Training, loader: Loader, step: int, keeper: Keeper) -> Scor
             keeper.check(training)
             yield batch
 
-    scores = evaluate(learner.evaluated, batches(), learner.hardware, learner.evaluation)
+    scores = evaluate(learner.evaluated, batches(), learner.hardware, learner.evaluation, seen)
     if not math.isfinite(scores["nll"]):
         raise DivergedError(f"in evaluation after step {step}", learner.peak_lr, learner.hardware.precision)
     return scores
+
+
+def predictions(history: History, loaders: Loaders) -> Predictions:
+    """What the last epoch's weights say of the test images."""
+    arrays = {name: values.numpy() for name, values in history.predictions.items()}
+    return Predictions(**arrays, class_names=loaders.class_names)
 
 
 def score_best_epoch(training: Training, loaders: Loaders) -> Scores | None:

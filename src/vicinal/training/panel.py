@@ -1,4 +1,4 @@
-"""A look at the first batches: the images as they enter the network, with their labels and lambdas."""
+"""A look at the first batches: images, their partners, masks and what they become, with labels and lambdas."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vicinal.data import ImageData
 from vicinal.mixing import MixPlan
+from vicinal.mixing.masks import Weights
 from vicinal.tracking import Tracker
 
 
@@ -55,7 +56,7 @@ class Panel:
 def mixed_images(
     plan: MixPlan, images: Tensor, labels: Tensor, data: ImageData, count: int
 ) -> tuple[Tensor, list[str]]:
-    """The first ``count`` images of a batch as they enter the network, and a caption each.
+    """The first ``count`` images of a batch, how they are mixed, and a caption each.
 
     Args:
         plan: of the batch.
@@ -65,12 +66,19 @@ def mixed_images(
         count: how many, at most.
 
     Returns:
-        uint8 (n, C, H, W) on the CPU, and captions such as ``0.73 cat + 0.27 dog``. Where a block inside the network
-        is mixed, the images are the plain ones and the caption names the block.
+        uint8 (n, 4, C, H, W) on the CPU: the image itself, its partner, the mask (white is the image's own, black its
+        partner's) and what enters the network; and captions such as ``0.73 cat + 0.27 dog``. Where a block inside the
+        network is mixed, what enters is the image itself and the caption names the block.
     """
-    pixels = (plan.mix(images) if plan.layer is None else images)[:count].float().cpu()
+    mask = Weights(plan.lam) if plan.mask is None else plan.mask
+    white = torch.ones_like(images)
+    own = mask.mix(white, torch.zeros_like(images)) if plan.active else white
+    entering = plan.mix(images) if plan.layer is None else images
+    few = slice(count)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
-    shown = ((pixels * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
+    parts = [part[few].float().cpu() * std + mean for part in (images, images[plan.partner], entering)]
+    parts.insert(2, own[few].float().cpu())
+    shown = (torch.stack(parts, dim=1) * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
     names = data.class_names
     captions = []
     for lam, own, other in zip(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vicinal.training.learner import Learner
+from vicinal.training.ledger import Ledger
 from vicinal.training.panel import Panel
 from vicinal.training.streams import Streams
 from vicinal.training.tally import Tally
@@ -30,6 +33,8 @@ class History:
         self.best_epoch: int | None = None
         """The epoch with the best validation accuracy, the first of equals; None without a validation split."""
         self.best_weights: dict[str, Tensor] = {}
+        self.predictions: dict[str, Tensor] = {}
+        """Of the test images after the last epoch: labels, predicted classes and confidence, (N,) each, on the host."""
 
     def add(self, row: Row, model: nn.Module) -> None:
         """The row of the next epoch, and the model that it is about."""
@@ -39,6 +44,13 @@ class History:
         if self.best_epoch is None or row["val/acc1"] > self.rows[self.best_epoch - 1]["val/acc1"]:
             self.best_epoch = len(self.rows)
             self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def see(self, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """The labels, predicted classes and confidences of the test images after the last epoch, a batch each."""
+        names = ("labels", "predicted", "confidence")
+        self.predictions = {
+            name: torch.cat(parts).cpu() for name, parts in zip(names, zip(*batches, strict=True), strict=True)
+        }
 
     def last(self, part: str) -> Scores | None:
         """Scores of the last epoch on ``val`` or ``test``, if it has any."""
@@ -59,10 +71,11 @@ class History:
         return {key.removeprefix(f"{part}/"): row[key] for key in names} or None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "best_epoch": self.best_epoch, "best_weights": self.best_weights}
+        return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows, self.best_epoch, self.best_weights = state["rows"], state["best_epoch"], state["best_weights"]
+        for name in vars(self):
+            setattr(self, name, state[name])
 
 
 class Clock:
@@ -89,14 +102,22 @@ class Training:
         learner: weights, optimizer, schedule, gradient scale and averaged weights.
         streams: the random streams.
         panel: is shown every batch before it is mixed.
+        classes: of the images.
     """
 
-    def __init__(self, learner: Learner, streams: Streams, panel: Panel) -> None:
-        self.learner, self.streams, self.panel = learner, streams, panel
-        self.tally = Tally(learner.hardware.device)
-        """Sums over the steps of the running epoch; their number is the position in it."""
+    def __init__(self, learner: Learner, streams: Streams, panel: Panel, classes: int) -> None:
+        self.learner, self.streams, self.panel, self._classes = learner, streams, panel, classes
+        self._begin_epoch()
         self.history = History()
         self.clock = Clock()
+
+    def _begin_epoch(self) -> None:
+        learner = self.learner
+        device, smoothing = learner.hardware.device, learner.settings.label_smoothing
+        self.tally = Tally(device)
+        """Sums over the steps of the running epoch; their number is the position in it."""
+        self.ledger = Ledger(learner.strategy.depths, self._classes, smoothing, device)
+        """What the running epoch has mixed so far."""
         self.lr = learner.lr
         """Learning rate of the first step of the running epoch."""
 
@@ -108,9 +129,8 @@ class Training:
     def end_epoch(self, row: Row) -> None:
         """Nothing of the epoch is left to do; the next one begins."""
         self.history.add(row, self.learner.evaluated)
-        self.tally = Tally(self.learner.hardware.device)
+        self._begin_epoch()
         self.clock.epoch = 0.0
-        self.lr = self.learner.lr
         self.streams.begin_epoch()
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,5 +144,5 @@ class Training:
         self.lr = state["lr"]
 
     def _parts(self) -> dict[str, Any]:
-        names = ("learner", "streams", "panel", "tally", "history", "clock")
+        names = ("learner", "streams", "panel", "tally", "ledger", "history", "clock")
         return {name: getattr(self, name) for name in names}

@@ -36,21 +36,21 @@ class Tally:
     def __init__(self, device: torch.device) -> None:
         self.steps = 0
         self.samples = 0
-        self._sums = torch.zeros(4, device=device)  # loss, correct, ceiling, floor; over the samples
+        self._sums = torch.zeros(2, device=device)  # loss, correct; over the samples
         self._first_bad = torch.zeros((), dtype=torch.int64, device=device)  # step from 1; 0 = none
 
-    def add(self, loss: Tensor, correct: Tensor, ceiling: Tensor, floor: Tensor) -> None:
-        """Add a step: the mean loss, a scalar, and one value a sample (B,) of each of the others."""
+    def add(self, loss: Tensor, correct: Tensor) -> None:
+        """Add a step: the mean loss, a scalar, and the accuracy of each sample, (B,)."""
         self.steps += 1
         self.samples += len(correct)
-        self._sums += torch.stack([loss.float() * len(correct), correct.sum(), ceiling.sum(), floor.sum()])
+        self._sums += torch.stack([loss.float() * len(correct), correct.sum()])
         new = ~torch.isfinite(loss) & (self._first_bad == 0)
         self._first_bad = torch.where(new, self.steps, self._first_bad)
 
     def read(self) -> dict[str, float]:
         """Means over the samples so far; waits for the device."""
-        loss, correct, ceiling, floor = (self._sums / self.samples).tolist()
-        return {"loss": loss, "acc1": correct, "acc1_ceiling": ceiling, "loss_floor": floor}
+        loss, correct = (self._sums / self.samples).tolist()
+        return {"loss": loss, "acc1": correct}
 
     def first_bad_step(self) -> int | None:
         """The first step of the epoch, from 1, whose loss was NaN or infinite; waits for the device."""

@@ -1,0 +1,128 @@
+"""What was really mixed in an epoch, counted from the plans that its steps have carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vicinal.mixing import MixPlan
+from vicinal.mixing.bounds import accuracy_ceiling, loss_floor
+from vicinal.mixing.effective import own_share
+from vicinal.mixing.strategies import INPUT
+
+BINS = 20
+"""Equal bins of [0, 1] in which lambda is counted; 1 belongs to the last."""
+FOLD = 64
+"""Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers a sample."""
+
+
+class Ledger:
+    """Counts of one epoch, kept on the device until somebody looks.
+
+    Args:
+        depths: where the strategy mixes, "input" or names of blocks; nowhere if there are none.
+        classes: of the labels.
+        label_smoothing: of the loss.
+        device: of the labels.
+    """
+
+    def __init__(self, depths: Sequence[str], classes: int, label_smoothing: float, device: torch.device) -> None:
+        self._classes, self._label_smoothing, self._device = classes, label_smoothing, device
+        self._batches = 0
+        self._samples = 0
+        self._mixed = 0  # samples of batches that were mixed; the sums and counts are over these
+        self._layers = dict.fromkeys(depths, 0)  # batches
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._sums = torch.zeros(6, dtype=dtype, device=device)  # in the order of _fold
+        self._at_least = torch.zeros(BINS, dtype=torch.int64, device=device)  # samples with lambda >= k / BINS
+        self._waiting: list[tuple[Tensor, ...]] = []  # a mixed batch each: lam, own share, partner, labels; (B,)
+
+    def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
+        """Note a step. No value is read.
+
+        Args:
+            plan: on the host, where it is decided.
+            labels: (B,) int64, on the device.
+            shape: of the batch of images, (B, C, H, W).
+        """
+        self._batches += 1
+        self._samples += len(labels)
+        if not plan.active:
+            return
+        self._mixed += len(labels)
+        depth = INPUT if plan.layer is None else plan.layer
+        self._layers[depth] = self._layers.get(depth, 0) + 1
+        self._waiting.append((plan.lam, own_share(plan, shape), plan.partner, labels))
+        if len(self._waiting) == FOLD:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Count the batches that wait, as if they were one."""
+        lam, own, partner, labels = map(torch.cat, zip(*self._waiting, strict=True))
+        sizes = torch.tensor([len(batch[0]) for batch in self._waiting])
+        starts = sizes.cumsum(0) - sizes
+        plan = MixPlan(lam, partner + starts.repeat_interleave(sizes)).to(self._device)
+        own = own.to(self._device, non_blocking=True)
+        entropy = loss_floor(plan, labels, self._classes)
+        smoothed = loss_floor(plan, labels, self._classes, self._label_smoothing) if self._label_smoothing else entropy
+        same = labels == labels[plan.partner]
+        parts = torch.stack([1 - own, own == 1, same, entropy, accuracy_ceiling(plan, labels), smoothed])
+        self._sums += parts.to(self._sums.dtype).sum(dim=1)
+        # Each edge is the float32 next to it, so that a lambda of .35 is in the bin that begins there.
+        edges = torch.arange(BINS, device=self._device) / BINS
+        self._at_least += (own[:, None] >= edges).sum(dim=0)
+        self._waiting.clear()
+
+    def read(self) -> dict[str, Any]:
+        """The epoch's part of a row, by the keys of ``metrics.jsonl``; at its end, and waits for the device."""
+        if self._waiting:
+            self._fold()
+        partner, empty, same, entropy, ceiling, floor = self._sums.tolist()
+        at_least = self._at_least.tolist()
+        unmixed = self._samples - self._mixed
+        row: dict[str, Any] = {
+            "train/acc1_ceiling": (ceiling + unmixed) / self._samples,
+            "train/loss_floor": (floor + unmixed * self._floor_of_one()) / self._samples,
+        }
+        if not self._layers:
+            return row
+        row |= {
+            "mixing/lam_mean_partner": partner / self._samples,
+            "mixing/target_entropy": entropy / self._samples,
+            "mixing/unmixed": (self._batches - sum(self._layers.values())) / self._batches,
+        }
+        if self._mixed:
+            row |= {"mixing/empty_boxes": empty / self._mixed, "mixing/same_class": same / self._mixed}
+        row |= {f"mixing/layer/{name}": count for name, count in self._layers.items()}
+        counts = [one - other for one, other in zip(at_least, [*at_least[1:], 0], strict=True)]
+        counts[-1] += unmixed
+        return {**row, "mixing/lam": counts}
+
+    def _floor_of_one(self) -> float:
+        """Lowest loss of a sample that is not mixed, in nats: label smoothing's."""
+        if not self._label_smoothing:
+            return 0.0
+        label = torch.zeros(1, dtype=torch.int64)
+        plan = MixPlan(torch.ones(1), label, active=False)
+        return loss_floor(plan, label, self._classes, self._label_smoothing).item()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "batches": self._batches,
+            "samples": self._samples,
+            "mixed": self._mixed,
+            "layers": dict(self._layers),
+            "sums": self._sums,
+            "at_least": self._at_least,
+            "waiting": list(self._waiting),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._batches, self._samples, self._mixed = state["batches"], state["samples"], state["mixed"]
+        self._layers = dict(state["layers"])
+        self._sums.copy_(state["sums"])
+        self._at_least.copy_(state["at_least"])
+        self._waiting = [(*host, labels.to(self._device)) for *host, labels in state["waiting"]]
