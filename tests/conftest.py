@@ -49,12 +49,18 @@ class OfflineRun:
     folder: Path
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
-    """A dict a row, without W&B's own underscored keys and without the image panels."""
+    """A dict a row, without W&B's own underscored keys, images and tables; a histogram is its counts."""
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     """The define_metric calls."""
     images: dict[str, list[Path]] = field(default_factory=dict)
     captions: dict[str, list[str]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """A dict a row, from the files."""
+    charts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """W&B's own charts: what each is drawn from and how."""
+    stats: list[dict[str, Any]] = field(default_factory=list)
+    """System metrics."""
     exit_code: int | None = None
     id: str = ""
     name: str = ""
@@ -86,6 +92,11 @@ def _read_offline_run(folder: Path) -> OfflineRun:
             result.config |= _own(value.get("config", {}).get("update", {}))
         elif kind == "config":
             result.config |= _own(value.get("update", {}))
+            for name, chart in value.get("update", {}).items():
+                if name.startswith("_wandb.visualize."):
+                    result.charts[name.removeprefix("_wandb.visualize.")] = chart["panel_config"]
+        elif kind == "stats":
+            result.stats.append(value["item"])
         elif kind == "history":
             result.history.append(_row(value["item"], result))
         elif kind == "summary":
@@ -98,10 +109,16 @@ def _read_offline_run(folder: Path) -> OfflineRun:
 
 
 def _row(item: dict[str, Any], result: OfflineRun) -> dict[str, Any]:
-    for panel in [key.removesuffix("._type") for key, value in item.items() if value == "images/separated"]:
-        result.images[panel] = [result.folder / "files" / name for name in item[f"{panel}.filenames"]]
-        result.captions[panel] = item[f"{panel}.captions"]
-        item = {key: value for key, value in item.items() if not key.startswith(f"{panel}.")}
+    for key, kind in [(key.removesuffix("._type"), kind) for key, kind in item.items() if key.endswith("._type")]:
+        files = result.folder / "files"
+        if kind == "images/separated":
+            result.images[key] = [files / name for name in item[f"{key}.filenames"]]
+            result.captions[key] = item[f"{key}.captions"]
+        elif kind == "table-file":
+            table = json.loads((files / item[f"{key}.path"]).read_text())
+            result.tables[key] = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+        counts = {key: item[f"{key}.values"]} if kind == "histogram" else {}
+        item = {name: value for name, value in item.items() if not name.startswith(f"{key}.")} | counts
     return _own(item)
 
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import confusion_matrix
+from torchmetrics.classification import MulticlassRecall
 
 from vicinal.runs.environment import code
+from vicinal.runs.predictions import Predictions
 from vicinal.training.streams import Streams
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -99,8 +102,16 @@ def test_the_panel_shows_the_first_batches_as_they_were_mixed(runs, compose):
         expected, captions = [], []
         for (images, labels), count in zip(batches, (2, 1, 1, 1), strict=True):  # 5 images of 4 batches
             plan = experiment.strategy.sample(images.shape, streams.mixing)
-            pixels = (images if plan.layer else plan.mix(images))[:count]
-            expected.append((pixels * torch.tensor(data.std) + torch.tensor(data.mean)) * 255)
+            entering = images if plan.layer else plan.mix(images)
+            parts = [part[:count] for part in (images, images[plan.partner], entering)]
+            pixels = [part * torch.tensor(data.std) + torch.tensor(data.mean) for part in parts]
+            own = torch.ones(count, 1, 8, 8) * plan.lam[:count].view(-1, 1, 1, 1)
+            if strategy == "cutmix":
+                top, bottom, left, right = plan.mask.corners[:, 0].tolist()
+                own = torch.ones(count, 1, 8, 8)
+                own[:, :, top:bottom, left:right] = 0
+                assert own.mean() == pytest.approx(plan.lam[0].item())
+            expected.append(torch.cat([pixels[0], pixels[1], own, pixels[2]], dim=3) * 255)
             names = [str(label) for label in labels.tolist()]
             for lam, own, other in zip(plan.lam[:count].tolist(), names, plan.partner.tolist(), strict=False):
                 text = f"{lam:.2f} {own} + {1 - lam:.2f} {names[other]}" if strategy != "none" else own
@@ -108,6 +119,45 @@ def test_the_panel_shows_the_first_batches_as_they_were_mixed(runs, compose):
         assert offline.captions["mixed_images"] == captions
         shown = np.stack([np.asarray(Image.open(file)) for file in offline.images["mixed_images"]])
         assert torch.equal(torch.from_numpy(shown)[:, None], torch.cat(expected).round().to(torch.uint8))
+
+
+def test_the_tables_are_those_of_the_last_weights_on_the_test_images(runs, compose):
+    """Predicted again from the checkpoint, and counted by torchmetrics and scikit-learn."""
+    for strategy, (folder, result, _, offline) in runs.items():
+        experiment = compose(f"mixup={strategy}", *SETTINGS)
+        model = experiment.make_model()
+        model.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
+        model.eval()
+        images, labels = zip(*experiment.make_loaders(experiment.load_data()).test.batches(), strict=True)
+        with torch.inference_mode(), experiment.hardware.autocast():
+            probabilities = torch.cat([model(batch) for batch in images]).float().softmax(dim=1)
+        labels = torch.cat(labels)
+        stored = Predictions.load(folder / "predictions.npz")
+        assert stored.class_names == tuple("0123456789")
+        assert np.array_equal(stored.labels, labels)
+        assert np.array_equal(stored.predicted, probabilities.argmax(dim=1))
+        assert np.array_equal(stored.confidence, probabilities.amax(dim=1))
+
+        table = offline.tables["test/confusion_table"]
+        counts = confusion_matrix(labels, probabilities.argmax(dim=1))
+        assert [row["nPredictions"] for row in table] == counts.ravel().tolist()
+        assert [(row["Actual"], row["Predicted"]) for row in table[:11]] == [
+            *(("0", name) for name in stored.class_names),
+            ("1", "0"),
+        ]
+        recalls = MulticlassRecall(10, average=None)(probabilities, labels)
+        table = offline.tables["test/class_accuracy_table"]
+        assert [row["class"] for row in table] == list(stored.class_names)
+        assert [row["accuracy"] for row in table] == pytest.approx(recalls.tolist())
+        assert stored.reliability().error() == pytest.approx(result["test"]["last"]["ece"], rel=1e-5)
+        diagram = stored.reliability()
+        rows = [row for row in offline.tables["test/reliability_table"] if row["lineKey"] == "this model"]
+        assert [row["step"] for row in rows] == pytest.approx(diagram.confidence.tolist())
+        assert [row["lineVal"] for row in rows] == pytest.approx(diagram.accuracy.tolist())
+
+
+def test_system_metrics_are_there(runs):
+    assert all("proc.memory.rssMB" in offline.stats[0] for *_, offline in runs.values())
 
 
 def test_the_key_is_in_no_file(sweep):

@@ -125,6 +125,6 @@ def test_no_file_of_a_run_has_a_secret(
     else:
         run(experiment)
     files = [file for file in experiment.folder.path.rglob("*") if file.is_file()]
-    assert len(files) == (6 if fails else 8)
+    assert len(files) == (6 if fails else 10)
     assert [file.name for file in files if SECRET.encode() in file.read_bytes()] == []
     assert b"<WANDB_API_KEY>" in experiment.folder.environment.read_bytes()

@@ -148,6 +148,8 @@ def test_a_completed_run_is_not_trained_again(compose: Compose, caplog: pytest.L
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
+        "mixed.png",
+        "predictions.npz",
         "result.json",
         "train.log",
     ]

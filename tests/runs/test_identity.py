@@ -76,6 +76,7 @@ NEUTRAL: dict[str, str] = {
     "dataset.cache_dir": "dataset.cache_dir=/elsewhere",
     "_choices_": "+_choices_.note=x",
     "trainer.log_every": "trainer.log_every=3",
+    "trainer.clean_subset": "trainer.clean_subset=0",
     "wandb.mode": "wandb.mode=offline",
     "wandb.project": "wandb.project=other",
     "wandb.entity": "wandb.entity=somebody",
@@ -96,7 +97,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 55
+    assert len(schema_keys()) == 56
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -67,6 +67,8 @@ class Server(ThreadingHTTPServer):
         """All rows that ever came, in their order."""
         self.exit_code: int | None = None
         self.upserts: list[dict[str, Any]] = []
+        self.refused: set[str] = set()
+        """The ids of the runs that it does not take."""
         self.questions: list[str] = []
         """The ids of the runs that somebody wanted to continue."""
 
@@ -74,6 +76,8 @@ class Server(ThreadingHTTPServer):
         """To a GraphQL request."""
         variables = request["variables"]
         if request["operationName"] == "UpsertBucket":
+            if variables["name"] in self.refused:
+                raise PermissionError
             known = any(each["name"] == variables["name"] for each in self.upserts)
             self.upserts.append(variables)
             return {"upsertBucket": {"bucket": self._bucket(variables["name"]), "inserted": not known}}
@@ -111,12 +115,16 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         answer: dict[str, Any] = {}
+        status = 200
         if self.path == "/graphql":
-            answer = {"data": self.server.answer(json.loads(body))}
+            try:
+                answer = {"data": self.server.answer(json.loads(body))}
+            except PermissionError:
+                status, answer = 403, {"errors": [{"message": "permission denied"}]}
         elif self.path.endswith("/file_stream"):
             self.server.stream(json.loads(body))
         text = json.dumps(answer).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

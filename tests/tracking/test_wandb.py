@@ -57,7 +57,8 @@ def test_epoch_is_the_one_clock(info: RunInfo, wandb_tracker: Build, read_offlin
 def test_mixed_images_come_back_bit_for_bit(
     info: RunInfo, wandb_tracker: Build, read_offline_run: Read, channels: int
 ) -> None:
-    images = torch.randint(0, 256, (6, channels, 5, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (6, 4, channels, 5, 7), dtype=torch.uint8, generator=generator)
     images[1] = torch.arange(35).reshape(5, 7) % 2  # nearly black: must not be stretched to the full range
     captions = [f"{i} × 7, λ = 0.{i}" for i in range(6)]
     with wandb_tracker(images=4) as tracker:
@@ -67,14 +68,15 @@ def test_mixed_images_come_back_bit_for_bit(
     run = read_offline_run(info.folder)
     assert run.captions == {"mixed_images": captions[:4]}
     shown = [np.asarray(Image.open(path)) for path in run.images["mixed_images"]]
-    for image, array in zip(images[:4], shown, strict=True):
-        assert np.array_equal(array.reshape(5, 7, channels), image.permute(1, 2, 0).numpy())
+    for tiles, array in zip(images[:4], shown, strict=True):
+        beside = array.reshape(5, 4, 7, channels).transpose(1, 3, 0, 2)  # the four are side by side
+        assert np.array_equal(beside, tiles.numpy())
     assert run.history == [row(1), row(2)]  # the panel takes no row of its own
 
 
 def test_no_panel_when_no_images_are_wanted(info: RunInfo, wandb_tracker: Build, read_offline_run: Read) -> None:
     with wandb_tracker(images=0) as tracker:
-        tracker.mixed_images(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), ["x"])
+        tracker.mixed_images(torch.zeros(1, 4, 3, 2, 2, dtype=torch.uint8), ["x"])
         tracker.epoch(row(1))
     assert read_offline_run(info.folder).images == {}
 
@@ -96,7 +98,7 @@ def test_runs_in_one_process_keep_apart(
 def test_an_exception_is_in_the_record(info: RunInfo, wandb_tracker: Build, read_offline_run: Read) -> None:
     def train() -> None:
         with wandb_tracker() as tracker:
-            tracker.mixed_images(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), ["x"])
+            tracker.mixed_images(torch.zeros(1, 4, 3, 2, 2, dtype=torch.uint8), ["x"])
             tracker.epoch(row(1) | {"epoch": 1 // 0})
 
     with pytest.raises(ZeroDivisionError):
@@ -142,7 +144,7 @@ def test_reports_do_not_wait_for_wandb_and_none_is_lost(
     with wandb_tracker() as tracker:
         tracker.restore([told], step=4)
         told["step"] = -1  # whoever reports may go on to change it
-        tracker.mixed_images(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), ["x", "y"])
+        tracker.mixed_images(torch.zeros(2, 4, 1, 2, 2, dtype=torch.uint8), ["x", "y"])
         for epoch in range(2, 200):
             tracker.epoch(row(epoch))
         tracker.finish({"best_epoch": 2})

@@ -15,7 +15,7 @@ Build = Callable[..., WandbTracker]
 Read = Callable[[Path], Any]
 Server = Any  # the one of conftest.py
 
-PANEL = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), ["a", "b", "c", "d"]
+PANEL = torch.zeros(4, 4, 1, 8, 8, dtype=torch.uint8), ["a", "b", "c", "d"]
 
 
 def row(epoch: int) -> dict[str, Any]:

@@ -17,20 +17,28 @@ class DamagedError(Exception):
     """A file is not what was written; the text says in which way, to follow the file's name."""
 
 
-def write(file: Path, data: bytes) -> None:
-    """Write so that ``file`` holds either what it held before or all of ``data``, even if the machine stops."""
+def write(file: Path, data: bytes, durable: bool = True) -> None:
+    """Write so that ``file`` holds either what it held before or all of ``data``.
+
+    Args:
+        file: to write.
+        data: its content.
+        durable: even if the machine stops, for which the disk has to be waited for.
+    """
     partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")  # two processes may write the same file
     try:
         with partial.open("wb") as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         partial.replace(file)
     except OSError as error:
         error.filename = str(file)  # a full disk does not say what it had no room for
         partial.unlink(missing_ok=True)  # half a file would only make it fuller
         raise
-    sync(file.parent)
+    if durable:
+        sync(file.parent)
 
 
 def read(file: Path) -> bytes:

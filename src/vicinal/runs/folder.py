@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 DAMAGED = ".damaged"
 SUMS = "SHA256SUMS"
 LOCK = ".lock"
+GLANCE = 0.2
+"""Seconds; who only looks whether a run is locked has the lock for a moment, and is not to be taken for a worker."""
 
 
 class BusyError(UserError):
@@ -43,6 +45,8 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.pt"
         self.previous = path / "checkpoint.previous.pt"
         self.environment = path / "environment.json"
+        self.predictions = path / "predictions.npz"
+        self.mixed = path / "mixed.png"
         self.log = path / "train.log"
         self.sums = path / SUMS
         self._records = (self.config, self.environment, self.metrics, self.checkpoint)
@@ -167,7 +171,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / LOCK)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=GLANCE)
         except filelock.Timeout:
             if not wait:
                 raise BusyError(f"{self.path}: {self._worker()} works on this run") from None

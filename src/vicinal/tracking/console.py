@@ -70,7 +70,7 @@ class Console(Tracker):
             text=f"loss {progress.loss:.3f}  acc {progress.acc1:.3f}  {progress.images_per_second:.0f} img/s  {left}",
         )
 
-    def epoch(self, row: Mapping[str, float | int]) -> None:
+    def epoch(self, row: Mapping[str, Any]) -> None:
         self._console.print(self._line(row), markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, row: Mapping[str, float | int]) -> str:

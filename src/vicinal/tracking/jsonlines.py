@@ -21,7 +21,7 @@ class JsonLines(Tracker):
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         write(self.file, "".join(map(_line, rows)).encode())
 
-    def epoch(self, row: Mapping[str, float | int]) -> None:
+    def epoch(self, row: Mapping[str, Any]) -> None:
         try:
             with self.file.open("a") as lines:
                 lines.write(_line(row))

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
+from vicinal.runs.predictions import Predictions
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -75,21 +77,26 @@ class Tracker:
     def progress(self, progress: Progress) -> None:
         """Called a few times a second at most, inside an epoch."""
 
-    def epoch(self, row: Mapping[str, float | int]) -> None:
+    def epoch(self, row: Mapping[str, Any]) -> None:
         """Called once at the end of each epoch.
 
         Args:
             row: flat, always with ``epoch`` (from 1), the one clock of all curves; accuracies are fractions,
-                ``throughput`` is images/s, ``seconds`` the epoch's duration.
+                ``throughput`` is images/s, ``seconds`` the epoch's duration. A list is a histogram: counts, or shares,
+                of equal bins of [0, 1].
         """
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
-        """Called with some images of the first batches, as the network saw them.
+        """Called with some images of the first batches, and how they were mixed.
 
         Args:
-            images: uint8, (n, C, H, W).
+            images: uint8, (n, 4, C, H, W): each itself, its partner, the mask (white where it is its own) and what
+                entered the network.
             captions: n texts with the labels and lambda.
         """
+
+    def predictions(self, predictions: Predictions) -> None:
+        """Called once, before the last epoch is told, with what its weights say of the test images."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Called once, after the last epoch, with the final numbers under flat keys such as ``test/last/acc1``."""
@@ -122,13 +129,17 @@ class Trackers(Tracker):
         for tracker in self.trackers:
             tracker.progress(progress)
 
-    def epoch(self, row: Mapping[str, float | int]) -> None:
+    def epoch(self, row: Mapping[str, Any]) -> None:
         for tracker in self.trackers:
             tracker.epoch(row)
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
         for tracker in self.trackers:
             tracker.mixed_images(images, captions)
+
+    def predictions(self, predictions: Predictions) -> None:
+        for tracker in self.trackers:
+            tracker.predictions(predictions)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         for tracker in self.trackers:

@@ -24,6 +24,11 @@ def wished_mode(mode: str) -> tuple[str, str]:
     return mode, f"wandb.mode={mode}"
 
 
+def agent_run() -> str | None:
+    """W&B's id of the run that an agent of a W&B sweep has started this process for; None outside of one."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
 def resolve_mode(mode: str) -> tuple[str, str]:
     """The mode that a run gets when ``mode`` is asked for. Reads the environment and the disk, never the network.
 

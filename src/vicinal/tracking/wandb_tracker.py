@@ -11,12 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from vicinal.runs.predictions import Predictions
+from vicinal.tracking.charts import charts
 from vicinal.tracking.courier import Courier
 from vicinal.tracking.tracker import Progress, RunInfo, Tracker
 from vicinal.tracking.wandb_guard import CALL_SECONDS, START_SECONDS, bounded, one_line, set_up, shut_down
-from vicinal.tracking.wandb_mode import resolve_mode, why_unreachable, wished_mode
+from vicinal.tracking.wandb_mode import agent_run, resolve_mode, why_unreachable, wished_mode
 
 if TYPE_CHECKING:
     import wandb
@@ -29,6 +33,10 @@ FINISH_SECONDS = 60.0
 """For the upload of what is left at the end of a run; what isn't uploaded stays in the run's folder."""
 ID = string.ascii_lowercase + string.digits
 """Of which W&B makes the ids of runs, eight characters each."""
+
+
+IMAGES = "mixed_images"
+"""The key of the panel."""
 
 
 class WandbTracker(Tracker):
@@ -46,7 +54,8 @@ class WandbTracker(Tracker):
         entity: W&B user or team; the account's default when None.
         tags: labels.
         images: how many mixed images the panel shows at most.
-        id: W&B's id of the run whose training is continued; None for a new one.
+        id: W&B's id of the run whose training is continued; None for a new one. An agent of a W&B sweep has the last
+            word: it waits for the run that it has named.
 
     Attributes:
         mode: what the run really became, at the end of the ``with``: ``online``, ``offline`` or ``disabled``.
@@ -75,13 +84,14 @@ class WandbTracker(Tracker):
         # Only the courier's thread knows these.
         self._run: wandb.Run | None = None
         self._panel: list[wandb.Image] = []
+        self._charts: dict[str, Any] = {}
         self._sync = ""
         self.mode = "disabled"
         self.id = id
 
     def __enter__(self) -> Self:
         if wished_mode(self._asked)[0] != "disabled":
-            self.id = self._continued or "".join(secrets.choice(ID) for _ in range(8))
+            self.id = agent_run() or self._continued or "".join(secrets.choice(ID) for _ in range(8))
             self._courier = Courier("wandb")
             self._courier.tell(self._start)
         return self
@@ -93,20 +103,22 @@ class WandbTracker(Tracker):
     def progress(self, progress: Progress) -> None:
         self._begin()
 
-    def epoch(self, row: Mapping[str, float | int]) -> None:
+    def epoch(self, row: Mapping[str, Any]) -> None:
         self._show(row)
         self._begin()
 
-    def _show(self, row: Mapping[str, float | int]) -> None:
+    def _show(self, row: Mapping[str, Any]) -> None:
         row = dict(row)
 
         def show(run: "wandb.Run") -> None:
             _check_writable(self._info.folder)  # wandb-core keeps a full disk to itself and drops the rows
-            # The panel joins the row of its epoch, so that the history has one row an epoch. The epoch is the step too,
-            # so that a continued run does not show twice what the server has from an earlier session.
+            # Panel and charts join the row of their epoch, so that the history has one row an epoch. The epoch is the
+            # step too, so that a continued run does not show twice what the server has from an earlier session.
             panel, self._panel = self._panel, []
             if row["epoch"] >= run.starting_step:
-                shown = {**row, "mixed_images": panel} if panel else row
+                shown = _with_histograms(row) | ({IMAGES: panel} if panel else {})
+                if row["epoch"] == self._info.epochs:
+                    shown |= self._charts
                 run.log(shown, step=int(row["epoch"]), commit=True)  # else the row would wait for the next
 
         self._report(show)
@@ -116,13 +128,19 @@ class WandbTracker(Tracker):
             import wandb
 
             self._panel = [
-                wandb.Image(_picture(image), caption=text)
-                for image, text in zip(images[: self._images].cpu(), captions, strict=False)
+                wandb.Image(_strip(tiles), caption=text)
+                for tiles, text in zip(images[: self._images].cpu(), captions, strict=False)
             ]
 
         if self._images:
             self._report(show)
         self._begin()
+
+    def predictions(self, predictions: Predictions) -> None:
+        def show(run: "wandb.Run") -> None:
+            self._charts = charts(predictions)
+
+        self._report(show)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         final = dict(summary)
@@ -136,7 +154,7 @@ class WandbTracker(Tracker):
 
         def last(run: "wandb.Run") -> None:
             if self._panel:  # the run has ended in its first epoch
-                run.log({"mixed_images": self._panel}, step=0)
+                run.log({IMAGES: self._panel}, step=0)
 
         self._report(last)
         if isinstance(error, Exception):  # an interruption is none
@@ -203,7 +221,7 @@ class WandbTracker(Tracker):
             group=info.sweep,
             job_type="train",
             id=self.id,
-            resume="allow" if self._continued is not None and mode == "online" else None,
+            resume="allow" if self.id == self._continued and mode == "online" else None,
             tags=self._tags,
             config={
                 **info.config,
@@ -255,9 +273,22 @@ def _check_writable(folder: Path) -> None:
         file.write(bytes(2**16))
 
 
-def _picture(image: Tensor) -> Any:
-    """A PIL image of a uint8 tensor (C, H, W): wandb would stretch the values of a tensor."""
+def _with_histograms(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with W&B's own histograms for lists, which are counts of equal bins of [0, 1]."""
+    import wandb
+
+    shown = dict(row)
+    for name, value in row.items():
+        if isinstance(value, list):
+            edges = np.linspace(0, 1, len(value) + 1)
+            shown[name] = wandb.Histogram(np_histogram=(np.array(value), edges))
+    return shown
+
+
+def _strip(tiles: Tensor) -> Any:
+    """A PIL image of uint8 tiles (n, C, H, W), one beside the other: wandb would stretch the values of a tensor."""
     from PIL import Image
 
+    image = torch.cat(tuple(tiles), dim=2)
     channels = image[:3] if len(image) >= 3 else image[:1]
     return Image.fromarray(channels.permute(1, 2, 0).squeeze(-1).contiguous().numpy())

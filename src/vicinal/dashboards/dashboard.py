@@ -1,0 +1,69 @@
+"""The dashboard of one sweep: its workspace and its report, checked against what its runs have logged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vicinal.dashboards import build
+from vicinal.dashboards.keys import check, logged
+from vicinal.dashboards.sections import available, sections
+from vicinal.errors import UserError
+from vicinal.sweeps.finding import SWEEP, find
+from vicinal.sweeps.records import Run
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A workspace and a report, neither of them saved.
+
+    Attributes:
+        workspace: of wandb-workspaces.
+        report: of wandb-workspaces.
+        notes: what was left out, a line each.
+    """
+
+    workspace: Any
+    report: Any
+    notes: list[str]
+
+    def specification(self) -> dict[str, Any]:
+        """Both as W&B is sent them."""
+        return {name: build.specification(getattr(self, name)) for name in ("workspace", "report")}
+
+
+def make(sweep: Path, score: str, more: Sequence[str], entity: str | None, project: str | None) -> Dashboard:
+    """Make the dashboard of a sweep from its folder.
+
+    Args:
+        sweep: its folder, with ``sweep.json`` and ``report/``.
+        score: key of the summary that alphas and strategies are compared by.
+        more: keys that get a panel of their own.
+        entity: W&B user or team; without it the one that the runs were asked to go to.
+        project: W&B project; likewise.
+
+    Raises:
+        UserError: this is no sweep with a report, or a panel would name a key that no run has logged.
+    """
+    tables = sweep / "report" / "table.md"
+    if not (sweep / SWEEP).exists() or not tables.exists():
+        raise UserError(f"{sweep}: no folder of a sweep that has ended; it has no {SWEEP} or no report/{tables.name}")
+    found = find(sweep)
+    keys = logged(found.runs)
+    parts, notes = available(sections(score, more), keys)
+    scope = build.Scope(
+        entity=entity or _asked(found.runs, "entity") or "",
+        project=project or _asked(found.runs, "project") or "",
+        sweep=sweep.resolve().name,
+        grouping=tuple(key if "." in key else f"choices.{key}" for key in found.swept or () if key != "seed"),
+    )
+    made = Dashboard(build.workspace(parts, scope), build.report(parts, scope, tables.read_text()), notes)
+    for specification in made.specification().values():
+        check(specification, keys)
+    return made
+
+
+def _asked(runs: Sequence[Run], key: str) -> str | None:
+    return next((str(value) for run in runs if (value := run.config.get("wandb", {}).get(key))), None)

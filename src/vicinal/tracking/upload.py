@@ -1,0 +1,70 @@
+"""Offline runs to W&B, by its own ``wandb sync``, which leaves a marker beside what it has uploaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vicinal.runs.folder import RunFolder
+from vicinal.tracking.wandb_mode import why_unreachable
+
+SECONDS = 600.0
+"""For one run; wandb itself tries a lost network again and again."""
+
+
+@dataclass(frozen=True)
+class Offline:
+    """One run that W&B was offline for.
+
+    Attributes:
+        folder: ``<run>/wandb/offline-run-<time>-<id>``.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of our run, and W&B's id of it."""
+        return f"{self.folder.parents[1].name} ({self.folder.name.rpartition('-')[2]})"
+
+    @property
+    def uploaded(self) -> bool:
+        """By wandb's own marker."""
+        return any(self.folder.glob("*.wandb.synced"))
+
+    @property
+    def worker(self) -> str | None:
+        """Who still works on the run, in words; None if nobody does."""
+        return RunFolder(self.folder.parents[1]).locked()
+
+
+def offline_runs(target: Path) -> list[Offline]:
+    """All below a folder, or the folder itself, by their paths."""
+    found = {path.parent.resolve() for path in target.rglob("*.wandb") if path.parent.name.startswith("offline-run-")}
+    return [Offline(folder) for folder in sorted(found)]
+
+
+def upload(run: Offline, url: str) -> str | None:
+    """Upload a run, and return why that failed; None if it did not.
+
+    Args:
+        run: not uploaded yet.
+        url: of the server, which is asked for a connection first: wandb would go on trying for minutes.
+    """
+    if reason := why_unreachable(url):
+        return reason
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", str(run.folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"not uploaded within {SECONDS:g} s"
+    if done.returncode == 0 and run.uploaded:
+        return None
+    return last_line(done.stdout + done.stderr) or f"wandb sync ended with exit code {done.returncode}"
+
+
+def last_line(printed: str) -> str:
+    lines = [line.removeprefix("wandb:").strip() for line in printed.splitlines()]
+    return next((line for line in reversed(lines) if line), "")

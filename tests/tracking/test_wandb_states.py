@@ -1,0 +1,113 @@
+"""What W&B's own record says of runs that failed, were killed, and went on afterwards; of real processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vicinal.config import CONF
+
+pytestmark = pytest.mark.slow
+
+Read = Callable[[Path], Any]
+TRAIN = CONF.parent / "train.py"
+EPOCHS = 300
+TINY = ("dataset.train_size=200", "trainer.batch_size=20", "trainer.threads=1", "wandb.mode=offline", "wandb.images=4")
+SECOND = 1.0
+"""Of rows that a kill may cost: W&B's record is flushed that often."""
+LATE = 0.3
+"""Seconds that this test may be late to see a row or to kill, on a busy machine."""
+
+
+class Job:
+    """A process that trains one run."""
+
+    def __init__(self, output: Path) -> None:
+        words = [f"output_dir={output}", f"trainer.epochs={EPOCHS}", "trainer.checkpoint_every=10", *TINY]
+        self.output = output
+        self.process = subprocess.Popen(
+            [sys.executable, TRAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.seen: list[tuple[float, int]] = []
+        """When there were how many rows in ``metrics.jsonl``."""
+
+    @property
+    def folder(self) -> Path:
+        (folder,) = (self.output / "runs").iterdir()
+        return folder
+
+    def rows(self) -> list[dict[str, Any]]:
+        text = (self.folder / "metrics.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        limit = time.monotonic() + 120
+        while not until():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < limit
+            file = next(self.output.glob("runs/*/metrics.jsonl"), None)
+            self.seen.append((time.monotonic(), file.read_bytes().count(b"\n") if file else 0))
+            time.sleep(0.01)
+
+    def wandb_has_begun(self) -> bool:
+        return any("W&B is offline" in file.read_text() for file in self.output.glob("runs/*/train.log"))
+
+    def kill(self) -> float:
+        """The process and wandb-core, which would save what it was told; returns when."""
+        ours = ["pgrep", "-P", str(self.process.pid)]
+        children = subprocess.run(ours, capture_output=True, text=True).stdout.split()
+        killed = time.monotonic()
+        for pid in [self.process.pid, *map(int, children)]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.communicate()
+        return killed
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_a_random_moment_and_continued(tmp_path: Path, read_offline_run: Read, seed: int) -> None:
+    job = Job(tmp_path)
+    job.wait(job.wandb_has_begun)
+    flushed = time.monotonic() + SECOND + LATE  # what was told before W&B had begun
+    job.wait(lambda: time.monotonic() > flushed)
+    more = random.Random(seed).randint(5, 30) + job.seen[-1][1]
+    job.wait(lambda: job.seen[-1][1] >= more)
+    killed = job.kill()
+
+    rows, run = job.rows(), read_offline_run(job.folder)
+    assert run.history == rows[: len(run.history)]
+    lost = [when for when, count in job.seen if count > len(run.history)]
+    assert not lost or killed - lost[0] <= SECOND + LATE
+    assert run.exit_code is None  # which W&B shows as crashed
+    assert not (job.folder / "result.json").exists()
+
+    again = Job(tmp_path)
+    out, _ = again.process.communicate()
+    assert again.process.returncode == 0, out
+    assert "going on in epoch" in out
+    whole = read_offline_run(again.folder)  # one record only: the continued run has told all again
+    assert (whole.id, whole.exit_code) == (run.id, 0)
+    assert whole.history == again.rows()
+    assert [row["epoch"] for row in whole.history] == list(range(1, EPOCHS + 1))
+    assert whole.captions == run.captions or not run.captions
+    assert json.loads((again.folder / "result.json").read_text())["wandb"] == {"mode": "offline", "id": run.id}
+
+
+def test_a_run_that_diverges_has_failed(tmp_path: Path, read_offline_run: Read) -> None:
+    command = [sys.executable, TRAIN, f"output_dir={tmp_path}", "trainer.epochs=3", "optimizer.lr=1e30", *TINY]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = read_offline_run(folder)
+    reason = json.loads((folder / "result.json").read_text())["error"]
+    assert run.exit_code == 1
+    assert run.summary["error"].startswith("Traceback")
+    assert reason.startswith("the loss is not finite")
+    assert run.summary["error"].rstrip().endswith(reason)
