@@ -28,6 +28,7 @@ PARTS = {
     "sweep": "sweeping",
     "start": "starting",
     "memory": "memory",
+    "tracking": "watching",
     "scale": "scaling",
     "gpu": "gpu",
 }

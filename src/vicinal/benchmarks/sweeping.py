@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vicinal.benchmarks.bench import Bar, Bench
+from vicinal.benchmarks.ceiling import throughput
 from vicinal.benchmarks.processes import Trainings, python
 from vicinal.benchmarks.synthetic import images
 from vicinal.benchmarks.timing import Case, Spread
-from vicinal.config import CONF
 from vicinal.data import Images
 
 ALPHAS = ("0", "0.1", "0.2", "0.4", "0.8", "1", "2", "4")
@@ -60,7 +60,7 @@ def _serial(bench: Bench) -> None:
 def _parallel(bench: Bench) -> None:
     count, epochs = (200, 1) if bench.quick else (6_000, 6)
     write_mnist(bench.folder / "mnist", count)
-    cnn = (
+    mnist = (
         "dataset=mnist",
         f"dataset.root={bench.folder / 'mnist'}",
         "dataset.val_size=100",
@@ -68,24 +68,20 @@ def _parallel(bench: Bench) -> None:
     )
     count, epochs = (200, 1) if bench.quick else (2_500, 3)
     write_tree(bench.folder / "tree", count)
-    preact = (
+    tree = (
         "dataset=imagefolder",
         f"dataset.root={bench.folder / 'tree'}",
         f"dataset.cache_dir={bench.folder / 'cache'}",
         "dataset.val_size=100",
-        "model=preact_resnet18",
-        "model.width=16",
         f"trainer.epochs={epochs}",
     )
     jobs = {
-        "cnn, 28x28": (("model=cnn", *cnn), Bar(1.2)),
-        "preact_resnet18, width 16, 32x32": (preact, Bar(1.4)),
+        "cnn, 28x28": (("model=cnn",), mnist, (1, 28), Bar(1.2)),
+        "preact_resnet18, width 16, 32x32": (("model=preact_resnet18", "model.width=16"), tree, (3, 32), Bar(1.4)),
     }
-    there = (CONF / "hydra" / "launcher" / "parallel.yaml").exists()
-    for name, (words, bar) in list(jobs.items())[: 1 if bench.quick else None]:
-        if not there:
-            bench.skip(f"4 jobs of {name}: parallel launcher", "serial", "there is no hydra/launcher=parallel", bar)
-            continue
+    for name, (model, data, shape, bar) in list(jobs.items())[: 1 if bench.quick else None]:
+        _ceiling(bench, name, shape, *model)
+        words = (*model, *data)
         sweep = (*words, OFFLINE, "trainer.batch_size=128", "seed=0,1,2,3", "-m")
         serial = Trainings(bench.folder, f"serial-{name[:3]}", *sweep)
         packed = Trainings(bench.folder, f"packed-{name[:3]}", "hydra/launcher=parallel", *sweep)
@@ -97,6 +93,18 @@ def _parallel(bench: Bench) -> None:
             f"4 jobs of {name}", [Case("serial", serial), Case("parallel", packed)], rounds=2, warmup=0
         )
         bench.row(f"4 jobs of {name}: parallel launcher", "serial", timings.ratio("serial", "parallel"), bar=bar)
+
+
+def _ceiling(bench: Bench, name: str, shape: tuple[int, int], *words: str) -> None:
+    """What could be gained: bare steps of a process of one thread a core, against one process of all threads."""
+    seconds, cores = 0.5 if bench.quick else 8.0, bench.threads
+    channels, gains = shape[0], []
+    dataset = "dataset=mnist" if channels == 1 else "dataset=cifar10"
+    for turn in range(1 if bench.quick else 4):
+        folder = bench.folder / f"ceiling-{shape[1]}-{turn}"
+        apart = throughput(folder / "apart", shape, cores, 1, seconds, dataset, *words)
+        gains.append(apart / throughput(folder / "together", shape, 1, cores, seconds, dataset, *words))
+    bench.row(f"bare steps of {name}: a process a core", "one process, a thread a core", Spread.of(gains))
 
 
 def write_mnist(root: Path, count: int) -> None:

@@ -20,7 +20,8 @@ def images(count: int, channels: int = 3, size: int = 32, seed: int = 0) -> Imag
     return Images(pixels.permute(0, 3, 1, 2), torch.randint(CLASSES, (count,), generator=generator))
 
 
-def image_data(train: int, test: int = 128) -> ImageData:
-    """CIFAR-shaped images to train and to test on, without a validation part."""
+def image_data(train: int, test: int = 128, channels: int = 3, size: int = 32) -> ImageData:
+    """CIFAR-shaped images, or others, to train and to test on, without a validation part."""
     names = tuple(map(str, range(CLASSES)))
-    return ImageData(images(train), None, images(test, seed=1), names, MEAN, STD)
+    parts = images(train, channels, size), None, images(test, channels, size, seed=1)
+    return ImageData(*parts, names, MEAN[:channels], STD[:channels])

@@ -68,7 +68,7 @@ class Run:
             self.hardware,
             steps_per_epoch=len(self.loaders.train),
         )
-        self.training = Training(self.learner, streams, Panel(data, 0, 1, Tracker()))
+        self.training = Training(self.learner, streams, Panel(data, 0, 1, Tracker()), self.experiment.classes)
 
     def epoch(self, keeper: Keeper | None = None) -> None:
         """The next epoch in the real loop, without validation."""

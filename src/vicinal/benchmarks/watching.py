@@ -1,0 +1,49 @@
+"""What watching costs: a job with W&B against the same job without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from vicinal.benchmarks.bench import Bar, Bench
+from vicinal.benchmarks.processes import Trainings
+from vicinal.benchmarks.sweeping import write_mnist
+from vicinal.benchmarks.timing import Case, Spread
+
+MODES = ("offline", "disabled")
+BAR = Bar(2, at_least=False)
+
+
+def measure(bench: Bench) -> None:
+    """Seconds of steps and evaluation inside the job, W&B on against off; the whole process beside it."""
+    count, epochs = (300, 1) if bench.quick else (20_000, 4)
+    write_mnist(bench.folder / "mnist", count)
+    mnist = f"experiment=mnist_cnn dataset.root={bench.folder / 'mnist'} dataset.val_size={count // 12}"
+    jobs = {
+        "the default job": ["trainer.epochs=2"] if bench.quick else [],
+        f"mnist_cnn, {count} images": [*mnist.split(), f"trainer.epochs={epochs}"],
+    }
+    for name, words in jobs.items():
+        _cost(bench, name, words, rounds=9 if words == [] else 5)
+
+
+def _cost(bench: Bench, name: str, words: Sequence[str], rounds: int) -> None:
+    inside: dict[str, list[float]] = {mode: [] for mode in MODES}
+
+    def case(mode: str) -> Callable[[], object]:
+        trainings = Trainings(bench.folder, f"{name[:5]}-{mode}", *words, f"wandb.mode={mode}")
+
+        def train() -> None:
+            trainings()
+            inside[mode].append(trainings.bare_seconds())
+
+        return train
+
+    cases = [Case(mode, case(mode)) for mode in MODES]
+    timings = bench.time(f"{name}, W&B on and off", cases, rounds, warmup=0 if bench.quick else 1)
+    kept = len(timings.seconds["offline"])
+    pairs = zip(*(inside[mode][-kept:] for mode in MODES), strict=True)
+    added = Spread.of([100 * (on / off - 1) for on, off in pairs])
+    bench.row(f"{name}: steps and evaluation with W&B offline", "wandb.mode=disabled", added, unit="%", bar=BAR)
+    whole = zip(*(timings.seconds[mode] for mode in MODES), strict=True)
+    added = Spread.of([100 * (on / off - 1) for on, off in whole])
+    bench.row(f"{name}: the whole process with W&B offline", "wandb.mode=disabled", added, unit="%")
