@@ -15,7 +15,7 @@ EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").
 ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, wandb"
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
-    "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, log_every"
+    "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (
     "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, augment, "

@@ -40,6 +40,7 @@ OPTIONS = {
     "scheduler": 4,
     "trainer": 1,
     "wandb": 1,
+    "wandb_sweeps": 2,  # not composed: W&B reads them
 }
 """How many files each folder of conf/ has."""
 FOUND = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -324,6 +325,9 @@ def test_a_new_strategy_is_a_class_and_a_file(
     assert 0 <= same < 0.3
     assert same * 64 == pytest.approx(round(same * 64), abs=1e-4)
     assert row["train/loss_floor"] == pytest.approx((1 - same) * entropy, rel=1e-5)
+    assert row["mixing/same_class"] == pytest.approx(same, abs=1e-6)
+    assert (row["mixing/lam_mean_partner"], row["mixing/lam"][15]) == (0.25, 64)
+    assert "mixing/lam_law" not in row
 
     typo = "mixup.strenght=1: house_strategies.Fade has no such argument; did you mean strength? allowed: strength\n"
     assert train_on_fakes(*own, "mixup.strenght=1") == (1, f"error: {typo}")

@@ -324,6 +324,8 @@ def config(run: Path) -> str:
 PARTS: dict[str, Callable[[Path], object]] = {
     "checkpoint.pt": lambda run: (run / "checkpoint.pt").read_bytes(),
     "metrics.jsonl": lambda run: without_times(run / "metrics.jsonl"),
+    "mixed.png": lambda run: (run / "mixed.png").read_bytes(),
+    "predictions.npz": lambda run: (run / "predictions.npz").read_bytes(),
     "result.json": result,
     "config.yaml": config,
 }
@@ -344,8 +346,8 @@ def test_the_folders_hold_nothing_else(sweeps: Sweeps, name: str) -> None:
     """No temporary file, no earlier checkpoint, nothing damaged; and the checksums agree."""
     for run in sweeps[name].runs():
         assert sorted(file.name for file in run.iterdir()) == [
-            ".lock", "SHA256SUMS", "checkpoint.pt", "config.yaml", "environment.json", "metrics.jsonl", "result.json",
-            "train.log", "wandb",
+            ".lock", "SHA256SUMS", "checkpoint.pt", "config.yaml", "environment.json", "metrics.jsonl", "mixed.png",
+            "predictions.npz", "result.json", "train.log", "wandb",
         ]  # fmt: skip
         subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=run, check=True)
 

@@ -228,7 +228,8 @@ def test_the_bits_and_the_table_are_those_of_the_serial_sweep(make: Callable[...
     environments = [json.loads((run / "environment.json").read_bytes()) for run in parallel.runs()]
     assert len({each["pid"] for each in environments}) == 2  # so two of the jobs came to a process that was there
     assert {each["command"][0].rpartition("/")[2] for each in environments} == {"train.py"}
-    (first, *_) = lines.splitlines()
+    (page, first, *_) = lines.splitlines()
+    assert page.startswith("follow it in a browser: ")
     assert first == "Launching 4 jobs, 2 at a time, trainer.threads=1"
     epochs = [line for line in lines.splitlines() if "epoch 1/3" in line]
     assert sorted(line.partition(" | ")[0].rstrip() for line in epochs) == [

@@ -118,7 +118,8 @@ def test_only_what_is_not_completed_is_trained(train: Train, tmp_path: Path, unr
     with counted(torch.optim.SGD, "step") as steps:
         code, printed, err = train("mixup.alpha=0.2,0.4", *SMALL, "-m")
     assert (code, err, len(steps)) == (0, "", 2)
-    assert "1 of 2 runs are completed already (rerun=true trains them again)\nLaunching 1 jobs locally" in printed
+    assert "1 of 2 runs are completed already (rerun=true trains them again)\nfollow it in a browser: " in printed
+    assert "/report/report.html\nLaunching 1 jobs locally" in printed
     assert before.items() <= stamps(tmp_path).items()
     with counted(torch.optim.SGD, "step") as steps:
         code, printed, err = train("mixup.alpha=0.2,0.4", *SMALL, "rerun=true", "-m")
@@ -214,7 +215,7 @@ def test_every_character_of_a_folder_reaches_the_jobs(train: Train, tmp_path: Pa
     code, _, err = train("seed=range(2)", *SMALL, f"output_dir={quoted}", "-m")
     assert (code, err) == (0, "")
     [sweep] = (tmp_path / folder / "sweeps").iterdir()
-    assert sorted(path.name.partition("-")[0] for path in sweep.iterdir()) == ["conf", "sweep.json"]
+    assert sorted(path.name.partition("-")[0] for path in sweep.iterdir()) == ["conf", "report", "sweep.json"]
 
 
 def test_the_same_number_written_twice_is_one_run(train: Train, tmp_path: Path, unreported: None) -> None:

@@ -62,6 +62,7 @@ class GridSweeper(BasicSweeper):
         with without_collections():
             from vicinal import dry_run, grid
             from vicinal.sweeps import frozen
+            from vicinal.sweeps.live import Live
             from vicinal.sweeps.report import finish
 
         size = self.max_batch_size
@@ -80,8 +81,10 @@ class GridSweeper(BasicSweeper):
             finish(folder)
             return []
         self._compose_from(frozen.freeze(CONF, folder, seen))
+        epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}
         try:
-            returns = self._launch(left, packing)
+            with Live(folder, epochs, {job.experiment.run_id for job in left}):
+                returns = self._launch(left, packing)
         except (KeyboardInterrupt, SystemExit):
             done = sum(job.experiment.folder.completed() is not None for job in jobs)
             goes_on = "" if self.config.rerun else "; the same command goes on"

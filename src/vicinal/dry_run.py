@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from vicinal.config import GROUPS, TrainerConfig
+from vicinal.durations import duration
 from vicinal.experiment import Experiment
 from vicinal.grid import ABSENT, Job, swept_keys, value
 
@@ -104,19 +105,6 @@ def describe(experiment: Experiment) -> str:
     state = State.of(experiment)
     seconds = state.time(Past(experiment.folder.path.parent).seconds(experiment))
     return state.text if seconds is None else f"{state.text}, about {duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """Two units at most: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds < 99.5:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def show(jobs: Sequence[Job]) -> None:

@@ -25,6 +25,7 @@ from vicinal.runs.identity import cell_id, run_id
 from vicinal.training.hardware import resolve
 from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
+from vicinal.training.streams import derive
 
 TREE = "vicinal.data.imagefolder.imagefolder"
 """The source whose classes are counted and whose files are part of a run's identity."""
@@ -153,7 +154,7 @@ class Experiment:
         return data
 
     def make_loaders(self, data: ImageData) -> Loaders:
-        """The three parts, on the device where they fit; only the training part is augmented."""
+        """The parts, on the device where they fit; only the images that are trained on are augmented."""
         values, settings, hardware = self.dataset.values, self.trainer, self.hardware
         augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
 
@@ -170,10 +171,17 @@ class Experiment:
                 compile=hardware.compile,
             )
 
+        clean = None
+        if settings.clean_subset:
+            chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
+            chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset]
+            clean = data.train.choose(chosen.sort().values)
         return Loaders(
             train=make(data.train, settings.batch_size, augmentation=augmentation),
             val=None if data.val is None else make(data.val, settings.eval_batch_size),
             test=make(data.test, settings.eval_batch_size),
+            clean=None if clean is None else make(clean, settings.eval_batch_size),
+            class_names=data.class_names,
         )
 
     def _components(self) -> list[Component]:

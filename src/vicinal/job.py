@@ -14,6 +14,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.folder import BusyError
+from vicinal.tracking.wandb_mode import agent_run
 from vicinal.training.state import LAST
 from vicinal.worker import packed
 
@@ -58,6 +59,8 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
         log.warning("%s", line)
         if line.startswith(f"{folder.config} ") and folder.mend(folder.config, session.config_file(experiment)):
             log.info("%s is written again, as it was", folder.config)
+    if agent_run():
+        session.show(experiment, done)
     return done
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,11 +22,12 @@ from vicinal.runs.environment import code, describe, differences, fixed, redact
 from vicinal.runs.files import DamagedError, sha256, write, write_json
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.interruption import Interruption
-from vicinal.tracking import Console, JsonLines, RunInfo, Trackers, WandbTracker
+from vicinal.runs.predictions import Predictions
+from vicinal.tracking import Console, JsonLines, MixedSheet, PredictionsFile, RunInfo, Trackers, WandbTracker
 from vicinal.training.hardware import apply
 from vicinal.training.keeper import Keeper
 from vicinal.training.learner import Learner
-from vicinal.training.loop import Finals, Loaders, fit
+from vicinal.training.loop import Finals, fit, predictions
 from vicinal.training.panel import Panel
 from vicinal.training.state import Training
 from vicinal.training.streams import Streams
@@ -125,7 +127,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         hardware,
         steps_per_epoch=len(loaders.train),
     )
-    info = _info(experiment, loaders, sweep)
+    info = _info(experiment, len(loaders.train), sweep)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
         info.name,
@@ -136,27 +138,22 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         0 if data.val is None else len(data.val.labels),
         len(data.test.labels),
     )
-    wandb = WandbTracker(
-        info,
-        mode=experiment.wandb.mode,
-        project=experiment.wandb.project,
-        entity=experiment.wandb.entity,
-        tags=experiment.wandb.tags,
-        images=experiment.wandb.images,
-        id=saved.wandb_id if saved else None,
-    )
+    wandb = _wandb(experiment, info, saved.wandb_id if saved else None)
 
     def save(training: Training) -> None:
         content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
         _save(folder, {"run_id": experiment.run_id, **vars(content)})
 
     ready = time.perf_counter()
-    with Interruption() as interruption, Trackers(JsonLines(folder.metrics), wandb, Console(info)) as trackers:
+    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
+    with Interruption() as interruption, Trackers(*files, wandb, Console(info)) as trackers:
         panel = Panel(data, experiment.wandb.images, min(PANEL_BATCHES, len(loaders.train)), trackers)
-        training = Training(learner, streams, panel)
+        training = Training(learner, streams, panel, experiment.classes)
         keeper = Keeper(save, experiment.checkpoint_every, settings.epochs, interruption)
         if saved:
             _restore(training, saved, news, folder)
+            if training.history.predictions:  # nothing is left to train, and the last row is to be told again
+                trackers.predictions(predictions(training.history, loaders))
         trackers.restore(training.history.rows, training.tally.steps)
         keeper.save(training)
         finals = fit(training, loaders, trackers, keeper)
@@ -182,6 +179,22 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         "changed": changed,
         "wandb": {"mode": wandb.mode, "id": wandb.id},
     }
+
+
+def show(experiment: Experiment, result: dict[str, Any]) -> None:
+    """Tell W&B of a completed run anew, as a run of its own.
+
+    Args:
+        experiment: of the run.
+        result: its ``result.json``.
+    """
+    folder = experiment.folder
+    with _wandb(experiment, _info(experiment, 1, sweep=None), id=None) as wandb:
+        with suppress(FileNotFoundError, DamagedError):  # a view can do without
+            wandb.predictions(Predictions.load(folder.predictions))
+        wandb.restore(folder.rows(), step=0)
+        summary = {name: result[name] for name in ("best_epoch", "images_per_second")}
+        wandb.finish(_flat({name: result[name] for name in ("val", "val_best", "test")}) | summary)
 
 
 def heading(experiment: Experiment) -> dict[str, Any]:
@@ -251,7 +264,20 @@ def _checksum(experiment: Experiment, environment: dict[str, Any]) -> str:
     return sha256(json.dumps([experiment.run_id, environment]).encode())
 
 
-def _info(experiment: Experiment, loaders: Loaders, sweep: str | None) -> RunInfo:
+def _wandb(experiment: Experiment, info: RunInfo, id: str | None) -> WandbTracker:  # noqa: A002 - W&B's own name
+    settings = experiment.wandb
+    return WandbTracker(
+        info,
+        mode=settings.mode,
+        project=settings.project,
+        entity=settings.entity,
+        tags=settings.tags,
+        images=settings.images,
+        id=id,
+    )
+
+
+def _info(experiment: Experiment, steps_per_epoch: int, sweep: str | None) -> RunInfo:
     about = heading(experiment)
     return RunInfo(
         name=f"{experiment.name}-s{experiment.seed}",
@@ -263,7 +289,7 @@ def _info(experiment: Experiment, loaders: Loaders, sweep: str | None) -> RunInf
         git_commit=code()[0],
         folder=experiment.folder.path,
         epochs=experiment.trainer.epochs,
-        steps_per_epoch=len(loaders.train),
+        steps_per_epoch=steps_per_epoch,
         batch_size=experiment.trainer.batch_size,
     )
 

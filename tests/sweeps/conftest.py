@@ -1,7 +1,8 @@
-"""Run folders and sweeps with known numbers, as a training would have left them."""
+"""Run folders and sweeps with known numbers, as a training would have left them; a browser to look at pages with."""
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from vicinal.runs.folder import RunFolder
 from vicinal.sweeps.finding import Found, find
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CONFIG: dict[str, Any] = {
     "output_dir": "/somewhere/outputs",
     "rerun": False,
@@ -59,7 +61,7 @@ class Runs:
             seed: of the run.
             acc1: on test: last, best_val, median10; one number stands for all three.
             val: accuracy on validation; None for no validation split.
-            status: "completed", "failed", "partial" or "missing".
+            status: "completed", "failed", "stopped" or "missing".
             cell: ten hex digits; else of mixup, alpha and settings.
             about: more or other entries of ``result.json``; dicts are merged.
             settings: of the config, ``trainer__epochs=3``; a group alone is its option.
@@ -113,7 +115,7 @@ def write_run(
     path.mkdir(parents=True)
     folder = RunFolder(path)
     folder.config.write_text(json.dumps({**heading["config"], "_choices_": heading["choices"]}))  # JSON is YAML
-    if status == "partial":
+    if status == "stopped":
         return
     if status == "failed":
         folder.fail(heading, about.get("error", "the loss is not finite"))
@@ -163,3 +165,17 @@ def runs(tmp_path: Path) -> Runs:
 def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     """statsmodels collects garbage at every correction: nothing for one report, minutes for hundreds."""
     monkeypatch.setattr("gc.collect", lambda *_: 0)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import Error, sync_playwright
+
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except Error as error:
+            pytest.skip(f"no browser: none of {', '.join(BROWSERS)} and not playwright's own: {error.message[:80]}")
+        yield browser
+        browser.close()

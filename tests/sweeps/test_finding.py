@@ -12,19 +12,19 @@ from vicinal.sweeps.finding import find
 def test_a_sweep_brings_its_runs_in_grid_order_with_the_state_of_each(runs: Any) -> None:
     runs.add("none", None, 1, 0.75)
     runs.add("none", None, 0, None, status="failed", about={"error": "the loss is not finite"})
-    runs.add("input", 0.2, 0, None, status="partial")
+    runs.add("input", 0.2, 0, None, status="stopped")
     runs.add("input", 0.2, 1, None, status="missing")
     found = runs.found("mixup", "mixup.alpha")
     assert [(run.name, run.seed, run.status) for run in found.runs] == [
         ("digits-cnn-none", 1, "completed"),
         ("digits-cnn-none", 0, "failed"),
-        ("digits-cnn-input-alpha0.2", 0, "partial"),
+        ("digits-cnn-input-alpha0.2", 0, "stopped"),
         ("digits-cnn-input-alpha0.2", 1, "missing"),
     ]
     assert [run.error for run in found.runs] == [
         "",
         "the loss is not finite",
-        "not finished: running, interrupted or killed",
+        "not finished: interrupted or killed",
         "never begun",
     ]
     assert found.swept == ["mixup", "mixup.alpha"]
@@ -67,7 +67,7 @@ def test_conditions_on_options_and_on_values_which_are_numbers(runs: Any) -> Non
     runs.add("none", None, 0, 0.75)
     runs.add("input", 0.2, 0, 0.5)
     runs.add("input", 1.0, 0, 0.25)
-    runs.add("input", 1.0, 1, None, status="partial")
+    runs.add("input", 1.0, 1, None, status="stopped")
 
     def chosen(*where: str) -> list[str]:
         return [f"{run.name} {run.seed}" for run in find(runs.outputs, where).runs]
@@ -159,7 +159,7 @@ def test_a_run_that_is_there_twice_counts_once(runs: Any, tmp_path: Path) -> Non
 
 
 def test_an_unreadable_config_leaves_a_partial_run_without_choices(runs: Any) -> None:
-    path = runs.add("none", None, 0, None, status="partial")
+    path = runs.add("none", None, 0, None, status="stopped")
     (path / "config.yaml").write_text("a: [")
     (run,) = runs.found("mixup").runs
-    assert (run.status, run.choices) == ("partial", {})
+    assert (run.status, run.choices) == ("stopped", {})

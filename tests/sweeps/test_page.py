@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -22,7 +21,6 @@ from vicinal.sweeps.comparison import SCORES, Comparison
 from vicinal.sweeps.markup import Markup, data, element
 from vicinal.sweeps.pictures import pictures
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EVIL = '<script>alert("x")</script>&'
 STATISTICS = [f"{score} {what}" for score in SCORES for what in ("mean", "std", "low", "high")]
 
@@ -257,20 +255,6 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import Error, sync_playwright
-
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except Error as error:
-            pytest.skip(f"no browser: none of {', '.join(BROWSERS)} and not playwright's own: {error.message[:80]}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def opened(chromium: Any, file: Path) -> Iterator[Any]:
     contexts = []
 
@@ -317,7 +301,8 @@ def test_the_page_asks_for_nothing_complains_of_nothing_and_could_not_ask(opened
 def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison: Comparison) -> None:
     plots = shared.plots()
     table = comparison.table
-    assert list(plots) == [f"{name}-{index}" for name in ("response", "learning", "calibration") for index in (0, 1)]
+    panels = {"response": 2, "learning": 3, "calibration": 2}
+    assert list(plots) == [f"{name}-{index}" for name, count in panels.items() for index in range(count)]
     for plot, score in (("response-0", "val"), ("response-1", "test/last")):
         lines = {trace["name"]: trace for trace in plots[plot] if not trace["fill"]}
         bands = {trace["name"]: trace for trace in plots[plot] if trace["fill"]}
@@ -332,7 +317,7 @@ def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison
         (none,) = table[table["mixup"] == "none"].to_dict("records")
         assert lines["none"]["y"] == [none[f"{score} mean"]] * 2
         assert lines["manifold"]["y"] == [0.5 if score == "val" else 0.625]
-    for plot, what in (("learning-0", "val/acc1"), ("learning-1", "train/loss")):
+    for plot, what in (("learning-0", "val/acc1"), ("learning-1", "train/loss"), ("learning-2", "train/acc1")):
         curves = {trace["name"]: trace for trace in plots[plot] if not trace["fill"]}
         for cell in (cell for cell in comparison.cells if cell.completed):
             rows = [run.rows() for run in cell.completed]

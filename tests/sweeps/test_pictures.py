@@ -103,7 +103,7 @@ def test_without_a_validation_split_only_test_is_drawn(runs: Any) -> None:
         runs.add("input", alpha, 0, 0.5, val=None)
     response, learning, _ = pictures(compare(runs.found("mixup.alpha")))
     assert [panel.y.title for panel in response.panels] == ["test, last epoch, top-1"]
-    assert [panel.y.title for panel in learning.panels] == ["train loss, as trained"]
+    assert [panel.y.title for panel in learning.panels] == ["train loss, as trained", "train, as trained, top-1"]
 
 
 def test_cells_without_scores_are_left_out_and_without_any_there_is_no_picture(runs: Any) -> None:

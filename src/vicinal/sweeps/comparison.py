@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vicinal.sweeps.records import Run
 
@@ -71,6 +71,22 @@ class Cell:
         return {seed: value for seed, value in found.items() if value is not None}
 
 
+class Shown(Protocol):
+    """What pictures are drawn of: a finished comparison, or a sweep that is still running."""
+
+    @property
+    def swept(self) -> Sequence[str]: ...
+    @property
+    def cells(self) -> Sequence[Cell]: ...
+    @property
+    def score(self) -> str: ...
+    @property
+    def headings(self) -> dict[str, str]: ...
+    @property
+    def best(self) -> Sequence[str]: ...
+    def curves(self, cell: Cell) -> list[list[dict[str, Any]]]: ...
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a report says, as data. All outputs are written from it, so that their numbers agree.
@@ -106,6 +122,15 @@ class Comparison:
     def headings(self) -> dict[str, str]:
         """{score: what a table calls it}."""
         return headings(self.cells)
+
+    @property
+    def best(self) -> list[str]:
+        """Labels of the cells that validation chose, of each strategy one."""
+        return [] if self.chosen.empty else list(self.chosen["cell"])
+
+    def curves(self, cell: Cell) -> list[list[dict[str, Any]]]:
+        """The epochs of the cell's completed runs."""
+        return [run.rows() for run in cell.completed]
 
     @property
     def baselines(self) -> list[str]:

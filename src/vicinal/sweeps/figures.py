@@ -26,7 +26,8 @@ class Series:
 
     Attributes:
         kind: ``line``, points joined, with their intervals as a band; ``curve``, likewise of many points; ``level``,
-            the same at every x; ``dots``, points that are not joined, with whiskers.
+            the same at every x; ``dots``, points that are not joined, with whiskers; ``bound``, a curve that the one
+            of the same name cannot be expected to pass.
         x: of the points; a fraction, a number or the place of a category.
         low, high: ends of the interval in y; empty where there is none, NaN at a point that has none.
         x_low, x_high: likewise in x.
@@ -36,7 +37,7 @@ class Series:
 
     name: str
     style: Style
-    kind: Literal["line", "curve", "level", "dots"]
+    kind: Literal["line", "curve", "level", "dots", "bound"]
     x: tuple[float, ...]
     y: tuple[float, ...]
     low: tuple[float, ...] = ()

@@ -77,17 +77,20 @@ def swatch(style: Style) -> Markup:
 
 def _points(series: Series, panel: Panel) -> dict[str, Any]:
     style = series.style
-    mode = {"line": "lines+markers", "curve": "lines+markers", "level": "lines", "dots": "markers"}[series.kind]
+    mode = {"line": "lines+markers", "curve": "lines+markers", "level": "lines", "dots": "markers", "bound": "lines"}[
+        series.kind
+    ]
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": mode,
         "x": _numbers(series.x),
         "y": _numbers(series.y),
-        "line": {"color": style.color, "dash": LINES[style.dash], "width": 2},
+        "line": {"color": style.color, "dash": LINES[style.dash], "width": 1.2 if series.kind == "bound" else 2},
         "marker": {"symbol": SYMBOLS[style.marker], "size": 8, "maxdisplayed": 8 if series.kind == "curve" else 0},
     }
-    if series.kind == "curve":
-        trace["hovertemplate"] = f"%{{fullData.name}}<br>epoch %{{x}}: %{{y:{_format(panel.y)}}}<extra></extra>"
+    if series.kind in ("curve", "bound"):
+        limit = ", at best" if series.kind == "bound" else ""
+        trace["hovertemplate"] = f"%{{fullData.name}}{limit}<br>epoch %{{x}}: %{{y:{_format(panel.y)}}}<extra></extra>"
     else:
         trace["text"] = _texts(series, panel)
         trace["hovertemplate"] = "%{text}<extra></extra>"
@@ -132,7 +135,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
         drawn["range"] = [math.log10(end) for end in axis.ends] if axis.log else list(axis.ends)
     if axis.ticks:
         drawn["tickvals"] = [place for place, _ in axis.ticks]
-        drawn["ticktext"] = [html.escape(_short(text)) for _, text in axis.ticks]
+        drawn["ticktext"] = [html.escape(short(text)) for _, text in axis.ticks]
         drawn["tickfont"] = {"size": 12}
     elif axis.percent:
         drawn["tickformat"] = ".2~%"
@@ -164,7 +167,7 @@ def _format(axis: Axis) -> str:
     return ".2%" if axis.percent else ".4g"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """Without its middle: names that begin alike differ at the end."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}…{text[-LONGEST // 2 :]}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 
-VOID = ("br", "col", "input", "link", "meta")
+VOID = ("br", "col", "img", "input", "link", "meta")
 
 
 class Markup(str):

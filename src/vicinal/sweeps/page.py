@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
 from vicinal.runs import files
-from vicinal.sweeps import interactive, page_tables
+from vicinal.sweeps import interactive, ledger, mixed, page_tables
 from vicinal.sweeps.comparison import Comparison
-from vicinal.sweeps.figures import Picture, Style
+from vicinal.sweeps.figures import Picture
 from vicinal.sweeps.markup import Markup, data, element
+from vicinal.sweeps.page_parts import asset, legend_of, section, words_of
 from vicinal.sweeps.pictures import pictures
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -43,7 +43,7 @@ def render(comparison: Comparison, file: Path) -> str:
         element("meta", name="color-scheme", content="light dark"),
         element("title", f"{comparison.title} · Vicinal"),
         element("link", rel="icon", href="data:,"),
-        element("style", _asset("page.css")),
+        element("style", asset("page.css")),
     )
     body = element(
         "body",
@@ -51,7 +51,7 @@ def render(comparison: Comparison, file: Path) -> str:
         element("main", _notes(comparison.notes), *_sections(comparison, drawn, file)),
         data("pictures", {picture.name: _spec(picture) for picture in drawn}),
         element("script", Markup(get_plotlyjs())),
-        element("script", _asset("page.js")),
+        element("script", asset("page.js")),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
@@ -59,17 +59,16 @@ def render(comparison: Comparison, file: Path) -> str:
 def _sections(comparison: Comparison, drawn: Sequence[Picture], file: Path) -> list[Markup]:
     sections = []
     if not comparison.chosen.empty:
-        sections.append(_section("Chosen on validation", page_tables.chosen(comparison)))
-    sections += [_section(picture.title, _figure(picture)) for picture in drawn]
-    sections.append(_section("Scores", page_tables.scores(comparison)))
+        sections.append(section("Chosen on validation", page_tables.chosen(comparison)))
+    sections += [section(picture.title, _figure(picture)) for picture in drawn]
+    sections.append(section("Scores", page_tables.scores(comparison)))
     if not comparison.pairs.empty:
-        sections.append(_section("Differences to the baseline", page_tables.differences(comparison)))
-    sections.append(_section("Runs", page_tables.runs(comparison, file)))
+        sections.append(section("Differences to the baseline", page_tables.differences(comparison)))
+    curves = {cell.label: comparison.curves(cell) for cell in comparison.cells}
+    images = mixed.section({cell.label: [run.folder for run in cell.runs] for cell in comparison.cells})
+    sections += [part for part in (ledger.section(curves), images) if part is not None]
+    sections.append(section("Runs", page_tables.runs(comparison, file)))
     return sections
-
-
-def _section(title: str, *content: Markup) -> Markup:
-    return element("section", element("h2", title), *content)
 
 
 def _summary(comparison: Comparison) -> str:
@@ -91,14 +90,14 @@ def _notes(notes: Sequence[str]) -> Markup | None:
 
 def _figure(picture: Picture) -> Markup:
     panels = [
-        element("div", class_="plot", id=f"{picture.name}-{index}", role="img", aria_label=_words(picture, index))
+        element("div", class_="plot", id=f"{picture.name}-{index}", role="img", aria_label=words_of(picture, index))
         for index in range(len(picture.panels))
     ]
     legend = [
         element(
             "button", interactive.swatch(style), name, type="button", aria_pressed=str(shown).lower(), data_series=index
         )
-        for index, (name, (style, shown)) in enumerate(_legend(picture).items())
+        for index, (name, (style, shown)) in enumerate(legend_of(picture).items())
     ]
     named = len(legend) == 1 or any(panel.y.ticks for panel in picture.panels)  # without a legend
     press = "Drag" if named else "Press a name to hide or show it; drag"
@@ -111,19 +110,6 @@ def _figure(picture: Picture) -> Markup:
     )
 
 
-def _words(picture: Picture, index: int) -> str:
-    panel = picture.panels[index]
-    return f"{picture.title}: {panel.y.title or 'cells'} against {panel.x.title}. The numbers are in the tables below."
-
-
-def _legend(picture: Picture) -> dict[str, tuple[Style, bool]]:
-    return {series.name: (series.style, series.shown) for panel in picture.panels for series in panel.series}
-
-
 def _spec(picture: Picture) -> list[dict[str, Any]]:
-    names = list(_legend(picture))
+    names = list(legend_of(picture))
     return [interactive.draw(panel, names) for panel in picture.panels]
-
-
-def _asset(name: str) -> Markup:
-    return Markup((resources("vicinal.sweeps") / "assets" / name).read_text(encoding="utf-8"))

@@ -41,7 +41,7 @@ def scores(comparison: Comparison) -> Markup:
         "Top-1 accuracy in %: mean ± sample deviation over n seeds; below it the 95 % t-interval of the mean. "
         "Three ways to read the test set, none of which chose anything."
     )
-    return _table("scores", caption, head, rows)
+    return table("scores", caption, head, rows)
 
 
 def differences(comparison: Comparison) -> Markup:
@@ -67,7 +67,7 @@ def differences(comparison: Comparison) -> Markup:
         "top-1, over the seeds that both have, with its 95 % t-interval; p-values corrected by Holm's method."
     )
     head = ["cell", *several, "pairs", "difference", "p, paired t", "p, signed-rank", *remark]
-    return _table("differences", caption, head, rows)
+    return table("differences", caption, head, rows)
 
 
 def chosen(comparison: Comparison) -> Markup:
@@ -82,7 +82,7 @@ def chosen(comparison: Comparison) -> Markup:
         f"({comparison.headings[validation_of(comparison.score)]}). Its validation score "
         "is the best of several and so a little too good; its test scores are not."
     )
-    return _table("chosen", caption, ["strategy", "cell", "candidates", "n", *comparison.headings.values()], rows)
+    return table("chosen", caption, ["strategy", "cell", "candidates", "n", *comparison.headings.values()], rows)
 
 
 def runs(comparison: Comparison, page: Path) -> Markup:
@@ -90,11 +90,14 @@ def runs(comparison: Comparison, page: Path) -> Markup:
     places: dict[str, str] = {}
     rows = [_run(cell, run, page, places) for cell in comparison.cells for run in cell.runs]
     head = ["cell", "seed", "state", *comparison.headings.values(), "best epoch", "made on", "W&B", "files"]
-    table = _table("runs", "All runs: top-1 accuracy in %, links to their folders and files.", head, rows)
-    if not places:
-        return table
-    made = [element("tr", element("th", name, scope="row"), element("td", text)) for text, name in places.items()]
-    return join(table, _table("environments", "Hardware and versions.", ["made on", "what"], made))
+    shown = table("runs", "All runs: top-1 accuracy in %, links to their folders and files.", head, rows)
+    return join(shown, environments(places)) if places else shown
+
+
+def environments(places: Mapping[str, str]) -> Markup:
+    """A row a kind of place: {what it is: its letter}."""
+    rows = [element("tr", element("th", name, scope="row"), element("td", text)) for text, name in places.items()]
+    return table("environments", "Hardware and versions.", ["made on", "what"], rows)
 
 
 def number(column: str, value: float, shown: Callable[[float], str] = str) -> Markup:
@@ -106,9 +109,9 @@ def number(column: str, value: float, shown: Callable[[float], str] = str) -> Ma
 
 def _score(row: Mapping[str, Any], score: str) -> Markup:
     """One seed has no deviation and no interval, and then there is nothing to read."""
-    mean, std = (number(f"{score} {what}", row[f"{score} {what}"], _percent) for what in ("mean", "std"))
+    mean, std = (number(f"{score} {what}", row[f"{score} {what}"], percent) for what in ("mean", "std"))
     deviation = (" ± ", std) if math.isfinite(row[f"{score} std"]) else ()
-    return element("td", mean, *deviation, _interval(row, f"{score} ", _percent))
+    return element("td", mean, *deviation, _interval(row, f"{score} ", percent))
 
 
 def _interval(row: Mapping[str, Any], of: str, shown: Callable[[float], str]) -> Markup | None:
@@ -126,32 +129,43 @@ def _run(cell: Cell, run: Run, page: Path, places: dict[str, str]) -> Markup:
     ]
     for score in SCORES:
         value = run.score(score)
-        cells.append(element("td", number(score, math.nan if value is None else value, _percent)))
+        cells.append(element("td", number(score, math.nan if value is None else value, percent)))
     cells.append(element("td", NOTHING if run.best_epoch is None else run.best_epoch))
-    made = _made(run)
-    cells.append(element("td", places.setdefault(made, _letter(len(places))) if made else NOTHING))
+    where = made(run)
+    cells.append(element("td", places.setdefault(where, letter(len(places))) if where else NOTHING))
     wandb = " ".join(str(run.wandb[key]) for key in ("mode", "id") if run.wandb.get(key))
     cells.append(element("td", wandb or NOTHING))
-    links = [_link(run.folder, page, "folder")] if run.folder.is_dir() else [NOTHING]
-    links += [_link(run.folder / name, page, name) for name in FILES if (run.folder / name).is_file()]
-    cells.append(element("td", *(element("span", link, class_="file") for link in links)))
+    cells.append(element("td", *links(run, page)))
     return element("tr", *cells, data_run=run.run_id)
 
 
-def _made(run: Run) -> str:
+def links(run: Run, page: Path) -> list[Markup | str]:
+    """To the run's folder and files."""
+    if not run.folder.is_dir():
+        return [NOTHING]
+    found = [link(run.folder, page, "folder")]
+    found += [link(run.folder / name, page, name) for name in FILES if (run.folder / name).is_file()]
+    return [element("span", each, class_="file") for each in found]
+
+
+def made(run: Run) -> str:
+    """Hardware and versions in a line."""
     return ", ".join(f"{name} {value}" for name, value in {**run.hardware, **run.versions}.items())
 
 
-def _letter(index: int) -> str:
-    return chr(ord("A") + index) if index < 26 else f"{_letter(index // 26 - 1)}{_letter(index % 26)}"
+def letter(index: int) -> str:
+    """A, B, ..., Z, AA, ..."""
+    return chr(ord("A") + index) if index < 26 else f"{letter(index // 26 - 1)}{letter(index % 26)}"
 
 
-def _link(target: Path, page: Path, text: str) -> Markup:
+def link(target: Path, page: Path, text: str) -> Markup:
+    """Relative to where the page is."""
     relative = Path(os.path.relpath(target, page.parent)).as_posix()
     return element("a", text, href=quote(relative) + ("/" if target.is_dir() else ""))
 
 
-def _table(identity: str, caption: str, head: Sequence[str], rows: Sequence[Markup]) -> Markup:
+def table(identity: str, caption: str, head: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    """A table with a caption, in a frame in which it scrolls."""
     titles = element("tr", *(element("th", title, scope="col") for title in head))
     label = element("caption", element("span", caption), id=f"{identity}-caption")
     table = element("table", label, element("thead", titles), element("tbody", *rows), id=identity)
@@ -159,7 +173,8 @@ def _table(identity: str, caption: str, head: Sequence[str], rows: Sequence[Mark
     return element("div", table, class_="wide", role="region", tabindex=0, aria_labelledby=f"{identity}-caption")
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A fraction as a text, without the sign."""
     return f"{100 * value:.2f}"
 
 

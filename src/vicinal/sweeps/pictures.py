@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vicinal.sweeps.comparison import validation_of
 from vicinal.sweeps.figures import COLORS, DASHES, MARKERS, Axis, Panel, Picture, Series, Style
-from vicinal.sweeps.statistics import summarise
+from vicinal.sweeps.statistics import Summary, summarise
 
 if TYPE_CHECKING:
-    from vicinal.sweeps.comparison import Cell, Comparison
+    from vicinal.sweeps.comparison import Cell, Shown
 
-    Point = tuple[float, Cell, dict[str, Any]]
+    Point = tuple[float, Cell, Summary]
 
+LEARNING = {
+    "val/acc1": (Axis("validation, top-1", percent=True), ""),
+    "train/loss": (Axis("train loss, as trained"), "train/loss_floor"),
+    "train/acc1": (Axis("train, as trained, top-1", percent=True), "train/acc1_ceiling"),
+    "train_clean/acc1": (Axis("train, clean images, top-1", percent=True), ""),
+}
+"""What learning curves are drawn of, and the bound that is drawn beside it."""
 NAMES = ("response", "cells", "learning", "calibration")
 CROWDED = 10
 """More curves than these hide each other: only the chosen cells are shown at first."""
@@ -24,7 +31,7 @@ WIDE = 8.0
 """A swept key whose largest value is this many times the smallest has a logarithmic axis."""
 
 
-def pictures(comparison: Comparison) -> list[Picture]:
+def pictures(comparison: Shown) -> list[Picture]:
     """The response to a swept number (without one, a dot a cell), learning curves, calibration; none without data."""
     styles = _styles(comparison)
     key = axis_key(comparison)
@@ -33,7 +40,7 @@ def pictures(comparison: Comparison) -> list[Picture]:
     return [picture for picture in found if picture.panels]
 
 
-def axis_key(comparison: Comparison) -> str | None:
+def axis_key(comparison: Shown) -> str | None:
     """The swept key that is drawn on x: alpha if it is swept, else the one with the most numbers; None without one."""
     numbers = {key: {_number(cell.values[key]) for cell in comparison.cells} - {None} for key in comparison.swept}
     keys = sorted((key for key in comparison.swept if len(numbers[key]) > 1), key=lambda key: -len(numbers[key]))
@@ -48,7 +55,7 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _line(cell: Cell, comparison: Comparison) -> str:
+def _line(cell: Cell, comparison: Shown) -> str:
     """The line that a cell is a point of: what it is apart from the key on x."""
     key = axis_key(comparison)
     if key is None:
@@ -57,7 +64,7 @@ def _line(cell: Cell, comparison: Comparison) -> str:
     return ", ".join(text if each == "mixup" else f"{each}={text}" for each, text in rest.items()) or cell.strategy
 
 
-def _styles(comparison: Comparison) -> dict[str, Style]:
+def _styles(comparison: Shown) -> dict[str, Style]:
     """Of every line and every cell by its name: a colour a line, in a colour a marker and a dash a cell."""
     lines = dict.fromkeys(_line(cell, comparison) for cell in comparison.cells)
     styles = {line: _style(index % len(COLORS), index) for index, line in enumerate(lines)}
@@ -75,19 +82,19 @@ def _style(color: int, index: int) -> Style:
     return Style(COLORS[color], MARKERS[marker], DASHES[dash])
 
 
-def _scores(comparison: Comparison) -> list[str]:
+def _scores(comparison: Shown) -> list[str]:
     """Validation, which chooses, and the reading of the test set that is tested; those that there are."""
     names = (validation_of(comparison.score), comparison.score)
-    return [name for name in names if comparison.table[f"{name} mean"].notna().any()]
+    return [name for name in names if any(cell.scores(name) for cell in comparison.cells)]
 
 
-def _rows(comparison: Comparison, score: str) -> list[tuple[Cell, dict[str, Any]]]:
-    """The cells that have the score, each with its row of the table."""
-    rows = zip(comparison.cells, comparison.table.to_dict("records"), strict=True)
-    return [(cell, row) for cell, row in rows if math.isfinite(row[f"{score} mean"])]
+def _rows(comparison: Shown, score: str) -> list[tuple[Cell, Summary]]:
+    """The cells that have the score, each with what the table says of it."""
+    scores = [(cell, list(cell.scores(score).values())) for cell in comparison.cells]
+    return [(cell, summarise(values)) for cell, values in scores if values]
 
 
-def _response(comparison: Comparison, key: str, styles: dict[str, Style]) -> Picture:
+def _response(comparison: Shown, key: str, styles: dict[str, Style]) -> Picture:
     values = [_number(cell.values[key]) for cell in comparison.cells]
     x, places = _axis(key, [value for value in values if value is not None])
     panels = []
@@ -99,23 +106,23 @@ def _response(comparison: Comparison, key: str, styles: dict[str, Style]) -> Pic
 
 
 def _lines(
-    comparison: Comparison, key: str, score: str, x: Axis, places: dict[float, float], styles: dict[str, Style]
+    comparison: Shown, key: str, score: str, x: Axis, places: dict[float, float], styles: dict[str, Style]
 ) -> Iterator[Series]:
     lines: dict[str, list[Point]] = {}
     for cell, row in _rows(comparison, score):
         value = _number(cell.values[key])
         if value is None:
-            yield _series(cell.label, styles[cell.label], "level", [(end, cell, row) for end in x.ends or ()], score)
+            yield _series(cell.label, styles[cell.label], "level", [(end, cell, row) for end in x.ends or ()])
         else:
             lines.setdefault(_line(cell, comparison), []).append((places[value], cell, row))
     for line, points in lines.items():
-        yield _series(line, styles[line], "line", sorted(points, key=lambda point: point[0]), score)
+        yield _series(line, styles[line], "line", sorted(points, key=lambda point: point[0]))
 
 
-def _series(name: str, style: Style, kind: Literal["line", "level"], points: Sequence[Point], score: str) -> Series:
+def _series(name: str, style: Style, kind: Literal["line", "level"], points: Sequence[Point]) -> Series:
     x, cells, rows = zip(*points, strict=True)
-    mean, low, high = (tuple(row[f"{score} {what}"] for row in rows) for what in ("mean", "low", "high"))
-    hover = tuple(_hover(cell, row["n"]) for cell, row in zip(cells, rows, strict=True))
+    mean, low, high = (tuple(getattr(row, what) for row in rows) for what in ("mean", "low", "high"))
+    hover = tuple(_hover(cell, row.n) for cell, row in zip(cells, rows, strict=True))
     return Series(name, style, kind, x, mean, low, high, hover=hover)
 
 
@@ -146,7 +153,7 @@ def _axis(key: str, values: Sequence[float]) -> tuple[Axis, dict[float, float]]:
     return Axis(key, log=log, ticks=tuple(ticks), ends=ends), places
 
 
-def _dots(comparison: Comparison, styles: dict[str, Style]) -> Picture:
+def _dots(comparison: Shown, styles: dict[str, Style]) -> Picture:
     count = len(comparison.cells)
     places = {cell.label: float(count - index) for index, cell in enumerate(comparison.cells)}
     y = Axis("", ticks=tuple((place, label) for label, place in places.items()), ends=(0.4, count + 0.6))
@@ -157,11 +164,11 @@ def _dots(comparison: Comparison, styles: dict[str, Style]) -> Picture:
                 cell.label,
                 styles[cell.label],
                 "dots",
-                x=(row[f"{score} mean"],),
+                x=(row.mean,),
                 y=(places[cell.label],),
-                x_low=(row[f"{score} low"],),
-                x_high=(row[f"{score} high"],),
-                hover=(_hover(cell, row["n"]),),
+                x_low=(row.low,),
+                x_high=(row.high,),
+                hover=(_hover(cell, row.n),),
             )
             for cell, row in _rows(comparison, score)
         )
@@ -169,26 +176,35 @@ def _dots(comparison: Comparison, styles: dict[str, Style]) -> Picture:
     return Picture("cells", "Accuracy of the cells", "Mean over seeds and its 95 % t-interval.", tuple(panels))
 
 
-def _learning(comparison: Comparison, styles: dict[str, Style]) -> Picture:
-    """Validation accuracy and train loss over epochs, mean and range over the completed seeds."""
-    rows = {cell.label: [run.rows() for run in cell.completed] for cell in comparison.cells}
+def _learning(comparison: Shown, styles: dict[str, Style]) -> Picture:
+    """Accuracy and loss over epochs, mean and range over seeds; those of train with what nobody can do better than."""
+    rows = {cell.label: comparison.curves(cell) for cell in comparison.cells}
     curves = {
-        what: [curve for cell in comparison.cells if (curve := _curve(cell.label, rows[cell.label], what, styles))]
-        for what in ("val/acc1", "train/loss")
+        what: [curve for label in rows if (curve := _curve(label, rows[label], what, styles))] for what in LEARNING
     }
-    best = set() if comparison.chosen.empty else set(comparison.chosen["cell"])
+    best = set(comparison.best)
     crowded = max(map(len, curves.values())) > CROWDED and bool(best)
-    x = Axis("epoch", whole=True)
-    y = {"val/acc1": Axis("validation, top-1", percent=True), "train/loss": Axis("train loss, as trained")}
-    panels = tuple(
-        Panel(x, y[what], tuple(replace(curve, shown=not crowded or curve.name in best) for curve in found))
-        for what, found in curves.items()
-        if found
-    )
-    caption = "Mean over the completed seeds; the band reaches from the smallest to the largest."
+    panels = []
+    for what, found in curves.items():
+        y, bound = LEARNING[what]
+        found += [curve for label in rows if (curve := _bound(label, rows[label], bound, styles))]
+        if found:
+            series = tuple(replace(curve, shown=not crowded or curve.name in best) for curve in found)
+            panels.append(Panel(Axis("epoch", whole=True), y, series))
+    caption = "Mean over the seeds that got as far; the band reaches from the smallest to the largest."
+    if any(series.kind == "bound" for panel in panels for series in panel.series):
+        caption += " Dotted: the best that can be had on the mixed batches, a ceiling of accuracy and a floor of loss."
     if crowded:
         caption += " Shown at first are the cells that validation chose."
-    return Picture("learning", "Learning curves", caption, panels)
+    return Picture("learning", "Learning curves", caption, tuple(panels))
+
+
+def _bound(name: str, runs: list[list[dict[str, Any]]], what: str, styles: dict[str, Style]) -> Series | None:
+    """The ceiling or the floor, where batches were mixed: without, it says nothing."""
+    curve = _curve(name, runs, what, styles) if what else None
+    if curve is None or set(curve.y) <= {0.0, 1.0}:
+        return None
+    return replace(curve, kind="bound", style=replace(curve.style, dash=":"), low=(), high=())
 
 
 def _curve(name: str, runs: list[list[dict[str, Any]]], what: str, styles: dict[str, Style]) -> Series | None:
@@ -211,7 +227,7 @@ def _curve(name: str, runs: list[list[dict[str, Any]]], what: str, styles: dict[
     )
 
 
-def _calibration(comparison: Comparison, styles: dict[str, Style]) -> Picture:
+def _calibration(comparison: Shown, styles: dict[str, Style]) -> Picture:
     """Calibration error and likelihood against accuracy: what the results hold. A reliability diagram needs bins."""
     score = comparison.score
     y = {"ece": Axis("expected calibration error", percent=True), "nll": Axis("negative log-likelihood, nats")}
@@ -226,13 +242,13 @@ def _calibration(comparison: Comparison, styles: dict[str, Style]) -> Picture:
                     cell.label,
                     styles[cell.label],
                     "dots",
-                    x=(row[f"{score} mean"],),
+                    x=(row.mean,),
                     y=(over.mean,),
                     low=(over.low,),
                     high=(over.high,),
-                    x_low=(row[f"{score} low"],),
-                    x_high=(row[f"{score} high"],),
-                    hover=(_hover(cell, row["n"]),),
+                    x_low=(row.low,),
+                    x_high=(row.high,),
+                    hover=(_hover(cell, row.n),),
                 )
             )
         if dots:

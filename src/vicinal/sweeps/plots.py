@@ -76,11 +76,12 @@ def figure(picture: Picture) -> Figure:
     height = max(HEIGHT, ROW * categories + 1.4) + ROW * legend
     drawn = Figure(figsize=(count * WIDTH, height), dpi=DPI, layout="constrained")
     drawn.suptitle(_plain(picture.title))
-    handles = {}
+    handles: dict[str, Line2D] = {}
     for axes, panel in zip(drawn.subplots(1, count, squeeze=False)[0], picture.panels, strict=True):
         for series in panel.series:
             if series.shown:
-                handles[series.name] = _draw(axes, series)
+                line = _draw(axes, series)
+                handles.setdefault(series.name, line)  # not its bound, which comes after it
         _set_axes(axes, panel)
         if categories and panel is not picture.panels[0]:
             axes.tick_params(labelleft=False)  # the same as to the left of it
@@ -108,9 +109,9 @@ def _draw(axes: Axes, series: Series) -> Line2D:
         series.x,
         series.y,
         color=style.color,
-        marker="" if series.kind == "level" else style.marker,
+        marker="" if series.kind in ("level", "bound") else style.marker,
         linestyle="" if series.kind == "dots" else style.dash,
-        linewidth=1.6,
+        linewidth=1.0 if series.kind == "bound" else 1.6,
         markersize=5.5,
         markevery=max(1, len(series.x) // 8) if series.kind == "curve" else None,
     )

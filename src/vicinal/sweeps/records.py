@@ -24,7 +24,8 @@ class Run:
 
     Attributes:
         folder: of the run; it may not exist.
-        status: "completed", "failed", "partial" (begun, no result) or "missing" (never begun).
+        status: "completed", "failed", "running" (a process has it now), "stopped" (begun, no result, and nobody is at
+            it) or "missing" (never begun).
         error: why it is not completed; "" if it is.
         choices: {group: option}; empty if unknown.
         config: {group: {key: value}}, the keys that have an effect; empty if unknown.
@@ -117,8 +118,10 @@ def _unfinished(folder: RunFolder) -> dict[str, Any]:
     """What can be said of a run without a result: its config is written before it trains."""
     if folder.result.exists() or (folder.path / "result.json.damaged").exists():
         return {"status": "missing", "error": "its result.json is damaged", **_configured(folder)}
+    if worker := folder.locked():
+        return {"status": "running", "error": f"not finished: {worker} works on it", **_configured(folder)}
     if folder.config.exists():
-        return {"status": "partial", "error": "not finished: running, interrupted or killed", **_configured(folder)}
+        return {"status": "stopped", "error": "not finished: interrupted or killed", **_configured(folder)}
     return {"status": "missing", "error": "never begun"}
 
 

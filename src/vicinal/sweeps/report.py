@@ -26,7 +26,10 @@ REPORT = "report"
 NOTES = "notes.txt"
 LONGEST = 200
 """Characters of a folder's name; file systems end at 255 bytes."""
-READ = ("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl", "config.yaml", "environment.json")
+READ = (
+    *("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl"),
+    *("config.yaml", "environment.json", "mixed.png"),
+)
 """What a report is made from, of a run; its absence too."""
 PAGE = "report.html"
 RECORD = "report.json"
@@ -120,6 +123,8 @@ def _digest(sweep: Path, arguments: Sequence[str]) -> str:
             what = str(error.errno)
         digest.update(f"{file.name} {what}\n".encode())
     for folder in folders:
+        if not (folder / "result.json").exists():
+            digest.update(f"{RunFolder(folder).locked()}\n".encode())  # running, or stopped
         try:
             about = RunFolder(folder).checkpoint.stat()  # large: its bytes are not read
             what = f"{about.st_size} {about.st_mtime_ns}"

@@ -1,5 +1,7 @@
 "use strict";
 
+if (window.name === "vicinal-follower") parent.postMessage({ finished: true }, "*"); // a tab that follows the sweep
+
 const figures = JSON.parse(document.getElementById("pictures").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const paper = matchMedia("print");

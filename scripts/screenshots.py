@@ -1,0 +1,68 @@
+"""The page of a running sweep as docs/ shows it: light, dark and as narrow as a phone.
+
+python scripts/screenshots.py        a sweep of two minutes on the digits; needs Chromium and the extra [test]
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SWEEP = (
+    *("mixup=none,input,cutmix", "mixup.alpha=0.2,1", "seed=range(3)"),
+    *("trainer.epochs=20", "trainer.threads=1", "wandb.mode=disabled", "hydra/launcher=parallel", "-m"),
+)
+SHOTS = {"light": (1200, 1640, "light"), "dark": (1200, 1640, "dark"), "narrow": (390, 1640, "light")}
+"""Width and height in pixels, and the reader's setting."""
+ENOUGH = 9
+"""Completed runs, of 15, when the pictures are taken."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def main() -> None:
+    """Run a sweep, and photograph its page in the middle of it."""
+    from playwright.sync_api import sync_playwright
+
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        sweep = subprocess.Popen([sys.executable, ROOT / "train.py", *SWEEP], cwd=folder)
+        page = _wait(Path(folder), sweep)
+        for name, (width, height, scheme) in SHOTS.items():
+            context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+            tab = context.new_page()
+            tab.goto(page.resolve().as_uri())
+            tab.wait_for_timeout(500)
+            file = ROOT / "docs" / f"live-{name}.png"
+            tab.screenshot(path=file)
+            _shrink(file)
+            context.close()
+        sweep.terminate()
+        sweep.wait()
+        chromium.close()
+
+
+def _wait(folder: Path, sweep: subprocess.Popen[bytes]) -> Path:
+    while len(list(folder.glob("outputs/runs/*/result.json"))) < ENOUGH:
+        if sweep.poll() is not None:
+            sys.exit("error: the sweep has ended too early")
+        time.sleep(0.2)
+    time.sleep(5)  # for the page to be written
+    return next(folder.glob("outputs/sweeps/*/report/report.html"))
+
+
+def _shrink(file: Path) -> None:
+    """A page has few colours."""
+    from PIL import Image
+
+    with Image.open(file) as shot:
+        shot.convert("RGB").quantize(128).save(file, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
