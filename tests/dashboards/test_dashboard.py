@@ -80,6 +80,8 @@ def test_sections_and_what_they_show(sweep: Sweep, specification: dict[str, Any]
         config = panel["config"]
         assert (config["xAxis"], config["groupBy"], config["aggregate"]) == ("epoch", "cell_id.value", True)
     assert {"metrics": ["mixing/lam"]}.items() <= by_name["Ledger"][0]["config"].items()
+    blocks = {f"mixing/layer/{name}" for name in ("input", "block1", "block2")}
+    assert set(by_name["Ledger"][-1]["config"]["metrics"]) == blocks  # of the network that these runs have
     assert by_name["Images"][0]["config"]["mediaKeys"] == ["mixed_images"]
     (runs,) = workspace["runSets"]
     (only,) = runs["filters"]["filters"]

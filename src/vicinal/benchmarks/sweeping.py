@@ -58,7 +58,7 @@ def _serial(bench: Bench) -> None:
 
 
 def _parallel(bench: Bench) -> None:
-    count, epochs = (200, 1) if bench.quick else (6_000, 6)
+    count, epochs = (200, 1) if bench.quick else (15_000, 6)
     write_mnist(bench.folder / "mnist", count)
     mnist = (
         "dataset=mnist",
@@ -66,7 +66,7 @@ def _parallel(bench: Bench) -> None:
         "dataset.val_size=100",
         f"trainer.epochs={epochs}",
     )
-    count, epochs = (200, 1) if bench.quick else (2_500, 3)
+    count, epochs = (200, 1) if bench.quick else (5_000, 3)
     write_tree(bench.folder / "tree", count)
     tree = (
         "dataset=imagefolder",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 from vicinal.dashboards.keys import Keys
@@ -23,7 +25,7 @@ class Plot:
         kind: ``curves`` of the history over epochs, mean and deviation of a cell; ``alpha``, a point a run;
             ``strategies``, a bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars``
             and ``lines``.
-        keys: what is shown; for W&B's own charts the table.
+        keys: what is shown; for W&B's own charts the table. A ``*`` stands for whatever the runs' history has there.
         optional: not all runs log it: there may be no validation split, and ``none`` has no lambda.
     """
 
@@ -99,6 +101,7 @@ def sections(score: str = SCORE, more: Sequence[str] = ()) -> list[Section]:
                     "curves",
                     ("mixing/empty_boxes", "mixing/same_class", "mixing/unmixed"),
                 ),
+                Plot("batches mixed at each depth", "curves", ("mixing/layer/*",)),
             ),
         ),
         Section(
@@ -127,6 +130,8 @@ def available(parts: Sequence[Section], keys: Keys) -> tuple[list[Section], list
     for part in parts:
         plots = []
         for plot in part.plots:
+            found = [fnmatch.filter(sorted(keys.history), key) or [key] for key in plot.keys]
+            plot = replace(plot, keys=tuple(chain.from_iterable(found)))
             missing = [key for place, key in plot.needs if not keys.has(place, key)]
             if missing and plot.optional:
                 lines.append(f"left out, no run logs {', '.join(missing)}: {plot.title}")
