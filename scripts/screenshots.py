@@ -38,9 +38,7 @@ def main() -> None:
             tab = context.new_page()
             tab.goto(page.resolve().as_uri())
             tab.wait_for_timeout(500)
-            file = ROOT / "docs" / f"live-{name}.png"
-            tab.screenshot(path=file)
-            _shrink(file)
+            tab.screenshot(path=ROOT / "docs" / f"live-{name}.png")
             context.close()
         sweep.terminate()
         sweep.wait()
@@ -54,14 +52,6 @@ def _wait(folder: Path, sweep: subprocess.Popen[bytes]) -> Path:
         time.sleep(0.2)
     time.sleep(5)  # for the page to be written
     return next(folder.glob("outputs/sweeps/*/report/report.html"))
-
-
-def _shrink(file: Path) -> None:
-    """A page has few colours."""
-    from PIL import Image
-
-    with Image.open(file) as shot:
-        shot.convert("RGB").quantize(128).save(file, optimize=True)
 
 
 if __name__ == "__main__":
