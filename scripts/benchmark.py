@@ -16,7 +16,7 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments
+from vicinal.arguments import Arguments, one_line_errors
 from vicinal.benchmarks.suite import PARTS, run
 
 
@@ -24,10 +24,8 @@ def main() -> None:
     """Measure and write; exit code 1 if a part failed. A bar that does not hold is a result, not a failure."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     words = parser().parse_args()
-    try:
+    with one_line_errors():
         failed = run(words.only, words.quick, words.out, words.threads)
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(1 if failed else 0)
 
 

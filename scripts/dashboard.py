@@ -17,18 +17,17 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments
+from vicinal.arguments import Arguments, one_line_errors
 from vicinal.dashboards.dashboard import Dashboard, make
 from vicinal.dashboards.sections import SCORE
 from vicinal.errors import UserError
-from vicinal.explain import explain, is_mistake
 
 
 def main() -> None:
     """Save both and print their addresses, or with --dry-run print them as JSON; a mistake is one line."""
     logging.basicConfig(format="%(message)s")
     words = parser().parse_args()
-    try:
+    with one_line_errors():
         dashboard = made(words)
         for note in dashboard.notes:
             print(note, file=sys.stderr)
@@ -36,10 +35,6 @@ def main() -> None:
             print(json.dumps(dashboard.specification(), indent=1))
         else:
             save(dashboard)
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(f"error: {explain(error)}")
 
 
 def made(words: argparse.Namespace) -> Dashboard:

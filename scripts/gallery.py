@@ -10,9 +10,8 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments
+from vicinal.arguments import Arguments, one_line_errors
 from vicinal.config import CONF
-from vicinal.explain import explain, is_mistake
 from vicinal.pictures.gallery import gallery
 
 
@@ -20,15 +19,9 @@ def main() -> None:
     """Write the pictures and print their paths; a mistake is one line and exit code 1."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     words = parser().parse_args()
-    try:
+    with one_line_errors():
         for file in gallery(words.out, words.runs):
             print(file)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(f"error: {explain(error)}")
 
 
 def parser() -> Arguments:

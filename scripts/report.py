@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments
+from vicinal.arguments import Arguments, one_line_errors
 from vicinal.errors import UserError
-from vicinal.explain import explain, is_mistake
 from vicinal.sweeps.comparing import compare
 from vicinal.sweeps.comparison import TESTED
 from vicinal.sweeps.finding import SWEEP, Found, find
@@ -24,12 +22,8 @@ from vicinal.sweeps.report import finish, name, publish
 def main() -> None:
     """Print tables and write them as CSV, Markdown, LaTeX, plots and a page; a mistake is one line and exit code 1."""
     logging.basicConfig(format="%(message)s")
-    try:
+    with one_line_errors():
         report(parser().parse_args())
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(f"error: {explain(error)}")
 
 
 def report(words: argparse.Namespace) -> None:

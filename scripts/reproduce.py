@@ -15,8 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vicinal.arguments import Arguments
-from vicinal.explain import explain, is_mistake
+from vicinal.arguments import Arguments, one_line_errors
 from vicinal.reproduce import Reproduction, reproduce
 from vicinal.sweeps.terminal import Grid, show
 
@@ -25,14 +24,8 @@ def main() -> None:
     """Repeat a run, print what was compared and the verdict; a mistake is one line and exit code 1."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     words = parser().parse_intermixed_args()
-    try:
+    with one_line_errors(words.overrides):
         found = reproduce(words.run, words.output, words.overrides)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(f"error: {explain(error, words.overrides)}")
     summarize(found)
     print(found.verdict())
     sys.exit(0 if found.identical else 1)

@@ -13,9 +13,8 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, png, whole
+from vicinal.arguments import Arguments, one_line_errors, png, whole
 from vicinal.errors import UserError
-from vicinal.explain import explain, is_mistake
 from vicinal.pictures.between import PAIRS
 from vicinal.pictures.show_between import show
 
@@ -26,14 +25,10 @@ def main() -> None:
     words = parser().parse_intermixed_args()
     runs = [Path(word) for word in words.words if "=" not in word or Path(word).is_dir()]
     overrides = [word for word in words.words if Path(word) not in runs]
-    try:
+    with one_line_errors(overrides):
         if not runs:
             raise UserError("say which runs: their folders, such as outputs/runs/*")
         print(show(runs, words.out, overrides, words.pairs))
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(f"error: {explain(error, overrides)}")
 
 
 def parser() -> Arguments:

@@ -6,12 +6,10 @@ python scripts/show_boundary.py --data spirals --seed 1 --out spirals.png
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 
-from vicinal.arguments import Arguments, png, whole
-from vicinal.explain import explain, is_mistake
+from vicinal.arguments import Arguments, one_line_errors, png, whole
 from vicinal.pictures.show_boundary import show
 from vicinal.pictures.toys import TOYS
 
@@ -19,12 +17,8 @@ from vicinal.pictures.toys import TOYS
 def main() -> None:
     """Train, draw and print the numbers; a mistake is one line and exit code 1."""
     words = parser().parse_args()
-    try:
+    with one_line_errors():
         print(show(TOYS if words.data == "all" else (words.data,), words.out, words.seed))
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(f"error: {explain(error)}")
 
 
 def parser() -> Arguments:

@@ -14,8 +14,7 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, png, positive, whole
-from vicinal.explain import explain, is_mistake
+from vicinal.arguments import Arguments, one_line_errors, png, positive, whole
 from vicinal.pictures.lambdas import ALPHAS
 from vicinal.pictures.show_mixing import IMAGES, show
 
@@ -24,13 +23,9 @@ def main() -> None:
     """Write the two pictures and print their paths; a mistake is one line and exit code 1."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     words = parser().parse_intermixed_args()
-    try:
+    with one_line_errors(words.overrides):
         for file in show(words.overrides, words.out, words.images, words.alphas):
             print(file)
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(f"error: {explain(error, words.overrides)}")
 
 
 def parser() -> Arguments:

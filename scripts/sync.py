@@ -12,23 +12,30 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments
+from vicinal.arguments import Arguments, one_line_errors
+from vicinal.errors import UserError
 from vicinal.tracking.upload import Offline, offline_runs, upload
 
 
 def main() -> None:
     """Print a line for each run; exit code 1 if one could not be uploaded."""
     words = parser().parse_args()
-    if not words.target.is_dir():
-        sys.exit(f"error: {words.target}: there is no such folder")
-    runs = offline_runs(words.target)
+    with one_line_errors():
+        sys.exit(sync(words.target, words.dry_run))
+
+
+def sync(target: Path, dry_run: bool) -> int:
+    """Upload what is below a folder; returns the exit code."""
+    if not target.is_dir():
+        raise UserError(f"{target}: there is no such folder")
+    runs = offline_runs(target)
     states = []
     for number, run in enumerate(runs, start=1):
-        states.append(state(run, words.dry_run))
+        states.append(state(run, dry_run))
         print(f"{number}/{len(runs)} {run.name}: {states[-1]}", flush=True)
     failed = sum(each.startswith("failed") for each in states)
     print(f"{len(runs)} offline runs, {states.count('uploaded')} uploaded, {failed} failed")
-    sys.exit(1 if failed else 0)
+    return 1 if failed else 0
 
 
 def state(run: Offline, dry_run: bool) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +25,25 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}; --help says more")
+
+
+@contextmanager
+def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
+    """A user's mistake inside ends the process in one line with exit code 1, Ctrl-C with 130; a bug has its traceback.
+
+    Args:
+        overrides: words of the command line that go to Hydra.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        from vicinal.explain import explain, is_mistake
+
+        if not is_mistake(error):
+            raise
+        sys.exit(f"error: {explain(error, overrides)}")
 
 
 def whole(text: str, low: int = 1) -> int:

@@ -17,7 +17,7 @@ from vicinal.sweeps.figures import Picture
 from vicinal.sweeps.finding import Found
 from vicinal.sweeps.interactive import swatch
 from vicinal.sweeps.markup import Markup, element
-from vicinal.sweeps.page_parts import asset, legend_of, section, words_of
+from vicinal.sweeps.page_parts import asset, document, legend_of, section, words_of
 from vicinal.sweeps.page_tables import NOTHING, number, percent
 from vicinal.sweeps.pictures import pictures
 from vicinal.sweeps.progress import Job, Progress
@@ -61,17 +61,6 @@ def render(progress: Progress, file: Path, every: float, over: bool) -> str:
     """
     running = _running(progress)
     done, count = progress.count("completed"), len(progress.jobs)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        None if over else element("noscript", element("meta", http_equiv="refresh", content=f"{every:g}")),
-        element("title", f"{done}/{count} · {progress.title} · Vicinal"),
-        element("link", rel="icon", href="data:,"),
-        element("style", asset("page.css")),
-    )
     body = element(
         "body",
         _header(progress, over),
@@ -83,7 +72,8 @@ def render(progress: Progress, file: Path, every: float, over: bool) -> str:
         data_over=str(over).lower(),
         data_again=f"python scripts/report.py {file.parents[1]}",
     )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    again = None if over else element("noscript", element("meta", http_equiv="refresh", content=f"{every:g}"))
+    return document(f"{done}/{count} · {progress.title}", POLICY, body, again)
 
 
 def _running(progress: Progress) -> Running:

@@ -11,7 +11,7 @@ from vicinal.sweeps import interactive, ledger, mixed, page_tables
 from vicinal.sweeps.comparison import Comparison
 from vicinal.sweeps.figures import Picture
 from vicinal.sweeps.markup import Markup, data, element
-from vicinal.sweeps.page_parts import asset, legend_of, section, words_of
+from vicinal.sweeps.page_parts import asset, document, legend_of, section, words_of
 from vicinal.sweeps.pictures import pictures
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -35,16 +35,6 @@ def render(comparison: Comparison, file: Path) -> str:
     from plotly.offline import get_plotlyjs
 
     drawn = pictures(comparison)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{comparison.title} · Vicinal"),
-        element("link", rel="icon", href="data:,"),
-        element("style", asset("page.css")),
-    )
     body = element(
         "body",
         element("header", element("h1", comparison.title), element("p", _summary(comparison))),
@@ -53,7 +43,7 @@ def render(comparison: Comparison, file: Path) -> str:
         element("script", Markup(get_plotlyjs())),
         element("script", asset("page.js")),
     )
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+    return document(comparison.title, POLICY, body)
 
 
 def _sections(comparison: Comparison, drawn: Sequence[Picture], file: Path) -> list[Markup]:

@@ -8,6 +8,29 @@ from vicinal.sweeps.figures import Picture, Style
 from vicinal.sweeps.markup import Markup, element
 
 
+def document(title: str, policy: str, body: Markup, *head: Markup | None) -> str:
+    """A page that stands alone.
+
+    Args:
+        title: of its tab.
+        policy: what it may load.
+        body: of the page.
+        *head: more of it.
+    """
+    whole = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        *head,
+        element("title", f"{title} · Vicinal"),
+        element("link", rel="icon", href="data:,"),
+        element("style", asset("page.css")),
+    )
+    return f"<!DOCTYPE html>\n{element('html', whole, body, lang='en')}\n"
+
+
 def section(title: str, *content: Markup | None, identity: str | None = None) -> Markup:
     """Content under a heading."""
     return element("section", element("h2", title), *content, id=identity)
