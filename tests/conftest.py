@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Which a run in this process handles itself."""
 Train = Callable[..., tuple[int, str, str]]
 
 # Small tensors gain nothing from threads, and threads of several processes on few cores wait for each other.
@@ -61,6 +63,8 @@ class OfflineRun:
     """W&B's own charts: what each is drawn from and how."""
     stats: list[dict[str, Any]] = field(default_factory=list)
     """System metrics."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """The program, its arguments and the machine."""
     exit_code: int | None = None
     id: str = ""
     name: str = ""
@@ -97,6 +101,8 @@ def _read_offline_run(folder: Path) -> OfflineRun:
                     result.charts[name.removeprefix("_wandb.visualize.")] = chart["panel_config"]
         elif kind == "stats":
             result.stats.append(value["item"])
+        elif kind == "environment":
+            result.environment |= value
         elif kind == "history":
             result.history.append(_row(value["item"], result))
         elif kind == "summary":
@@ -166,7 +172,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr("vicinal.main.FULL_ERROR", False)
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.root.handlers[:], logging.root.level
-    threads, on_term = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    threads, handlers_before = torch.get_num_threads(), {name: signal.getsignal(name) for name in STOPS}
 
     def run(*words: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()
@@ -186,4 +192,5 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     GlobalHydra.instance().clear()
     logging.root.handlers[:], logging.root.level = handlers, level
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, on_term)
+    for name, handler in handlers_before.items():
+        signal.signal(name, handler)

@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vicinal.tracking import TIME_FIELDS
+from vicinal.tracking.jsonlines import TIME_FIELDS
 
+Train = Callable[..., tuple[int, str, str]]
 REPO = Path(__file__).parents[1]
 TRAIN = [sys.executable, str(REPO / "train.py")]
 HEAVY = {"torch", "torchvision", "sklearn", "wandb", "pandas", "scipy", "numpy", "rich"}
@@ -156,3 +158,23 @@ def test_an_interrupted_run_says_so_and_is_not_done(sent: signal.Signals, code: 
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, said)
     assert not list(tmp_path.glob("outputs/runs/*/result.json"))
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("words", [[], ["mixup.alpha=0.2,0.4", "-m"]], ids=["run", "sweep"])
+def test_a_signal_of_which_a_library_makes_an_error_still_ends_the_command(
+    train: Train, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, code: int, words: list[str]
+) -> None:
+    """OmegaConf does, where the signal comes while it puts its flags back."""
+    begun = []
+
+    def interrupted(*_: object) -> None:
+        begun.append(1)
+        try:
+            signal.raise_signal(sent)
+        except BaseException:
+            raise AttributeError("what was interrupted is half done") from None
+
+    monkeypatch.setattr("vicinal.experiment.Experiment.__init__", interrupted)
+    assert train(*words)[0] == code
+    assert len(begun) == 1

@@ -23,7 +23,7 @@ from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
 from vicinal.memory import Claim, Gpu, Ledger, choose, kept_for_backward
 from vicinal.packing import Packing, pack
-from vicinal.tracking import TIME_FIELDS
+from vicinal.tracking.jsonlines import TIME_FIELDS
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 SMALL = ("trainer.precision=bf16", "dataset.train_size=200", "dataset.val_size=100", "trainer.batch_size=20")

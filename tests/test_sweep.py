@@ -25,7 +25,7 @@ from vicinal.config import CONF
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs import environment
-from vicinal.tracking import TIME_FIELDS
+from vicinal.tracking.jsonlines import TIME_FIELDS
 
 SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]
 Train = Callable[..., tuple[int, str, str]]

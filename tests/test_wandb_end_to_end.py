@@ -1,5 +1,6 @@
 """A real offline sweep, read back with W&B's own reader and compared to the run's own record."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -156,8 +157,20 @@ def test_the_tables_are_those_of_the_last_weights_on_the_test_images(runs, compo
         assert [row["lineVal"] for row in rows] == pytest.approx(diagram.accuracy.tolist())
 
 
-def test_system_metrics_are_there(runs):
-    assert all("proc.memory.rssMB" in offline.stats[0] for *_, offline in runs.values())
+def test_program_and_system_metrics_are_those_of_the_training(runs, sweep):
+    """Not those of W&B's own process, which has a third of its memory, being without torch."""
+    stats = [sample for *_, offline in runs.values() for sample in offline.stats]
+    assert stats  # a run of less than a second may have none
+    assert all(sample["proc.memory.rssMB"] > 300 for sample in stats)
+    for *_, offline in runs.values():
+        assert offline.environment["program"] == str(TRAIN)
+        assert offline.environment["args"][-2:] == [f"output_dir={sweep}", "-m"]
+
+
+def test_the_packages_are_those_that_are_installed(runs):
+    installed = {f"{each.name}=={each.version}" for each in importlib.metadata.distributions()}
+    for *_, offline in runs.values():
+        assert set((offline.folder / "files/requirements.txt").read_text().splitlines()) == installed
 
 
 def test_the_key_is_in_no_file(sweep):

@@ -23,8 +23,13 @@ log = logging.getLogger(__name__)
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """The user asks for tracebacks."""
-STOPS = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """What ends the process at once, unless a training is under way, which ends its step (``runs/interruption.py``)."""
+
+
+class _Stop:
+    signal: int | None = None
+    """That has come."""
 
 
 def main() -> None:
@@ -33,9 +38,10 @@ def main() -> None:
     A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
-    for name in STOPS:
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
-            signal.signal(getattr(signal, name), _terminated)  # so that `with` blocks end: W&B, the progress bar
+    _Stop.signal = None
+    for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
     register()
     for flag in ("-m", "--multirun"):
         if flag in sys.argv:  # argparse wants the overrides in one piece; people put -m anywhere
@@ -47,6 +53,7 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        _obey()
         if FULL_ERROR or not is_mistake(error):
             raise
         sys.exit(f"error: {explain(error, sys.argv[1:])}")
@@ -61,6 +68,10 @@ def job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
+        from vicinal.tracking import wandb_host
+
+        if not cfg.dry_run:
+            wandb_host.begin(cfg.wandb.mode)  # beside the imports that follow, which use one core
         with without_collections():
             from vicinal.experiment import Experiment
             from vicinal.job import run
@@ -68,6 +79,7 @@ def job(cfg: DictConfig) -> float | None:
             experiment = Experiment(cfg, settings.runtime.choices)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
     except Exception as error:
+        _obey()
         if single and is_mistake(error) and not FULL_ERROR:
             sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
         if not single:
@@ -76,5 +88,15 @@ def job(cfg: DictConfig) -> float | None:
     return result["val"]["acc1"] if result.get("val") else None
 
 
-def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + signum)
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise, so that `with` blocks end: W&B, the progress bar."""
+    _Stop.signal = number
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+def _obey() -> None:
+    """Called with any error: a library that was interrupted at a bad moment may have made one of the interruption."""
+    if _Stop.signal is not None:
+        sys.exit(128 + _Stop.signal)

@@ -23,7 +23,12 @@ from vicinal.runs.files import DamagedError, sha256, write, write_json
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.interruption import Interruption
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking import Console, JsonLines, MixedSheet, PredictionsFile, RunInfo, Trackers, WandbTracker
+from vicinal.tracking.console import Console
+from vicinal.tracking.jsonlines import JsonLines
+from vicinal.tracking.mixed_sheet import MixedSheet
+from vicinal.tracking.predictions_file import PredictionsFile
+from vicinal.tracking.tracker import RunInfo, Trackers
+from vicinal.tracking.wandb_tracker import WandbTracker
 from vicinal.training.hardware import apply
 from vicinal.training.keeper import Keeper
 from vicinal.training.learner import Learner

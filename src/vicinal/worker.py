@@ -104,6 +104,8 @@ def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: An
         return stopped
     finally:
         _State.busy = False
+    if _State.stopping and done.status == JobStatus.FAILED:
+        return stopped  # a library that was interrupted at a bad moment may have made an error of it
     done.cfg = done.hydra_cfg = None  # large, and the parent has its own
     if done.status == JobStatus.FAILED:
         done._return_value = _sendable(done._return_value)

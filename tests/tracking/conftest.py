@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from vicinal.tracking import RunInfo, WandbTracker
+from vicinal.tracking import wandb_host
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb_tracker import WandbTracker
 
 
 @pytest.fixture
@@ -43,13 +45,26 @@ def settled() -> Callable[[WandbTracker], None]:
     """Waits until W&B has started and has been told all that the tracker has."""
 
     def wait(tracker: WandbTracker) -> None:
-        told = threading.Event()
-        assert tracker._courier is not None
-        tracker._courier.tell(told.set)
-        tracker._courier.start()
-        assert told.wait(60)
+        assert tracker._process is not None
+        assert tracker._process.settle(60)
 
     return wait
+
+
+@pytest.fixture
+def in_the_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has W&B's process, a new one, run some lines before it begins."""
+
+    def run_first(lines: str) -> None:
+        monkeypatch.setattr(wandb_host, "MAIN", f"{lines}\n{wandb_host.MAIN}")
+
+    return run_first
+
+
+@pytest.fixture
+def host_pid() -> Callable[[], int]:
+    """The id of W&B's process."""
+    return lambda: wandb_host.process()._process.pid
 
 
 class Server(ThreadingHTTPServer):
@@ -69,6 +84,8 @@ class Server(ThreadingHTTPServer):
         self.upserts: list[dict[str, Any]] = []
         self.refused: set[str] = set()
         """The ids of the runs that it does not take."""
+        self.stopped = False
+        """Whether somebody has pressed the button that stops the run."""
         self.questions: list[str] = []
         """The ids of the runs that somebody wanted to continue."""
 
@@ -123,6 +140,7 @@ class Handler(BaseHTTPRequestHandler):
                 status, answer = 403, {"errors": [{"message": "permission denied"}]}
         elif self.path.endswith("/file_stream"):
             self.server.stream(json.loads(body))
+            answer = {"stopped": self.server.stopped}
         text = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 import rich.console
 
-from vicinal.tracking import Console, Progress, RunInfo
+from vicinal.tracking.console import Console
+from vicinal.tracking.tracker import Progress, RunInfo
 
 ROW = {
     "epoch": 3,

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from vicinal.tracking import Progress, Tracker, Trackers
+from vicinal.tracking.tracker import Progress, Tracker, Trackers
 
 
 class Diary(Tracker):

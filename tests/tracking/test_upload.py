@@ -12,8 +12,9 @@ import pytest
 
 from vicinal.config import CONF
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking import RunInfo, WandbTracker
+from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.upload import offline_runs
+from vicinal.tracking.wandb_tracker import WandbTracker
 
 Server = Any  # the one of conftest.py
 Build = Callable[..., WandbTracker]

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vicinal.tracking import RunInfo, WandbTracker, resolve_mode
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb_mode import resolve_mode
+from vicinal.tracking.wandb_tracker import WandbTracker
 
 Build = Callable[..., WandbTracker]
 Read = Callable[[Path], Any]
@@ -130,29 +131,37 @@ def test_the_id_is_known_before_wandb_has_started_and_is_in_its_style(
 
 
 def test_reports_do_not_wait_for_wandb_and_none_is_lost(
-    info: RunInfo, wandb_tracker: Build, read_offline_run: Read, monkeypatch: pytest.MonkeyPatch
+    info: RunInfo, wandb_tracker: Build, read_offline_run: Read, tmp_path: Path, in_the_process: Callable[[str], None]
 ) -> None:
-    let_go = threading.Event()
-
-    def slow(mode: str) -> tuple[str, str]:
-        assert let_go.wait(30)
-        return mode, "slow"
-
-    monkeypatch.setattr("vicinal.tracking.wandb_tracker.resolve_mode", slow)
+    let_go = tmp_path / "let go"
+    in_the_process(
+        f"""
+import pathlib, time
+from vicinal.tracking import wandb_run
+def slow(mode):
+    while not pathlib.Path({str(let_go)!r}).exists():
+        time.sleep(0.01)
+    return mode, "slow"
+wandb_run.resolve_mode = slow
+"""
+    )
     told = row(1)
     began = time.perf_counter()
     with wandb_tracker() as tracker:
         tracker.restore([told], step=4)
         told["step"] = -1  # whoever reports may go on to change it
-        tracker.mixed_images(torch.zeros(2, 4, 1, 2, 2, dtype=torch.uint8), ["x", "y"])
+        panel = torch.zeros(2, 4, 1, 2, 2, dtype=torch.uint8)
+        tracker.mixed_images(panel, ["x", "y"])
+        panel += 1
         for epoch in range(2, 200):
             tracker.epoch(row(epoch))
         tracker.finish({"best_epoch": 2})
         assert time.perf_counter() - began < 0.5
-        let_go.set()
+        let_go.touch()
     run = read_offline_run(info.folder)
     assert run.history == [row(epoch) for epoch in range(1, 200)]
     assert (run.summary["best_epoch"], run.captions["mixed_images"]) == (2, ["x", "y"])
+    assert not np.asarray(Image.open(run.images["mixed_images"][0])).any()
 
 
 @pytest.mark.parametrize("asked", ["disabled", "auto"])
@@ -162,7 +171,8 @@ def test_disabled_writes_nothing_and_imports_nothing(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     code = """
 import sys, pathlib
-from vicinal.tracking import RunInfo, WandbTracker
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb_tracker import WandbTracker
 info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]) / "run", 1, 1, 1)
 with WandbTracker(info, mode=sys.argv[2], project="p", entity=None, tags=[], images=4) as tracker:
     tracker.epoch({"epoch": 1})

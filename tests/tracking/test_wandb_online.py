@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from vicinal.tracking import RunInfo, WandbTracker
-from vicinal.tracking import wandb_tracker as module
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb_tracker import WandbTracker
 
 Build = Callable[..., WandbTracker]
 Settled = Callable[[WandbTracker], None]
@@ -44,10 +44,10 @@ def test_network_lost_during_the_run_delays_its_end_by_a_bounded_time(
     info: RunInfo,
     wandb_tracker: Build,
     settled: Settled,
-    monkeypatch: pytest.MonkeyPatch,
+    in_the_process: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(module, "FINISH_SECONDS", 2.0)
+    in_the_process("from vicinal.tracking import wandb_run; wandb_run.FINISH_SECONDS = 2.0")
     with wandb_tracker("auto") as tracker:
         tracker.epoch({"epoch": 1, "train/loss": 1.0})
         settled(tracker)
@@ -71,3 +71,22 @@ def test_network_lost_during_the_run_delays_its_end_by_a_bounded_time(
     dry = [sys.executable, "-m", *command.split(), "--dry-run"]
     printed = subprocess.run(dry, capture_output=True, text=True, check=True)
     assert folder.name in printed.stdout + printed.stderr
+
+
+@pytest.mark.slow
+def test_the_button_that_stops_a_run_interrupts_the_training(
+    server: Server, wandb_tracker: Build, settled: Settled
+) -> None:
+    """As Ctrl-C does: it ends its step and saves."""
+    server.stopped = True
+
+    def train() -> None:
+        with wandb_tracker("auto") as tracker:
+            tracker.epoch({"epoch": 1, "train/loss": 1.0})
+            settled(tracker)
+            time.sleep(60)  # wandb asks every 15 s
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert [row["epoch"] for row in server.history] == [1]
+    assert server.exit_code == 1

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vicinal.runs.interruption import Interrupted
-from vicinal.tracking import RunInfo, WandbTracker
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb_tracker import WandbTracker
 
 Build = Callable[..., WandbTracker]
 Read = Callable[[Path], Any]

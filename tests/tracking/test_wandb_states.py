@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 from vicinal.config import CONF
+from vicinal.tracking.wandb_run import ABANDONED
 
 pytestmark = pytest.mark.slow
 
@@ -60,26 +62,47 @@ class Job:
     def wandb_has_begun(self) -> bool:
         return any("W&B is offline" in file.read_text() for file in self.output.glob("runs/*/train.log"))
 
-    def kill(self) -> float:
-        """The process and wandb-core, which would save what it was told; returns when."""
-        ours = ["pgrep", "-P", str(self.process.pid)]
-        children = subprocess.run(ours, capture_output=True, text=True).stdout.split()
+    def kill(self, *, alone: bool) -> float:
+        """The training, and with it, unless it is to die alone, all that it has started; returns when."""
+        pids = [self.process.pid]
+        for pid in pids if not alone else []:
+            for file in Path(f"/proc/{pid}/task").glob("*/children"):
+                pids += map(int, file.read_text().split())
         killed = time.monotonic()
-        for pid in [self.process.pid, *map(int, children)]:
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
         self.process.communicate()
         return killed
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_a_random_moment_and_continued(tmp_path: Path, read_offline_run: Read, seed: int) -> None:
-    job = Job(tmp_path)
-    job.wait(job.wandb_has_begun)
-    flushed = time.monotonic() + SECOND + LATE  # what was told before W&B had begun
-    job.wait(lambda: time.monotonic() > flushed)
+def epochs_until_the_kill(job: Job, seed: int) -> None:
     more = random.Random(seed).randint(5, 30) + job.seen[-1][1]
     job.wait(lambda: job.seen[-1][1] >= more)
-    killed = job.kill()
+
+
+def continued(output: Path, read: Read) -> Any:
+    """Give the same command again, to the end; W&B's one record of it all."""
+    again = Job(output)
+    out, _ = again.process.communicate()
+    assert again.process.returncode == 0, out
+    assert "going on in epoch" in out
+    assert "W&B is off " not in out
+    whole = read(again.folder)  # one record only: the continued run has told all again
+    assert whole.exit_code == 0
+    assert "error" not in whole.summary
+    assert whole.history == again.rows()
+    assert [row["epoch"] for row in whole.history] == list(range(1, EPOCHS + 1))
+    assert json.loads((again.folder / "result.json").read_text())["wandb"] == {"mode": "offline", "id": whole.id}
+    return whole
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_with_all_that_it_has_started(tmp_path: Path, read_offline_run: Read, seed: int) -> None:
+    """As by a power cut, or by Slurm."""
+    job = Job(tmp_path)
+    job.wait(job.wandb_has_begun)
+    epochs_until_the_kill(job, seed)
+    killed = job.kill(alone=False)
 
     rows, run = job.rows(), read_offline_run(job.folder)
     assert run.history == rows[: len(run.history)]
@@ -88,16 +111,35 @@ def test_killed_at_a_random_moment_and_continued(tmp_path: Path, read_offline_ru
     assert run.exit_code is None  # which W&B shows as crashed
     assert not (job.folder / "result.json").exists()
 
-    again = Job(tmp_path)
-    out, _ = again.process.communicate()
-    assert again.process.returncode == 0, out
-    assert "going on in epoch" in out
-    whole = read_offline_run(again.folder)  # one record only: the continued run has told all again
-    assert (whole.id, whole.exit_code) == (run.id, 0)
-    assert whole.history == again.rows()
-    assert [row["epoch"] for row in whole.history] == list(range(1, EPOCHS + 1))
-    assert whole.captions == run.captions or not run.captions
-    assert json.loads((again.folder / "result.json").read_text())["wandb"] == {"mode": "offline", "id": run.id}
+    whole = continued(tmp_path, read_offline_run)
+    assert run.id in (whole.id, "")  # killed in the record's first second
+    assert run.captions in (whole.captions, {})
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_alone(tmp_path: Path, read_offline_run: Read, seed: int) -> None:
+    """As for its memory, or by a kill -9 of somebody's: W&B has every row, whether or not it was ready by then."""
+    job = Job(tmp_path)
+    job.wait(lambda: job.seen != [] and job.seen[-1][1] > 0)
+    epochs_until_the_kill(job, seed)
+    job.kill(alone=True)
+    rows = job.rows()
+    with filelock.FileLock(job.folder / "wandb" / ".lock", timeout=60):
+        run = read_offline_run(job.folder)
+    assert run.history == rows[: len(run.history)]
+    assert len(rows) - len(run.history) <= 1  # W&B is told after the file is written
+    assert run.exit_code == 1
+    assert run.summary["error"] == ABANDONED
+    assert continued(tmp_path, read_offline_run).id == run.id
+
+
+def test_killed_alone_and_continued_at_once(tmp_path: Path, read_offline_run: Read) -> None:
+    """The new session waits until the old one's rows are told, and only W&B's process does."""
+    job = Job(tmp_path)
+    job.wait(lambda: job.seen != [] and job.seen[-1][1] > 0)
+    epochs_until_the_kill(job, 2)
+    job.kill(alone=True)
+    continued(tmp_path, read_offline_run)
 
 
 def test_a_run_that_diverges_has_failed(tmp_path: Path, read_offline_run: Read) -> None:

@@ -15,7 +15,7 @@ from vicinal.config import CONF, register
 from vicinal.data import ImageData
 from vicinal.experiment import Experiment
 from vicinal.runs.interruption import Interruption
-from vicinal.tracking import Tracker
+from vicinal.tracking.tracker import Tracker
 from vicinal.training.hardware import Hardware, apply
 from vicinal.training.keeper import Interval, Keeper
 from vicinal.training.learner import Learner

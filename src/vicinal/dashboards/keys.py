@@ -14,7 +14,7 @@ from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
 from vicinal.sweeps.records import Run, flat
 from vicinal.tracking.charts import keys as chart_keys
-from vicinal.tracking.wandb_tracker import IMAGES
+from vicinal.tracking.wandb_run import IMAGES
 
 PLACES = {"config:": "config", "summary:": "summary", "summary_metrics.": "summary"}
 """How W&B's specifications say where a key is to be looked for; others are of the history."""

@@ -1,15 +1,18 @@
 """What a run reports, and to whom: the interface between the training loop and everything that shows a run."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from vicinal.runs.predictions import Predictions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -31,24 +31,33 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
 
 
 def shut_down() -> None:
-    """End wandb-core, by force when it is stuck, so that the next run of this process starts a new one.
-
-    A stuck one would also hold this process at its exit, where wandb waits for it.
-    """
-
-    def service() -> Any:
-        return getattr(getattr(wandb.setup(), "_connection", None), "_proc", None)  # wandb has no public way
-
+    """End wandb-core, by force when it is stuck, so that the next run of this process starts a new one."""
     with suppress(Exception):
         import wandb
 
-        process = bounded(service, CALL_SECONDS)
+        process = bounded(_core, CALL_SECONDS)
         try:
             bounded(wandb.teardown, CALL_SECONDS)
         finally:
             if process is not None:
-                process._process.kill()
-                process._process.wait()
+                process.kill()
+                process.wait()
+
+
+def kill_core() -> None:
+    """End wandb-core at once, which has nothing left to do."""
+    with suppress(Exception):
+        process = bounded(_core, CALL_SECONDS)
+        if process is not None:
+            process.kill()
+
+
+def _core() -> Any:
+    """The process, a ``Popen``; None where there is none."""
+    import wandb
+
+    service = getattr(getattr(wandb.setup(), "_connection", None), "_proc", None)  # wandb has no public way
+    return getattr(service, "_process", None)
 
 
 def set_up() -> None:

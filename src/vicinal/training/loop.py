@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vicinal.data import Loader
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking import Progress, Tracker
+from vicinal.tracking.tracker import Progress, Tracker
 from vicinal.training.evaluation import evaluate
 from vicinal.training.keeper import Keeper
 from vicinal.training.ledger import BINS

@@ -10,7 +10,7 @@ from torch import Tensor
 from vicinal.data import ImageData
 from vicinal.mixing import MixPlan
 from vicinal.mixing.masks import Weights
-from vicinal.tracking import Tracker
+from vicinal.tracking.tracker import Tracker
 
 
 class Panel:

@@ -1,0 +1,178 @@
+"""W&B's process as the training sees it: told what happens, and waited for at the end of a run alone."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import pickle
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import vicinal
+from vicinal.tracking.wandb_mode import wished_mode
+
+log = logging.getLogger(__name__)
+
+MAIN = "from vicinal.tracking.wandb_process import main; main()"
+"""What the process runs."""
+ENVIRONMENT = re.compile("WANDB_.*|NETRC|HOME|.*_proxy", re.IGNORECASE)
+"""The variables that wandb goes by, and reads once in a process."""
+LEAVE_SECONDS = 5.0
+"""For the process to leave once it is told to; a tenth of a second is usual."""
+
+Heard = Callable[..., None]
+
+
+class WandbProcess:
+    """One process, for one run after the other. No call waits for it but :meth:`settle` and :meth:`close`.
+
+    Attributes:
+        heard: called with the name and the arguments of each reply, in a thread of its own; also with ``died`` and the
+            reason in words, once, when the process has ended of itself.
+    """
+
+    def __init__(self) -> None:
+        self.heard: Heard = nobody
+        self._purpose = _purpose()
+        self._messages: SimpleQueue[tuple[str, tuple[Any, ...]] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._settled: dict[int, threading.Event] = {}
+        self._ended = False  # and heard of, if it was not asked to
+        self._numbers = count()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who reads it
+        packages = str(Path(vicinal.__file__).parents[1])
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", MAIN],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([packages, *filter(None, sys.path)])},
+                start_new_session=True,  # a Ctrl-C is for the training
+            )
+        except OSError:
+            self._errors.close()
+            raise
+        for work in (self._send, self._receive):
+            threading.Thread(target=work, name="wandb", daemon=True).start()
+
+    def usable(self) -> bool:
+        """Whether it is still there, for the environment that this process has now."""
+        return self._process.poll() is None and self._purpose == _purpose()
+
+    def tell(self, name: str, *arguments: Any) -> None:
+        """Have it call a method of its :class:`WandbRun`, after all that it has been told before; returns at once."""
+        self._messages.put((name, arguments))
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until it has done all that it was told, or has ended, but no longer than that; whether it has."""
+        number, settled = next(self._numbers), threading.Event()
+        with self._lock:
+            if self._ended:
+                return True
+            self._settled[number] = settled
+        self.tell("echo", number)
+        return settled.wait(seconds)
+
+    def close(self) -> None:
+        """Let it go, and wait for a moment until it has gone."""
+        self._messages.put(None)
+        try:
+            self._process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """wandb-core goes with it: it watches its parent."""
+        self._process.kill()
+        self._process.wait()
+
+    def _send(self) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        try:
+            with pipe:
+                while (message := self._messages.get()) is not None:
+                    pickle.dump(message, pipe)
+                    pipe.flush()
+        except OSError:  # the process has ended, which the other thread hears too
+            return
+
+    def _receive(self) -> None:
+        pipe = self._process.stdout
+        assert pipe is not None
+        with pipe, self._errors:
+            while True:
+                try:
+                    name, arguments = pickle.load(pipe)
+                except (EOFError, pickle.UnpicklingError):  # half a message is of a killed process
+                    break
+                if name == "echo":
+                    self._settled.pop(*arguments).set()
+                elif name == "log":
+                    log.log(*arguments)
+                else:
+                    self.heard(name, *arguments)
+            code = self._process.wait()
+            if code != 0:
+                self.heard("died", self._last_words() or f"its process has ended with exit code {code}")
+        with self._lock:
+            self._ended = True
+            for settled in self._settled.values():
+                settled.set()
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def begin(mode: str) -> None:
+    """Start the process if a run of that mode will need one, so that it is ready when the run is.
+
+    Args:
+        mode: as in the config; see :func:`wished_mode`.
+    """
+    if wished_mode(mode)[0] != "disabled":
+        process()
+
+
+def process() -> WandbProcess:
+    """The process of this process, started if need be. Raises OSError where none can be."""
+    current = _State.process
+    if current is None or not current.usable():
+        if current is None:
+            atexit.register(close)
+        else:
+            current.close()
+        _State.process = None
+        _State.process = WandbProcess()
+    return _State.process  # type: ignore[return-value]
+
+
+def close() -> None:
+    """Let it go; the next run starts another."""
+    if _State.process is not None:
+        _State.process.close()
+        _State.process = None
+
+
+class _State:
+    process: WandbProcess | None = None
+
+
+def _purpose() -> tuple[str, dict[str, str]]:
+    return MAIN, {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
+
+
+def nobody(name: str, *arguments: object) -> None:
+    """Hears what is said between two runs."""

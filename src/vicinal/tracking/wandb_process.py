@@ -1,0 +1,64 @@
+"""The process that W&B has to itself: it does what it is told, and outlives a training that is killed.
+
+wandb takes as long to import as a small training takes, and a thread of its own would share Python's lock with the
+steps. Here it shares nothing with them, is ready before the first of them, and has told W&B the last row also where the
+training can no longer: a ``kill -9``, a crash of the interpreter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import BinaryIO
+
+from vicinal.tracking.wandb_guard import kill_core
+from vicinal.tracking.wandb_run import WandbRun
+
+IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""They mean the training, which ends in its own time; without it, this process leaves by itself."""
+
+
+class Replies(logging.Handler):
+    """To the training: what it is to log, and the little it has to know."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        super().__init__()
+        self._out = out
+        self._alone = threading.Lock()
+
+    def send(self, name: str, *arguments: object) -> None:
+        with self._alone, suppress(OSError):  # who has been killed does not listen
+            pickle.dump((name, arguments), self._out)
+            self._out.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.send("log", record.levelno, record.getMessage())
+
+
+def main() -> None:
+    """Messages come in on standard input, replies leave on what was standard output when the process began.
+
+    Each is a pickled pair of a name and a tuple of arguments; the messages are methods of :class:`WandbRun`.
+    """
+    for name in IGNORED:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    replies = Replies(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)  # what wandb or its helpers print is no reply
+    logger = logging.getLogger("vicinal")
+    logger.addHandler(replies)
+    logger.setLevel(logging.INFO)
+    run = WandbRun(replies.send)
+    run.prepare()
+    with suppress(EOFError):
+        while True:
+            name, arguments = pickle.load(sys.stdin.buffer)
+            getattr(run, name)(*arguments)
+    run.abandoned()
+    kill_core()
+    os._exit(0)  # nothing is left to be done, and the interpreter's own end takes its time

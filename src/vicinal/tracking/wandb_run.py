@@ -1,0 +1,304 @@
+"""One training run after the other at Weights & Biases: what W&B's process does with what it is told."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from vicinal.runs.predictions import Predictions
+from vicinal.tracking.charts import charts
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb_guard import CALL_SECONDS, START_SECONDS, bounded, one_line, set_up, shut_down
+from vicinal.tracking.wandb_mode import resolve_mode, why_unreachable
+
+if TYPE_CHECKING:
+    import wandb
+
+log = logging.getLogger(__name__)
+
+INIT_SECONDS = 15.0
+"""For wandb to start a run; a second is usual."""
+FINISH_SECONDS = 60.0
+"""For the upload of what is left at the end of a run; what isn't uploaded stays in the run's folder."""
+LAST_SECONDS = START_SECONDS + 2 * INIT_SECONDS + FINISH_SECONDS + 10 * CALL_SECONDS
+"""For all that may be left to do at the end of a run: wandb-core, two attempts at a run, the upload, and between them
+calls and what follows where they fail."""
+ABANDONED = "the training has ended without a word, as after kill -9; the same command goes on from its checkpoint"
+
+AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch", "yaml")
+"""What wandb imports when it first needs it."""
+
+IMAGES = "mixed_images"
+"""The key of the panel."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of W&B for a run.
+
+    Attributes:
+        mode: ``auto``, ``online`` or ``offline``; see :func:`resolve_mode`.
+        project: W&B project.
+        entity: W&B user or team; the account's default when None.
+        tags: labels.
+        id: W&B's id of the run.
+        resume: whether W&B may know the run already.
+        program: the script that trains, and its arguments.
+        process: the id of the process that trains, whose memory and CPU time W&B shows.
+    """
+
+    mode: str
+    project: str
+    entity: str | None
+    tags: tuple[str, ...]
+    id: str
+    resume: bool
+    program: tuple[str, ...]
+    process: int
+
+
+class WandbRun:
+    """Each public method is a message. None raises: what goes wrong is one warning, and the rest of the run is ignored.
+
+    Args:
+        reply: called with ``opened``, the mode and the command that uploads, with ``off`` where the run cannot be shown
+            at all, and with ``echo``.
+    """
+
+    def __init__(self, reply: Callable[..., None]) -> None:
+        self._reply = reply
+        self._info: RunInfo
+        self._wish: Wish
+        self._run: wandb.Run | None = None
+        self._panel: list[wandb.Image] = []
+        self._charts: dict[str, Any] = {}
+        self._sync = ""
+        self._alone: filelock.BaseFileLock | None = None
+
+    def prepare(self) -> None:
+        """Do now, beside the training's own imports, what wandb would do at the beginning of a run."""
+        for name in AT_FIRST_USE:
+            with suppress(Exception):
+                import_module(name)
+        with suppress(Exception):
+            import wandb.util
+
+            installed = list(wandb.util.working_set())  # a tenth of a second, which each run would take again
+            wandb.util.working_set = lambda: installed
+        with suppress(Exception):  # a run tries again, and says what is wrong
+            set_up()
+
+    def echo(self, number: int) -> None:
+        """Says that all told before is done."""
+        self._reply("echo", number)
+
+    def open(self, info: RunInfo, wish: Wish) -> None:
+        """Begin a run."""
+        self._info, self._wish = info, wish
+        self._run, self._panel, self._charts, self._sync = None, [], {}, ""
+        try:
+            self._open()
+        except Exception as error:
+            log.warning("W&B is off for this run: %s", one_line(error))
+            shut_down()
+            self._let_go()
+            self._reply("off")
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Of an epoch, as :meth:`Tracker.epoch` is told it."""
+
+        def show(run: wandb.Run) -> None:
+            _check_writable(self._info.folder)  # wandb-core keeps a full disk to itself and drops the rows
+            # Panel and charts join the row of their epoch, so that the history has one row an epoch. The epoch is the
+            # step too, so that a continued run does not show twice what the server has from an earlier session.
+            panel, self._panel = self._panel, []
+            if row["epoch"] >= run.starting_step:
+                shown = _with_histograms(row) | ({IMAGES: panel} if panel else {})
+                if row["epoch"] == self._info.epochs:
+                    shown |= self._charts
+                run.log(shown, step=int(row["epoch"]), commit=True)  # else the row would wait for the next
+
+        self._do(show)
+
+    def panel(self, images: NDArray[np.uint8], captions: Sequence[str]) -> None:
+        """As :meth:`Tracker.mixed_images` is told it."""
+
+        def show(run: wandb.Run) -> None:
+            import wandb
+
+            self._panel = [
+                wandb.Image(_strip(tiles), caption=text) for tiles, text in zip(images, captions, strict=True)
+            ]
+
+        self._do(show)
+
+    def predictions(self, predictions: Predictions) -> None:
+        """Told before the last row, to which its charts belong."""
+
+        def show(run: wandb.Run) -> None:
+            self._charts = charts(predictions)
+
+        self._do(show)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Final values."""
+        self._do(lambda run: run.summary.update(dict(values)))
+
+    def close(self, error: str | None, code: int) -> None:
+        """End the run.
+
+        Args:
+            error: a traceback, if the training failed.
+            code: exit code.
+        """
+
+        def last(run: wandb.Run) -> None:
+            if self._panel:  # the run has ended in its first epoch
+                run.log({IMAGES: self._panel}, step=0)
+
+        self._do(last)
+        if error is not None:
+            self.summary({"error": error})
+        self._do(lambda run: run.finish(exit_code=code), FINISH_SECONDS + CALL_SECONDS)
+        self._run = None
+        self._let_go()
+
+    def abandoned(self) -> None:
+        """The training has gone. Called at last, whether or not a run is open."""
+        if self._run is not None:
+            self.close(ABANDONED, 1)
+
+    def _open(self) -> None:
+        import wandb
+
+        sys.argv = list(self._wish.program)  # W&B shows them
+        # wandb would write to the temporary folder instead and say little of it.
+        _check_writable(self._info.folder)
+        home = self._info.folder / "wandb"
+        home.mkdir(exist_ok=True)
+        self._alone = filelock.FileLock(home / ".lock")
+        self._alone.acquire(timeout=LAST_SECONDS)  # a killed session may still be telling W&B its last rows
+        set_up()
+        mode, reason = resolve_mode(self._wish.mode)
+        if mode == "online" and (failure := why_unreachable(wandb.setup().settings.base_url)):
+            mode, reason = "offline", failure
+        try:
+            run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
+        except Exception as error:
+            # A server that doesn't answer, or a wandb-core that died in an earlier run of this process.
+            shut_down()
+            mode, reason = "offline", one_line(error) if mode == "online" else reason
+            run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
+        folder = Path(run.dir).parent
+        for earlier in folder.parent.glob(f"offline-run-*-{run.id}*"):
+            if earlier != folder:  # W&B does not merge two offline sessions: the new one tells all epochs again
+                shutil.rmtree(earlier, ignore_errors=True)
+        self._run = run
+        self._sync = f"wandb sync --yes {'--include-online ' if mode == 'online' else ''}{folder}"
+        # wandb's own debug log would print a traceback a line where its disk is full.
+        for handler in logging.getLogger("wandb").handlers:
+            if isinstance(handler, logging.FileHandler) and folder in Path(handler.baseFilename).parents:
+                handler.setLevel(logging.CRITICAL + 1)
+        self._reply("opened", mode, self._sync)
+        if mode == "online":
+            log.info("W&B: %s", run.url)
+        else:
+            log.info("W&B is offline (%s); to upload the run: %s", reason, self._sync)
+
+    def _init(self, mode: str) -> wandb.Run:
+        import wandb
+
+        info, wish = self._info, self._wish
+        run = wandb.init(
+            project=wish.project,
+            entity=wish.entity,
+            mode="online" if mode == "online" else "offline",
+            name=info.name,
+            group=info.sweep,
+            job_type="train",
+            id=wish.id,
+            resume="allow" if wish.resume and mode == "online" else None,
+            tags=wish.tags,
+            config={
+                **info.config,
+                "choices": info.choices,
+                "run_id": info.run_id,
+                "cell_id": info.cell_id,
+                "git_commit": info.git_commit,
+            },
+            dir=info.folder,
+            reinit="create_new",  # never the run of a job that died before its end
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=INIT_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+                finish_timeout_raises=True,
+                x_transaction_log_flush_interval=1.0,  # a crash loses a second of rows, not fifteen
+                disable_git=True,  # the commit is in the config; a remote's address may hold a token
+                disable_code=True,
+                save_code=False,
+                program=wish.program[0],
+                x_stats_pid=wish.process,
+                stop_fn=lambda: self._reply("stop"),  # somebody has pressed the button
+            ),
+        )
+        run.define_metric("*", step_metric="epoch")
+        return run
+
+    def _do(self, call: Callable[[wandb.Run], object], seconds: float = CALL_SECONDS) -> None:
+        run = self._run
+        if run is None:
+            return
+        try:
+            bounded(lambda: call(run), seconds)
+        except Exception as error:
+            self._run = None
+            log.warning(
+                "W&B stopped, the run goes on without it: %s; to upload what it has: %s", one_line(error), self._sync
+            )
+            shut_down()
+
+    def _let_go(self) -> None:
+        if self._alone is not None:
+            self._alone.release()
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises OSError where a file of 64 KiB cannot be written to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(2**16))
+
+
+def _with_histograms(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with W&B's own histograms for lists, which are counts of equal bins of [0, 1]."""
+    import wandb
+
+    shown = dict(row)
+    for name, value in row.items():
+        if isinstance(value, list):
+            edges = np.linspace(0, 1, len(value) + 1)
+            shown[name] = wandb.Histogram(np_histogram=(np.array(value), edges))
+    return shown
+
+
+def _strip(tiles: NDArray[np.uint8]) -> Any:
+    """A PIL image of tiles (n, C, H, W), one beside the other: wandb would stretch the values of an array."""
+    from PIL import Image
+
+    image = np.concatenate(tuple(tiles), axis=2)
+    channels = image[:3] if len(image) >= 3 else image[0]
+    return Image.fromarray(np.ascontiguousarray(np.moveaxis(channels, 0, -1) if channels.ndim == 3 else channels))

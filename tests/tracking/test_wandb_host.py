@@ -1,0 +1,139 @@
+"""W&B's process, as what it is: told in order, waited for seldom, gone when nobody needs it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vicinal.tracking import wandb_host
+from vicinal.tracking.wandb_host import WandbProcess
+
+ECHO = """
+import pickle, sys, time
+while True:
+    name, arguments = pickle.load(sys.stdin.buffer)
+    if name == "leave":
+        sys.exit(*arguments)
+    if name == "sleep":
+        time.sleep(*arguments)
+    else:
+        pickle.dump((name, arguments), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+"""
+"""In the place of W&B: it says what it is told."""
+
+Heard = list[tuple[object, ...]]
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbProcess]:
+    monkeypatch.setattr(wandb_host, "MAIN", ECHO)
+    process = WandbProcess()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def heard(process: WandbProcess) -> Heard:
+    heard: Heard = []
+    process.heard = lambda *reply: heard.append(reply)
+    return heard
+
+
+def test_all_is_heard_in_its_order(process: WandbProcess, heard: Heard) -> None:
+    for number in range(1000):
+        process.tell("say", number, {"loss": number / 3})
+    assert process.settle(30)
+    assert heard == [("say", number, {"loss": number / 3}) for number in range(1000)]
+
+
+def test_whoever_tells_does_not_wait_and_settling_does_for_a_bounded_time(process: WandbProcess) -> None:
+    assert process.settle(30)
+    began = time.perf_counter()
+    process.tell("sleep", 2.0)
+    for _ in range(100):
+        process.tell("say", bytes(10_000))  # more than a pipe takes
+    assert time.perf_counter() - began < 0.5
+    assert not process.settle(0.2)
+    assert process.settle(30)
+    assert time.perf_counter() - began >= 2
+
+
+@pytest.mark.parametrize("way", ["exit code", "words", "killed"])
+def test_an_end_of_its_own_is_heard_once_and_nobody_waits_for_it(process: WandbProcess, heard: Heard, way: str) -> None:
+    assert process.settle(30)
+    if way == "killed":
+        os.kill(process._process.pid, signal.SIGKILL)
+    else:
+        process.tell("leave", 3 if way == "exit code" else "first\nlast")
+    assert process.settle(30)
+    process.tell("say", 1)
+    assert process.settle(0)
+    assert not process.usable()
+    reasons = {"exit code": "its process has ended with exit code 3", "words": "last"}
+    assert heard == [("died", reasons.get(way, "its process has ended with exit code -9"))]
+
+
+def test_there_is_one_for_all_runs_of_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb_host, "MAIN", ECHO)
+    first = wandb_host.process()
+    assert wandb_host.process() is first
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    second = wandb_host.process()
+    assert second is not first
+    assert first._process.poll() is not None
+    wandb_host.close()
+    assert second._process.poll() is not None
+    assert wandb_host.process() is not second
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "begun"), [("offline", "", True), ("disabled", "", False), ("auto", "disabled", False)]
+)
+def test_it_is_begun_where_it_will_be_needed(
+    monkeypatch: pytest.MonkeyPatch, mode: str, environment: str, begun: bool
+) -> None:
+    monkeypatch.setattr(wandb_host, "MAIN", ECHO)
+    monkeypatch.setenv("WANDB_MODE", environment)
+    wandb_host.close()
+    wandb_host.begin(mode)
+    assert (wandb_host._State.process is not None) == begun
+
+
+LEAVE = """
+import os, sys
+from vicinal.tracking import wandb_host
+process = wandb_host.process()
+assert process.settle(60)
+pids = [process._process.pid]
+for file in __import__("pathlib").Path(f"/proc/{pids[0]}/task").glob("*/children"):
+    pids += map(int, file.read_text().split())
+print(*pids, flush=True)
+if sys.argv[1] == "kill":
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("way", ["exit", "kill"])
+def test_no_process_is_left_behind(way: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", LEAVE, way], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (-9 if way == "kill" else 0, "")
+    pids = list(map(int, ended.stdout.split()))
+    assert len(pids) == 2  # wandb-core too
+    limit = time.monotonic() + 20
+    while any(map(running, pids)):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def running(pid: int) -> bool:
+    """Whether there is such a process, other than a dead one that nobody has asked after."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
