@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from vicinal.mixing import InputMixup, MixPlan
-from vicinal.mixing.bounds import accuracy_ceiling, loss_floor
+from vicinal.mixing.bounds import accuracy_ceiling, class_weight, loss_floor, same_class
 
 SEED = st.integers(0, 2**32)
 
@@ -21,10 +21,14 @@ def drawn(batch: int, classes: int, seed: int, active: bool = True) -> tuple[Mix
     return MixPlan(lam, partner, active=active), torch.randint(classes, (batch,), generator=generator)
 
 
+def weight(plan: MixPlan, labels: torch.Tensor) -> torch.Tensor:
+    return class_weight(plan.lam, same_class(plan, labels))
+
+
 @given(batch=st.integers(1, 8), classes=st.integers(1, 6), seed=SEED, active=st.booleans())
 def test_ceiling_is_the_largest_weight_of_the_target(batch: int, classes: int, seed: int, active: bool) -> None:
     plan, labels = drawn(batch, classes, seed, active)
-    ceiling = accuracy_ceiling(plan, labels)
+    ceiling = accuracy_ceiling(weight(plan, labels))
     assert (ceiling.shape, ceiling.dtype) == ((batch,), torch.float32)
     torch.testing.assert_close(ceiling, plan.targets(labels, classes).amax(dim=1), rtol=0, atol=1e-7)
 
@@ -41,7 +45,7 @@ def test_floor_is_the_entropy_of_the_smoothed_target(
 ) -> None:
     plan, labels = drawn(batch, classes, seed, active)
     targets = (1 - smoothing) * plan.targets(labels, classes) + smoothing / classes
-    floor = loss_floor(plan, labels, classes, smoothing)
+    floor = loss_floor(weight(plan, labels), classes, smoothing)
     assert (floor.shape, floor.dtype) == ((batch,), torch.float32)
     expected = torch.from_numpy(stats.entropy(targets.double().numpy(), axis=1)).float()
     torch.testing.assert_close(floor, expected, rtol=0, atol=2e-6)
@@ -51,8 +55,8 @@ def test_floor_is_the_entropy_of_the_smoothed_target(
 def test_the_perfect_learner_reaches_both(batch: int, seed: int, smoothing: float) -> None:
     plan, labels = drawn(batch, 5, seed)
     logits = ((1 - smoothing) * plan.targets(labels, 5) + smoothing / 5).log()
-    torch.testing.assert_close(plan.correct(logits, labels), accuracy_ceiling(plan, labels), rtol=0, atol=1e-6)
-    floor = loss_floor(plan, labels, 5, smoothing).mean()
+    torch.testing.assert_close(plan.correct(logits, labels), accuracy_ceiling(weight(plan, labels)), rtol=0, atol=1e-6)
+    floor = loss_floor(weight(plan, labels), 5, smoothing).mean()
     torch.testing.assert_close(plan.loss(logits, labels, smoothing), floor, rtol=0, atol=2e-6)
 
 
@@ -60,8 +64,8 @@ def test_the_perfect_learner_reaches_both(batch: int, seed: int, smoothing: floa
 def test_nobody_gets_past_them(batch: int, seed: int, smoothing: float) -> None:
     plan, labels = drawn(batch, 5, seed)
     logits = 3 * torch.randn(batch, 5, generator=torch.Generator().manual_seed(seed))
-    assert bool((plan.correct(logits, labels) <= accuracy_ceiling(plan, labels) + 1e-6).all())
-    assert float(plan.loss(logits, labels, smoothing) - loss_floor(plan, labels, 5, smoothing).mean()) > -1e-5
+    assert bool((plan.correct(logits, labels) <= accuracy_ceiling(weight(plan, labels)) + 1e-6).all())
+    assert float(plan.loss(logits, labels, smoothing) - loss_floor(weight(plan, labels), 5, smoothing).mean()) > -1e-5
 
 
 @pytest.mark.parametrize(
@@ -72,8 +76,8 @@ def test_means_under_distinct_classes(alpha: float, ceiling: float, floor: float
     count = 100_000
     plan = InputMixup(alpha, per_sample=True).sample((count, 3, 32, 32), torch.Generator().manual_seed(0))
     labels = torch.arange(count)  # every sample a class of its own
-    mean_ceiling = float(accuracy_ceiling(plan, labels).double().mean())
-    mean_floor = float(loss_floor(plan, labels, count).double().mean())
+    mean_ceiling = float(accuracy_ceiling(weight(plan, labels)).double().mean())
+    mean_floor = float(loss_floor(weight(plan, labels), count).double().mean())
     assert mean_ceiling == pytest.approx(ceiling, abs=0.005)
     assert mean_floor == pytest.approx(floor, abs=0.005)
     # E[max(l, 1 - l)] = 1/2 + 4^-a / (a B(a, a));  E[H(l)] = psi(2a + 1) - psi(a + 1)

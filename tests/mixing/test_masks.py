@@ -42,13 +42,13 @@ def test_boxes_are_the_references(lams: list[float], height: int, width: int, se
     columns = [reference_span(width, centre, lam) for centre, lam in zip(centres_x, lams, strict=True)]
     assert list(zip(boxes.corners[0].tolist(), boxes.corners[1].tolist(), strict=True)) == rows
     assert list(zip(boxes.corners[2].tolist(), boxes.corners[3].tolist(), strict=True)) == columns
-    assert boxes.area.tolist() == [(b - t) * (r - le) for (t, b), (le, r) in zip(rows, columns, strict=True)]
+    assert boxes.areas == [(b - t) * (r - le) for (t, b), (le, r) in zip(rows, columns, strict=True)]
 
 
 @given(lam=LAM, centre=st.integers(0, 31), seed=SEED)
 def test_a_whole_box_has_even_sides_and_no_more_than_its_area(lam: float, centre: int, seed: int) -> None:
     boxes = Boxes.sample(torch.tensor([lam], dtype=torch.float64), 32, 32, seeded(seed))
-    assert 0 <= int(boxes.area) <= (1 - lam) * 32 * 32 + 1e-9
+    assert 0 <= boxes.areas[0] <= (1 - lam) * 32 * 32 + 1e-9
     if int(boxes.corners[0]) > 0 and int(boxes.corners[1]) < 32:
         assert int(boxes.corners[1] - boxes.corners[0]) == 2 * (int(32 * math.sqrt(1 - lam)) // 2)
 
@@ -68,7 +68,7 @@ def test_centres_are_uniform_over_all_pixels() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1)])
 def test_on_a_line_of_pixels_every_box_is_empty(height: int, width: int) -> None:
     boxes = Boxes.sample(torch.zeros(50, dtype=torch.float64), height, width, seeded(0))
-    assert boxes.area.tolist() == [0] * 50
+    assert boxes.areas == [0] * 50
 
 
 @given(
@@ -95,13 +95,15 @@ def test_each_sample_has_its_own_box() -> None:
         [[0, 0, 0], [0, 0, 0], [0, 0, 0]],
         [[0, 0, 0], [0, 0, 0], [0, 1, 1]],
     ]
-    assert boxes.area.tolist() == [2, 0, 2]
+    assert boxes.areas == [2, 0, 2]
 
 
 @given(lam=LAM, height=SIDE, width=SIDE, seed=SEED)
 def test_area_counts_the_pixels_inside(lam: float, height: int, width: int, seed: int) -> None:
     boxes = Boxes.sample(torch.full((4,), lam, dtype=torch.float64), height, width, seeded(seed))
-    assert torch.equal(boxes.inside(height, width).sum(dim=(1, 2, 3)), boxes.area)
+    inside = boxes.inside(height, width)
+    assert boxes.areas == inside.sum(dim=(1, 2, 3)).tolist()
+    assert torch.equal(boxes.outside(height, width), 1 - inside.double().mean(dim=(1, 2, 3)))
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -114,5 +116,5 @@ def test_what_lies_outside_the_box_does_not_come_through(poison: float) -> None:
 
 def test_moving_to_another_device_moves_all_corners() -> None:
     moved = boxes_of((0, 2, 0, 1), (1, 1, 0, 3)).to(torch.device("meta"))
-    for side in (*moved.corners, moved.area):
+    for side in moved.corners:
         assert (side.device.type, side.shape, side.dtype) == ("meta", (2,), torch.int64)

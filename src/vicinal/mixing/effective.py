@@ -12,7 +12,7 @@ from vicinal.mixing.plan import MixPlan
 
 
 def own_share(plan: MixPlan, shape: Sequence[int]) -> Tensor:
-    """How much of each mixed sample is its own, (B,) float32: the mean of its mask over the pixels.
+    """How much of each mixed sample is its own: the mean of its mask over the pixels, (B,), or (1,) if all have one.
 
     That is ``plan.lam``, unless a mask does something else than the labels: a box that was cut off at the border under
     labels that were not corrected for it (``CutMix(correct_lam=False)``). A mask inside the network is not looked at,
@@ -22,16 +22,12 @@ def own_share(plan: MixPlan, shape: Sequence[int]) -> Tensor:
         plan: on the host, where it is decided.
         shape: of the batch of images, (B, C, H, W).
     """
+    if plan.mask is None or plan.layer is not None:
+        return plan.lam
+    if isinstance(plan.mask, Weights):
+        return plan.mask.lam
     batch, (height, width) = len(plan.lam), shape[-2:]
-    match plan.mask if plan.layer is None else None:
-        case None:
-            return plan.lam
-        case Weights(lam):
-            return lam.expand(batch)
-        case Boxes() as boxes:
-            # Without tensors, which are slow for the one box of a batch.
-            areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes.listed]
-            return torch.tensor([1 - area / (height * width) for area in areas]).expand(batch)
-        case mask:
-            own = mask.mix(torch.ones(batch, 1, height, width), torch.zeros(batch, 1, height, width))
-            return own.mean((1, 2, 3))
+    if isinstance(plan.mask, Boxes):
+        return plan.mask.outside(height, width)
+    own = plan.mask.mix(torch.ones(batch, 1, height, width), torch.zeros(batch, 1, height, width))
+    return own.mean((1, 2, 3))

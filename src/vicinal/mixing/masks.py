@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -70,6 +70,7 @@ class Boxes(Mask):
     """
 
     corners: Tensor
+    _outside: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def listed(self) -> list[list[int]]:
@@ -97,10 +98,16 @@ class Boxes(Mask):
         return cls(torch.tensor(corners)[:, None] if rows == 1 else torch.stack(corners))
 
     @property
-    def area(self) -> Tensor:
-        """Pixels inside, int64 (B,) or (1,)."""
-        top, bottom, left, right = self.corners.unbind()
-        return (bottom - top) * (right - left)
+    def areas(self) -> list[int]:
+        """Pixels inside each box; without tensors, which are slow for the one box of a batch."""
+        return [(bottom - top) * (right - left) for top, bottom, left, right in self.listed]
+
+    def outside(self, height: int, width: int) -> Tensor:
+        """The share of each image that is not in its box, float64 (B,) or (1,), on the host."""
+        if (height, width) not in self._outside:
+            shares = [1 - area / (height * width) for area in self.areas]
+            self._outside[height, width] = torch.tensor(shares, dtype=torch.float64)
+        return self._outside[height, width]
 
     def inside(self, height: int, width: int) -> Tensor:
         """Bool (B or 1, 1, height, width)."""

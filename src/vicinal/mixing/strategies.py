@@ -177,7 +177,5 @@ class CutMix(BetaMixup):
         height, width = shape[-2:]
         boxes = Boxes.sample(lam, height, width, generator)
         if self.correct_lam:
-            # Without tensors, which are slow for the one box of a batch.
-            areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes.listed]
-            lam = torch.tensor([1 - area / (height * width) for area in areas], dtype=torch.float64)
+            lam = boxes.outside(height, width)
         return MixPlan(lam, partner, mask=boxes)
