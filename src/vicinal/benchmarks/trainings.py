@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,26 +36,36 @@ SETTINGS = (
     "wandb.mode=disabled",
     "wandb.images=0",
 )
-"""Of every training that is measured; the rest is what the config says."""
+"""Of every training on synthetic images; the rest is what the config says."""
+QUIET = ("wandb.mode=disabled", "wandb.images=0")
+"""Of a training on data of its own."""
 
 
-def experiment(folder: Path, *words: str) -> Experiment:
+def experiment(folder: Path, *words: str, settings: Sequence[str] = SETTINGS) -> Experiment:
     """The experiment of a command line, in a folder of its own."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return Experiment.composed(
-            compose("config", [*SETTINGS, f"output_dir={folder}", *words], return_hydra_config=True)
+            compose("config", [*settings, f"output_dir={folder}", *words], return_hydra_config=True)
         )
 
 
 class Run:
-    """A training whose epochs are run one by one, which shows and saves nothing."""
+    """A training whose epochs are run one by one, which shows and saves nothing.
 
-    def __init__(self, folder: Path, images: int, *words: str, data: ImageData | None = None) -> None:
-        self.experiment = experiment(folder, *words)
+    Args:
+        folder: for its output, which is none.
+        images: how many are made up; None for the data that the words choose.
+        *words: of the command line.
+        data: instead.
+    """
+
+    def __init__(self, folder: Path, images: int | None, *words: str, data: ImageData | None = None) -> None:
+        self.experiment = experiment(folder, *words, settings=QUIET if images is None else SETTINGS)
         self.hardware = self.experiment.hardware
         apply(self.hardware, self.experiment.trainer)
-        data = data or image_data(images)
+        if data is None:
+            data = self.experiment.load_data() if images is None else image_data(images)
         self.loaders: Loaders = self.experiment.make_loaders(data)
         streams = Streams(0)
         with streams.default("init"):
@@ -73,6 +84,7 @@ class Run:
     def epoch(self, keeper: Keeper | None = None) -> None:
         """The next epoch in the real loop, without validation."""
         train_epoch(self.training, self.loaders.train, Tracker(), keeper or Silent())
+        self.training.ledger.read()
         self.training.end_epoch({})
 
 

@@ -1,20 +1,31 @@
-"""What watching costs: a job with W&B against the same job without it."""
+"""What watching costs: a job with W&B against the same job without it; a step with its ledger against one without."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from vicinal.benchmarks.bench import Bar, Bench
 from vicinal.benchmarks.processes import Trainings
 from vicinal.benchmarks.sweeping import write_mnist
 from vicinal.benchmarks.timing import Case, Spread
+from vicinal.benchmarks.trainings import Run
+from vicinal.mixing import MixPlan
+from vicinal.training.ledger import Ledger
+from vicinal.training.state import Training
 
 MODES = ("offline", "disabled")
 BAR = Bar(2, at_least=False)
+LEDGER = Bar(1, at_least=False)
 
 
 def measure(bench: Bench) -> None:
-    """Seconds of steps and evaluation inside the job, W&B on against off; the whole process beside it."""
+    """Seconds of steps and evaluation inside the job, W&B on against off; the whole process beside it; the ledger."""
+    _ledger(bench)
     count, epochs = (300, 1) if bench.quick else (20_000, 4)
     write_mnist(bench.folder / "mnist", count)
     mnist = f"experiment=mnist_cnn dataset.root={bench.folder / 'mnist'} dataset.val_size={count // 12}"
@@ -24,6 +35,31 @@ def measure(bench: Bench) -> None:
     }
     for name, words in jobs.items():
         _cost(bench, name, words, rounds=9 if words == [] else 5)
+
+
+def _ledger(bench: Bench) -> None:
+    """Epochs of the default job, whose steps are the shortest, with their ledger and without, in turns."""
+    for name, words in {"input": [], "cutmix, per sample": ["mixup=cutmix", "mixup.per_sample=true"]}.items():
+        epochs = 20 if bench.quick else 400
+        run = Run(bench.folder, None, *words, f"trainer.epochs={2 * epochs + 4}", f"trainer.threads={bench.threads}")
+        cases = [Case("with", run.epoch), Case("without", run.epoch, prepare=partial(_unnoted, run.training))]
+        timings = bench.time(f"the default job, {name}: the ledger", cases, epochs)
+        added = Spread(*(100 * (ratio - 1) for ratio in timings.ratio("with", "without")))
+        bench.row(f"the default job, {name}: steps with the ledger", "without it", added, unit="%", bar=LEDGER)
+
+
+class _Closed(Ledger):
+    """Notes nothing."""
+
+    def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
+        pass
+
+    def read(self) -> dict[str, Any]:
+        return {}
+
+
+def _unnoted(training: Training) -> None:
+    training.ledger = _Closed((), 1, 0.0, torch.device("cpu"))
 
 
 def _cost(bench: Bench, name: str, words: Sequence[str], rounds: int) -> None:

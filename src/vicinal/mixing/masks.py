@@ -73,10 +73,10 @@ class Boxes(Mask):
     _outside: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
-    def listed(self) -> list[list[int]]:
-        """Top, bottom, left and right of each box, on the host."""
-        listed: list[list[int]] = self.corners.T.tolist()
-        return listed
+    def sides(self) -> list[list[int]]:
+        """The corners on the host: all tops, all bottoms, all lefts, all rights."""
+        sides: list[list[int]] = self.corners.tolist()
+        return sides
 
     @classmethod
     def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator) -> Boxes:
@@ -100,7 +100,7 @@ class Boxes(Mask):
     @property
     def areas(self) -> list[int]:
         """Pixels inside each box; without tensors, which are slow for the one box of a batch."""
-        return [(bottom - top) * (right - left) for top, bottom, left, right in self.listed]
+        return [(bottom - top) * (right - left) for top, bottom, left, right in zip(*self.sides, strict=True)]
 
     def outside(self, height: int, width: int) -> Tensor:
         """The share of each image that is not in its box, float64 (B,) or (1,), on the host."""
@@ -122,8 +122,8 @@ class Boxes(Mask):
         return torch.where(self.inside(*x.shape[-2:]), other, x)
 
     def fill(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
-        if len(self.listed) == 1:
-            top, bottom, left, right = self.listed[0]
+        if self.corners.shape[1] == 1:
+            top, bottom, left, right = (side[0] for side in self.sides)
             out = out if out is x else out.copy_(x)
             old, new = (each[..., top:bottom, left:right] for each in (x, out))
             if x.dim() == 4 and x.stride(1) == 1:  # channels_last: lines of memory are copied in one piece
@@ -138,7 +138,8 @@ class Boxes(Mask):
             out.copy_(x)
         # NumPy pastes a small piece in a fraction of the time of a tensor operation; it knows no bfloat16, only bytes.
         source, target = (bits(each).numpy() for each in (x, out))
-        for own, (other, (top, bottom, left, right)) in enumerate(zip(partner.tolist(), self.listed, strict=True)):
+        boxes = zip(partner.tolist(), *self.sides, strict=True)
+        for own, (other, top, bottom, left, right) in enumerate(boxes):
             area = (..., slice(top, bottom), slice(left, right))
             target[own][area] = source[other][area]
         return out

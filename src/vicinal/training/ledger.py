@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -63,13 +63,12 @@ class Ledger:
 
     def _fold(self) -> None:
         """Count the batches that wait, as if they were one."""
-        parts = [(lam, own.expand(len(lam)), *others) for lam, own, *others in self._waiting]
-        sizes = [len(lam) for lam, *_ in parts]
-        lam, own, partner, labels = map(torch.cat, zip(*parts, strict=True))
-        starts = torch.tensor([0, *accumulate(sizes[:-1])]).repeat_interleave(torch.tensor(sizes))
-        plan = MixPlan(lam, partner + starts).to(self._device)
+        lams, owns, partners, batches = zip(*self._waiting, strict=True)
+        sizes = tuple(map(len, batches))
+        plan = MixPlan(torch.cat(lams), torch.cat(partners) + _starts(sizes)).to(self._device)
+        own = torch.cat([own if len(own) == size else own.expand(size) for own, size in zip(owns, sizes, strict=True)])
         own = own.float().to(self._device, non_blocking=True)
-        same = same_class(plan, labels)
+        same = same_class(plan, torch.cat(batches))
         weight = class_weight(plan.lam, same)
         entropy = loss_floor(weight, self._classes)
         smoothed = loss_floor(weight, self._classes, self._label_smoothing) if self._label_smoothing else entropy
@@ -129,3 +128,10 @@ class Ledger:
         self._sums.copy_(state["sums"])
         self._at_least.copy_(state["at_least"])
         self._waiting = [(*host, labels.to(self._device)) for *host, labels in state["waiting"]]
+
+
+@lru_cache(maxsize=4)  # each epoch has the same
+def _starts(sizes: tuple[int, ...]) -> Tensor:
+    """Where each sample's batch starts, (sum of sizes,) int64, when the batches follow each other."""
+    counts = torch.tensor(sizes)
+    return (counts.cumsum(0) - counts).repeat_interleave(counts)
