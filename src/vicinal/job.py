@@ -10,10 +10,12 @@ from typing import Any
 
 from vicinal import dry_run, session
 from vicinal.data import ImageData
+from vicinal.description import config_file, heading
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.folder import BusyError
+from vicinal.telling import show
 from vicinal.tracking.wandb_mode import agent_run
 from vicinal.training.state import LAST
 from vicinal.worker import packed
@@ -57,10 +59,10 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     log.info("already completed: %s (rerun=true trains it again)", folder.path)
     for line in reservations(experiment, done):
         log.warning("%s", line)
-        if line.startswith(f"{folder.config} ") and folder.mend(folder.config, session.config_file(experiment)):
+        if line.startswith(f"{folder.config} ") and folder.mend(folder.config, config_file(experiment)):
             log.info("%s is written again, as it was", folder.config)
     if agent_run():
-        session.show(experiment, done)
+        show(experiment, done)
     return done
 
 
@@ -100,7 +102,7 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
             known = isinstance(error, UserError)
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
             with suppress(OSError):  # the disk may be what is wrong
-                folder.fail(session.heading(experiment), reason)
+                folder.fail(heading(experiment), reason)
             with suppress(OSError), folder.log.open("a") as own_log:  # whoever called decides what the terminal shows
                 own_log.write(f"failed: {reason}\n" if known else redact(traceback.format_exc()))
             raise

@@ -17,12 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vicinal.bitwise import Part, compare, environments, flat
 from vicinal.config import GROUPS, Config, TrainerConfig, register
+from vicinal.description import heading
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.explain import explain
 from vicinal.job import run
 from vicinal.runs.folder import RunFolder
-from vicinal.session import heading
 from vicinal.training.hardware import Hardware, resolve
 
 log = logging.getLogger(__name__)

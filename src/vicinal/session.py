@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from vicinal import memory
-from vicinal.config import CONF
 from vicinal.data import ImageData
+from vicinal.description import heading, write_config, write_environment
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs import checkpoint
-from vicinal.runs.environment import code, describe, differences, fixed, redact
-from vicinal.runs.files import DamagedError, sha256, write, write_json
+from vicinal.runs.environment import describe, differences, fixed
+from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.interruption import Interruption
-from vicinal.runs.predictions import Predictions
+from vicinal.telling import final_numbers, run_info, wandb_tracker
 from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
 from vicinal.tracking.mixed_sheet import MixedSheet
 from vicinal.tracking.predictions_file import PredictionsFile
-from vicinal.tracking.tracker import RunInfo, Trackers
-from vicinal.tracking.wandb_tracker import WandbTracker
+from vicinal.tracking.tracker import Trackers
 from vicinal.training.hardware import apply
 from vicinal.training.keeper import Keeper
 from vicinal.training.learner import Learner
@@ -111,8 +105,8 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     started = began - (saved.seconds if saved else 0.0)
     folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
     here = describe(hardware.device, hardware.precision, hardware.threads)
-    _write_config(experiment, continued=saved is not None)
-    _write_environment(experiment, here, continued=saved is not None)
+    write_config(experiment, continued=saved is not None)
+    write_environment(experiment, here, continued=saved is not None)
     made_with = {**fixed(here), "source": here["source"]}
     news = [] if saved is None else differences(saved.made_with, made_with)
     changed = [*(saved.changed if saved else []), *news]
@@ -132,7 +126,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         hardware,
         steps_per_epoch=len(loaders.train),
     )
-    info = _info(experiment, len(loaders.train), sweep)
+    info = run_info(experiment, len(loaders.train), sweep)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
         info.name,
@@ -143,7 +137,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         0 if data.val is None else len(data.val.labels),
         len(data.test.labels),
     )
-    wandb = _wandb(experiment, info, saved.wandb_id if saved else None)
+    wandb = wandb_tracker(experiment, info, saved.wandb_id if saved else None)
 
     def save(training: Training) -> None:
         content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
@@ -164,7 +158,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         finals = fit(training, loaders, trackers, keeper)
         scores = _scores(finals)
         summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
-        trackers.finish(_flat(scores) | summary)
+        trackers.finish(final_numbers(scores) | summary)
     weights = {"model": learner.evaluated.state_dict(), "best_model": training.history.best_weights}
     epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
     _save(folder, {"run_id": experiment.run_id, **epochs, **weights})
@@ -183,34 +177,6 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         "versions": here["versions"],
         "changed": changed,
         "wandb": {"mode": wandb.mode, "id": wandb.id},
-    }
-
-
-def show(experiment: Experiment, result: dict[str, Any]) -> None:
-    """Tell W&B of a completed run anew, as a run of its own.
-
-    Args:
-        experiment: of the run.
-        result: its ``result.json``.
-    """
-    folder = experiment.folder
-    with _wandb(experiment, _info(experiment, 1, sweep=None), id=None) as wandb:
-        with suppress(FileNotFoundError, DamagedError):  # a view can do without
-            wandb.predictions(Predictions.load(folder.predictions))
-        wandb.restore(folder.rows(), step=0)
-        summary = {name: result[name] for name in ("best_epoch", "images_per_second")}
-        wandb.finish(_flat({name: result[name] for name in ("val", "val_best", "test")}) | summary)
-
-
-def heading(experiment: Experiment) -> dict[str, Any]:
-    """Who a result belongs to; free of secrets."""
-    return {
-        "run_id": experiment.run_id,
-        "cell_id": experiment.cell_id,
-        "name": experiment.name,
-        "seed": experiment.seed,
-        "choices": experiment.choices,
-        "config": json.loads(redact(json.dumps(experiment.settings()))),
     }
 
 
@@ -239,95 +205,9 @@ def _save(folder: RunFolder, content: dict[str, Any]) -> None:
     checkpoint.save(folder.checkpoint, content)
 
 
-def _write_config(experiment: Experiment, continued: bool) -> None:
-    file, content = experiment.folder.config, config_file(experiment)
-    if continued and not file.exists():
-        log.warning("%s is missing; it is written again", file)
-    elif continued and file.read_bytes() != content:  # damaged, or the folder or W&B's settings are others now
-        log.warning("%s is not what is asked for now; it is written again", file)
-    write(file, content)
-
-
-def _write_environment(experiment: Experiment, here: dict[str, Any], continued: bool) -> None:
-    content, file = here, experiment.folder.environment
-    if continued:
-        try:
-            earlier = json.loads(file.read_bytes())
-            if earlier.pop("checksum", None) != _checksum(experiment, earlier):
-                raise ValueError
-            again = {name: value for name, value in here.items() if value != earlier.get(name)}
-            content = {**earlier, "continued": [*earlier.get("continued", []), again]}
-        except FileNotFoundError:
-            log.warning("%s is missing; it is begun anew", file)
-        except (ValueError, TypeError, AttributeError):
-            experiment.folder.set_aside(file, DamagedError("it is not what was written"), "and begun anew")
-    write_json(file, {**content, "checksum": _checksum(experiment, content)})
-
-
-def _checksum(experiment: Experiment, environment: dict[str, Any]) -> str:
-    """Of the sessions so far, of this run: they have to be whole when the last of them seals all files."""
-    return sha256(json.dumps([experiment.run_id, environment]).encode())
-
-
-def _wandb(experiment: Experiment, info: RunInfo, id: str | None) -> WandbTracker:  # noqa: A002 - W&B's own name
-    settings = experiment.wandb
-    return WandbTracker(
-        info,
-        mode=settings.mode,
-        project=settings.project,
-        entity=settings.entity,
-        tags=settings.tags,
-        images=settings.images,
-        id=id,
-    )
-
-
-def _info(experiment: Experiment, steps_per_epoch: int, sweep: str | None) -> RunInfo:
-    about = heading(experiment)
-    return RunInfo(
-        name=f"{experiment.name}-s{experiment.seed}",
-        run_id=experiment.run_id,
-        cell_id=experiment.cell_id,
-        config=about["config"],
-        choices=experiment.choices,
-        sweep=sweep,
-        git_commit=code()[0],
-        folder=experiment.folder.path,
-        epochs=experiment.trainer.epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=experiment.trainer.batch_size,
-    )
-
-
 def _scores(finals: Finals) -> dict[str, Any]:
     return {
         "val": finals.val,
         "val_best": finals.val_best,
         "test": {"last": finals.test_last, "best_val": finals.test_best_val, "median10": finals.test_median10},
     }
-
-
-def _flat(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """{"test": {"last": {"acc1": .98}}} as {"test/last/acc1": .98}."""
-    flat: dict[str, float] = {}
-    for name, value in scores.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}/")
-        elif value is not None:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def config_file(experiment: Experiment) -> bytes:
-    """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
-    primary = _primary()
-    settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
-    command = f"python train.py --config-path {experiment.folder.path} --config-name config"
-    header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
-    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
-    return (header + redact("".join(OmegaConf.to_yaml(part) for part in parts))).encode()
-
-
-@cache
-def _primary() -> Any:
-    return OmegaConf.load(CONF / "config.yaml")

@@ -1,0 +1,82 @@
+"""What a run's folder says of it besides its result: ``config.yaml``, ``environment.json``, and whose a result is."""
+
+from __future__ import annotations
+
+import json
+import logging
+from functools import cache
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vicinal.config import CONF
+from vicinal.experiment import Experiment
+from vicinal.runs.environment import redact
+from vicinal.runs.files import DamagedError, sha256, write, write_json
+
+log = logging.getLogger(__name__)
+
+
+def heading(experiment: Experiment) -> dict[str, Any]:
+    """Who a result belongs to; free of secrets."""
+    return {
+        "run_id": experiment.run_id,
+        "cell_id": experiment.cell_id,
+        "name": experiment.name,
+        "seed": experiment.seed,
+        "choices": experiment.choices,
+        "config": json.loads(redact(json.dumps(experiment.settings()))),
+    }
+
+
+def config_file(experiment: Experiment) -> bytes:
+    """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
+    primary = _primary()
+    settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
+    command = f"python train.py --config-path {experiment.folder.path} --config-name config"
+    header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
+    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
+    return (header + redact("".join(OmegaConf.to_yaml(part) for part in parts))).encode()
+
+
+@cache
+def _primary() -> Any:
+    return OmegaConf.load(CONF / "config.yaml")
+
+
+def write_config(experiment: Experiment, continued: bool) -> None:
+    """``config.yaml``. What differs from the one that is there is said, where a run is continued."""
+    file, content = experiment.folder.config, config_file(experiment)
+    if continued and not file.exists():
+        log.warning("%s is missing; it is written again", file)
+    elif continued and file.read_bytes() != content:  # damaged, or the folder or W&B's settings are others now
+        log.warning("%s is not what is asked for now; it is written again", file)
+    write(file, content)
+
+
+def write_environment(experiment: Experiment, here: dict[str, Any], continued: bool) -> None:
+    """``environment.json``: what the first session ran on, and how the later ones differed.
+
+    Args:
+        experiment: checked.
+        here: of this session, by :func:`describe`.
+        continued: there was an earlier session.
+    """
+    content, file = here, experiment.folder.environment
+    if continued:
+        try:
+            earlier = json.loads(file.read_bytes())
+            if earlier.pop("checksum", None) != _checksum(experiment, earlier):
+                raise ValueError
+            again = {name: value for name, value in here.items() if value != earlier.get(name)}
+            content = {**earlier, "continued": [*earlier.get("continued", []), again]}
+        except FileNotFoundError:
+            log.warning("%s is missing; it is begun anew", file)
+        except (ValueError, TypeError, AttributeError):
+            experiment.folder.set_aside(file, DamagedError("it is not what was written"), "and begun anew")
+    write_json(file, {**content, "checksum": _checksum(experiment, content)})
+
+
+def _checksum(experiment: Experiment, environment: dict[str, Any]) -> str:
+    """Of the sessions so far, of this run: they have to be whole when the last of them seals all files."""
+    return sha256(json.dumps([experiment.run_id, environment]).encode())
