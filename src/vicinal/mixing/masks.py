@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,18 +64,17 @@ class Weights(Mask):
 class Boxes(Mask):
     """One axis-aligned box a sample, or one for the whole batch: inside it a sample is its partner's, m = 0.
 
-    corners: int64 (4, B) or (4, 1), top, bottom, left and right in pixels: rows top..bottom-1 and columns left..right-1
-        are inside.
+    sides: pixels, four lists of B numbers or of one: top, bottom, left and right, on the host, where boxes are decided.
+        Rows top..bottom-1 and columns left..right-1 are inside.
     """
 
-    corners: Tensor
+    sides: Sequence[list[int]]
     _outside: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
-    def sides(self) -> list[list[int]]:
-        """The corners on the host: all tops, all bottoms, all lefts, all rights."""
-        sides: list[list[int]] = self.corners.tolist()
-        return sides
+    def corners(self) -> Tensor:
+        """The sides as a tensor, int64 (4, B) or (4, 1)."""
+        return torch.tensor(self.sides)
 
     @classmethod
     def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator) -> Boxes:
@@ -87,15 +85,15 @@ class Boxes(Mask):
         """
         rows = lam.numel()
         centres = [torch.randint(side, (rows,), generator=generator) for side in (height, width)]
-        corners: list[Any] = []
+        sides: list[list[int]] = []
         for side, centre in zip((height, width), centres, strict=True):
             if rows == 1:  # one box a batch is the usual case, and faster without tensors
                 middle, half = centre.item(), int(side * math.sqrt(1 - lam.item())) // 2
-                corners += [max(middle - half, 0), min(middle + half, side)]
+                sides += [[max(int(middle) - half, 0)], [min(int(middle) + half, side)]]
             else:
                 halves = (side * (1 - lam).sqrt_()).long() >> 1
-                corners += [(centre - halves).clamp_(min=0), (centre + halves).clamp_(max=side)]
-        return cls(torch.tensor(corners)[:, None] if rows == 1 else torch.stack(corners))
+                sides += [(centre - halves).clamp_(min=0).tolist(), (centre + halves).clamp_(max=side).tolist()]
+        return cls(sides)
 
     @property
     def areas(self) -> list[int]:
@@ -103,10 +101,10 @@ class Boxes(Mask):
         return [(bottom - top) * (right - left) for top, bottom, left, right in zip(*self.sides, strict=True)]
 
     def outside(self, height: int, width: int) -> Tensor:
-        """The share of each image that is not in its box, float64 (B,) or (1,), on the host."""
-        if (height, width) not in self._outside:
+        """The share of each image that is not in its box, float32 (B,) or (1,), on the host."""
+        if (height, width) not in self._outside:  # asked for by the plan, and by who keeps the ledger
             shares = [1 - area / (height * width) for area in self.areas]
-            self._outside[height, width] = torch.tensor(shares, dtype=torch.float64)
+            self._outside[height, width] = torch.tensor(shares)
         return self._outside[height, width]
 
     def inside(self, height: int, width: int) -> Tensor:
@@ -122,8 +120,8 @@ class Boxes(Mask):
         return torch.where(self.inside(*x.shape[-2:]), other, x)
 
     def fill(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
-        if self.corners.shape[1] == 1:
-            top, bottom, left, right = (side[0] for side in self.sides)
+        if len(self.sides[0]) == 1:
+            (top,), (bottom,), (left,), (right,) = self.sides
             out = out if out is x else out.copy_(x)
             old, new = (each[..., top:bottom, left:right] for each in (x, out))
             if x.dim() == 4 and x.stride(1) == 1:  # channels_last: lines of memory are copied in one piece
@@ -145,7 +143,9 @@ class Boxes(Mask):
         return out
 
     def to(self, device: torch.device) -> Boxes:
-        return Boxes(self.corners.to(device, non_blocking=True))
+        boxes = Boxes(self.sides)
+        boxes.__dict__["corners"] = self.corners.to(device, non_blocking=True)
+        return boxes
 
 
 def pairs(x: Tensor, partner: Tensor, out: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:
