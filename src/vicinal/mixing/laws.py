@@ -23,7 +23,7 @@ def symmetric_beta(alpha: float, count: int, generator: torch.Generator) -> Tens
     if alpha == 0:
         return torch.ones(count, dtype=torch.float64)
     if count == 1:  # one number a batch is the usual case, and thirty times faster without tensors
-        return torch.tensor([_bailey(math, radius.item(), angle.item(), alpha)], dtype=torch.float64)
+        return torch.full((1,), _bailey(math, radius.item(), angle.item(), alpha), dtype=torch.float64)
     drawn: Tensor = _bailey(torch, radius, angle, alpha)
     return drawn
 

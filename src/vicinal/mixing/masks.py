@@ -104,7 +104,7 @@ class Boxes(Mask):
         """The share of each image that is not in its box, float32 (B,) or (1,), on the host."""
         if (height, width) not in self._outside:  # asked for by the plan, and by who keeps the ledger
             shares = [1 - area / (height * width) for area in self.areas]
-            self._outside[height, width] = torch.tensor(shares)
+            self._outside[height, width] = torch.tensor(shares) if len(shares) > 1 else torch.full((1,), *shares)
         return self._outside[height, width]
 
     def inside(self, height: int, width: int) -> Tensor:
