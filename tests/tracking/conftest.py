@@ -80,6 +80,7 @@ class Server(ThreadingHTTPServer):
         """Its rows. Like W&B's it puts lines where the upload says they belong."""
         self.sent: list[dict[str, Any]] = []
         """All rows that ever came, in their order."""
+        self.summary: dict[str, Any] = {}
         self.exit_code: int | None = None
         self.upserts: list[dict[str, Any]] = []
         self.refused: set[str] = set()
@@ -109,12 +110,20 @@ class Server(ThreadingHTTPServer):
         file = upload.get("files", {}).get("wandb-history.jsonl", {})
         rows = [json.loads(line) for line in file.get("content", [])]
         self.sent += rows
+        for line in upload.get("files", {}).get("wandb-summary.json", {}).get("content", []):
+            self.summary = json.loads(line)
         self.history[file.get("offset", 0) : file.get("offset", 0) + len(rows)] = rows
         self.exit_code = upload.get("exitcode", self.exit_code)
 
     def _bucket(self, name: str) -> dict[str, Any]:
         tail = [json.dumps(row) for row in self.history[-1:]]
-        empty = {"config": "{}", "summaryMetrics": "{}", "eventsLineCount": 0, "logLineCount": 0, "eventsTail": "[]"}
+        empty = {
+            "config": "{}",
+            "summaryMetrics": json.dumps(self.summary),
+            "eventsLineCount": 0,
+            "logLineCount": 0,
+            "eventsTail": "[]",
+        }
         counts = {"historyLineCount": len(self.history), "historyTail": json.dumps(tail)}
         empty["wandbConfig"] = '{"t": {}}'  # without which a run was never begun
         return {"id": "bucket", "name": name, "displayName": name, "tags": [], "project": PROJECT, **empty, **counts}

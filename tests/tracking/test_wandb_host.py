@@ -1,17 +1,22 @@
 """W&B's process, as what it is: told in order, waited for seldom, gone when nobody needs it."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from vicinal.tracking import wandb_host
+from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_host import WandbProcess
+from vicinal.tracking.wandb_run import ABANDONED, Wish
 
 ECHO = """
 import pickle, sys, time
@@ -137,3 +142,52 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_killed_training_that_had_sent_half_a_message_is_told_to_its_end(
+    tmp_path: Path, read_offline_run: Any
+) -> None:
+    """A panel is larger than a pipe: whoever is killed while it is sent leaves half of it there."""
+    info = RunInfo("n", "r", "c", {}, {}, None, None, tmp_path / "run", 9, 1, 1)
+    wish = Wish("offline", "p", None, (), "abcdefgh", False, ("train.py",), os.getpid())
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    messages = [pickle.dumps(("open", (info, wish))), pickle.dumps(("row", ({"epoch": 1},)))]
+    half = pickle.dumps(("panel", (np.zeros((4, 4, 1, 99, 99), np.uint8), ["x"] * 4)))[:-100]
+    command = [sys.executable, "-c", wandb_host.MAIN, str(temporary)]
+    done = subprocess.run(command, input=b"".join([*messages, half]), capture_output=True, timeout=120)
+    assert done.returncode == 0
+    run = read_offline_run(info.folder)
+    assert (run.history, run.exit_code, run.summary["error"]) == ([{"epoch": 1}], 1, ABANDONED)
+    assert not temporary.exists()
+
+
+def test_a_reply_that_is_none_ends_the_process_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site's own start-up file may print."""
+    monkeypatch.setattr(wandb_host, "MAIN", "print('welcome to the cluster', flush=True)\n" + ECHO)
+    process, heard = WandbProcess(), []
+    process.heard = lambda *reply: heard.append(reply)
+    assert process.settle(30)
+    assert not process.usable()
+
+
+def test_whoever_retires_a_process_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb_host, "MAIN", ECHO)
+    first = wandb_host.process()
+    first.tell("say", 1)
+    first.retire()
+    assert wandb_host.process() is not first
+    assert first._process.wait(30) is not None
+    wandb_host.close()
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    process = WandbProcess()
+    assert process.settle(60)
+    assert len(list(tmp_path.iterdir())) == 1
+    process.close()
+    limit = time.monotonic() + 20
+    while list(tmp_path.iterdir()):
+        assert time.monotonic() < limit
+        time.sleep(0.02)

@@ -69,6 +69,22 @@ def test_online_it_asks_to_go_on(server: Server, wandb_tracker: Build, caplog: p
     assert warnings(caplog) == []
 
 
+def test_the_error_of_an_earlier_session_is_not_that_of_the_whole_run(server: Server, wandb_tracker: Build) -> None:
+    first = wandb_tracker("online")
+
+    def fail() -> None:
+        with first:
+            first.epoch(row(1))
+            raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        fail()
+    assert server.summary["error"].endswith("ValueError: boom\n")
+    session(wandb_tracker("online", id=first.id), 1, 2, end=True)
+    assert "error" not in server.summary
+    assert server.summary["test/last/acc1"] == 0.5
+
+
 @pytest.mark.parametrize("before", [0, 1, 2])
 def test_rows_that_the_server_has_already_are_not_sent_twice(
     server: Server, wandb_tracker: Build, caplog: pytest.LogCaptureFixture, before: int

@@ -29,6 +29,19 @@ class BusyError(UserError):
     """Another process works on the run."""
 
 
+def held(lock: Path) -> bool:
+    """Whether a process has the lock of that file."""
+    if not lock.exists():
+        return False
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # not ours to lock: a read-only folder, in which nobody works
+        return False
+
+
 class RunFolder:
     """``<output_dir>/runs/<readable-name>-<run_id>/``.
 
@@ -186,15 +199,7 @@ class RunFolder:
 
     def locked(self) -> str | None:
         """Who works on the run, in words; None if nobody does."""
-        if not (self.path / LOCK).exists():
-            return None
-        try:
-            with filelock.FileLock(self.path / LOCK, timeout=0):
-                return None
-        except filelock.Timeout:
-            return self._worker()
-        except OSError:  # not ours to lock: a read-only folder, in which nobody works
-            return None
+        return self._worker() if held(self.path / LOCK) else None
 
     def _worker(self) -> str:
         try:
@@ -235,7 +240,7 @@ class RunFolder:
             if entry.suffix == DAMAGED or entry.name == LOCK:
                 continue
             if entry.is_dir():
-                shutil.rmtree(entry)
+                shutil.rmtree(entry, ignore_errors=True)  # W&B's process may still tell of a session that was killed
             else:
                 entry.unlink()
         sync(self.path)

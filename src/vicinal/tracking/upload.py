@@ -7,8 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicinal.runs.folder import RunFolder
+from vicinal.runs.folder import RunFolder, held
 from vicinal.tracking.wandb_mode import why_unreachable
+from vicinal.tracking.wandb_run import LOCK
 
 SECONDS = 600.0
 """For one run; wandb itself tries a lost network again and again."""
@@ -37,7 +38,8 @@ class Offline:
     @property
     def worker(self) -> str | None:
         """Who still works on the run, in words; None if nobody does."""
-        return RunFolder(self.folder.parents[1]).locked()
+        telling = "W&B's own process" if held(self.folder.with_name(LOCK)) else None
+        return RunFolder(self.folder.parents[1]).locked() or telling
 
 
 def offline_runs(target: Path) -> list[Offline]:

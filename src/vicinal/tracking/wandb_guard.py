@@ -21,8 +21,10 @@ def bounded(call: Callable[[], T], seconds: float) -> T:
     def work() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:
+        except Exception as error:
             future.set_exception(error)
+        except BaseException as error:  # wandb.teardown leaves Python where wandb-core has failed
+            future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
     Thread(target=work, name="wandb-call", daemon=True).start()
     if not wait([future], seconds).done:
@@ -54,9 +56,9 @@ def kill_core() -> None:
 
 def _core() -> Any:
     """The process, a ``Popen``; None where there is none."""
-    import wandb
+    from wandb.sdk import wandb_setup  # wandb has no public way that does not start one
 
-    service = getattr(getattr(wandb.setup(), "_connection", None), "_proc", None)  # wandb has no public way
+    service = getattr(getattr(wandb_setup.singleton(), "_connection", None), "_proc", None)
     return getattr(service, "_process", None)
 
 

@@ -7,11 +7,13 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -30,10 +32,11 @@ LEAVE_SECONDS = 5.0
 """For the process to leave once it is told to; a tenth of a second is usual."""
 
 Heard = Callable[..., None]
+Purpose = tuple[str, dict[str, str]]
 
 
 class WandbProcess:
-    """One process, for one run after the other. No call waits for it but :meth:`settle` and :meth:`close`.
+    """One process, for one run after the other. None waits for it but :meth:`settle`, :meth:`close` and :meth:`kill`.
 
     Attributes:
         heard: called with the name and the arguments of each reply, in a thread of its own; also with ``died`` and the
@@ -42,28 +45,40 @@ class WandbProcess:
 
     def __init__(self) -> None:
         self.heard: Heard = nobody
-        self._purpose = _purpose()
+        self._purpose: Purpose | None = _purpose()
         self._messages: SimpleQueue[tuple[str, tuple[Any, ...]] | None] = SimpleQueue()
+        self._told = False
+        self._leaving = False
         self._lock = threading.Lock()
         self._settled: dict[int, threading.Event] = {}
         self._ended = False  # and heard of, if it was not asked to
         self._numbers = count()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who reads it
+        self._temporary = tempfile.mkdtemp(prefix="vicinal-wandb-")
         packages = str(Path(vicinal.__file__).parents[1])
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", MAIN],
+                [sys.executable, "-P", "-c", MAIN, self._temporary],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([packages, *filter(None, sys.path)])},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), packages]),
+                    "TMPDIR": self._temporary,
+                },
                 start_new_session=True,  # a Ctrl-C is for the training
             )
         except OSError:
             self._errors.close()
+            shutil.rmtree(self._temporary, ignore_errors=True)
             raise
-        for work in (self._send, self._receive):
-            threading.Thread(target=work, name="wandb", daemon=True).start()
+        try:
+            for work in (self._receive, self._send):
+                threading.Thread(target=work, name="wandb", daemon=True).start()
+        except RuntimeError as error:  # no more threads for this user
+            self.kill()
+            raise OSError(str(error)) from error
 
     def usable(self) -> bool:
         """Whether it is still there, for the environment that this process has now."""
@@ -71,6 +86,7 @@ class WandbProcess:
 
     def tell(self, name: str, *arguments: Any) -> None:
         """Have it call a method of its :class:`WandbRun`, after all that it has been told before; returns at once."""
+        self._told = True
         self._messages.put((name, arguments))
 
     def settle(self, seconds: float) -> bool:
@@ -84,17 +100,26 @@ class WandbProcess:
         return settled.wait(seconds)
 
     def close(self) -> None:
-        """Let it go, and wait for a moment until it has gone."""
+        """Let it go when it has done what it was told, and wait for a moment until it has gone."""
+        self._leaving = True
         self._messages.put(None)
-        try:
-            self._process.wait(LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
+        if not self._told:
             self.kill()
+            return
+        with suppress(subprocess.TimeoutExpired):  # it leaves by itself, later
+            self._process.wait(LEAVE_SECONDS)
+
+    def retire(self) -> None:
+        """Have it end what it is at, and then leave; the next run has another."""
+        self._leaving, self._purpose = True, None
+        self._messages.put(None)
 
     def kill(self) -> None:
         """wandb-core goes with it: it watches its parent."""
+        self._leaving = True
         self._process.kill()
         self._process.wait()
+        self._messages.put(None)  # nobody is left to send to
 
     def _send(self) -> None:
         pipe = self._process.stdin
@@ -102,7 +127,7 @@ class WandbProcess:
         try:
             with pipe:
                 while (message := self._messages.get()) is not None:
-                    pickle.dump(message, pipe)
+                    pipe.write(pickle.dumps(message))
                     pipe.flush()
         except OSError:  # the process has ended, which the other thread hears too
             return
@@ -114,7 +139,10 @@ class WandbProcess:
             while True:
                 try:
                     name, arguments = pickle.load(pipe)
-                except (EOFError, pickle.UnpicklingError):  # half a message is of a killed process
+                except EOFError:
+                    break
+                except Exception:  # half a message, or not a message: it cannot be understood any more
+                    self._process.kill()
                     break
                 if name == "echo":
                     self._settled.pop(*arguments).set()
@@ -123,8 +151,10 @@ class WandbProcess:
                 else:
                     self.heard(name, *arguments)
             code = self._process.wait()
-            if code != 0:
-                self.heard("died", self._last_words() or f"its process has ended with exit code {code}")
+            if not self._leaving:
+                words = self._last_words() if code > 0 else ""
+                self.heard("died", words or f"its process has ended with exit code {code}")
+        shutil.rmtree(self._temporary, ignore_errors=True)
         with self._lock:
             self._ended = True
             for settled in self._settled.values():
@@ -137,13 +167,14 @@ class WandbProcess:
 
 
 def begin(mode: str) -> None:
-    """Start the process if a run of that mode will need one, so that it is ready when the run is.
+    """Start the process if a run of that mode may need one, so that it is ready when the run is.
 
     Args:
         mode: as in the config; see :func:`wished_mode`.
     """
     if wished_mode(mode)[0] != "disabled":
-        process()
+        with suppress(OSError):  # the run tries again, and says so
+            process()
 
 
 def process() -> WandbProcess:
@@ -170,7 +201,7 @@ class _State:
     process: WandbProcess | None = None
 
 
-def _purpose() -> tuple[str, dict[str, str]]:
+def _purpose() -> Purpose:
     return MAIN, {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -43,11 +44,13 @@ class Replies(logging.Handler):
 def main() -> None:
     """Messages come in on standard input, replies leave on what was standard output when the process began.
 
-    Each is a pickled pair of a name and a tuple of arguments; the messages are methods of :class:`WandbRun`.
+    Each is a pickled pair of a name and a tuple of arguments; the messages are methods of :class:`WandbRun`. The only
+    argument of the command line is a folder for what wandb leaves behind in temporary ones, to be removed at the end.
     """
     for name in IGNORED:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    temporary = sys.argv[1]
     replies = Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what wandb or its helpers print is no reply
     logger = logging.getLogger("vicinal")
@@ -55,10 +58,13 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     run = WandbRun(replies.send)
     run.prepare()
-    with suppress(EOFError):
-        while True:
+    while True:
+        try:
             name, arguments = pickle.load(sys.stdin.buffer)
-            getattr(run, name)(*arguments)
+        except Exception:  # the end, or half a message of a training that was killed
+            break
+        getattr(run, name)(*arguments)
     run.abandoned()
     kill_core()
+    shutil.rmtree(temporary, ignore_errors=True)
     os._exit(0)  # nothing is left to be done, and the interpreter's own end takes its time

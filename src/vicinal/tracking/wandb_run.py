@@ -40,6 +40,8 @@ ABANDONED = "the training has ended without a word, as after kill -9; the same c
 AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch", "yaml")
 """What wandb imports when it first needs it."""
 
+LOCK = ".lock"
+"""In the folder of a run's records: whoever writes one holds it."""
 IMAGES = "mixed_images"
 """The key of the panel."""
 
@@ -188,7 +190,7 @@ class WandbRun:
         _check_writable(self._info.folder)
         home = self._info.folder / "wandb"
         home.mkdir(exist_ok=True)
-        self._alone = filelock.FileLock(home / ".lock")
+        self._alone = filelock.FileLock(home / LOCK)
         self._alone.acquire(timeout=LAST_SECONDS)  # a killed session may still be telling W&B its last rows
         set_up()
         mode, reason = resolve_mode(self._wish.mode)
@@ -255,6 +257,8 @@ class WandbRun:
                 stop_fn=lambda: self._reply("stop"),  # somebody has pressed the button
             ),
         )
+        if wish.resume and mode == "online":
+            del run.summary["error"]  # type: ignore[no-untyped-call] # of the session before
         run.define_metric("*", step_metric="epoch")
         return run
 

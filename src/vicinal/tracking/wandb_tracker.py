@@ -124,11 +124,16 @@ class WandbTracker(Tracker):
         text = "".join(traceback.format_exception(error)) if failed else None
         self._tell("close", text, 0 if error is None else 1)
         seconds = 2 * LAST_SECONDS  # of this session, and of one before it that was killed
-        if not self._process.settle(seconds):
-            self._heard("died", f"not at its end within {seconds:g} s")
+        try:
+            settled = self._process.settle(seconds)
+        except BaseException:  # a second Ctrl-C: it ends the run by itself
+            self._process.retire()
+            raise
+        finally:
             self._process.heard = wandb_host.nobody
+        if not settled:
+            self._heard("died", f"not at its end within {seconds:g} s")
             self._process.kill()
-        self._process.heard = wandb_host.nobody
 
     def _tell(self, name: str, *arguments: Any) -> None:
         if self._process is not None:
@@ -139,6 +144,8 @@ class WandbTracker(Tracker):
             self.mode, self._sync = arguments
         elif name == "off":
             self.id = self._continued
+        elif name == "stop" and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            log.warning("W&B's button was pressed, but this job of a parallel sweep cannot be stopped alone")
         elif name == "stop":
             os.kill(os.getpid(), signal.SIGINT)
         elif name == "died" and self.mode == "disabled":
