@@ -201,7 +201,7 @@ def struck(sweep: Sweep, number: signal.Signals, pace: Pace, draw: random.Random
             sweep.until(lambda: sweep.touched("checkpoint.pt"))
             seconds, more = 300.0, 0
         done = sweep.epochs()
-        share = max(0, EPOCHS * len(STRATEGIES) - RESERVE - done) / (len(kinds) + 2)
+        share = max(0, EPOCHS * len(STRATEGIES) - RESERVE - done) / (kinds.count("training") + 2)
         sweep.until(moment(sweep, done + int(draw.uniform(0, 2 * share)) + more, seconds))
         time.sleep(draw.uniform(0, pace.epoch / 2))
         if sweep.process is not None and sweep.process.poll() is None:

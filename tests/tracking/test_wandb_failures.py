@@ -158,7 +158,8 @@ def test_disk_that_fills_up_during_the_run(
     assert [row["epoch"] for row in read_offline_run(disk).history] == [1, 2, 3]
 
 
-def test_killed_wandb_core(
+@pytest.mark.parametrize("victim", ["wandb-core", "its parent"])
+def test_a_killed_process_is_one_warning_and_the_next_run_has_another(
     info: RunInfo,
     wandb_tracker: Build,
     settled: Settled,
@@ -166,18 +167,21 @@ def test_killed_wandb_core(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
     host_pid: Callable[[], int],
+    victim: str,
 ) -> None:
     with wandb_tracker() as tracker:
         train(tracker, 1, 2)
         settled(tracker)
         time.sleep(1.2)
-        os.kill(core_process(host_pid()), signal.SIGKILL)
+        os.kill(core_process(host_pid()) if victim == "wandb-core" else host_pid(), signal.SIGKILL)
         assert train(tracker, 3, 6) < 0.1
         tracker.finish({"test/last/acc1": 0.5})
+    (folder,) = info.folder.glob("wandb/offline-run-*")
     (line,) = warnings(caplog)
-    assert line.startswith("W&B stopped, the run goes on without it: ")
+    reason = "" if victim == "wandb-core" else "its process has ended with exit code -9; "
+    assert line.startswith(f"W&B stopped, the run goes on without it: {reason}")
+    assert line.endswith(f"to upload what it has: wandb sync --yes {folder}")
     assert [row["epoch"] for row in read_offline_run(info.folder).history][:2] == [1, 2]
-    # The next run of the sweep is not taken along.
     second = dataclasses.replace(info, folder=tmp_path / "second")
     with wandb_tracker(info=second) as tracker:
         train(tracker, 1, 2)
@@ -200,35 +204,6 @@ def test_wandb_core_killed_between_two_runs(
     with wandb_tracker(info=second) as tracker:
         train(tracker, 1, 2)
     assert warnings(caplog) == []
-    assert len(read_offline_run(second.folder).history) == 2
-
-
-def test_a_killed_process_of_wandb_is_one_warning_and_the_next_run_has_another(
-    info: RunInfo,
-    wandb_tracker: Build,
-    settled: Settled,
-    read_offline_run: Read,
-    caplog: pytest.LogCaptureFixture,
-    tmp_path: Path,
-    host_pid: Callable[[], int],
-) -> None:
-    with wandb_tracker() as tracker:
-        train(tracker, 1, 2)
-        settled(tracker)
-        time.sleep(1.2)
-        os.kill(host_pid(), signal.SIGKILL)
-        assert train(tracker, 3, 6) < 0.1
-        tracker.finish({"test/last/acc1": 0.5})
-    (folder,) = info.folder.glob("wandb/offline-run-*")
-    assert warnings(caplog) == [
-        "W&B stopped, the run goes on without it: its process has ended with exit code -9; to upload what it has: "
-        f"wandb sync --yes {folder}"
-    ]
-    assert [row["epoch"] for row in read_offline_run(info.folder).history] == [1, 2]
-    second = dataclasses.replace(info, folder=tmp_path / "second")
-    with wandb_tracker(info=second) as tracker:
-        train(tracker, 1, 2)
-    assert len(warnings(caplog)) == 1
     assert len(read_offline_run(second.folder).history) == 2
 
 

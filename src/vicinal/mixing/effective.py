@@ -26,7 +26,7 @@ def own_share(plan: MixPlan, shape: Sequence[int]) -> Tensor:
         return plan.lam
     if isinstance(plan.mask, Weights):
         return plan.mask.lam
-    batch, (height, width) = len(plan.lam), shape[-2:]
+    batch, height, width = len(plan.lam), shape[2], shape[3]
     if isinstance(plan.mask, Boxes):
         return plan.mask.outside(height, width)
     own = plan.mask.mix(torch.ones(batch, 1, height, width), torch.zeros(batch, 1, height, width))

@@ -46,14 +46,6 @@ def shut_down() -> None:
                 process.wait()
 
 
-def kill_core() -> None:
-    """End wandb-core at once, which has nothing left to do."""
-    with suppress(Exception):
-        process = bounded(_core, CALL_SECONDS)
-        if process is not None:
-            process.kill()
-
-
 def _core() -> Any:
     """The process, a ``Popen``; None where there is none."""
     from wandb.sdk import wandb_setup  # wandb has no public way that does not start one

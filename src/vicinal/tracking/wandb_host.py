@@ -73,9 +73,10 @@ class WandbProcess:
             self._errors.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
             raise
+        self._receiver = threading.Thread(target=self._receive, name="wandb", daemon=True)
         try:
-            for work in (self._receive, self._send):
-                threading.Thread(target=work, name="wandb", daemon=True).start()
+            self._receiver.start()
+            threading.Thread(target=self._send, name="wandb", daemon=True).start()
         except RuntimeError as error:  # no more threads for this user
             self.kill()
             raise OSError(str(error)) from error
@@ -120,6 +121,8 @@ class WandbProcess:
         self._process.kill()
         self._process.wait()
         self._messages.put(None)  # nobody is left to send to
+        if self._receiver.ident is not None:
+            self._receiver.join(LEAVE_SECONDS)  # it tidies up
 
     def _send(self) -> None:
         pipe = self._process.stdin

@@ -17,7 +17,6 @@ import threading
 from contextlib import suppress
 from typing import BinaryIO
 
-from vicinal.tracking.wandb_guard import kill_core
 from vicinal.tracking.wandb_run import WandbRun
 
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -64,7 +63,6 @@ def main() -> None:
         except Exception:  # the end, or half a message of a training that was killed
             break
         getattr(run, name)(*arguments)
-    run.abandoned()
-    kill_core()
+    run.leave()
     shutil.rmtree(temporary, ignore_errors=True)
     os._exit(0)  # nothing is left to be done, and the interpreter's own end takes its time

@@ -165,7 +165,17 @@ class WandbRun:
             error: a traceback, if the training failed.
             code: exit code.
         """
+        self._end(error, code)
+        self._let_go()
 
+    def leave(self) -> None:
+        """The training has gone. Called at last, whether or not a run is open: if one is, the training was killed."""
+        if self._run is not None:
+            self._end(ABANDONED, 1)
+        shut_down()  # waits until wandb-core has written what it has
+        self._let_go()
+
+    def _end(self, error: str | None, code: int) -> None:
         def last(run: wandb.Run) -> None:
             if self._panel:  # the run has ended in its first epoch
                 run.log({IMAGES: self._panel}, step=0)
@@ -175,12 +185,6 @@ class WandbRun:
             self.summary({"error": error})
         self._do(lambda run: run.finish(exit_code=code), FINISH_SECONDS + CALL_SECONDS)
         self._run = None
-        self._let_go()
-
-    def abandoned(self) -> None:
-        """The training has gone. Called at last, whether or not a run is open."""
-        if self._run is not None:
-            self.close(ABANDONED, 1)
 
     def _open(self) -> None:
         import wandb

@@ -37,9 +37,9 @@ class Ledger:
         self._mixed = 0  # samples of batches that were mixed; the sums and counts are over these
         self._layers = dict.fromkeys(depths, 0)  # batches
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._sums = torch.zeros(6, dtype=dtype, device=device)  # in the order of _fold
-        self._at_least = torch.zeros(BINS, dtype=torch.int64, device=device)  # samples with lambda >= k / BINS
-        self._edges = torch.arange(BINS, device=device)[:, None] / BINS
+        self._sums = torch.zeros(5 if label_smoothing else 4, dtype=dtype, device=device)  # in the order of _fold
+        self._at_least = torch.zeros(BINS + 1, dtype=dtype, device=device)  # samples with lambda >= k / BINS
+        self._edges = torch.arange(BINS + 1, device=device)[:, None] / BINS
         self._waiting: list[tuple[Tensor, ...]] = []  # a mixed batch each: lam, own share, partner, labels
 
     def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
@@ -66,40 +66,42 @@ class Ledger:
         lams, owns, partners, batches = zip(*self._waiting, strict=True)
         sizes = tuple(map(len, batches))
         plan = MixPlan(torch.cat(lams), torch.cat(partners) + _starts(sizes)).to(self._device)
-        own = torch.cat([own if len(own) == size else own.expand(size) for own, size in zip(owns, sizes, strict=True)])
-        own = own.float().to(self._device, non_blocking=True)
+        own = plan.lam  # as a rule the very same
+        if any(one is not other for one, other in zip(owns, lams, strict=True)):
+            parts = [one if len(one) == size else one.expand(size) for one, size in zip(owns, sizes, strict=True)]
+            own = torch.cat(parts).to(self._device, non_blocking=True)
         same = same_class(plan, torch.cat(batches))
         weight = class_weight(plan.lam, same)
-        entropy = loss_floor(weight, self._classes)
-        smoothed = loss_floor(weight, self._classes, self._label_smoothing) if self._label_smoothing else entropy
-        summands = torch.stack([1 - own, own == 1, same, entropy, accuracy_ceiling(weight), smoothed])
-        self._sums += summands.sum(dim=1, dtype=self._sums.dtype)
+        summands = [own, same, loss_floor(weight, self._classes), accuracy_ceiling(weight)]
+        if self._label_smoothing:
+            summands.append(loss_floor(weight, self._classes, self._label_smoothing))
+        self._sums += torch.stack(summands).sum(dim=1, dtype=self._sums.dtype)
         # Each edge is the float32 next to it, so that a lambda of .35 is in the bin that begins there. Counted as
         # floats, exact up to 2^24 of them, in a fifth of the time.
-        above = torch.ge(own, self._edges, out=torch.empty(BINS, len(own), device=self._device))
-        self._at_least += above.sum(dim=1).long()
+        above = torch.ge(own, self._edges, out=torch.empty(BINS + 1, len(own), device=self._device))
+        self._at_least += above.sum(dim=1)
         self._waiting.clear()
 
     def read(self) -> dict[str, Any]:
         """The epoch's part of a row, by the keys of ``metrics.jsonl``; at its end, and waits for the device."""
         if self._waiting:
             self._fold()
-        partner, empty, same, entropy, ceiling, floor = self._sums.tolist()
-        at_least = self._at_least.tolist()
+        own, same, entropy, ceiling, *smoothed = self._sums.tolist()
+        *at_least, whole = map(int, self._at_least.tolist())
         unmixed = self._samples - self._mixed
         row: dict[str, Any] = {
             "train/acc1_ceiling": (ceiling + unmixed) / self._samples,
-            "train/loss_floor": (floor + unmixed * self._floor_of_one()) / self._samples,
+            "train/loss_floor": (sum(smoothed or [entropy]) + unmixed * self._floor_of_one()) / self._samples,
         }
         if not self._layers:
             return row
         row |= {
-            "mixing/lam_mean_partner": partner / self._samples,
+            "mixing/lam_mean_partner": (self._mixed - own) / self._samples,
             "mixing/target_entropy": entropy / self._samples,
             "mixing/unmixed": (self._batches - sum(self._layers.values())) / self._batches,
         }
         if self._mixed:
-            row |= {"mixing/empty_boxes": empty / self._mixed, "mixing/same_class": same / self._mixed}
+            row |= {"mixing/empty_boxes": whole / self._mixed, "mixing/same_class": same / self._mixed}
         row |= {f"mixing/layer/{name}": count for name, count in self._layers.items()}
         counts = [one - other for one, other in zip(at_least, [*at_least[1:], 0], strict=True)]
         counts[-1] += unmixed
