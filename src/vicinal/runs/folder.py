@@ -15,6 +15,7 @@ import filelock
 
 from vicinal.errors import UserError
 from vicinal.runs.files import PARTIAL, DamagedError, encode_json, read, sha256, sync, write
+from vicinal.runs.locks import held
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +28,6 @@ GLANCE = 0.2
 
 class BusyError(UserError):
     """Another process works on the run."""
-
-
-def held(lock: Path) -> bool:
-    """Whether a process has the lock of that file."""
-    if not lock.exists():
-        return False
-    try:
-        with filelock.FileLock(lock, timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
-    except OSError:  # not ours to lock: a read-only folder, in which nobody works
-        return False
 
 
 class RunFolder:

@@ -7,7 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicinal.runs.folder import RunFolder, held
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.locks import held
 from vicinal.tracking.wandb_mode import why_unreachable
 from vicinal.tracking.wandb_run import LOCK
 

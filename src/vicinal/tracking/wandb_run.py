@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
-import numpy as np
 from numpy.typing import NDArray
 
 from vicinal.runs.predictions import Predictions
@@ -22,6 +21,7 @@ from vicinal.tracking.charts import charts
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_guard import CALL_SECONDS, START_SECONDS, bounded, one_line, set_up, shut_down
 from vicinal.tracking.wandb_mode import resolve_mode, why_unreachable
+from vicinal.tracking.wandb_values import strip, with_histograms
 
 if TYPE_CHECKING:
     import wandb
@@ -75,8 +75,8 @@ class WandbRun:
     """Each public method is a message. None raises: what goes wrong is one warning, and the rest of the run is ignored.
 
     Args:
-        reply: called with ``opened``, the mode and the command that uploads, with ``off`` where the run cannot be shown
-            at all, and with ``echo``.
+        reply: called with ``opened``, the mode and the command that uploads; with ``off`` where the run cannot be shown
+            at all; with ``stop`` when somebody wants it to end; with ``echo``.
     """
 
     def __init__(self, reply: Callable[..., None]) -> None:
@@ -127,21 +127,21 @@ class WandbRun:
             # step too, so that a continued run does not show twice what the server has from an earlier session.
             panel, self._panel = self._panel, []
             if row["epoch"] >= run.starting_step:
-                shown = _with_histograms(row) | ({IMAGES: panel} if panel else {})
+                shown = with_histograms(row) | ({IMAGES: panel} if panel else {})
                 if row["epoch"] == self._info.epochs:
                     shown |= self._charts
                 run.log(shown, step=int(row["epoch"]), commit=True)  # else the row would wait for the next
 
         self._do(show)
 
-    def panel(self, images: NDArray[np.uint8], captions: Sequence[str]) -> None:
-        """As :meth:`Tracker.mixed_images` is told it."""
+    def panel(self, images: NDArray[Any], captions: Sequence[str]) -> None:
+        """As :meth:`Tracker.mixed_images` is told it; images (n, 4, C, H, W) uint8."""
 
         def show(run: wandb.Run) -> None:
             import wandb
 
             self._panel = [
-                wandb.Image(_strip(tiles), caption=text) for tiles, text in zip(images, captions, strict=True)
+                wandb.Image(strip(tiles), caption=text) for tiles, text in zip(images, captions, strict=True)
             ]
 
         self._do(show)
@@ -289,24 +289,3 @@ def _check_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(2**16))
-
-
-def _with_histograms(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with W&B's own histograms for lists, which are counts of equal bins of [0, 1]."""
-    import wandb
-
-    shown = dict(row)
-    for name, value in row.items():
-        if isinstance(value, list):
-            edges = np.linspace(0, 1, len(value) + 1)
-            shown[name] = wandb.Histogram(np_histogram=(np.array(value), edges))
-    return shown
-
-
-def _strip(tiles: NDArray[np.uint8]) -> Any:
-    """A PIL image of tiles (n, C, H, W), one beside the other: wandb would stretch the values of an array."""
-    from PIL import Image
-
-    image = np.concatenate(tuple(tiles), axis=2)
-    channels = image[:3] if len(image) >= 3 else image[0]
-    return Image.fromarray(np.ascontiguousarray(np.moveaxis(channels, 0, -1) if channels.ndim == 3 else channels))
