@@ -13,6 +13,8 @@ import pytest
 from vicinal.runs.folder import RunFolder
 from vicinal.sweeps.finding import Found, find
 
+from .following import EPOCHS, begun
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CONFIG: dict[str, Any] = {
     "output_dir": "/somewhere/outputs",
@@ -159,6 +161,25 @@ def write_run(
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "outputs")
+
+
+@pytest.fixture
+def grid(runs: Any) -> dict[str, Path]:
+    """A run in every state."""
+    return {
+        "completed": runs.add("none", None, 0, 0.75, val=0.5, trainer__epochs=EPOCHS),
+        "failed": runs.add("none", None, 1, None, status="failed", about={"error": "no <memory>"}),
+        "running": runs.add("input", 0.2, 0, None, status="stopped"),
+        "stopped": runs.add("input", 0.2, 1, None, status="stopped"),
+        "planned": runs.add("input", 0.4, 0, None, status="missing"),
+    }
+
+
+@pytest.fixture
+def sweep(runs: Any, grid: dict[str, Path]) -> Path:
+    begun(grid["running"], [0.25, 0.5])
+    begun(grid["stopped"], [0.25])
+    return runs.sweep("mixup", "mixup.alpha")  # type: ignore[no-any-return]
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,9 @@
-"""A sweep that is still running: what its folders say, what the page and the terminal show of it, and how it ends."""
+"""Sweeps followed while they run: in a browser to the report, on a terminal, in a pipe, and killed at any moment."""
 
 from __future__ import annotations
 
 import fcntl
 import io
-import json
 import os
 import pty
 import random
@@ -14,7 +13,6 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,290 +20,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from PIL import Image
 from rich.console import Console
 
 from vicinal.runs import mixed_sheet
 from vicinal.runs.folder import RunFolder
-from vicinal.sweeps import ledger, live_page, svg
-from vicinal.sweeps.figures import Axis, Panel, Series, Style
-from vicinal.sweeps.live import Live
-from vicinal.sweeps.live_table import table
-from vicinal.sweeps.progress import Job, Progress, Watch
 from vicinal.sweeps.report import finish
 
+from .following import page_of, printed, states, watch, worked_on
+
 TRAIN = Path(__file__).parents[2] / "train.py"
-EPOCHS = 4
-NUMBERS = ("n", "val mean", "test/last mean", "test/last std", "test/last low", "test/last high", "test/median10 mean")
-
-
-@contextmanager
-def worked_on(run: Path) -> Iterator[None]:
-    """As if a process were training it."""
-    with filelock.FileLock(run / ".lock"):
-        yield
-
-
-def begun(run: Path, accuracies: list[float], seconds: float = 10.0) -> None:
-    """Epochs of a run that has no result yet."""
-    rows = [
-        {"epoch": epoch, "train/loss": 1 / epoch, "train/acc1": value / 2, "val/acc1": value, "seconds": seconds}
-        for epoch, value in enumerate(accuracies, start=1)
-    ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"half": ')
-
-
-@pytest.fixture
-def grid(runs: Any) -> dict[str, Path]:
-    """A run in every state."""
-    return {
-        "completed": runs.add("none", None, 0, 0.75, val=0.5, trainer__epochs=EPOCHS),
-        "failed": runs.add("none", None, 1, None, status="failed", about={"error": "no <memory>"}),
-        "running": runs.add("input", 0.2, 0, None, status="stopped"),
-        "stopped": runs.add("input", 0.2, 1, None, status="stopped"),
-        "planned": runs.add("input", 0.4, 0, None, status="missing"),
-    }
-
-
-@pytest.fixture
-def sweep(runs: Any, grid: dict[str, Path]) -> Path:
-    begun(grid["running"], [0.25, 0.5])
-    begun(grid["stopped"], [0.25])
-    return runs.sweep("mixup", "mixup.alpha")  # type: ignore[no-any-return]
-
-
-def watch(sweep: Path, waiting: tuple[str, ...] = ()) -> Watch:
-    runs = json.loads((sweep / "sweep.json").read_text())["runs"]
-    return Watch(sweep, {run["run_id"]: EPOCHS for run in runs}, waiting)
-
-
-def states(progress: Progress) -> list[str]:
-    return [job.run.status for job in progress.jobs]
-
-
-def test_the_state_of_every_run_is_what_its_folder_and_its_lock_say(sweep: Path, grid: dict[str, Path]) -> None:
-    seen = watch(sweep)
-    with worked_on(grid["running"]):
-        progress = seen.look()
-        assert states(progress) == ["completed", "failed", "running", "stopped", "planned"]
-        assert [job.done for job in progress.jobs] == [EPOCHS, 0, 2, 1, 0]
-        assert [job.accuracy for job in progress.jobs] == [0.5, None, 0.5, 0.25, None]
-        assert progress.jobs[1].run.error == "no <memory>"
-    # The process is gone, without a word: nothing in the folder has changed.
-    assert states(seen.look()) == ["completed", "failed", "stopped", "stopped", "planned"]
-
-
-def test_what_waits_for_its_turn_is_planned_until_somebody_touches_it(sweep: Path, grid: dict[str, Path]) -> None:
-    waiting = tuple(run["run_id"] for run in json.loads((sweep / "sweep.json").read_text())["runs"])
-    seen = watch(sweep, waiting)  # as with rerun=true, which trains the completed one too
-    assert states(seen.look()) == ["planned"] * 5
-    assert [job.done for job in seen.look().jobs] == [0, 0, 2, 1, 0]  # what goes on begins where it was
-    with worked_on(grid["failed"]):
-        assert states(seen.look())[1] == "running"
-    folder = RunFolder(grid["failed"])
-    folder.fail(folder.read_result() or {}, "again")
-    assert states(seen.look()) == ["planned", "failed", "planned", "planned", "planned"]
-    assert states(seen.look(over=True)) == ["completed", "failed", "stopped", "stopped", "planned"]
-
-
-def test_the_time_left_is_epochs_times_pace(
-    sweep: Path, grid: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = watch(sweep)
-    now = (grid["running"] / "metrics.jsonl").stat().st_mtime + 4
-    monkeypatch.setattr(time, "time", lambda: now)
-    with worked_on(grid["running"]):
-        progress = seen.look()
-    of_all = (1.0 + 10.0 + 10.0) / 3  # a completed run's epochs take a second
-    left = {job.run.status: job.left for job in progress.jobs}
-    assert left["running"] == pytest.approx(10.0 * 2 - 4, abs=1e-3)
-    assert left["stopped"] == 10.0 * 3
-    assert left["planned"] == pytest.approx(of_all * EPOCHS)
-    assert (left["completed"], left["failed"]) == (None, None)
-    assert progress.left == pytest.approx(16 + 30 + of_all * EPOCHS, abs=1e-3)
-
-
-def test_a_look_reads_only_what_has_changed(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = watch(sweep)
-    first = seen.look()
-    monkeypatch.setattr(Path, "read_bytes", lambda file: pytest.fail(f"{file} is read again"))
-    assert [job.rows for job in seen.look().jobs] == [job.rows for job in first.jobs]
-
-
-def test_looking_at_a_run_does_not_keep_others_from_it(sweep: Path, grid: dict[str, Path]) -> None:
-    """A look takes the lock for a moment; a process with busy=skip must not take that for somebody at work."""
-    held = filelock.FileLock(grid["stopped"] / ".lock", thread_local=False)
-    held.acquire()
-    threading.Timer(0.05, held.release).start()
-    with RunFolder(grid["stopped"]).lock(wait=False):
-        assert RunFolder(grid["stopped"]).locked()
-
-
-# The page
-
-
-def page_of(progress: Progress, sweep: Path, over: bool = False) -> str:
-    return live_page.render(progress, sweep / "report/report.html", 10.0, over)
-
-
-def test_the_page_has_each_job_with_its_state_and_numbers(sweep: Path, grid: dict[str, Path]) -> None:
-    with worked_on(grid["running"]):
-        content = page_of(watch(sweep).look(), sweep)
-    rows = re.findall(r'<tr data-run="(\S+)" data-state="(\w+)">(.*?)</tr>', content)
-    assert [state for _, state, _ in rows] == ["completed", "failed", "running", "stopped", "planned"]
-    values = [dict(re.findall(r'data-column="([^"]+)" data-value="([^"]*)"', row)) for _, _, row in rows]
-    assert [row["accuracy"] for row in values] == ["0.5", "", "0.5", "0.25", ""]
-    assert [row["test/last"] for row in values] == ["0.75", "", "", "", ""]
-    assert [row["epochs"] for row in values] == ["4", "0", "2", "1", "0"]
-    assert 'data-column="epochs done" data-value="7">7</span> of 20 epochs' in content
-    assert "failed: no &lt;memory&gt;" in content
-    assert 'http-equiv="refresh"' in content
-
-
-def test_a_page_that_is_over_follows_nothing(sweep: Path) -> None:
-    content = page_of(watch(sweep).look(over=True), sweep, over=True)
-    assert 'http-equiv="refresh"' not in content
-    assert 'data-over="true"' in content
-    assert "The sweep has ended before all was done" in content
-    assert 'data-state="running"' not in content
-
-
-def test_the_page_of_many_runs_stays_small(runs: Any) -> None:
-    for index in range(60):
-        begun(runs.add("input", index / 100, 0, None, status="stopped"), [0.5] * 50)
-    sweep = runs.sweep("mixup.alpha")
-    assert len(page_of(watch(sweep).look(), sweep).encode()) < 400_000
-
-
-def test_a_drawn_line_is_where_its_numbers_are() -> None:
-    style = Style("#000000", "o", "-")
-    series = Series("a", style, "line", x=(0.0, 1.0), y=(0.0, 1.0), low=(0.0, 0.5), high=(0.5, 1.0))
-    panel = Panel(Axis("x", ends=(0.0, 1.0)), Axis("y", ends=(0.0, 1.0)), (series,))
-    drawn = svg.draw(panel, "words")
-    left, right, top, bottom = svg.LEFT, svg.WIDTH - svg.RIGHT, svg.TOP, svg.HEIGHT - svg.BOTTOM
-    middle = (top + bottom) / 2
-    assert f'd="M{left:.1f} {bottom:.1f}L{right:.1f} {top:.1f}" fill="none"' in drawn
-    band = f"M{left:.1f} {middle:.1f}L{right:.1f} {top:.1f}L{right:.1f} {middle:.1f}L{left:.1f} {bottom:.1f}Z"
-    assert f'd="{band}"' in drawn
-    assert re.findall(r">([\d.]+)</text>", drawn) == ["0", "0.2", "0.4", "0.6", "0.8", "1"] * 2
-
-
-def test_an_interval_beyond_one_does_not_stretch_an_axis_of_accuracies() -> None:
-    series = Series(
-        "a", Style("#000000", "o", "-"), "line", x=(1.0, 2.0), y=(0.9, 0.95), low=(0.1,) * 2, high=(1.7,) * 2
-    )
-    drawn = svg.draw(Panel(Axis("x"), Axis("y", percent=True), (series,)), "words")
-    assert re.findall(r">(\d+)%</text>", drawn) == ["20", "40", "60", "80", "100"]
-
-
-# What was mixed
-
-
-def test_the_ledger_is_the_mean_of_the_epochs_and_the_sum_of_the_counts() -> None:
-    law = [0.25] * 4
-    rows = [
-        {"mixing/lam_mean_partner": 0.25, "mixing/empty_boxes": 0.5, "mixing/same_class": 0.1, "mixing/unmixed": 0.0,
-         "mixing/target_entropy": 0.5, "mixing/layer/input": 3, "mixing/lam": [1, 0, 2, 1], "mixing/lam_law": law},
-        {"mixing/lam_mean_partner": 0.75, "mixing/unmixed": 1.0, "mixing/target_entropy": 0.25,
-         "mixing/layer/input": 4, "mixing/layer/block1": 2, "mixing/lam": [0, 0, 0, 4]},
-    ]  # fmt: skip
-    shown = ledger.section({"none": [[{"train/loss": 1.0}]], "cutmix": [rows[:1], rows[1:]]})
-    assert shown is not None
-    values = dict(re.findall(r'data-column="mixing/(\w+)" data-value="([^"]*)"', shown))
-    assert values.pop("target_entropy") == "0.375"
-    assert values == {"lam_mean_partner": "0.5", "empty_boxes": "0.5", "same_class": "0.1", "unmixed": "0.5"}
-    assert "input 7, block1 2" in shown
-    assert 'data-counts="1 0 2 5"' in shown
-    assert shown.count("<tr") == 2  # the head and cutmix
-    full, bar = ledger.TALL, ledger.BAR
-    assert f"M{3 * bar} {full}V0.0h" in shown  # 5 of 8, the most
-    assert f"M0 {full * (1 - 0.25 / 0.625):.1f}h{bar}" in shown  # the law
-    assert ledger.section({"none": [[{"train/loss": 1.0}]]}) is None
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_mixed_images_come_back_from_their_sheet(tmp_path: Path, channels: int) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, 4, channels, 8, 8), dtype=np.uint8)
-    mixed_sheet.write(tmp_path / "mixed.png", images, ["a", "é < b", "c"])
-    rows = mixed_sheet.read(tmp_path / "mixed.png")
-    assert [caption for _, caption in rows] == ["a", "é < b", "c"]
-    for (png, _), tiles in zip(rows, images, strict=True):
-        strip = np.asarray(Image.open(io.BytesIO(png)).convert("RGB" if channels == 3 else "L"))
-        for place, tile in enumerate(tiles):
-            shown = strip[:, place * 9 : place * 9 + 8]
-            assert np.array_equal(shown, tile.transpose(1, 2, 0) if channels == 3 else tile[0])
-    Image.new("L", (8, 8)).save(tmp_path / "other.png")
-    with pytest.raises(ValueError, match="no captions"):
-        mixed_sheet.read(tmp_path / "other.png")
-
-
-# The terminal
-
-
-def printed(progress: Progress, height: int = 40) -> list[list[str]]:
-    console = Console(record=True, width=120, file=io.StringIO())
-    console.print(table(progress, height))
-    lines = console.export_text().splitlines()
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
-
-
-def test_the_table_says_of_every_job_what_its_folder_says(sweep: Path, grid: dict[str, Path]) -> None:
-    with worked_on(grid["running"]):
-        progress = watch(sweep).look()
-    assert [row[:-1] for row in printed(progress)] == [
-        ["none", "-", "0", "completed", "4/4", "0.5000"],
-        ["none", "-", "1", "failed", "0/4", "–"],
-        ["input", "0.2", "0", "running", "2/4", "0.5000"],
-        ["input", "0.2", "1", "stopped", "1/4", "0.2500"],
-        ["input", "0.4", "0", "planned", "0/4", "–"],
-    ]
-    assert [row[-1] for row in printed(progress)] == ["–", "–", "20 s", "30 s", "28 s"]
-
-
-def test_where_there_is_no_room_those_under_way_and_those_that_failed_are_shown(sweep: Path, runs: Any) -> None:
-    progress = watch(sweep).look()
-    jobs = [*progress.jobs * 3, Job(progress.jobs[0].run, progress.jobs[0].values, EPOCHS)]
-    shown = printed(Progress("many", progress.swept, jobs, 0.0), height=16)
-    assert [row[3] for row in shown] == ["failed", "stopped", "stopped"] * 3
-
-
-# The thread
-
-
-def test_what_goes_wrong_with_the_page_stops_nothing(
-    sweep: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with Live(sweep, {}, ()) as live:
-        monkeypatch.setattr(live._watch, "look", lambda over=False: 1 / 0)
-        limit = time.monotonic() + 30
-        while not caplog.messages and time.monotonic() < limit:
-            time.sleep(0.01)
-    assert set(caplog.messages) == {"the sweep's page cannot be kept up to date: ZeroDivisionError: division by zero"}
-    assert live.page.exists()
-
-
-def test_a_folder_that_cannot_be_written_to_stops_nothing(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (sweep / "report").write_text("a file where the folder should be")
-    with Live(sweep, {}, ()):
-        pass
-    assert (sweep / "report").read_text() == "a file where the folder should be"
-
-
-def test_a_page_ends_with_an_interruption_and_else_waits_for_the_report(sweep: Path) -> None:
-    with Live(sweep, {}, ()) as live:
-        pass
-    assert 'data-over="false"' in live.page.read_text()
-    with pytest.raises(KeyboardInterrupt), Live(sweep, {}, ()):
-        raise KeyboardInterrupt
-    assert 'data-over="true"' in live.page.read_text()
-
-
-# Real sweeps
 
 
 def launch(folder: Path, *words: str) -> subprocess.Popen[bytes]:
