@@ -95,6 +95,47 @@ def test_the_first_step_does_not_wait_for_wandb(tmp_path: Path) -> None:
     assert imported & {*REPORTING, "wandb"} == set()
 
 
+ENDING = """
+import atexit, sys
+from vicinal import main
+
+def end():
+    atexit.register(print, "bye")
+    {end}
+
+main.main = end
+main.command()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("return", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(143)", 143, ""),
+        ("sys.exit('error: no')", 1, "error: no\n"),
+        ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
+    ],
+)
+def test_the_process_ends_as_python_would(end: str, code: int, said: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDING.format(end=end)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (code, "bye\n")
+    assert ended.stderr.endswith(said)
+    assert bool(ended.stderr) == bool(said)
+
+
+def test_output_that_nobody_can_read_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as pipe:
+        code = [sys.executable, "-c", ENDING.format(end="return")]
+        ended = subprocess.run(code, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 120
+    assert "BrokenPipeError" in ended.stderr
+
+
 RESTING = """
 import gc, sys
 from vicinal.imports import without_collections

@@ -154,7 +154,11 @@ class Sweep:
             time.sleep(0.01)
 
     def workers(self) -> list[int]:
-        """Of this sweep, wherever their parent is."""
+        """Of this sweep, once they can be asked to stop."""
+        return [pid for pid in self.forks() if worker.begun(pid)]
+
+    def forks(self) -> list[int]:
+        """The workers and what they are forked from, wherever their parent is."""
         found = []
         for place in Path("/proc").glob("[0-9]*"):
             try:
@@ -162,12 +166,12 @@ class Sweep:
                 zombie = (place / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
             except OSError:
                 continue
-            if cwd == self.folder and b"popen_loky" in command and not zombie:
+            if cwd == self.folder and b"multiprocessing.forkserver" in command and not zombie:
                 found.append(int(place.name))
         return found
 
     def clean(self) -> None:
-        for pid in self.workers():
+        for pid in self.forks():
             os.kill(pid, signal.SIGKILL)
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
@@ -236,7 +240,7 @@ def test_the_bits_and_the_table_are_those_of_the_serial_sweep(make: Callable[...
         f"mixup={name} seed={seed}" for name in ("cutmix", "input") for seed in (0, 1)
     ]
     assert "\x1b" not in lines
-    assert parallel.workers() == []
+    parallel.until(lambda: parallel.forks() == [])
 
 
 @pytest.mark.slow
@@ -265,6 +269,35 @@ def test_a_failing_job_leaves_the_others(make: Callable[..., Sweep]) -> None:
     assert "Traceback" not in printed
     statuses = [json.loads((run / "result.json").read_bytes())["status"] for run in sweep.runs()]
     assert sorted(statuses) == ["completed", "completed", "failed"]
+
+
+FORKED = """
+import os, sys
+from hydra.core.utils import JobReturn, JobStatus
+from vicinal.workers import Workers, warm_up
+
+def job(number):
+    done = JobReturn(status=JobStatus.COMPLETED)
+    done.return_value = number, os.getpid(), os.getppid(), os.environ["LATER"], "vicinal.preload" in sys.modules
+    return done
+
+if __name__ == "__main__":
+    warm_up()
+    os.environ["LATER"] = "yes"
+    with Workers(2, job, 1) as workers:
+        done = [each.return_value for each in workers.do([("", (number,)) for number in range(7)])]
+    numbers, workers, sources, later, warm = (list(each) for each in zip(*done))
+    here = "torch" in sys.modules
+    print(numbers, len({*workers}), len({*sources}), {*sources} & {os.getpid()}, {*later}, {*warm}, here)
+"""
+
+
+def test_workers_are_forked_from_one_process_that_has_imported_torch(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FORKED)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "[0, 1, 2, 3, 4, 5, 6] 2 1 set() {'yes'} {True} False\n"
 
 
 ENDS = {"SIGTERM": 143, "SIGINT": 130}
@@ -297,7 +330,7 @@ def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
     assert code == ENDS[name], printed
     assert "Traceback" not in printed
     assert "interrupted: 0 of 4 runs are completed; the same command goes on" in printed
-    sweep.until(lambda: sweep.workers() == [])
+    sweep.until(lambda: sweep.forks() == [])
     positions = [
         len(torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]) for run in sweep.runs()
     ]
@@ -317,14 +350,14 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(make: Callable[..., Swe
     assert len(sweep.workers()) == 2
     process.kill()
     process.wait()
-    sweep.until(lambda: sweep.workers() == [])
+    sweep.until(lambda: sweep.forks() == [])
     for run in sweep.runs():
         assert torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]
 
 
 @pytest.mark.slow
-def test_a_worker_that_was_killed_is_one_line(make: Callable[..., Sweep]) -> None:
-    sweep = make("sweep", *LONG, *PARALLEL, "trainer.epochs=1000")
+def test_a_worker_that_was_killed_is_one_line_and_the_other_saves(make: Callable[..., Sweep]) -> None:
+    sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
     sweep.start()
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
     os.kill(sweep.workers()[0], signal.SIGKILL)
@@ -332,7 +365,11 @@ def test_a_worker_that_was_killed_is_one_line(make: Callable[..., Sweep]) -> Non
     assert code == 1
     assert printed.splitlines()[-1].startswith("error: a worker was killed, perhaps because memory ran out; ")
     assert "Traceback" not in printed
-    sweep.until(lambda: sweep.workers() == [])
+    sweep.until(lambda: sweep.forks() == [])
+    saved = [
+        torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"] for run in sweep.runs()
+    ]
+    assert sorted(map(bool, saved)) == [False, True]
 
 
 # GPU memory; no GPU has run this: the numbers are fed in

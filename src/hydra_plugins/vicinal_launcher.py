@@ -1,30 +1,21 @@
-"""``hydra/launcher=parallel``: jobs of a sweep at the same time, by the worker processes of Hydra's joblib launcher.
+"""``hydra/launcher=parallel``: Hydra's joblib launcher with workers that are ready at once and save when interrupted.
 
-What is added to it: as many jobs as fit the cores, lines that say whose they are, and an interruption that lets every
-worker save. Hydra imports this file at every start, so heavy imports wait until jobs are launched.
+Hydra imports this file at every start, so heavy imports wait until jobs are launched.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
-from vicinal.errors import UserError
 from vicinal.packing import AUTO, Packing, pack, usable_cores
-from vicinal.runs.interruption import Interruption
 
 log = logging.getLogger(__name__)
 
@@ -73,34 +64,26 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
         return self.pack({trainer.threads}, {resolve(trainer).device.type})
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first: int, packing: Packing) -> Sequence[JobReturn]:
-        import joblib
         from hydra_plugins.hydra_joblib_launcher._core import execute_job
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        from vicinal.worker import begin, work
+        from vicinal.workers import Workers
 
         setup_globals()
         hydra, count = self.config.hydra, len(job_overrides)
         configure_log(hydra.hydra_logging, hydra.verbose)
         Path(str(hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         log.info("Launching %d jobs, %d at a time, trainer.threads=%d", count, packing.jobs, packing.threads)
-        common = (self.hydra_context, self.config, self.task_function, Singleton.get_state())
-
-        def calls(stop: Interruption) -> Iterator[Any]:
-            for index, (words, label) in enumerate(zip(job_overrides, labels(job_overrides), strict=True), start=first):
-                if stop.signal is not None:
-                    return
-                yield joblib.delayed(work)(execute_job, label, packing.threads, index, words, *common)
-
-        backend = {"inner_max_num_threads": packing.threads, "initializer": begin, "initargs": (os.getpid(),)}
-        try:
-            with _Forwarding() as stop, joblib.parallel_config("loky", **backend):
-                return list(joblib.Parallel(packing.jobs, batch_size=1, pre_dispatch="n_jobs")(calls(stop)))
-        except TerminatedWorkerError as error:
-            raise UserError(
-                "a worker was killed, perhaps because memory ran out; fewer hydra.launcher.n_jobs need less; "
-                "the same command goes on"
-            ) from error
+        job = partial(
+            execute_job,
+            hydra_context=self.hydra_context,
+            config=self.config,
+            task_function=self.task_function,
+            singleton_state=Singleton.get_state(),
+        )
+        indices = range(first, first + count)
+        calls = list(zip(labels(job_overrides), zip(indices, job_overrides, strict=True), strict=True))
+        with Workers(min(packing.jobs, count), job, packing.threads) as workers:
+            return workers.do(calls)
 
 
 def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -111,32 +94,3 @@ def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
     own = [redact(" ".join(word for word in words if word not in common)) for words in job_overrides]
     width = max(map(len, own))
     return [f"{text:<{width}} | " if width else "" for text in own]
-
-
-class _Forwarding(Interruption):
-    """Hands the first signal on to the workers, which save; those that are only starting get it when they can."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._over = threading.Event()
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        first = self.signal is None
-        super()._remember(number, frame)
-        if first:
-            threading.Thread(target=self._forward, name="forward-signal", daemon=True).start()
-
-    def _forward(self) -> None:
-        from vicinal.worker import begun
-
-        told: set[int] = set()
-        while not self._over.wait(0.05):
-            for child in multiprocessing.active_children():
-                if child.pid is not None and child.pid not in told and begun(child.pid):
-                    told.add(child.pid)
-                    with suppress(ProcessLookupError):
-                        os.kill(child.pid, signal.SIGTERM)
-
-    def __exit__(self, *error: Any) -> None:
-        self._over.set()
-        super().__exit__(*error)

@@ -59,6 +59,10 @@ class GridSweeper(BasicSweeper):
         self.hydra_context, self.config, self._task = hydra_context, config, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        if self._parallel() and not self.config.dry_run:
+            from vicinal.workers import warm_up
+
+            warm_up()
         with without_collections():
             from vicinal import dry_run, grid
             from vicinal.sweeps import frozen
@@ -119,16 +123,19 @@ class GridSweeper(BasicSweeper):
 
     def _pack(self, jobs: Sequence[Job]) -> Packing | None:
         """How the jobs share this machine, if they do; each then sees the threads that it will have."""
-        launcher = self.config.hydra.launcher
-        if not launcher._target_.endswith(f".{ParallelLauncher.__name__}"):
+        if not self._parallel():
             return None
         experiments = [job.experiment for job in jobs]
         devices = {each.hardware.device.type for each in experiments}
-        packing = ParallelLauncher(launcher.n_jobs).pack({each.trainer.threads for each in experiments}, devices)
+        launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
+        packing = launcher.pack({each.trainer.threads for each in experiments}, devices)
         for each in experiments:
             if each.trainer.threads == AUTO:
                 each.hardware = replace(each.hardware, threads=packing.threads)
         return packing
+
+    def _parallel(self) -> bool:
+        return str(self.config.hydra.launcher._target_).endswith(f".{ParallelLauncher.__name__}")
 
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""

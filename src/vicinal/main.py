@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -30,6 +32,29 @@ STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 class _Stop:
     signal: int | None = None
     """That has come."""
+
+
+def command() -> None:
+    """:func:`main` as all that a process is for, which then ends without Python being taken apart.
+
+    With torch's compilers in it that takes longer than a second, for memory that the system takes back at once.
+    """
+    code = 1
+
+    def leave() -> None:  # the last of all that is to be done at the end, since it is the first that is registered
+        logging.shutdown()
+        with suppress(OSError):  # a closed pipe, for instance, of which Python says what is to be said
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    atexit.register(leave)
+    try:
+        main()
+        code = 0
+    except SystemExit as asked:
+        code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        raise
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
@@ -18,8 +20,8 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from vicinal.errors import UserError
 
-WATCH_SECONDS = 1.0
-"""Between two looks at whether the process that gives out the jobs is still there."""
+LOOK_SECONDS = 0.1
+"""Between two looks at whether the job has saved, when the process that gives out the jobs has died."""
 OTHERS = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Signals that the process that gives out the jobs answers for all: it sends its workers SIGTERM."""
 
@@ -39,23 +41,42 @@ def packed() -> bool:
     return _State.packed
 
 
-def begin(parent: int) -> None:
-    """Called once in a new worker.
+def serve(pipe: Connection, setup: bytes) -> None:
+    """A worker's life: one job after the other, until the pipe ends or it is asked to stop.
 
     Args:
-        parent: process id of who gives out the jobs.
+        pipe: gives for each job what begins the lines of its output, and its arguments; takes what came of it.
+        setup: the environment, what a job is, and its threads where ``trainer.threads`` is auto; pickled.
     """
+    from vicinal.tracking import wandb_host
+
+    _begin()
+    environment, job, threads = pickle.loads(setup)
+    os.environ.clear()  # that of the process that this one was forked from may be older
+    os.environ.update(environment)
+    try:
+        while not _State.stopping:
+            label, arguments = pipe.recv()
+            done = work(job, label, threads, *arguments)
+            pipe.send(done)
+    except (EOFError, OSError):  # nobody is there any more
+        pass
+    finally:
+        wandb_host.close()
+
+
+def _begin() -> None:
     _State.packed = True
     for name in OTHERS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
+    threading.Thread(target=_watch, name="parent-watch", daemon=True).start()
     os.setpgid(0, 0)  # last: it tells the parent that a signal finds somebody who saves
 
 
 def begun(pid: int) -> bool:
-    """Whether a worker has been through :func:`begin`, and so can be asked to stop."""
+    """Whether a worker has begun to live, and so can be asked to stop."""
     try:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
@@ -68,13 +89,14 @@ def _stop(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
 
-def _watch(parent: int) -> None:
+def _watch() -> None:
     """Leave, after the job has saved, when the parent has died without a word."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_SECONDS)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
     while _State.busy:
-        time.sleep(WATCH_SECONDS / 10)
+        time.sleep(LOOK_SECONDS)
     os._exit(128 + signal.SIGTERM)
 
 
