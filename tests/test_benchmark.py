@@ -2,14 +2,18 @@
 
 import importlib.util
 import json
+import operator
+import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from vicinal.benchmarks import mixing, suite
+from vicinal.benchmarks.aside import Aside
 from vicinal.benchmarks.bench import Bar, Bench, Row, SkippedError, UnequalWorkError, line, peer, verdict
 from vicinal.benchmarks.gpu import covered
 from vicinal.benchmarks.loading import is_crop, our_loader
@@ -226,3 +230,24 @@ def test_the_script_knows_its_parts(capsys: pytest.CaptureFixture[str]):
     assert script.parser().parse_args([]).only == list(suite.PARTS)
     with pytest.raises(SystemExit, match=r"^error: argument --only: invalid choice: 'speed'"):
         script.parser().parse_args(["--only", "speed"])
+
+
+def test_what_goes_wrong_aside_comes_back(tmp_path: Path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with Aside(partial, os.rmdir, folder) as aside:
+        aside()
+        assert not folder.exists()
+        with pytest.raises(FileNotFoundError):
+            aside()
+    with pytest.raises(ZeroDivisionError):
+        Aside(operator.truediv, 1, 0)
+
+
+def test_a_side_has_a_process_of_its_own_that_ends(tmp_path: Path):
+    here = Path.cwd()
+    with Aside(partial, os.chdir, tmp_path) as aside:
+        aside()
+        assert Path.cwd() == here
+        assert Path(f"/proc/{aside._process.pid}/cwd").readlink() == tmp_path
+    assert aside._process.exitcode == 0

@@ -1,5 +1,9 @@
 """What "auto" becomes, and what a run leaves to the next one of its process."""
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -44,3 +48,43 @@ def test_refusals(settings: dict[str, Any], line: str) -> None:
 def test_precision_is_that_of_the_products(precision: str, dtype: torch.dtype) -> None:
     with hardware.resolve(TrainerConfig(device="cpu", precision=precision)).autocast():
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+
+
+FAULTS = """
+import resource, sys
+import torch
+from vicinal.training.allocation import keep_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def step():
+    for size in (64, 1, 16, 40):
+        torch.empty(size * 2**20, dtype=torch.uint8).fill_(1)
+
+if "keep" in sys.argv:
+    keep_memory()
+for _ in range(3):
+    step()
+before = faults()
+for _ in range(4):
+    step()
+print((faults() - before) // 4)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library: its memory is left to it")
+def test_a_step_touches_no_page_that_the_last_one_has_not() -> None:
+    """A page has 4 KiB or more; 64 KiB on some ARM machines."""
+
+    def counted(*words: str, **variables: str) -> int:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, *words], env={**clean, **variables}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    assert counted() >= 64 * 2**20 // 2**16
+    assert counted("keep") < 10
+    assert counted("keep", MALLOC_MMAP_THRESHOLD_="1000000") >= 64 * 2**20 // 2**16  # the user's own wish

@@ -53,7 +53,7 @@ def _speed(folder: Path, shape: Shape, threads: int, seconds: float, *words: str
     channels, size = shape
     data = image_data(256, 128, channels, size)
     looks = f"dataset.mean={list(data.mean)}", f"dataset.std={list(data.std)}"
-    bare = Bare(Run(folder, 256, *words, *looks, f"trainer.threads={threads}", data=data))
+    bare = Bare.beside(Run(folder, 256, *words, *looks, f"trainer.threads={threads}", data=data))
     torch.set_num_threads(threads)
     for _ in range(WARMUP):
         bare.step()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.optim import SGD
 
+from vicinal.benchmarks.aside import Aside
 from vicinal.benchmarks.bench import Bar, Bench, SkippedError, same_work
 from vicinal.benchmarks.loading import classic_loader
 from vicinal.benchmarks.synthetic import image_data
 from vicinal.benchmarks.timing import Case, Timings
-from vicinal.benchmarks.trainings import LR, Bare, Run, Silent
+from vicinal.benchmarks.trainings import LR, Bare, Run, Silent, experiment
+from vicinal.experiment import Experiment
 from vicinal.training.state import Training
 
 CHUNK = 5  # steps a turn
@@ -32,17 +35,21 @@ def measure(bench: Bench) -> None:
             if mixup == "none":
                 check(bench, *words)
             title = f"epoch of preact_resnet18, width {width}, {run.hardware.precision}, mixup={mixup}"
-            timings = in_turns(run, Bare(run), epochs, bench.wait)
+            timings = in_turns(run, Bare.beside(run), epochs, bench.wait)
             bench.keep(title, timings)
             bench.row(title, BARE, timings.ratio("bare", "ours"), bar=Bar(0.95), threads=bench.threads)
         bar = Bar(3) if run.hardware.precision == "bf16" else None
         try:
-            classic = Classic(run, images)
+            with (
+                Aside(classic, bench.folder / "classic", words, images, bench.threads) as theirs,
+                Aside(bare, bench.folder / "bare", words, images, bench.threads) as plain,
+            ):
+                cases = [Case("classic", theirs), Case("bare", plain), Case("ours", run.epoch, bench.threads)]
+                timings = bench.time(f"{title}, whole epochs", cases, rounds=3 if width == 64 else 5)
         except SkippedError as reason:
             bench.skip(title, CLASSIC, str(reason), bar)
             continue
-        cases = [Case("classic", classic.epoch, bench.threads), Case("ours", run.epoch, bench.threads)]
-        timings = bench.time(f"{title}, whole epochs", cases, rounds=3 if width == 64 else 5)
+        bench.row(title, f"{BARE}, in a process of its own", timings.ratio("bare", "ours"), threads=bench.threads)
         bench.row(title, CLASSIC, timings.ratio("classic", "ours"), bar=bar, threads=bench.threads)
 
 
@@ -94,7 +101,7 @@ def check(bench: Bench, *words: str) -> None:
         UnequalWorkError: they do not.
     """
     run = Run(bench.folder, 256, "mixup=none", "dataset.augment=false", *words)
-    bare = Bare(run)
+    bare = Bare.beside(run)
     run.learner.model.train()
     for images, labels in run.loaders.train.batches():
         plan = run.learner.strategy.sample(images.shape, torch.Generator())
@@ -104,13 +111,32 @@ def check(bench: Bench, *words: str) -> None:
         same_work(torch.allclose(ours.float(), theirs.float(), rtol=0.01), f"losses {ours:.4f} and {theirs:.4f}")
 
 
+def bare(folder: Path, words: Sequence[str], images: int, threads: int) -> Callable[[], object]:
+    """An epoch of the barest loop."""
+    torch.set_num_threads(threads)
+    job = experiment(folder, *words)
+    loop = Bare(job, job.make_loaders(image_data(images)).train.batches())
+
+    def epoch() -> None:
+        for _ in loop.batches:
+            loop.step()
+
+    return epoch
+
+
+def classic(folder: Path, words: Sequence[str], images: int, threads: int) -> Callable[[], object]:
+    """An epoch of the classic script."""
+    torch.set_num_threads(threads)
+    return Classic(experiment(folder, *words), images).epoch
+
+
 class Classic:
     """The training script of countless repositories."""
 
-    def __init__(self, run: Run, images: int) -> None:
-        self.device = run.hardware.device
+    def __init__(self, job: Experiment, images: int) -> None:
+        self.device = job.hardware.device
         self.loader: Any = classic_loader(image_data(images).train, 2, self.device)
-        self.model = run.experiment.make_model().to(self.device)
+        self.model = job.make_model().to(self.device)
         self.optimizer = SGD(self.model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
         self.loss = 0.0
 

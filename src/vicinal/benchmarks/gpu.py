@@ -24,7 +24,7 @@ def measure(bench: Bench) -> None:
             continue
         words = ("model=preact_resnet18", "model.width=64", "trainer.compile=true", f"trainer.batch_size={batch}")
         run = Run(bench.folder, (5 if bench.quick else STEPS) * batch, "mixup=input", *words)
-        timings = in_turns(run, Bare(run, compiled=True), 2 if bench.quick else 5, bench.wait)
+        timings = in_turns(run, Bare.beside(run, compiled=True), 2 if bench.quick else 5, bench.wait)
         bench.keep(title, timings)
         title = f"{title}, {run.hardware.precision}"
         bench.row(title, against, timings.ratio("bare", "ours"), bar=Bar(0.95))

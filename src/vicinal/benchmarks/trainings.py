@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -98,17 +99,22 @@ class Silent(Keeper):
 class Bare:
     """Forward, backward and optimizer step on batches that are there: what no loop over this network can do without."""
 
-    def __init__(self, run: Run, compiled: bool = False) -> None:
-        self.hardware: Hardware = run.hardware
-        layout = torch.channels_last if run.experiment.trainer.channels_last else torch.contiguous_format
-        self.model: nn.Module = run.experiment.make_model()
-        self.model.load_state_dict(run.learner.model.state_dict())
-        self.model.to(self.hardware.device, memory_format=layout)  # type: ignore[call-overload]
+    def __init__(self, job: Experiment, batches: Iterable[tuple[Tensor, Tensor]], compiled: bool = False) -> None:
+        self.hardware: Hardware = job.hardware
+        layout = torch.channels_last if job.trainer.channels_last else torch.contiguous_format
+        self.model: nn.Module = job.make_model().to(self.hardware.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer: Optimizer = SGD(self.model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4, fused=True)
         if compiled:
             self.model.compile()
-        self.batches = [(images.clone(), labels.clone()) for images, labels in run.loaders.train.batches()]
+        self.batches = [(images.clone(), labels.clone()) for images, labels in batches]
         self.done = 0
+
+    @classmethod
+    def beside(cls, run: Run, compiled: bool = False) -> Self:
+        """With the weights and the images of a run."""
+        bare = cls(run.experiment, run.loaders.train.batches(), compiled)
+        bare.model.load_state_dict(run.learner.model.state_dict())
+        return bare
 
     def step(self) -> Tensor:
         """The next batch; returns the loss on the device."""

@@ -11,6 +11,7 @@ import torch
 
 from vicinal.config import TrainerConfig
 from vicinal.errors import ConfigError
+from vicinal.training.allocation import keep_memory
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -81,6 +82,8 @@ def _precisions(device: str) -> list[str]:
 def apply(hardware: Hardware, settings: TrainerConfig) -> None:
     """Set the process up for one run; a sweep's next run sets it up anew."""
     torch.set_num_threads(hardware.threads)
+    if hardware.device.type == "cpu":
+        keep_memory()
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
     torch.use_deterministic_algorithms(settings.deterministic)

@@ -1,0 +1,25 @@
+"""Memory of a training on a CPU: what one step gives back is what the next one takes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of mallopt(3), in glibc's ``malloc.h``."""
+
+
+def keep_memory() -> None:
+    """Let the C library keep freed memory for this process, where it is glibc.
+
+    It would give tensors of over 32 MiB, and the end of what it has, back to the system, step by step, and the system
+    would hand them out anew as pages of zeros that are filled on first touch: an eighth of a bf16 step of
+    preact_resnet18 at width 16 on two cores, a quarter in fp32. The peak stays what it was; what is freed after it
+    shows as used until the process ends. Whoever has set glibc's own variables is left alone.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, -1)
