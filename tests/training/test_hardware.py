@@ -64,7 +64,7 @@ def step():
 
 if "keep" in sys.argv:
     keep_memory()
-for _ in range(3):
+for _ in range(40):  # until what is free has found its place
     step()
 before = faults()
 for _ in range(4):
