@@ -99,6 +99,8 @@ ENDING = """
 import atexit, sys
 from vicinal import main
 
+atexit.register(print, "after Python was taken apart")
+
 def end():
     atexit.register(print, "bye")
     {end}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,8 @@ class Sweep:
 
     def clean(self) -> None:
         for pid in self.forks():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -300,7 +302,31 @@ def test_workers_are_forked_from_one_process_that_has_imported_torch(tmp_path: P
     assert ended.stdout == "[0, 1, 2, 3, 4, 5, 6] 2 1 set() {'yes'} {True} False\n"
 
 
-ENDS = {"SIGTERM": 143, "SIGINT": 130}
+FAILS = """
+import time
+from vicinal.workers import Workers
+
+def job(number):
+    if number:
+        raise FileNotFoundError(2, "there is no such folder")
+    while True:  # a signal that comes before a wait must not be lost
+        time.sleep(0.1)
+
+if __name__ == "__main__":
+    with Workers(2, job, 1) as workers:
+        workers.do([("", (number,)) for number in range(2)])
+"""
+
+
+def test_what_keeps_a_job_from_beginning_is_raised_and_ends_the_others(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FAILS)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "FileNotFoundError: [Errno 2] there is no such folder"
+
+
+ENDS = {"SIGTERM": 143, "SIGINT": 130, "SIGTERM to all": 143}
 LONG = ("mixup=input,cutmix", "seed=0,1", *SMALL, "trainer.epochs=60", "trainer.threads=1")
 NEVER = "trainer.checkpoint_every=1000"
 """All that a signal leaves is of its own saving."""
@@ -322,10 +348,13 @@ def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
     sweep = make("sweep", *LONG, NEVER, *PARALLEL)
     process = sweep.start()
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
-    if name == "SIGINT":
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    number = getattr(signal, name.split()[0])
+    if name == "SIGTERM":
+        process.send_signal(number)
     else:
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, number)  # as a terminal does, and Slurm; the workers have groups of their own
+        for pid in sweep.workers() if name == "SIGTERM to all" else ():
+            os.kill(pid, number)
     code, printed = sweep.wait()
     assert code == ENDS[name], printed
     assert "Traceback" not in printed
@@ -340,6 +369,31 @@ def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
     assert code == 0, printed
     assert printed.count("going on in epoch") == 2
     assert_same(whole, sweep, 4)
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_while_torch_is_imported_is_a_plain_end(make: Callable[..., Sweep]) -> None:
+    sweep = make("sweep", *LONG, *PARALLEL)
+    process = sweep.start()
+    sweep.until(lambda: len(sweep.forks()) == 1)
+    os.killpg(process.pid, signal.SIGINT)
+    code, printed = sweep.wait()
+    assert code == 130
+    assert "Traceback" not in printed
+    sweep.until(lambda: sweep.forks() == [])
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_alone_to_stop_is_one_line(make: Callable[..., Sweep]) -> None:
+    sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
+    sweep.start()
+    sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
+    os.kill(sweep.workers()[0], signal.SIGTERM)
+    code, printed = sweep.wait()
+    assert (code, printed.splitlines()[-1]) == (1, "error: a worker was asked to stop; the same command goes on")
+    sweep.until(lambda: sweep.forks() == [])
+    for run in sweep.runs():
+        assert torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]
 
 
 @pytest.mark.slow

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -59,10 +61,8 @@ class GridSweeper(BasicSweeper):
         self.hydra_context, self.config, self._task = hydra_context, config, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        if self._parallel() and not self.config.dry_run:
-            from vicinal.workers import warm_up
-
-            warm_up()
+        if not self.config.dry_run:
+            self._start_aside()
         with without_collections():
             from vicinal import dry_run, grid
             from vicinal.sweeps import frozen
@@ -134,8 +134,23 @@ class GridSweeper(BasicSweeper):
                 each.hardware = replace(each.hardware, threads=packing.threads)
         return packing
 
+    def _start_aside(self) -> None:
+        """Start the processes that the jobs will want, beside the imports that follow, which use one core."""
+        launcher = self.config.hydra.launcher
+        if self._parallel() and launcher.n_jobs != 1:
+            from vicinal.workers import warm_up
+
+            warm_up()
+        elif self._launches(BasicLauncher):
+            from vicinal.tracking import wandb_host
+
+            wandb_host.begin(self.config.wandb.mode)
+
     def _parallel(self) -> bool:
-        return str(self.config.hydra.launcher._target_).endswith(f".{ParallelLauncher.__name__}")
+        return self._launches(ParallelLauncher)
+
+    def _launches(self, launcher: type[Launcher]) -> bool:
+        return str(self.config.hydra.launcher._target_).endswith(f".{launcher.__name__}")
 
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""

@@ -16,6 +16,7 @@ from vicinal.components import Component, bind
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Images, Loader, fits, imagefolder, load
 from vicinal.errors import ConfigError, written
+from vicinal.imports import without_collections
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names
@@ -95,7 +96,8 @@ class Experiment:
         self.folder = RunFolder(path, self.run_id)
         # What is completed has gone through this, and torch imports two seconds of compilers for it.
         if self.config["rerun"] or self.folder.completed() is None:
-            self._rehearse()
+            with without_collections("torch._dynamo"):
+                self._rehearse()
 
     @classmethod
     def composed(cls, cfg: DictConfig) -> Experiment:

@@ -17,6 +17,7 @@ from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.folder import BusyError
 from vicinal.telling import show
 from vicinal.tracking.wandb_mode import agent_run
+from vicinal.training.allocation import give_back
 from vicinal.training.state import LAST
 from vicinal.worker import packed
 
@@ -48,7 +49,10 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
             done = folder.completed()  # by the process that was waited for
             if done and not config["rerun"]:
                 return _reuse(experiment, done)
-            return _work(experiment, sweep)
+            try:
+                return _work(experiment, sweep)
+            finally:
+                give_back()
     except BusyError as busy:
         log.info("%s; skipped", busy)
         return {}

@@ -41,9 +41,9 @@ def command() -> None:
     """
     code = 1
 
-    def leave() -> None:  # the last of all that is to be done at the end, since it is the first that is registered
+    def leave() -> None:  # comes after all that is registered from here on
         logging.shutdown()
-        with suppress(OSError):  # a closed pipe, for instance, of which Python says what is to be said
+        with suppress(OSError, ValueError, AttributeError):  # a closed pipe, or none: Python says what is to be said
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -54,6 +54,9 @@ def command() -> None:
         code = 0
     except SystemExit as asked:
         code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        raise
+    except KeyboardInterrupt:
+        code = 130
         raise
 
 

@@ -1,19 +1,25 @@
-"""Imported once, by the process that the workers of a parallel sweep are forked from: all that their jobs need.
+"""Imported once, by the process that the workers of a parallel sweep are forked from: what their jobs need.
 
 So a worker is ready in milliseconds, and the memory that torch takes is there once for all of them.
 """
 
+import atexit
+import os
 import signal
 
 from vicinal.imports import without_collections
-from vicinal.runs.interruption import NAMES
+from vicinal.runs.interruption import present
+
+# It ends when the last of those that it serves has; what signals mean, they know (worker.py).
+for number in present():
+    signal.signal(number, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, present())
+atexit.register(os._exit, 0)  # the last to be called: nobody waits for Python to be taken apart
 
 with without_collections():
+    import cloudpickle  # noqa: F401
+    import hydra_plugins.hydra_joblib_launcher._core  # noqa: F401
     import torch._dynamo  # the first optimizer would, for a second  # noqa: F401
 
     import vicinal.job
     import vicinal.main  # noqa: F401
-
-for name in NAMES:  # it ends when the last of those that it serves has; they do otherwise (worker.py)
-    if hasattr(signal, name):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)

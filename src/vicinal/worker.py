@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
@@ -42,7 +42,7 @@ def packed() -> bool:
 
 
 def serve(pipe: Connection, setup: bytes) -> None:
-    """A worker's life: one job after the other, until the pipe ends or it is asked to stop.
+    """A worker's life: one job after the other, until the pipe ends, or the first after it was asked to stop.
 
     Args:
         pipe: gives for each job what begins the lines of its output, and its arguments; takes what came of it.
@@ -55,12 +55,10 @@ def serve(pipe: Connection, setup: bytes) -> None:
     os.environ.clear()  # that of the process that this one was forked from may be older
     os.environ.update(environment)
     try:
-        while not _State.stopping:
-            label, arguments = pipe.recv()
-            done = work(job, label, threads, *arguments)
-            pipe.send(done)
-    except (EOFError, OSError):  # nobody is there any more
-        pass
+        with suppress(EOFError, OSError):  # nobody gives out jobs any more
+            while not _State.stopping:
+                label, arguments = pipe.recv()
+                pipe.send(work(job, label, threads, *arguments))
     finally:
         wandb_host.close()
 
@@ -84,8 +82,8 @@ def begun(pid: int) -> bool:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    _State.stopping = True
-    if _State.busy:
+    first, _State.stopping = not _State.stopping, True
+    if first and _State.busy:
         raise SystemExit(128 + signum)
 
 
@@ -100,8 +98,8 @@ def _watch() -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: Any) -> JobReturn:
-    """Do one job.
+def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: Any) -> JobReturn | Exception:
+    """Do one job; nothing that goes wrong in it is raised.
 
     Args:
         job: what to call.
@@ -110,7 +108,8 @@ def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: An
         *arguments: of the job.
 
     Returns:
-        What can be sent to another process. A job that was stopped has failed with :class:`StoppedError`.
+        What can be sent to another process; an exception, if Hydra could not even begin. A job that was stopped has
+        failed with :class:`StoppedError`.
     """
     stopped = JobReturn(status=JobStatus.FAILED, _return_value=StoppedError("the worker was asked to stop"))
     try:
@@ -124,6 +123,8 @@ def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: An
             done = job(*arguments)
     except (KeyboardInterrupt, SystemExit):
         return stopped
+    except Exception as error:
+        return stopped if _State.stopping else _sendable(error)
     finally:
         _State.busy = False
     if _State.stopping and done.status == JobStatus.FAILED:
@@ -134,7 +135,7 @@ def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: An
     return done
 
 
-def _sendable(error: BaseException) -> BaseException:
+def _sendable(error: Exception) -> Exception:
     """An exception that another process can read; many cannot be rebuilt from their text."""
     try:
         pickle.loads(pickle.dumps(error))

@@ -1,16 +1,18 @@
 """Worker processes of a parallel sweep, as the process sees them that gives out the jobs.
 
-They are forked from one that has imported torch once for all (``preload.py``), while no thread runs in it.
+They are forked from one that has imported torch once for all (``preload.py``), in which no thread of Python runs.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -18,8 +20,8 @@ from typing import Any, Self
 from hydra.core.utils import JobReturn
 
 from vicinal.errors import UserError
-from vicinal.runs.interruption import Interruption
-from vicinal.worker import begun, serve
+from vicinal.runs.interruption import Interruption, present
+from vicinal.worker import StoppedError, begun, serve
 
 FORKS = multiprocessing.get_context("forkserver")
 LOOK_SECONDS = 0.05
@@ -32,14 +34,24 @@ Call = tuple[str, tuple[Any, ...]]
 def warm_up() -> None:
     """Start the process that workers are forked from; it imports what they need while this one goes on."""
     forkserver.set_forkserver_preload(["vicinal.preload"])
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # else it is started in between, and lets signals through again
+    safe = os.environ.get("PYTHONSAFEPATH")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, present())  # until it ignores them: a Ctrl-C is for all
+    os.environ["PYTHONSAFEPATH"] = "1"  # it has the path of this process, not the folder it is in
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.environ.pop("PYTHONSAFEPATH")
+        if safe is not None:
+            os.environ["PYTHONSAFEPATH"] = safe
 
 
 class Workers(Interruption):
     """Inside ``with``, processes that do one job after the other; at its end they are gone.
 
-    The first signal is handed on to all of them, and each saves what it is at; so does an exception, of which they know
-    nothing. A second Ctrl-C kills them.
+    The first signal is handed on to all of them, and each saves what it is at; after an exception they are asked to do
+    the same. A second Ctrl-C kills them.
 
     Args:
         count: of the processes.
@@ -57,12 +69,16 @@ class Workers(Interruption):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        for _ in range(self._count):
-            ours, theirs = FORKS.Pipe()
-            process = FORKS.Process(target=serve, args=(theirs, self._setup))
-            process.start()
-            theirs.close()  # the worker's own is then the last, and its end that of the pipe
-            self._workers[ours] = process
+        try:
+            for _ in range(self._count):
+                ours, theirs = FORKS.Pipe()
+                process = FORKS.Process(target=serve, args=(theirs, self._setup))
+                process.start()
+                theirs.close()  # the worker's own is then the last, and its end that of the pipe
+                self._workers[ours] = process
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def do(self, calls: Sequence[Call]) -> list[JobReturn]:
@@ -72,7 +88,8 @@ class Workers(Interruption):
             What came of each, in their order; after a signal, of those that were begun.
 
         Raises:
-            UserError: a worker has ended in the middle of a job.
+            UserError: a worker has ended in the middle of a job, or somebody has asked it alone to stop.
+            Exception: what has kept Hydra from beginning one; what the job itself raises is in its return.
         """
         waiting = iter(enumerate(calls))
         busy: dict[connection.Connection, int] = {}
@@ -86,25 +103,32 @@ class Workers(Interruption):
                     pipe.send(call)
             if not busy:
                 return [done[number] for number in sorted(done)]
-            for pipe in [each for each in busy if each in connection.wait(busy)]:
+            ready = connection.wait(busy)
+            for pipe in [each for each in busy if each in ready]:
                 number = busy.pop(pipe)
                 try:
-                    done[number] = pipe.recv()
-                    idle.append(pipe)
+                    came = pipe.recv()
                 except (EOFError, OSError):
-                    if self.signal is None:
-                        raise UserError(
-                            "a worker was killed, perhaps because memory ran out; fewer hydra.launcher.n_jobs need "
-                            "less; the same command goes on"
-                        ) from None
+                    if self.signal is not None:
+                        continue
+                    raise UserError(
+                        "a worker was killed, perhaps because memory ran out; fewer hydra.launcher.n_jobs need less; "
+                        "the same command goes on"
+                    ) from None
+                if isinstance(came, Exception):
+                    raise came
+                if self.signal is None and isinstance(came._return_value, StoppedError):
+                    raise UserError("a worker was asked to stop; the same command goes on")
+                done[number] = came
+                idle.append(pipe)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for pipe in self._workers:
-            pipe.close()  # who waits for a job leaves
         try:
-            if isinstance(error, Exception):
+            for pipe in self._workers:
+                pipe.close()  # who waits for a job leaves
+            if isinstance(error, Exception) and self.signal is None:
                 self._stop()
             self._join(killed=isinstance(error, KeyboardInterrupt))
         except KeyboardInterrupt:
@@ -136,5 +160,4 @@ class Workers(Interruption):
             for process in {*self._workers.values()} - asked:
                 if process.pid is not None and begun(process.pid):
                     asked.add(process)
-                    with suppress(ProcessLookupError):
-                        process.terminate()
+                    process.terminate()

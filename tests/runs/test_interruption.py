@@ -1,5 +1,7 @@
 """Signals that wait for the end of a step, in real processes, and what they leave with."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -183,3 +185,22 @@ def test_outside_the_main_thread_signals_are_left_alone(handlers: dict[str, obje
     thread.start()
     thread.join()
     assert found == [handlers]
+
+
+CLOSED = """
+import os, signal, sys
+from vicinal.runs.interruption import Interruption
+with Interruption() as interruption:
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("saved", flush=True)
+    interruption.check()
+"""
+
+
+def test_a_closed_terminal_does_not_keep_from_saving() -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", CLOSED], stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    os.close(ours)
+    assert process.communicate()[0] == "saved\n"
+    assert process.returncode == 129

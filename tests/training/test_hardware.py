@@ -51,7 +51,7 @@ def test_precision_is_that_of_the_products(precision: str, dtype: torch.dtype) -
 
 
 FAULTS = """
-import resource, sys
+import ctypes, resource, sys
 import torch
 from vicinal.training.allocation import keep_memory
 
@@ -62,6 +62,7 @@ def step():
     for size in (64, 1, 16, 40):
         torch.empty(size * 2**20, dtype=torch.uint8).fill_(1)
 
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: where pages are huge, there are few faults
 if "keep" in sys.argv:
     keep_memory()
 for _ in range(40):  # until what is free has found its place

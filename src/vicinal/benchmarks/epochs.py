@@ -119,7 +119,8 @@ def bare(folder: Path, words: Sequence[str], images: int, threads: int) -> Calla
 
     def epoch() -> None:
         for _ in loop.batches:
-            loop.step()
+            loss = loop.step()
+        loss.item()  # a GPU has only been told what to do
 
     return epoch
 

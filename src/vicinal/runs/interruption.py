@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,11 @@ log = logging.getLogger(__name__)
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Ctrl-C; kill, and a job scheduler's cancel; a closed terminal; Slurm's ``--signal`` before the time is up."""
+
+
+def present() -> list[signal.Signals]:
+    """Those of the signals that this system has."""
+    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 class Interrupted(BaseException):
@@ -34,7 +40,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows no other to handle signals
-            for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+            for number in present():
                 before = signal.getsignal(number)
                 if before not in (None, signal.SIG_IGN):  # nohup, a background job of a script
                     self._before[number] = before
@@ -67,4 +73,5 @@ class Interruption:
             self.signal = signal.Signals(number)
             again = "; again: stop without saving" if number == signal.SIGINT else ""
             # Not logged: the signal may have come in the middle of a line of the log.
-            os.write(2, f"{self.signal.name}: finishing the step and saving{again}\n".encode())
+            with suppress(OSError):  # the terminal may be closed
+                os.write(2, f"{self.signal.name}: finishing the step and saving{again}\n".encode())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from vicinal.imports import without_collections
 from vicinal.runs.files import write_json
 from vicinal.runs.folder import RunFolder
 from vicinal.sweeps.comparison import TESTED
@@ -58,9 +59,10 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
     made_from = _digest(sweep, [*baseline, score])
     shown = _recorded(folder, made_from)
     if shown is None:
-        from vicinal.sweeps.comparing import compare
+        with without_collections("matplotlib"):
+            from vicinal.sweeps.comparing import compare
 
-        publish(compare(find(sweep), baseline, score), folder, made_from, console)
+            publish(compare(find(sweep), baseline, score), folder, made_from, console)
     else:
         show(*shown, console)
         _tell(folder, console)
