@@ -1,6 +1,7 @@
 """A run to report, a tracker to report it to, and a W&B server of our own."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,6 +90,10 @@ class Server(ThreadingHTTPServer):
         """Whether somebody has pressed the button that stops the run."""
         self.questions: list[str] = []
         """The ids of the runs that somebody wanted to continue."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # wandb-core hangs up when it ends
+            super().handle_error(request, client_address)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """To a GraphQL request."""
