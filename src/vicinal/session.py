@@ -114,18 +114,6 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     memory.reset_peak(hardware.device)
     data = data or experiment.load_data()
     loaders = experiment.make_loaders(data)
-    streams = Streams(experiment.seed)
-    with streams.default("init"):
-        model = experiment.make_model()
-    learner = Learner(
-        model,
-        experiment.optimizer,
-        experiment.scheduler,
-        experiment.strategy,
-        settings,
-        hardware,
-        steps_per_epoch=len(loaders.train),
-    )
     info = run_info(experiment, len(loaders.train), sweep)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
@@ -138,17 +126,30 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         len(data.test.labels),
     )
     wandb = wandb_tracker(experiment, info, saved.wandb_id if saved else None)
-
-    def save(training: Training) -> None:
-        content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
-        _save(folder, {"run_id": experiment.run_id, **vars(content)})
-
-    ready = time.perf_counter()
     files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
+    # W&B begins its run beside what is left to do before the first step, and not beside that step.
     with Interruption() as interruption, Trackers(*files, wandb, Console(info)) as trackers:
+        streams = Streams(experiment.seed)
+        with streams.default("init"):
+            model = experiment.make_model()
+        learner = Learner(
+            model,
+            experiment.optimizer,
+            experiment.scheduler,
+            experiment.strategy,
+            settings,
+            hardware,
+            steps_per_epoch=len(loaders.train),
+        )
         panel = Panel(data, experiment.wandb.images, min(PANEL_BATCHES, len(loaders.train)), trackers)
         training = Training(learner, streams, panel, experiment.classes)
+
+        def save(training: Training) -> None:
+            content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
+            _save(folder, {"run_id": experiment.run_id, **vars(content)})
+
         keeper = Keeper(save, experiment.checkpoint_every, settings.epochs, interruption)
+        ready = time.perf_counter()
         if saved:
             _restore(training, saved, news, folder)
             if training.history.predictions:  # nothing is left to train, and the last row is to be told again

@@ -37,7 +37,7 @@ LAST_SECONDS = START_SECONDS + 2 * INIT_SECONDS + FINISH_SECONDS + 10 * CALL_SEC
 calls and what follows where they fail."""
 ABANDONED = "the training has ended without a word, as after kill -9; the same command goes on from its checkpoint"
 
-AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch", "yaml")
+AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch.inputs.internal", "yaml")
 """What wandb imports when it first needs it."""
 
 LOCK = ".lock"
