@@ -34,7 +34,7 @@ def measure(bench: Bench) -> None:
         f"mnist_cnn, {count} images": [*mnist.split(), f"trainer.epochs={epochs}"],
     }
     for name, words in jobs.items():
-        _cost(bench, name, words, rounds=9 if words == [] else 5)
+        _cost(bench, name, words, rounds=20 if words == [] else 5)
 
 
 def _ledger(bench: Bench) -> None:
