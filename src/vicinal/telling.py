@@ -14,12 +14,11 @@ from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_tracker import WandbTracker
 
 
-def run_info(experiment: Experiment, steps_per_epoch: int, sweep: str | None) -> RunInfo:
+def run_info(experiment: Experiment, sweep: str | None) -> RunInfo:
     """Who the run is, for those who show it.
 
     Args:
         experiment: checked.
-        steps_per_epoch: optimiser steps in an epoch.
         sweep: the name of the sweep it belongs to.
     """
     about = heading(experiment)
@@ -33,8 +32,6 @@ def run_info(experiment: Experiment, steps_per_epoch: int, sweep: str | None) ->
         git_commit=code()[0],
         folder=experiment.folder.path,
         epochs=experiment.trainer.epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=experiment.trainer.batch_size,
     )
 
 
@@ -60,7 +57,7 @@ def show(experiment: Experiment, result: dict[str, Any]) -> None:
         result: its ``result.json``.
     """
     folder = experiment.folder
-    with wandb_tracker(experiment, run_info(experiment, 1, sweep=None), id=None) as wandb:
+    with wandb_tracker(experiment, run_info(experiment, sweep=None), id=None) as wandb:
         with suppress(FileNotFoundError, DamagedError):  # a view can do without
             wandb.predictions(Predictions.load(folder.predictions))
         wandb.restore(folder.rows(), step=0)

@@ -27,8 +27,6 @@ def info(tmp_path: Path) -> RunInfo:
         git_commit="0123abc",
         folder=tmp_path / "run",
         epochs=10,
-        steps_per_epoch=4,
-        batch_size=16,
     )
 
 

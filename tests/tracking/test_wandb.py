@@ -173,7 +173,7 @@ def test_disabled_writes_nothing_and_imports_nothing(
 import sys, pathlib
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_tracker import WandbTracker
-info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]) / "run", 1, 1, 1)
+info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]) / "run", 1)
 with WandbTracker(info, mode=sys.argv[2], project="p", entity=None, tags=[], images=4) as tracker:
     tracker.epoch({"epoch": 1})
     tracker.finish({})

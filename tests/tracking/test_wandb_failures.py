@@ -268,7 +268,7 @@ from vicinal.tracking.wandb_tracker import WandbTracker
 logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNING)
 short = "wandb_guard.CALL_SECONDS = wandb_run.CALL_SECONDS = wandb_run.FINISH_SECONDS = 1.0"
 wandb_host.MAIN = f"from vicinal.tracking import wandb_guard, wandb_run; {short}; {wandb_host.MAIN}"
-info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]), 1, 1, 1)
+info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]), 1)
 with WandbTracker(info, mode="offline", project="p", entity=None, tags=[], images=4) as tracker:
     tracker.epoch({"epoch": 1})
     assert wandb_host.process().settle(60)
@@ -321,7 +321,7 @@ wandb_guard.CALL_SECONDS = wandb_guard.START_SECONDS = 1.0
 service_process.get_core_path = lambda: {str(core)!r}
 {wandb_host.MAIN}'''
 for name in ("first", "second"):
-    info = RunInfo("n", "r", "c", {}, {}, None, None, folder / name, 1, 1, 1)
+    info = RunInfo("n", "r", "c", {}, {}, None, None, folder / name, 1)
     with WandbTracker(info, mode="offline", project="p", entity=None, tags=[], images=4) as tracker:
         tracker.epoch({"epoch": 1})
 """

@@ -153,3 +153,17 @@ def test_a_run_that_diverges_has_failed(tmp_path: Path, read_offline_run: Read) 
     assert run.summary["error"].startswith("Traceback")
     assert reason.startswith("the loss is not finite")
     assert run.summary["error"].rstrip().endswith(reason)
+
+
+def test_a_run_whose_data_cannot_be_had_has_failed(tmp_path: Path, read_offline_run: Read) -> None:
+    """W&B knows of a run before it loads its data, so that nobody waits at a sweep for one that never comes."""
+    words = [f"output_dir={tmp_path}", "dataset=mnist", f"dataset.root={tmp_path / 'nothing'}", "wandb.mode=offline"]
+    done = subprocess.run([sys.executable, TRAIN, *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = read_offline_run(folder)
+    reason = json.loads((folder / "result.json").read_text())["error"]
+    assert "nothing" in reason
+    assert run.exit_code == 1
+    assert run.history == []
+    assert run.summary["error"].rstrip().endswith(reason)

@@ -19,7 +19,8 @@ class Console(Tracker):
     What is logged meanwhile appears above the bar, from any thread.
 
     Args:
-        info: the run; its epochs and steps give the bar's length.
+        info: the run.
+        steps_per_epoch: optimiser steps.
         console: where to write; standard output when None.
         clock: seconds, monotonic.
     """
@@ -27,15 +28,17 @@ class Console(Tracker):
     def __init__(
         self,
         info: RunInfo,
+        steps_per_epoch: int,
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._info = info
+        self._steps = steps_per_epoch
         self._console = console or rich.console.Console()
         self._clock = clock
         self._began = clock()
         self._skipped = 0.0  # epochs trained before this session
-        self._bar = _bar(info, self._console) if self._console.is_interactive else None
+        self._bar = _bar(info.epochs, steps_per_epoch, self._console) if self._console.is_interactive else None
         self._lent: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     def __enter__(self) -> Self:
@@ -57,15 +60,15 @@ class Console(Tracker):
             handler.setStream(stream)
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        self._skipped = len(rows) + step / self._info.steps_per_epoch
+        self._skipped = len(rows) + step / self._steps
 
     def progress(self, progress: Progress) -> None:
         if self._bar is None:
             return
-        left = self._left(progress.epoch - 1, progress.step / self._info.steps_per_epoch)
+        left = self._left(progress.epoch - 1, progress.step / self._steps)
         self._bar.update(
             self._bar.task_ids[0],
-            completed=(progress.epoch - 1) * self._info.steps_per_epoch + progress.step,
+            completed=(progress.epoch - 1) * self._steps + progress.step,
             epoch=progress.epoch,
             text=f"loss {progress.loss:.3f}  acc {progress.acc1:.3f}  {progress.images_per_second:.0f} img/s  {left}",
         )
@@ -116,13 +119,13 @@ class _AboveTheBar:
         pass
 
 
-def _bar(info: RunInfo, console: rich.console.Console) -> Bar:
+def _bar(epochs: int, steps: int, console: rich.console.Console) -> Bar:
     bar = Bar(
-        TextColumn("epoch {task.fields[epoch]}/" + str(info.epochs)),
+        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[text]}", markup=False),
         console=console,
         transient=True,
     )
-    bar.add_task("", total=info.epochs * info.steps_per_epoch, epoch=1, text="")
+    bar.add_task("", total=epochs * steps, epoch=1, text="")
     return bar

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +28,6 @@ class RunInfo:
         git_commit: of the source that runs; None outside a repository.
         folder: the run's own folder.
         epochs: how many the run has.
-        steps_per_epoch: optimiser steps in an epoch.
-        batch_size: images in a step.
     """
 
     name: str
@@ -42,8 +39,6 @@ class RunInfo:
     git_commit: str | None
     folder: Path
     epochs: int
-    steps_per_epoch: int
-    batch_size: int
 
 
 class Progress(NamedTuple):
@@ -106,23 +101,10 @@ class Tracker:
 
 
 class Trackers(Tracker):
-    """Several trackers as one, told in the given order and left in the opposite one."""
+    """Several trackers as one, told in the given order; whoever made them enters and leaves each."""
 
     def __init__(self, *trackers: Tracker) -> None:
         self.trackers = trackers
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as entered:  # leaves those already entered when a later one fails
-            for tracker in self.trackers:
-                entered.enter_context(tracker)
-            self._stack = entered.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, traceback)
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         for tracker in self.trackers:
