@@ -126,8 +126,6 @@ class Boxes(Mask):
             old, new = (each[..., top:bottom, left:right] for each in (x, out))
             if x.dim() == 4 and x.stride(1) == 1:  # channels_last: lines of memory are copied in one piece
                 old, new = old.permute(0, 2, 3, 1), new.permute(0, 2, 3, 1)
-            else:  # they are short: collected first, a sample is one piece
-                old = old.contiguous()
             new.copy_(old.index_select(0, partner))
             return out
         if out is x:  # a sample may be changed before it is pasted elsewhere
