@@ -21,6 +21,11 @@ Train = Callable[..., tuple[int, str, str]]
 # Small tensors gain nothing from threads, and threads of several processes on few cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A script's background job ignores Ctrl-C, and one under nohup SIGHUP: so would all that the tests start there.
+for stop in STOPS:
+    if signal.getsignal(stop) is signal.SIG_IGN:
+        signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
+
 # Drawn examples are the same on every machine and in every run, and no clock decides whether a test passes.
 settings.register_profile("vicinal", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("vicinal")
