@@ -488,3 +488,4 @@ def test_a_launchers_handler_comes_when_all_is_saved_and_told(
     offline = read_offline_run(one.runs()[0])
     assert [row["epoch"] for row in offline.history] == list(range(1, epochs + 1))
     assert offline.exit_code == 1  # W&B knows that the run has not come to its end
+    assert "error" not in offline.summary  # from the training itself, before the launcher had its turn

@@ -112,11 +112,26 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     changed = [*(saved.changed if saved else []), *news]
     apply(hardware, settings)
     memory.reset_peak(hardware.device)
-    info = run_info(experiment, sweep)
-    # W&B begins its run beside the loading of the data, and not beside the first step.
-    with wandb_tracker(experiment, info, saved.wandb_id if saved else None) as wandb:
-        data = data or experiment.load_data()
-        loaders = experiment.make_loaders(data)
+    data = data or experiment.load_data()
+    loaders = experiment.make_loaders(data)
+    info, steps = run_info(experiment, sweep), len(loaders.train)
+    log.info(
+        "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
+        info.name,
+        hardware.device.type,
+        hardware.precision,
+        hardware.threads,
+        len(data.train.labels),
+        0 if data.val is None else len(data.val.labels),
+        len(data.test.labels),
+    )
+    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
+    # W&B begins its run beside what is left to do before the first step, and not beside that step.
+    with (
+        Interruption() as interruption,
+        wandb_tracker(experiment, info, saved.wandb_id if saved else None) as wandb,
+        Console(settings.epochs, steps) as console,
+    ):
         streams = Streams(experiment.seed)
         with streams.default("init"):
             model = experiment.make_model()
@@ -127,40 +142,28 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
             experiment.strategy,
             settings,
             hardware,
-            steps_per_epoch=len(loaders.train),
+            steps_per_epoch=steps,
         )
-        log.info(
-            "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
-            info.name,
-            hardware.device.type,
-            hardware.precision,
-            hardware.threads,
-            len(data.train.labels),
-            0 if data.val is None else len(data.val.labels),
-            len(data.test.labels),
-        )
+        trackers = Trackers(*files, wandb, console)
+        panel = Panel(data, experiment.wandb.images, min(PANEL_BATCHES, steps), trackers)
+        training = Training(learner, streams, panel, experiment.classes)
 
         def save(training: Training) -> None:
             content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
             _save(folder, {"run_id": experiment.run_id, **vars(content)})
 
+        keeper = Keeper(save, experiment.checkpoint_every, settings.epochs, interruption)
         ready = time.perf_counter()
-        files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
-        with Interruption() as interruption, Console(info, len(loaders.train)) as console:
-            trackers = Trackers(*files, wandb, console)
-            panel = Panel(data, experiment.wandb.images, min(PANEL_BATCHES, len(loaders.train)), trackers)
-            training = Training(learner, streams, panel, experiment.classes)
-            keeper = Keeper(save, experiment.checkpoint_every, settings.epochs, interruption)
-            if saved:
-                _restore(training, saved, news, folder)
-                if training.history.predictions:  # nothing is left to train, and the last row is to be told again
-                    trackers.predictions(predictions(training.history, loaders))
-            trackers.restore(training.history.rows, training.tally.steps)
-            keeper.save(training)
-            finals = fit(training, loaders, trackers, keeper)
-            scores = _scores(finals)
-            summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
-            trackers.finish(final_numbers(scores) | summary)
+        if saved:
+            _restore(training, saved, news, folder)
+            if training.history.predictions:  # nothing is left to train, and the last row is to be told again
+                trackers.predictions(predictions(training.history, loaders))
+        trackers.restore(training.history.rows, training.tally.steps)
+        keeper.save(training)
+        finals = fit(training, loaders, trackers, keeper)
+        scores = _scores(finals)
+        summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
+        trackers.finish(final_numbers(scores) | summary)
     weights = {"model": learner.evaluated.state_dict(), "best_model": training.history.best_weights}
     epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
     _save(folder, {"run_id": experiment.run_id, **epochs, **weights})

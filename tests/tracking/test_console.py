@@ -7,8 +7,9 @@ import pytest
 import rich.console
 
 from vicinal.tracking.console import Console
-from vicinal.tracking.tracker import Progress, RunInfo
+from vicinal.tracking.tracker import Progress
 
+EPOCHS = 10
 ROW = {
     "epoch": 3,
     "step": 12,
@@ -40,13 +41,13 @@ def clock() -> Iterator[Clock]:
     return Clock()
 
 
-def piped(info: RunInfo, clock: Clock) -> tuple[Console, io.StringIO]:
+def piped(clock: Clock) -> tuple[Console, io.StringIO]:
     file = io.StringIO()
-    return Console(info, 4, rich.console.Console(file=file, width=60), clock), file
+    return Console(EPOCHS, 4, rich.console.Console(file=file, width=60), clock), file
 
 
-def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(info: RunInfo, clock: Clock) -> None:
-    console, file = piped(info, clock)
+def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(clock: Clock) -> None:
+    console, file = piped(clock)
     with console:
         for epoch in (1, 2, 3):
             clock.now += 5.857
@@ -60,8 +61,8 @@ def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(info: RunInfo,
     )
 
 
-def test_time_left_counts_only_epochs_of_this_process(info: RunInfo, clock: Clock) -> None:
-    console, file = piped(info, clock)
+def test_time_left_counts_only_epochs_of_this_process(clock: Clock) -> None:
+    console, file = piped(clock)
     with console:
         console.restore([ROW] * 7, step=0)
         clock.now += 3600
@@ -69,8 +70,8 @@ def test_time_left_counts_only_epochs_of_this_process(info: RunInfo, clock: Cloc
     assert file.getvalue().endswith("lr 1.00e-05  5123 img/s  2:00:00 left\n")
 
 
-def test_without_validation_split_the_test_scores_are_shown_or_none(info: RunInfo, clock: Clock) -> None:
-    console, file = piped(info, clock)
+def test_without_validation_split_the_test_scores_are_shown_or_none(clock: Clock) -> None:
+    console, file = piped(clock)
     bare = {key: value for key, value in ROW.items() if not key.startswith("val/")}
     with console:
         clock.now += 1
@@ -81,12 +82,12 @@ def test_without_validation_split_the_test_scores_are_shown_or_none(info: RunInf
     assert "(ceiling 0.899)  test acc1 0.500 nll 0.250  lr" in second
 
 
-def test_terminal_shows_a_bar_with_the_epoch_lines_above(info: RunInfo, clock: Clock) -> None:
+def test_terminal_shows_a_bar_with_the_epoch_lines_above(clock: Clock) -> None:
     file = io.StringIO()
     terminal = rich.console.Console(
         file=file, force_terminal=True, force_interactive=True, color_system=None, width=120, _environ={}
     )
-    console = Console(info, 4, terminal, clock)
+    console = Console(EPOCHS, 4, terminal, clock)
     with console:
         clock.now += 10
         console.progress(Progress(epoch=1, step=2, loss=0.75, acc1=0.5, images_per_second=1234.0))
@@ -108,7 +109,7 @@ def test_terminal_shows_a_bar_with_the_epoch_lines_above(info: RunInfo, clock: C
     assert "━" in text.split(line)[1]
 
 
-def test_what_another_thread_logs_is_a_line_above_the_bar(info: RunInfo, clock: Clock) -> None:
+def test_what_another_thread_logs_is_a_line_above_the_bar(clock: Clock) -> None:
     file = io.StringIO()
     terminal = rich.console.Console(
         file=file, force_terminal=True, force_interactive=True, color_system=None, width=40, _environ={}
@@ -116,7 +117,7 @@ def test_what_another_thread_logs_is_a_line_above_the_bar(info: RunInfo, clock: 
     handler = logging.StreamHandler(file)
     logging.getLogger().addHandler(handler)
     try:
-        with Console(info, 4, terminal, clock) as console:
+        with Console(EPOCHS, 4, terminal, clock) as console:
             console.progress(Progress(epoch=1, step=2, loss=0.75, acc1=0.5, images_per_second=1234.0))
             line = "W&B is offline; to upload the run: wandb sync --yes /a/folder/[bold]/whose/name/is/long"
             thread = threading.Thread(target=logging.getLogger("any").warning, args=(line,))
@@ -132,9 +133,9 @@ def test_what_another_thread_logs_is_a_line_above_the_bar(info: RunInfo, clock: 
     assert after.endswith("afterwards\n")
 
 
-def test_bar_stops_when_the_run_fails(info: RunInfo, clock: Clock) -> None:
+def test_bar_stops_when_the_run_fails(clock: Clock) -> None:
     terminal = rich.console.Console(file=io.StringIO(), force_terminal=True, force_interactive=True, _environ={})
-    console = Console(info, 4, terminal, clock)
+    console = Console(EPOCHS, 4, terminal, clock)
     with pytest.raises(ValueError, match="boom"), console:
         raise ValueError("boom")
     assert console._bar is not None

@@ -148,6 +148,19 @@ def test_offline_one_folder_has_it_all(
     assert warnings(caplog) == []
 
 
+def test_offline_a_session_that_cannot_go_on_takes_nothing_away(
+    info: RunInfo, wandb_tracker: Build, read_offline_run: Read
+) -> None:
+    """Its checkpoint does not fit the code any more, for instance."""
+    first = session(wandb_tracker("offline"), 0, 3)
+    (earlier,) = (info.folder / "wandb").glob("offline-run-*")
+    with pytest.raises(ValueError, match="boom"), wandb_tracker("offline", id=first.id):
+        raise ValueError("boom")
+    assert earlier.is_dir()
+    session(wandb_tracker("offline", id=first.id), 3, 4, end=True)
+    assert epochs(read_offline_run(info.folder).history) == [1, 2, 3, 4]
+
+
 def test_offline_another_runs_folder_stays(info: RunInfo, wandb_tracker: Build) -> None:
     """Only those of the same id are replaced."""
     session(wandb_tracker(), 0, 1, end=True)

@@ -10,7 +10,7 @@ import rich.console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from vicinal.tracking.tracker import Progress, RunInfo, Tracker
+from vicinal.tracking.tracker import Progress, Tracker
 
 
 class Console(Tracker):
@@ -19,26 +19,26 @@ class Console(Tracker):
     What is logged meanwhile appears above the bar, from any thread.
 
     Args:
-        info: the run.
-        steps_per_epoch: optimiser steps.
+        epochs: of the run.
+        steps_per_epoch: optimiser steps in an epoch.
         console: where to write; standard output when None.
         clock: seconds, monotonic.
     """
 
     def __init__(
         self,
-        info: RunInfo,
+        epochs: int,
         steps_per_epoch: int,
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._info = info
+        self._epochs = epochs
         self._steps = steps_per_epoch
         self._console = console or rich.console.Console()
         self._clock = clock
         self._began = clock()
         self._skipped = 0.0  # epochs trained before this session
-        self._bar = _bar(info.epochs, steps_per_epoch, self._console) if self._console.is_interactive else None
+        self._bar = _bar(epochs, steps_per_epoch, self._console) if self._console.is_interactive else None
         self._lent: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class Console(Tracker):
         self._console.print(self._line(row), markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, row: Mapping[str, float | int]) -> str:
-        epoch, epochs = int(row["epoch"]), self._info.epochs
+        epoch, epochs = int(row["epoch"]), self._epochs
         parts = [
             f"epoch {epoch:>{len(str(epochs))}}/{epochs}",
             f"loss {row['train/loss']:.3f}",
@@ -100,7 +100,7 @@ class Console(Tracker):
         if done <= 0:  # continued at the very end of an epoch
             return ""
         pace = (self._clock() - self._began) / done
-        seconds = round(pace * (self._info.epochs - before - part))
+        seconds = round(pace * (self._epochs - before - part))
         minutes, seconds = divmod(seconds, 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"

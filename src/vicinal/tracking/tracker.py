@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vicinal.runs.predictions import Predictions
 
@@ -54,15 +53,7 @@ class Progress(NamedTuple):
 
 
 class Tracker:
-    """Is told what happens in a run, between ``__enter__`` and ``__exit__``. This one ignores all of it."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        return None
+    """Is told what happens in a run. This one ignores all of it."""
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         """Called once, before anything else: what earlier sessions of the run have come to.
@@ -101,7 +92,7 @@ class Tracker:
 
 
 class Trackers(Tracker):
-    """Several trackers as one, told in the given order; whoever made them enters and leaves each."""
+    """Several trackers as one, told in the given order."""
 
     def __init__(self, *trackers: Tracker) -> None:
         self.trackers = trackers

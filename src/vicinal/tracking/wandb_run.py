@@ -87,6 +87,7 @@ class WandbRun:
         self._panel: list[wandb.Image] = []
         self._charts: dict[str, Any] = {}
         self._sync = ""
+        self._earlier: list[Path] = []
         self._alone: filelock.BaseFileLock | None = None
 
     def prepare(self) -> None:
@@ -117,6 +118,17 @@ class WandbRun:
             shut_down()
             self._let_go()
             self._reply("off")
+
+    def restore(self, rows: Sequence[dict[str, Any]]) -> None:
+        """The rows of earlier sessions, told before any other: W&B does not merge the records of two offline ones."""
+        for row in rows:
+            self.row(row)
+
+        def replace(run: wandb.Run) -> None:
+            for earlier in self._earlier:
+                shutil.rmtree(earlier, ignore_errors=True)
+
+        self._do(replace)
 
     def row(self, row: dict[str, Any]) -> None:
         """Of an epoch, as :meth:`Tracker.epoch` is told it."""
@@ -208,9 +220,7 @@ class WandbRun:
             mode, reason = "offline", one_line(error) if mode == "online" else reason
             run = bounded(lambda: self._init(mode), INIT_SECONDS + CALL_SECONDS)
         folder = Path(run.dir).parent
-        for earlier in folder.parent.glob(f"offline-run-*-{run.id}*"):
-            if earlier != folder:  # W&B does not merge two offline sessions: the new one tells all epochs again
-                shutil.rmtree(earlier, ignore_errors=True)
+        self._earlier = [earlier for earlier in folder.parent.glob(f"offline-run-*-{run.id}*") if earlier != folder]
         self._run = run
         self._sync = f"wandb sync --yes {'--include-online ' if mode == 'online' else ''}{folder}"
         # wandb's own debug log would print a traceback a line where its disk is full.

@@ -99,8 +99,7 @@ class WandbTracker(Tracker):
         return self
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        for row in rows:
-            self._tell("row", dict(row))
+        self._tell("restore", [dict(row) for row in rows])
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self._tell("row", dict(row))
