@@ -123,12 +123,9 @@ class WandbRun:
         """The rows of earlier sessions, told before any other: W&B does not merge the records of two offline ones."""
         for row in rows:
             self.row(row)
-
-        def replace(run: wandb.Run) -> None:
+        if self._run is not None:
             for earlier in self._earlier:
                 shutil.rmtree(earlier, ignore_errors=True)
-
-        self._do(replace)
 
     def row(self, row: dict[str, Any]) -> None:
         """Of an epoch, as :meth:`Tracker.epoch` is told it."""
