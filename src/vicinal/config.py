@@ -135,7 +135,7 @@ class TrainerConfig:
     )
     stream: bool | str = key(
         "auto",
-        "keep the images in the host's memory and send batches ahead; auto = where the GPU's would not do",
+        "keep the images in the host's memory and gather batches ahead; auto = where the GPU's would not do",
         choices=("auto",),
         neutral=True,
     )

@@ -181,6 +181,16 @@ def test_a_data_set_of_the_right_layout_is_used_where_it_lies():
         assert ours.store.images.data_ptr() == images.data_ptr()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_part_of_another_layout_is_copied_alone(stream):
+    """Not all that the tensor holds, once for each part of it."""
+    data = numbered(60)
+    part = Images(data.images.contiguous(memory_format=torch.channels_last), data.labels).choose(torch.arange(40, 50))
+    ours = Loader(part, 8, MEAN, STD, device=CPU, stream=stream)
+    assert ours.store.images.untyped_storage().nbytes() == part.pixels().nbytes
+    assert torch.equal(ours.store.images, part.pixels())
+
+
 def test_an_abandoned_stream_leaves_no_thread():
     before = threading.active_count()
     batches = loader(60, 2, stream=True).epoch(*generators())
@@ -193,7 +203,7 @@ def test_an_abandoned_stream_leaves_no_thread():
 @pytest.mark.slow
 @pytest.mark.parametrize("augmentation", [None, CropFlip(2, True), CropFlip(3, False)])
 def test_compiled_batches_are_the_same(augmentation):
-    """One graph for whole batches and one for the last of an epoch, for all draws."""
+    """One graph for the whole batches of an epoch, for all draws, and none for anything else."""
     torch._dynamo.reset()
     counters.clear()
     plain, compiled = (loader(30, 8, augmentation, compile=on, channels_last=True) for on in (False, True))
@@ -204,5 +214,8 @@ def test_compiled_batches_are_the_same(augmentation):
             assert torch.equal(labels, same_labels)
             assert images.stride() == same.stride()
             torch.testing.assert_close(same, images, rtol=0, atol=1e-6)
-    assert counters["stats"]["unique_graphs"] == 2
+        for (images, labels), (same, same_labels) in zip(plain.batches(), compiled.batches(), strict=True):
+            assert torch.equal(labels, same_labels)
+            assert torch.equal(images, same)
+    assert counters["stats"]["unique_graphs"] == (augmentation is not None)
     assert not counters["graph_break"]

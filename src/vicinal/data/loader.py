@@ -24,9 +24,10 @@ class Loader:
         device: where the batches are made and left.
         augmentation: applied to the batches of a shuffled epoch.
         channels_last: lay batches out for convolutions on tensor cores and AMX.
-        stream: leave the data set in the host's memory and bring batches to the device ahead of their use; else it is
-            moved to the device as it is. The batches are the same.
-        compile: make a batch by one compiled loop; the data set has to lie on the device.
+        stream: leave the data set in the host's memory and gather batches ahead of their use; else it is moved to the
+            device as it is. The batches are the same.
+        compile: make the augmented batches, but the odd one at the end, by one compiled loop, where the data set lies on
+            the device.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Loader:
         )
         self._batch = torch.empty((batch_size, *shape), device=device, memory_format=layout)
         self._canvas: Tensor | None = None
-        self._compiled = torch.compile(self._assemble, dynamic=False) if compile and not stream else None
+        # Nothing else is compiled: loaders share what dynamo allows a function in graphs, and training is to have it.
+        compiled = compile and augmentation is not None and not stream
+        self._compiled = torch.compile(self._assemble, dynamic=False) if compiled else None
 
     def __len__(self) -> int:
         return -(-self._shuffled_size() // self.batch_size)
@@ -94,24 +97,23 @@ class Loader:
 
     def _make(self, chunks: Sequence[Tensor], generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
-        if self._compiled is not None and isinstance(self.store, Resident):
-            for chunk, rows in zip(chunks, self.store.locate(chunks), strict=True):
-                draws = self._sample(len(chunk), generator)
-                images = self._compiled(rows, None if draws is None else draws.to(device))
-                yield images, self.labels[chunk.to(device, non_blocking=True)]
-            return
-        for chunk, images in zip(chunks, self.store.fetch(chunks), strict=True):
-            if (draws := self._sample(len(chunk), generator)) and self.augmentation is not None:
+        store, augmentation = self.store, self.augmentation
+        if self._compiled and augmentation and generator and isinstance(store, Resident):
+            whole = sum(len(chunk) == self.batch_size for chunk in chunks)
+            for chunk, rows in zip(chunks[:whole], store.locate(chunks[:whole]), strict=True):
+                drawn = augmentation.sample(len(chunk), generator).to(device)
+                yield self._compiled(rows, drawn), self.labels[chunk]
+            chunks = chunks[whole:]
+        for chunk, images in zip(chunks, store.fetch(chunks), strict=True):
+            if augmentation and (draws := self._sample(len(chunk), generator)):
                 if self._canvas is None:
-                    self._canvas = self.augmentation.canvas(images, self.batch_size)
-                images = self.augmentation.apply(images, draws, self._canvas)
+                    self._canvas = augmentation.canvas(images, self.batch_size)
+                images = augmentation.apply(images, draws, self._canvas)
             batch = self._batch[: len(chunk)].copy_(images).mul_(self.scale).add_(self.shift)
             yield batch, self.labels[chunk.to(device, non_blocking=True)]
 
-    def _assemble(self, rows: Tensor, draws: Draws | None) -> Tensor:
+    def _assemble(self, rows: Tensor, draws: Draws) -> Tensor:
         """The batch of some rows of the resident data, said so that a compiler makes one loop of it."""
-        data = self.store.images
-        chosen = (
-            data[rows] if draws is None or self.augmentation is None else self.augmentation.gather(data, rows, draws)
-        )
-        return self._batch[: len(rows)].copy_(chosen * self.scale[..., :1] + self.shift[..., :1])
+        assert self.augmentation is not None
+        chosen = self.augmentation.gather(self.store.images, rows, draws)
+        return self._batch.copy_(chosen * self.scale[..., :1] + self.shift[..., :1])

@@ -12,7 +12,7 @@ from torch import Tensor
 from vicinal.data.images import Images
 
 AHEAD = 2
-"""Batches that are brought to the device before they are asked for."""
+"""Batches that are gathered before they are asked for."""
 
 
 class Resident:
@@ -32,17 +32,19 @@ class Resident:
         self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format
     ) -> None:
         here = images.images.device == device
-        chosen = images if here else Images(images.pixels(), images.labels)
+        chosen = _laid_out(images if here else Images(images.pixels(), images.labels), memory_format)
         self.looked_up_on = device
-        self.images = chosen.images.to(device).contiguous(memory_format=memory_format)
+        self.images = chosen.images.to(device)
         self.rows = None if chosen.rows is None else chosen.rows.to(device)
-        self._batch = _empty(batch_size, self.images)
+        self._size, self._batch = batch_size, torch.empty(0)
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """A batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N).
 
         A batch is the store's own memory, and is overwritten when the next one is asked for.
         """
+        if not len(self._batch):  # compiled batches go without
+            self._batch = _empty(self._size, self.images)
         for rows in self.locate(chunks):
             batch = self._batch[: len(rows)]
             torch.index_select(_flat(self.images), 0, rows, out=_flat(batch))
@@ -55,7 +57,7 @@ class Resident:
 
 
 class Streamed:
-    """The data set stays in the host's memory; a thread gathers batches and sends them ahead of their use.
+    """The data set stays in the host's memory; a thread gathers batches ahead of their use.
 
     Arguments and attributes are those of :class:`Resident`.
     """
@@ -63,8 +65,9 @@ class Streamed:
     def __init__(
         self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format
     ) -> None:
-        self.images = images.images.contiguous(memory_format=memory_format)
-        self.rows, self.device, self.looked_up_on = images.rows, device, torch.device("cpu")
+        chosen = _laid_out(images, memory_format)
+        self.images, self.rows = chosen.images, chosen.rows
+        self.device, self.looked_up_on = device, torch.device("cpu")
         pinned = device.type == "cuda"
         # One more than are on their way: the one that is in use.
         self._staging = [_empty(batch_size, self.images, pin_memory=pinned) for _ in range(AHEAD + 1)]
@@ -103,6 +106,13 @@ def fits(images: Images, device: torch.device) -> bool:
         return True  # the host's memory is the device's
     size = len(images.labels) * images.images[0].numel()
     return size <= torch.cuda.mem_get_info(device)[0] // 2
+
+
+def _laid_out(images: Images, memory_format: torch.memory_format) -> Images:
+    """The images themselves where they lie so, else a copy of the N alone."""
+    if images.images.is_contiguous(memory_format=memory_format):
+        return images
+    return Images(images.pixels().contiguous(memory_format=memory_format), images.labels)
 
 
 def _empty(batch_size: int, images: Tensor, pin_memory: bool = False) -> Tensor:
