@@ -219,3 +219,21 @@ def test_compiled_batches_are_the_same(augmentation):
             assert torch.equal(images, same)
     assert counters["stats"]["unique_graphs"] == (augmentation is not None)
     assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_evaluations_leave_the_graphs_to_training():
+    """All loaders of a run share what dynamo allows a function: here what it has for a run that mixes nothing."""
+    torch._dynamo.reset()
+    counters.clear()
+    training = loader(30, 8, CropFlip(2, True), compile=True)
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        for size in (20, 17, 11):
+            with torch.inference_mode():
+                batches = list(loader(size, 5, compile=True).batches())
+            assert sum(len(labels) for _, labels in batches) == size
+        for _ in training.epoch(*generators()):
+            pass
+        with torch.inference_mode():
+            list(training.batches())
+    assert counters["stats"]["unique_graphs"] == 1
