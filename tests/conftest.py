@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,9 +27,18 @@ for stop in STOPS:
     if signal.getsignal(stop) is signal.SIG_IGN:
         signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
 
+# A test on a GPU is in this process, which looks for one before the tests hide it from all that they start.
+torch.cuda.is_available()
+
 # Drawn examples are the same on every machine and in every run, and no clock decides whether a test passes.
 settings.register_profile("vicinal", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("vicinal")
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test starts trains on the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +153,6 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
     What a run changes of the process (threads, deterministic algorithms) is put back afterwards.
     """
-    import torch
     from hydra import compose as compose_config
     from hydra import initialize_config_dir
 
@@ -167,7 +176,6 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Train]:
     """``train.py`` in this process, in a folder of the test's own: exit code, stdout and stderr."""
-    import torch
     from hydra.core.global_hydra import GlobalHydra
 
     from vicinal import main
@@ -175,6 +183,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it; this way it is taken back
     monkeypatch.setattr("vicinal.main.FULL_ERROR", False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.root.handlers[:], logging.root.level
     threads, handlers_before = torch.get_num_threads(), {name: signal.getsignal(name) for name in STOPS}

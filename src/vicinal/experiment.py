@@ -169,7 +169,7 @@ class Experiment:
                 device=hardware.device,
                 augmentation=augmentation,
                 channels_last=settings.channels_last,
-                stream=not fits(images, hardware.device) if settings.stream == "auto" else bool(settings.stream),
+                stream=self.streams(images),
                 compile=hardware.compile,
             )
 
@@ -185,6 +185,11 @@ class Experiment:
             clean=None if clean is None else make(clean, settings.eval_batch_size),
             class_names=data.class_names,
         )
+
+    def streams(self, images: Images) -> bool:
+        """Whether they stay in the host's memory."""
+        wish = self.trainer.stream
+        return not fits(images, self.hardware.device) if wish == "auto" else bool(wish)
 
     def _components(self) -> list[Component]:
         return [self.dataset, self.model, self.mixup, self.optimizer, self.scheduler]

@@ -132,6 +132,7 @@ def room(
     """
     ledger, gpus = ledger or Ledger(), gpus or _visible
     waited = False
+    _give_back()  # of a job that has failed: its error held its memory until now
     while (index := ledger.claim(needed, gpus)) is None:
         if not waited:
             log.info("waiting for about %s of GPU memory, which other jobs hold", _gib(needed))
@@ -141,8 +142,7 @@ def room(
         use(index)
         yield
     finally:
-        gc.collect()
-        torch.cuda.empty_cache()  # else this worker keeps for its next job what another one's job could have
+        _give_back()  # else this worker keeps for its next job what another one's job could have
         ledger.release()
 
 
@@ -158,7 +158,7 @@ def needs(experiment: Experiment, data: ImageData) -> int:
 
 
 def _estimate(experiment: Experiment, data: ImageData) -> int:
-    parts = [part for part in (data.train, data.val, data.test) if part is not None]
+    parts = [part for part in (data.train, data.val, data.test) if part is not None and not experiment.streams(part)]
     with torch.device("meta"):
         model = experiment.make_model().train()
         shape = (experiment.trainer.batch_size, *data.train.images.shape[1:])
@@ -190,14 +190,21 @@ def kept_for_backward(model: nn.Module, images: Tensor) -> int:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Count :func:`peak` from here on."""
+    """Count :func:`peak` from here on, without what earlier runs of this process have left."""
     if device.type == "cuda":
+        _give_back()
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak(device: torch.device) -> int | None:
     """Bytes that torch has held of the GPU's memory at most; None on a CPU, where a process's runs share memory."""
     return torch.cuda.max_memory_reserved() if device.type == "cuda" else None
+
+
+def _give_back() -> None:
+    """To the GPU, what torch keeps of it for later."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _visible() -> list[Gpu]:

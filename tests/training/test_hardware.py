@@ -44,6 +44,33 @@ def test_refusals(settings: dict[str, Any], line: str) -> None:
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize(
+    ("triton", "capability", "compilers", "lacking"),
+    [
+        (True, (9, 0), {"gcc"}, None),
+        (True, (7, 0), {"clang"}, None),
+        (True, (9, 0), {"g++"}, "a C compiler"),
+        (True, (6, 1), {"gcc"}, "a GPU of compute capability 7.0"),
+        (False, (9, 0), {"gcc"}, "Triton"),
+    ],
+)
+def test_a_gpu_compiles_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, triton: bool, capability: tuple[int, int], compilers: set[str], lacking: str | None
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(hardware, "_present", lambda name: True)
+    monkeypatch.setattr(hardware, "find_spec", lambda name: triton or None)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    monkeypatch.setattr("shutil.which", lambda name: name if name in compilers else None)
+    assert hardware.resolve(TrainerConfig(device="cuda")).compile is (lacking is None)
+    if lacking is None:
+        assert hardware.resolve(TrainerConfig(device="cuda", compile=True)).compile
+    else:
+        with pytest.raises(ConfigError, match=f"must be auto or false: on cuda it needs {lacking}$"):
+            hardware.resolve(TrainerConfig(device="cuda", compile=True))
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision_is_that_of_the_products(precision: str, dtype: torch.dtype) -> None:
     with hardware.resolve(TrainerConfig(device="cpu", precision=precision)).autocast():

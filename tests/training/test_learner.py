@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -241,7 +241,9 @@ EXTRAS: dict[str, dict[str, Any]] = {
 }
 
 
-def train_three_steps(strategy: Strategy, learner: Learner, device: torch.device, forbid: Any) -> None:
+def train_three_steps(
+    strategy: Strategy, learner: Learner, device: torch.device, forbid: Callable[[], AbstractContextManager[Any]]
+) -> None:
     tally = Tally(device)
     ledger = Ledger(strategy.depths, 5, learner.settings.label_smoothing, device)
     generator = torch.Generator().manual_seed(0)
@@ -249,7 +251,7 @@ def train_three_steps(strategy: Strategy, learner: Learner, device: torch.device
     labels = torch.zeros(8, dtype=torch.int64, device=device)
     for _ in range(3):
         plan = strategy.sample(images.shape, generator)
-        with forbid:
+        with forbid():
             ledger.add(plan, labels, images.shape)
             plan = plan.to(device)
             loss, logits = learner.step(images, labels, plan)
@@ -270,7 +272,7 @@ def test_a_step_never_waits_for_the_device(
     with META:
         model = make_model()
     learner = make_learner(model, strategy, META, optimizer, **extras)
-    train_three_steps(strategy, learner, META, NoWaiting(META))
+    train_three_steps(strategy, learner, META, partial(NoWaiting, META))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -287,7 +289,23 @@ def test_a_step_never_waits_for_the_gpu(
     device = torch.device("cuda", 0)
     learner = make_learner(make_model(), strategy, device, optimizer, **extras)
     for _ in range(2):  # the first time, libraries are set up
-        train_three_steps(strategy, learner, device, cuda_without_waiting())
+        train_three_steps(strategy, learner, device, cuda_without_waiting)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_fused_optimizer_is_the_same(make: Callable[..., torch.optim.Optimizer]) -> None:
+    """To the last bits; conf/optimizer/ asks for it."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(1000, generator=generator)
+    weights = [start.clone().requires_grad_() for _ in range(2)]
+    optimizers = [make([weight], fused=fused) for weight, fused in zip(weights, (False, True), strict=True)]
+    for _ in range(10):
+        gradient = torch.randn(1000, generator=generator)
+        for weight, optimizer in zip(weights, optimizers, strict=True):
+            weight.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-6)
+    assert (weights[1] - start).abs().mean() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,7 @@ class Loader:
         channels_last: lay batches out for convolutions on tensor cores and AMX.
         stream: leave the data set in the host's memory and gather batches ahead of their use; else it is moved to the
             device as it is. The batches are the same.
-        compile: make augmented batches, but the odd one at the end, by one compiled loop; the data set has to lie on the
-            device.
+        compile: make augmented batches, but the odd one at the end, by one compiled loop; not where they are streamed.
     """
 
     def __init__(

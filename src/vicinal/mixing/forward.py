@@ -72,8 +72,11 @@ class MixPoints:
         return logits
 
     def _space(self, images: Tensor) -> Tensor | None:
-        """Memory like that of the images; none where they want a gradient, which would need them later."""
-        if images.requires_grad:
+        """Memory like that of the images; none where they want a gradient, which would need them later.
+
+        None on a GPU either, whose allocator hands the last batch's out again.
+        """
+        if images.requires_grad or images.device.type != "cpu":
             return None
         known = self._room
         if (

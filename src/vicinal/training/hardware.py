@@ -6,6 +6,7 @@ import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -15,6 +16,8 @@ from vicinal.training.allocation import keep_memory
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+TRITON_CAPABILITY = (7, 0)
+"""Older GPUs than Volta have no compiled kernels."""
 AUTO_THREADS = torch.get_num_threads()
 """torch's own choice, looked up before the first run of a sweep may change it."""
 
@@ -54,11 +57,10 @@ def resolve(settings: TrainerConfig) -> Hardware:
     threads = AUTO_THREADS if settings.threads == "auto" else settings.threads
     if not isinstance(threads, int) or threads < 1:
         raise ConfigError("trainer.threads", threads, "must be auto or an integer >= 1")
-    compiled = name == "cuda" if settings.compile == "auto" else bool(settings.compile)
-    if compiled and name == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
-        raise ConfigError(
-            "trainer.compile", settings.compile, "must be auto or false: on a CPU it needs a C++ compiler"
-        )
+    lacking = _lacking_to_compile(name)
+    compiled = name == "cuda" and not lacking if settings.compile == "auto" else bool(settings.compile)
+    if compiled and lacking:
+        raise ConfigError("trainer.compile", settings.compile, f"must be auto or false: on {name} it needs {lacking}")
     return Hardware(torch.device(name), precision, threads, compiled)
 
 
@@ -77,6 +79,17 @@ def _precisions(device: str) -> list[str]:
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
     return ["bf16", "fp32"] if fast else ["fp32", "bf16"]
+
+
+def _lacking_to_compile(device: str) -> str:
+    """What torch.compile would need for a device and this machine has not; nothing if it has all."""
+    variable, compilers = ("CXX", ("g++", "clang++")) if device == "cpu" else ("CC", ("gcc", "clang"))
+    if device == "cuda" and not find_spec("triton"):
+        return "Triton"
+    if device == "cuda" and torch.cuda.get_device_capability() < TRITON_CAPABILITY:
+        return "a GPU of compute capability 7.0"
+    found = any(map(shutil.which, (os.environ.get(variable, compilers[0]), compilers[1])))
+    return "" if found else "a C++ compiler" if device == "cpu" else "a C compiler"
 
 
 def apply(hardware: Hardware, settings: TrainerConfig) -> None:
