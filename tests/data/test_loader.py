@@ -13,6 +13,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from vicinal.data import CropFlip, Images, Loader
+from vicinal.data.store import fits
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -189,6 +190,17 @@ def test_a_part_of_another_layout_is_copied_alone(stream):
     ours = Loader(part, 8, MEAN, STD, device=CPU, stream=stream)
     assert ours.store.images.untyped_storage().nbytes() == part.pixels().nbytes
     assert torch.equal(ours.store.images, part.pixels())
+
+
+def test_half_of_a_gpus_free_memory_is_for_the_data(monkeypatch):
+    data = numbered(60)
+    size = data.images.nbytes
+    for free, enough in ((2 * size, True), (2 * size - 2, False)):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device, free=free: (free, 10 * size))
+        assert fits(data, torch.device("cuda")) is enough
+        half = data.choose(torch.arange(30))  # of the same tensor, but only its own images would be moved
+        assert fits(half, torch.device("cuda"))
+    assert fits(data, CPU)
 
 
 def test_an_abandoned_stream_leaves_no_thread():

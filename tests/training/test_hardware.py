@@ -45,6 +45,28 @@ def test_refusals(settings: dict[str, Any], line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "first"),
+    [
+        ({"amx_bf16": True}, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_f": True, "avx512_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
+def test_bf16_where_a_cpu_has_it(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], first: str) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    assert hardware.resolve(TrainerConfig(device="cpu")).precision == first
+
+
+@pytest.mark.parametrize(("native", "first"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_where_a_gpu_does_not_emulate_it(monkeypatch: pytest.MonkeyPatch, native: bool, first: str) -> None:
+    monkeypatch.setattr(hardware, "_present", lambda name: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: native or including_emulation)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (7, 5))
+    assert hardware.resolve(TrainerConfig(device="cuda")).precision == first
+
+
+@pytest.mark.parametrize(
     ("triton", "capability", "compilers", "lacking"),
     [
         (True, (9, 0), {"gcc"}, None),

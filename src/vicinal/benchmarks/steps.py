@@ -1,4 +1,4 @@
-"""What mixing adds to a training step, as a share of it."""
+"""What mixing adds to a training step, as a share of it, and whether compiling would take anything off."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from vicinal.benchmarks.bench import Bar, Bench
 from vicinal.benchmarks.timing import Case, Spread
 from vicinal.benchmarks.trainings import Run
+from vicinal.errors import ConfigError
 
 STRATEGIES = {"none": None, "input": Bar(3, at_least=False), "manifold": Bar(5, False), "cutmix": Bar(3, False)}
 
@@ -34,6 +35,20 @@ def measure(bench: Bench) -> None:
             bench.row(f"{name}: what mixing adds", f"a step of {about}", share, unit="%", bar=bar)
             ratio = steps.ratio(name, "none")
             bench.row(f"{name}: whole steps", "mixup=none, in turns", ratio)
+        if runs["none"].hardware.device.type == "cpu" and not bench.quick:
+            compare_compiled(bench, about, runs["none"], *words)
+
+
+def compare_compiled(bench: Bench, about: str, eager: Run, *words: str) -> None:
+    """Why ``trainer.compile=auto`` compiles nothing on a CPU."""
+    what, against = f"eager steps of {about}", "trainer.compile=true"
+    try:
+        compiled = Run(bench.folder, 128, "mixup=none", against, *words)
+    except ConfigError as reason:
+        bench.skip(what, against, str(reason))
+        return
+    cases = [Case(name, partial(_step, run), bench.threads) for name, run in (("eager", eager), ("compiled", compiled))]
+    bench.row(what, against, bench.time(f"{about}: compiled", cases, rounds=9).ratio("compiled", "eager"))
 
 
 def _step(run: Run) -> None:
