@@ -93,6 +93,16 @@ def test_a_gpu_compiles_where_it_can(
             hardware.resolve(TrainerConfig(device="cuda", compile=True))
 
 
+def test_other_devices_are_not_asked_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_present", lambda name: True)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert hardware.resolve(TrainerConfig(device="mps", compile=True)).compile
+    assert not hardware.resolve(TrainerConfig(device="mps")).compile
+    assert not hardware.resolve(TrainerConfig(device="cpu")).compile
+    with pytest.raises(ConfigError, match=r"must be auto or false: on cpu it needs a C\+\+ compiler$"):
+        hardware.resolve(TrainerConfig(device="cpu", compile=True))
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision_is_that_of_the_products(precision: str, dtype: torch.dtype) -> None:
     with hardware.resolve(TrainerConfig(device="cpu", precision=precision)).autocast():

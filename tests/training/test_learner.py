@@ -294,7 +294,7 @@ def test_a_step_never_waits_for_the_gpu(
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_fused_optimizer_is_the_same(make: Callable[..., torch.optim.Optimizer]) -> None:
-    """To the last bits; conf/optimizer/ asks for it."""
+    """But for the last bits; conf/optimizer/ asks for it."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(1000, generator=generator)
     weights = [start.clone().requires_grad_() for _ in range(2)]

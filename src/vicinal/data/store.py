@@ -36,14 +36,15 @@ class Resident:
         self.looked_up_on = device
         self.images = chosen.images.to(device)
         self.rows = None if chosen.rows is None else chosen.rows.to(device)
-        self._size, self._batch = batch_size, torch.empty(0)
+        self._size = batch_size
+        self._batch: Tensor | None = None  # compiled batches go without
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """A batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N).
 
         A batch is the store's own memory, and is overwritten when the next one is asked for.
         """
-        if not len(self._batch):  # compiled batches go without
+        if self._batch is None:
             self._batch = _empty(self._size, self.images)
         for rows in self.locate(chunks):
             batch = self._batch[: len(rows)]

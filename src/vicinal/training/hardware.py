@@ -83,13 +83,17 @@ def _precisions(device: str) -> list[str]:
 
 def _lacking_to_compile(device: str) -> str:
     """What torch.compile would need for a device and this machine has not; nothing if it has all."""
-    variable, compilers = ("CXX", ("g++", "clang++")) if device == "cpu" else ("CC", ("gcc", "clang"))
+    if device == "mps":  # kernels are made by the system
+        return ""
     if device == "cuda" and not find_spec("triton"):
         return "Triton"
     if device == "cuda" and torch.cuda.get_device_capability() < TRITON_CAPABILITY:
         return "a GPU of compute capability 7.0"
-    found = any(map(shutil.which, (os.environ.get(variable, compilers[0]), compilers[1])))
-    return "" if found else "a C++ compiler" if device == "cpu" else "a C compiler"
+    language, variable, *compilers = (
+        ("C++", "CXX", "g++", "clang++") if device == "cpu" else ("C", "CC", "gcc", "clang")
+    )
+    compilers[0] = os.environ.get(variable, compilers[0])
+    return "" if any(map(shutil.which, compilers)) else f"a {language} compiler"
 
 
 def apply(hardware: Hardware, settings: TrainerConfig) -> None:
