@@ -27,18 +27,24 @@ for stop in STOPS:
     if signal.getsignal(stop) is signal.SIG_IGN:
         signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
 
-# A test on a GPU is in this process, which looks for one before the tests hide it from all that they start.
-torch.cuda.is_available()
+# Looked for before the tests hide it from all that they start.
+GPU = torch.cuda.is_available()
 
 # Drawn examples are the same on every machine and in every run, and no clock decides whether a test passes.
 settings.register_profile("vicinal", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("vicinal")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not GPU:
+        pytest.skip("needs a GPU")
+
+
 @pytest.fixture(autouse=True)
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test starts trains on the CPU."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+def no_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test starts trains on the CPU, unless the test is marked ``gpu``."""
+    if not request.node.get_closest_marker("gpu"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.fixture(autouse=True)

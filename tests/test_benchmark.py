@@ -5,6 +5,9 @@ import json
 import operator
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vicinal.benchmarks import mixing, suite
+from vicinal.benchmarks import gpu, mixing, suite
 from vicinal.benchmarks.aside import Aside
 from vicinal.benchmarks.bench import Bar, Bench, Row, SkippedError, UnequalWorkError, line, peer, verdict
-from vicinal.benchmarks.gpu import covered
+from vicinal.benchmarks.gpu import checks as gpu_checks
+from vicinal.benchmarks.gpu.speed import covered
 from vicinal.benchmarks.loading import is_crop, our_loader
 from vicinal.benchmarks.machine import slug
 from vicinal.benchmarks.synthetic import images
@@ -160,6 +164,111 @@ def test_a_crop_is_told_from_another_image():
     assert not is_crop(made.flip(-2), data.images[indices]).any()
 
 
+STOPPED_AT = range(5)
+
+
+@pytest.mark.parametrize("stop", STOPPED_AT)
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_was_done_when_the_budget_ends_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, inside: bool, caplog: pytest.LogCaptureFixture
+):
+    def make(number: int):
+        def item(bench: Bench) -> None:
+            if number == stop and not inside:
+                signal.raise_signal(signal.SIGALRM)
+            bench.row(f"row {number}", "", Spread.of([number]), unit="")
+            if number == stop and inside:
+                signal.raise_signal(signal.SIGALRM)
+            bench.row(f"more {number}", "", Spread.of([number]), unit="")
+
+        return item
+
+    caplog.set_level("INFO")
+    items = {f"item {number}": make(number) for number in STOPPED_AT}
+    monkeypatch.setattr(gpu, "measure", partial(gpu.measure, items=items))
+    before = signal.getsignal(signal.SIGALRM)
+    assert suite.run(["gpu"], quick=True, out=tmp_path, budget=1000) == 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is before
+    [file] = tmp_path.glob("*.json")
+    part = json.loads(file.read_text())["parts"]["gpu"]
+    assert part["failed"] == "the budget was used up"
+    done = [f"{kind} {number}" for number in range(stop) for kind in ("row", "more")] + [f"row {stop}"] * inside
+    left = [f"item {number}" for number in STOPPED_AT if number >= stop]
+    assert [row["name"] for row in part["rows"]] == done + left
+    assert {row["skipped"] for row in part["rows"][len(done) :]} == {"did not fit into the budget"}
+    assert file.with_suffix(".md").read_text() == markdown(json.loads(file.read_text()))
+    *_, last_but_one, last = caplog.messages
+    assert last_but_one == "the budget of 1000 s is used up; not finished: gpu"
+    table = last.partition("written: ")[0].strip().splitlines()
+    assert [line.rpartition("  ")[2] for line in table if "row" in line or "more" in line] == done
+    assert table[-1].endswith("item 4")
+
+
+def test_the_budget_ends_what_takes_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def endless(bench: Bench) -> None:
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
+
+    monkeypatch.setattr(gpu, "measure", partial(gpu.measure, items={"endless": endless, "more": endless}))
+    assert suite.run(["gpu", "loader"], quick=True, out=tmp_path, budget=0.2) == 0  # loader comes first
+    [file] = tmp_path.glob("*.json")
+    assert json.loads(file.read_text())["parts"]["loader"]["failed"] == "the budget was used up"
+    assert suite.run(["gpu"], quick=True, out=tmp_path, budget=0.2) == 0
+    rows = json.loads(file.read_text())["parts"]["gpu"]["rows"]
+    assert [(row["name"], row["skipped"]) for row in rows] == [
+        ("endless", "did not fit into the budget"), ("more", "did not fit into the budget")
+    ]  # fmt: skip
+
+
+def test_an_item_that_fails_is_told_and_the_others_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def bad(bench: Bench) -> None:
+        bench.row("before", "", Spread.of([1]), unit="")
+        raise ValueError("it is\nodd")
+
+    def good(bench: Bench) -> None:
+        bench.row("good", "", Spread.of([2]), unit="")
+
+    monkeypatch.setattr(gpu, "measure", partial(gpu.measure, items={"bad": bad, "fine": good}))
+    assert suite.run(["gpu"], quick=True, out=tmp_path) == 1
+    [file] = tmp_path.glob("*.json")
+    part = json.loads(file.read_text())["parts"]["gpu"]
+    assert part["failed"] == "ItemsFailedError: bad (ValueError: it is odd)"
+    assert [(row["name"], row["skipped"]) for row in part["rows"]] == [
+        ("before", ""), ("bad", "failed: ValueError: it is odd"), ("good", "")
+    ]  # fmt: skip
+    assert set(part["seconds of items"]) == {"bad", "fine"}
+
+
+def test_without_a_gpu_its_figures_are_skipped_and_say_how_to_rehearse(tmp_path: Path):
+    bench = Bench(torch.device("cpu"), 1, False, tmp_path, tmp_path, "cpu")
+    gpu.measure(bench)
+    assert [row.name for row in bench.rows] == list(gpu.ITEMS)
+    assert {row.skipped for row in bench.rows} == {"there is no CUDA device; --device cpu --quick rehearses it"}
+
+
+@pytest.mark.slow
+def test_the_gpu_check_can_be_rehearsed_on_a_cpu(tmp_path: Path):
+    """Every line of it; what is right on a CPU is within the limits, and the times mean nothing."""
+    script = CONF.parent / "scripts" / "benchmark.py"
+    words = ["--only", "gpu", "--device", "cpu", "--quick", "--out", str(tmp_path)]
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [file] = tmp_path.glob("*.json")
+    part = json.loads(file.read_text())["parts"]["gpu"]
+    assert list(part["seconds of items"]) == list(gpu.ITEMS)
+    checks = [row for row in part["rows"] if row["bar"] and not row["unit"]]
+    assert len(checks) >= 28
+    assert [row["name"] for row in checks if row["holds"] is not True] == []
+    assert {row["skipped"] for row in part["rows"] if "cannot be imported" not in row["skipped"]} == {
+        "", "a CPU has no CUDA graphs", "a run's peak is measured on a GPU alone"
+    }  # fmt: skip
+    about = {row["name"].partition(":")[0] for row in checks}
+    assert {f"{name}, {precision}" for name in gpu_checks.STRATEGIES for precision in ("fp32", "bf16")} <= about
+    assert {len(kernels) for kernels in part["kernels"].values()} == {10}
+    last_row = done.stdout.rpartition("written: ")[0].strip().splitlines()[-1]
+    assert last_row.endswith("CIFAR-10 (JPEG), preact_resnet18, 15 epochs, cutmix, seed 0: time")
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """What a quick run of two parts leaves."""
@@ -217,7 +326,7 @@ def test_a_part_that_fails_is_told_and_the_others_stay(tmp_path: Path, monkeypat
     assert [row["name"] for row in parts["mixing"]["rows"]] == ["c"]
     assert parts["mixing"]["failed"] == "RuntimeError: <folder> is odd"
     table = file.with_suffix(".md").read_text()
-    assert "**Failed: RuntimeError: <folder> is odd**" in table
+    assert "**Not finished: RuntimeError: <folder> is odd**" in table
     assert re.search(r"^\| a \| b \|  \| 2x \(1 to 3\) \| >= 1 \| holds \|$", table, re.MULTILINE)
 
 
@@ -228,6 +337,10 @@ def test_the_script_knows_its_parts(capsys: pytest.CaptureFixture[str]):
     words = script.parser().parse_args(["--only", "loader", "mixing", "--quick"])
     assert (words.only, words.quick, words.out) == (["loader", "mixing"], True, Path("benchmarks"))
     assert script.parser().parse_args([]).only == list(suite.PARTS)
+    assert (words.budget, words.device) == (None, "auto")
+    assert script.parser().parse_args(["--budget", "480", "--device", "cpu"]).budget == 480
+    with pytest.raises(SystemExit, match=r"^error: argument --budget: 0: must be a finite number > 0"):
+        script.parser().parse_args(["--budget", "0"])
     with pytest.raises(SystemExit, match=r"^error: argument --only: invalid choice: 'speed'"):
         script.parser().parse_args(["--only", "speed"])
 

@@ -426,7 +426,7 @@ def test_a_worker_that_was_killed_is_one_line_and_the_other_saves(make: Callable
     assert sorted(map(bool, saved)) == [False, True]
 
 
-# GPU memory; no GPU has run this: the numbers are fed in
+# GPU memory; the numbers are fed in (test_gpu.py has real ones)
 
 GIB = 2**30
 PAIR = (Gpu("a", 20 * GIB, 24 * GIB), Gpu("b", 22 * GIB, 24 * GIB))

@@ -122,7 +122,9 @@ class TrainerConfig:
     )
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which convolutions like")
     compile: bool | str = key(
-        "auto", "torch.compile the model and the making of batches; auto = on a GPU alone, if it can", choices=("auto",)
+        "auto",
+        "torch.compile model and batches; auto = on a GPU alone, if it can; max = and launch CUDA graphs",
+        choices=("auto", "max"),
     )
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
     label_smoothing: float = key(0.0, "share of the target spread over all classes, in the loss alone", low=0, high=1)

@@ -8,8 +8,6 @@ from torchvision.transforms.v2 import functional as tv
 
 from vicinal.data.augmentation import CropFlip, Draws
 
-CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
-
 
 def one_at_a_time(images: torch.Tensor, draws: Draws, padding: int) -> torch.Tensor:
     height, width = images.shape[-2:]
@@ -42,12 +40,12 @@ def test_equals_torchvision_bit_for_bit(batch, channels, height, width, padding,
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("device", [CUDA])
-def test_a_gpu_gives_the_bits_of_the_cpu_without_waiting_for_it(device):
+@pytest.mark.gpu
+def test_a_gpu_gives_the_bits_of_the_cpu_without_waiting_for_it():
     augmentation = CropFlip(4, True)
     images = torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8)
     draws = augmentation.sample(128, torch.Generator())
-    there = images.to(device)
+    there = images.to("cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
         out = augmentation.apply(there, draws)

@@ -40,10 +40,8 @@ def generators(seed: int = 0) -> tuple[torch.Generator, torch.Generator]:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_batches_equal_torchvisions(device, channels_last):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     data = numbered(50)
     ours = Loader(data, 16, MEAN, STD, device=torch.device(device), channels_last=channels_last)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])

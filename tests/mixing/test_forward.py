@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
@@ -256,6 +257,14 @@ def in_place(model: nn.Module, backend: CompileCounter) -> nn.Module:
     return model
 
 
+@cache
+def in_place_compiles() -> bool:
+    """What torch 2.11 does not do with a module of its own: it skips the frames of torch.nn."""
+    counter = CompileCounter()
+    in_place(nn.Linear(1, 1), counter)(torch.ones(1, 1))
+    return bool(counter.frame_count)
+
+
 def wrapped(model: nn.Module, backend: CompileCounter) -> nn.Module:
     return torch.compile(model, backend=backend)  # type: ignore[return-value]
 
@@ -265,7 +274,9 @@ class TestCompiled:
     """Each block is one compilation; what changes from batch to batch is none."""
 
     @pytest.fixture(autouse=True)
-    def fresh(self) -> Iterator[None]:
+    def fresh(self, compiled: Callable[[nn.Module, CompileCounter], nn.Module]) -> Iterator[None]:
+        if compiled is in_place and not in_place_compiles():
+            pytest.skip("this torch compiles nothing of a bare nn.Linear in place: torch.nn's frames are skipped")
         torch._dynamo.reset()
         yield
         torch._dynamo.reset()

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from rich.console import Console
 
 from vicinal.runs import mixed_sheet
@@ -53,6 +52,8 @@ def the_page(folder: Path, process: subprocess.Popen[bytes]) -> Path:
 
 def checked(page: Any) -> int:
     """How many of axe's rules hold; all others must not apply."""
+    from axe_playwright_python.sync_playwright import Axe
+
     found = Axe().run(page).response
     problems = [(each["id"], [node["target"] for node in each["nodes"]]) for each in found["violations"]]
     assert problems == []

@@ -275,7 +275,7 @@ def test_a_step_never_waits_for_the_device(
     train_three_steps(strategy, learner, META, partial(NoWaiting, META))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @every_strategy
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 @pytest.mark.parametrize("extras", EXTRAS.values(), ids=EXTRAS)
@@ -368,6 +368,33 @@ def test_compiled_training_is_the_same(name: str) -> None:
     assert not counters["graph_break"]
     for parameter, other in zip(eager.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(other, parameter, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_model_that_torch_does_not_compile_is_known(monkeypatch: pytest.MonkeyPatch, works: bool) -> None:
+    """Torch may skip code without a word; a training says so after its first epoch (test_loop.py)."""
+    if not works:
+        monkeypatch.setattr("torch.compile", lambda model, **options: model)
+    torch._dynamo.reset()
+    learner = make_learner(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5)), NoMix(), compile=True)
+    assert learner.stayed_eager
+    learner.step(*next(batches(NoMix(), 1)))
+    assert learner.graphs == int(works)
+    assert learner.stayed_eager is not works
+    assert not make_learner(make_model(), NoMix()).stayed_eager
+
+
+def test_a_first_step_that_overflows_in_fp16_is_skipped_without_a_warning() -> None:
+    torch.manual_seed(0)
+    model = make_model()
+    learner = Learner(
+        model, partial(SGD, lr=LR), constant, NoMix(), TrainerConfig(epochs=1), Hardware(CPU, "fp16", 1), 1
+    )
+    learner.scaler.load_state_dict({**learner.scaler.state_dict(), "scale": 2.0**100})
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    learner.step(*next(batches(NoMix(), 1)))
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert learner.scaler.get_scale() == 2.0**99
 
 
 def few(plan: MixPlan) -> MixPlan:

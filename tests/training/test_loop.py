@@ -242,3 +242,14 @@ def test_manifold_at_the_input_is_input_mixup(compose: Compose) -> None:
         run(experiment)
     assert without_times(manifold.folder.metrics) == without_times(plain.folder.metrics)
     assert without_times(deep.folder.metrics) != without_times(plain.folder.metrics)
+
+
+@pytest.mark.parametrize("skipped", [True, False])
+def test_a_training_says_that_what_it_wanted_compiled_was_not(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, skipped: bool
+) -> None:
+    if skipped:
+        monkeypatch.setattr("torch.compile", lambda model, **options: model)
+    run(compose(*MLP, "trainer.epochs=2", "trainer.compile=true"))
+    said = "trainer.compile=True: torch compiled nothing of the model, which runs uncompiled"
+    assert caplog.messages.count(said) == int(skipped)

@@ -434,8 +434,17 @@ Change = Callable[[State], object]
 
 def nudge(tensor: torch.Tensor) -> None:
     """One number, the largest, goes to its neighbour."""
-    where = torch.unravel_index(tensor.abs().argmax(), tensor.shape)
+    where = largest(tensor)
     tensor[where] = torch.nextafter(tensor[where], torch.tensor(torch.inf))
+
+
+def push(tensor: torch.Tensor) -> None:
+    """One number, the largest, changes by so much that steps of the learning rate's size do not round it away."""
+    tensor[largest(tensor)] *= 1.01
+
+
+def largest(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return torch.unravel_index(tensor.abs().argmax(), tensor.shape)
 
 
 def advance(state: State, key: str) -> None:
@@ -460,7 +469,7 @@ CHANGES: dict[str, Change] = {
     "learner.model, bias": lambda s: nudge(s["learner"]["model"]["head.bias"]),
     "learner.optimizer, no momentum": lambda s: momentum(s).clear(),
     "learner.optimizer, one buffer": lambda s: momentum(s)[5]["momentum_buffer"].zero_(),
-    "learner.optimizer, one number": lambda s: nudge(momentum(s)[0]["momentum_buffer"]),
+    "learner.optimizer, one number": lambda s: push(momentum(s)[0]["momentum_buffer"]),
     "learner.optimizer, learning rate": lambda s: s["learner"]["optimizer"]["param_groups"][0].update(lr=0.01),
     "learner.optimizer, weight decay": lambda s: s["learner"]["optimizer"]["param_groups"][0].update(weight_decay=0.1),
     "learner.scheduler": lambda s: s["learner"]["scheduler"].update(last_epoch=0),

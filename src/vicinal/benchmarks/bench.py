@@ -21,6 +21,10 @@ class SkippedError(Exception):
     """A row cannot be measured here, for the reason given."""
 
 
+class OutOfTime(BaseException):
+    """The budget is used up."""
+
+
 class UnequalWorkError(Exception):
     """The two sides of a comparison do not do the same; a ratio of their times would say nothing."""
 
@@ -47,7 +51,7 @@ class Row:
         name: what is measured.
         against: the other side; empty where the number stands for itself.
         value: None where it was skipped.
-        unit: of the value: x (a ratio), s, %, slope.
+        unit: of the value: x (a ratio), s, %, slope, images/s, runs/h; empty for counts and relative errors.
         threads: of torch, on our side.
         skipped: the reason; empty where it was measured.
     """
@@ -83,6 +87,7 @@ class Bench:
         folder: an empty one for whatever a part writes.
         out: where plots go.
         stem: how their names begin.
+        written: called after each row, so that a run that is cut short keeps what it had.
     """
 
     device: torch.device
@@ -91,6 +96,7 @@ class Bench:
     folder: Path
     out: Path
     stem: str
+    written: Callable[[], object] = lambda: None
     rows: list[Row] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -111,6 +117,7 @@ class Bench:
         row = Row(name, against, value, unit, bar, threads, skipped)
         self.rows.append(row)
         log.info("%s", line(row))
+        self.written()
 
     def skip(self, name: str, against: str, reason: str, bar: Bar | None = None) -> None:
         self.row(name, against, None, bar=bar, skipped=reason)
@@ -154,7 +161,7 @@ def value(row: Row) -> str:
     if row.value is None:
         return f"skipped: {row.skipped}"
     median, low, high = (number(each) for each in row.value)
-    unit = {"x": "x", "s": " s", "%": " %"}.get(row.unit, "")
+    unit = {"x": "x", "slope": "", "": ""}.get(row.unit, f" {row.unit}")
     return f"{median}{unit}" if low == high else f"{median}{unit} ({low} to {high})"
 
 

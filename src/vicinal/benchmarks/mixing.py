@@ -70,10 +70,15 @@ def measure(bench: Bench) -> None:
     for shape in SHAPES[:1] if bench.quick else SHAPES:
         for layout in (torch.contiguous_format, torch.channels_last):
             for threads in sorted({1, bench.threads}):
-                for contest in per_batch():
-                    _compare(bench, contest, shape, layout, threads, sampled=False)
-                for contest in per_sample():
-                    _compare(bench, contest, shape, layout, threads, sampled=True)
+                compare(bench, shape, layout, threads)
+
+
+def compare(bench: Bench, shape: tuple[int, ...], layout: torch.memory_format, threads: int) -> None:
+    """All strategies on batches (B, C, H, W) of one shape and memory format."""
+    for contest in per_batch():
+        _compare(bench, contest, shape, layout, threads, sampled=False)
+    for contest in per_sample():
+        _compare(bench, contest, shape, layout, threads, sampled=True)
 
 
 def _compare(

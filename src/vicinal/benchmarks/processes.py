@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from vicinal.config import CONF
@@ -12,13 +14,14 @@ from vicinal.config import CONF
 TRAIN = str(CONF.parent / "train.py")
 
 
-def python(*words: str, folder: Path) -> str:
-    """Run ``python`` with these words in a folder; return what it printed.
+def python(*words: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Run ``python`` with these words in a folder, with more environment variables; return what it printed.
 
     Raises:
         RuntimeError: it failed; with the end of what it said.
     """
-    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, env=variables)
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
         raise RuntimeError(f"{' '.join(words)} left with {done.returncode}: {said}")

@@ -1,8 +1,8 @@
-"""The results as a page of Markdown."""
+"""The results as a page of Markdown, and as a short table of text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vicinal.benchmarks.bench import Bar, Row, value, verdict
@@ -32,11 +32,20 @@ def markdown(content: Mapping[str, Any]) -> str:
     return "\n".join(text)
 
 
+def summary(rows: Sequence[Row]) -> str:
+    """The rows as a short table of text, one line each: verdict, value, what was measured."""
+    lines = []
+    for row in rows:
+        title = f"{row.name}, against {row.against}" if row.against else row.name
+        lines.append(f"{verdict(row):<14} {value(row):<28} {title}{'' if row.bar is None else f' (bar {row.bar})'}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _part(name: str, part: Mapping[str, Any]) -> str:
     commit = "" if part["commit"] is None else f", commit {part['commit'][:10]}{' with changes' * part['changed']}"
     lines = [f"## {name}\n", f"{part['date'][:10]}{commit}.\n"]
     if part["failed"]:
-        lines.append(f"**Failed: {part['failed']}**\n")
+        lines.append(f"**Not finished: {part['failed']}**\n")
     if part["rows"]:
         lines += ["| what | against | threads | result | bar | |", "|---|---|---|---|---|---|"]
     for record in part["rows"]:

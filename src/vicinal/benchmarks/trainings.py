@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -49,6 +49,13 @@ def experiment(folder: Path, *words: str, settings: Sequence[str] = SETTINGS) ->
         return Experiment.composed(
             compose("config", [*settings, f"output_dir={folder}", *words], return_hydra_config=True)
         )
+
+
+def synthetic(folder: Path, images: int, *words: str) -> Experiment:
+    """The experiment of a command line on random images, to be run as a whole."""
+    job = experiment(folder, *words)
+    job.load_data = lambda: image_data(images)  # type: ignore[method-assign]
+    return job
 
 
 class Run:
@@ -104,8 +111,10 @@ class Bare:
         layout = torch.channels_last if job.trainer.channels_last else torch.contiguous_format
         self.model: nn.Module = job.make_model().to(self.hardware.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer: Optimizer = SGD(self.model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4, fused=True)
+        self.forward: Callable[[Tensor], Tensor] = self.model
         if compiled:
-            self.model.compile()
+            mode = "reduce-overhead" if job.hardware.cuda_graphs else None
+            self.forward = torch.compile(self.model, dynamic=False, mode=mode)
         self.batches = [(images.clone(), labels.clone()) for images, labels in batches]
         self.done = 0
 
@@ -120,8 +129,10 @@ class Bare:
         """The next batch; returns the loss on the device."""
         images, labels = self.batches[self.done % len(self.batches)]
         self.done += 1
+        if self.hardware.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.hardware.autocast():
-            loss = F.cross_entropy(self.model(images), labels)
+            loss = F.cross_entropy(self.forward(images), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -32,6 +32,8 @@ class Hardware:
     threads: int
     compile: bool = False
     """Whether torch.compile makes the kernels."""
+    cuda_graphs: bool = False
+    """Whether the kernels of a compiled step are launched at once, as a recorded graph."""
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -61,7 +63,10 @@ def resolve(settings: TrainerConfig) -> Hardware:
     compiled = name == "cuda" and not lacking if settings.compile == "auto" else bool(settings.compile)
     if compiled and lacking:
         raise ConfigError("trainer.compile", settings.compile, f"must be auto or false: on {name} it needs {lacking}")
-    return Hardware(torch.device(name), precision, threads, compiled)
+    graphs = settings.compile == "max"
+    if graphs and name != "cuda":
+        raise ConfigError("trainer.compile", "max", f"must be auto, true or false: {name} has no CUDA graphs")
+    return Hardware(torch.device(name), precision, threads, compiled, graphs)
 
 
 def _present(name: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,15 +45,23 @@ class Learner:
         self.points = MixPoints(self.model, [depth for depth in strategy.depths if depth != INPUT])
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
         if hardware.compile:
-            torch.compiler.reset()  # graphs of an earlier run of this process would count as ours
+            # graphs of an earlier run of this process would count as ours
+            torch.compiler.reset()
             # One for each block that can be mixed, one for all other batches, one for evaluation.
             torch._dynamo.config.recompile_limit = len(set(strategy.depths)) + 2
-        self.forward = self._fast(self.model, settings.batch_size)
+            # torch says it of every precision, bf16 too
+            warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+        self.graphs = 0
+        """Graphs that the compiler has made of the model so far."""
+        self.forward = self._fast(self.model, settings.batch_size, "reduce-overhead" if hardware.cuda_graphs else None)
         self.evaluation = self._fast(self.evaluated, settings.eval_batch_size)
         """The model that is judged, as a function of images."""
 
     def step(self, images: Tensor, labels: Tensor, plan: MixPlan) -> tuple[Tensor, Tensor]:
         """One optimizer step. Returns the loss, a scalar, and the logits (B, K), both detached, on the device."""
+        if self.hardware.cuda_graphs:
+            # The last step's logits may be overwritten now.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.hardware.autocast():
             logits = self.points(images, plan, self.forward)
             loss = plan.loss(logits, labels, self.settings.label_smoothing)
@@ -62,22 +72,44 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.scheduler.step()
+        with self._overflow_forgiven():
+            self.scheduler.step()
         if self.ema is not None:
             self.ema.update(self.model)
         return loss.detach(), logits.detach()
 
-    def _fast(self, model: nn.Module, batch_size: int) -> Callable[[Tensor], Tensor]:
+    @contextmanager
+    def _overflow_forgiven(self) -> Iterator[None]:
+        """In fp16, the first steps may overflow and change nothing: no reason to warn of a schedule that is ahead."""
+        if not self.scaler.is_enabled():
+            yield
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
+            yield
+
+    def _fast(self, model: nn.Module, batch_size: int, mode: str | None = None) -> Callable[[Tensor], Tensor]:
         """The compiled model for whole batches; the odd batch at the end is not worth a compilation of its own."""
         if not self.hardware.compile:
             return model
-        compiled = torch.compile(model, dynamic=False)
+        from torch._dynamo.utils import counters
+
+        compiled = torch.compile(model, dynamic=False, mode=mode)
 
         def forward(images: Tensor) -> Tensor:
-            logits: Tensor = (compiled if len(images) == batch_size else model)(images)
+            if len(images) != batch_size:
+                return model(images)  # type: ignore[no-any-return]
+            before = counters["stats"]["unique_graphs"]
+            logits: Tensor = compiled(images)
+            self.graphs += counters["stats"]["unique_graphs"] - before
             return logits
 
         return forward
+
+    @property
+    def stayed_eager(self) -> bool:
+        """Whether the model was to be compiled, and so far no part of it is."""
+        return self.hardware.compile and not self.graphs
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a step changes."""

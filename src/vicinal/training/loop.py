@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from vicinal.training.keeper import Keeper
 from vicinal.training.ledger import BINS
 from vicinal.training.state import LAST, History, Row, Scores, Training
 from vicinal.training.tally import DivergedError, Tally
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,12 @@ def fit(training: Training, loaders: Loaders, tracker: Tracker, keeper: Keeper) 
         Interrupted: somebody asked the process to stop, and everything is saved.
     """
     learner, clock, history = training.learner, training.clock, training.history
-    epochs, steps = learner.settings.epochs, len(loaders.train)
+    epochs, steps, first = learner.settings.epochs, len(loaders.train), training.epoch
     while (epoch := training.epoch) <= epochs:
         tally = train_epoch(training, loaders.train, tracker, keeper)
+        if epoch == first and learner.stayed_eager:
+            wish = learner.settings.compile
+            log.warning("trainer.compile=%s: torch compiled nothing of the model, which runs uncompiled", wish)
         trained = time.perf_counter()
         row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr, **prefixed("train", tally.read())}
         row |= training.ledger.read()

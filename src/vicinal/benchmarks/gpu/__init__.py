@@ -1,0 +1,82 @@
+"""On a GPU: is it right, then how fast is it. The most important first, since a GPU may be at hand for minutes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+
+from vicinal.benchmarks.bench import Bench, OutOfTime
+from vicinal.benchmarks.gpu import checks, recipe, speed
+
+log = logging.getLogger(__name__)
+
+Item = Callable[[Bench], object]
+
+ITEMS: dict[str, Item] = {
+    "strategies against the CPU": checks.strategies,
+    "waits in a step": checks.waits,
+    "determinism": checks.determinism,
+    "resume": checks.resume,
+    "fp16": checks.fp16,
+    "streaming": checks.streaming,
+    "compiled": checks.compiled,
+    "CUDA graphs": checks.cuda_graphs,
+    "memory": checks.memory_peak,
+    "training, batch 128": partial(speed.training, batch=128),
+    "training, batch 512": partial(speed.training, batch=512),
+    "training with CUDA graphs, batch 128": partial(speed.training, batch=128, compile="max"),
+    "training with CUDA graphs, batch 512": partial(speed.training, batch=512, compile="max"),
+    "mixing in a step": speed.mixing_in_a_step,
+    "mixing against others": speed.mixing_against_others,
+    "loader": speed.loader,
+    "small jobs": speed.small_jobs,
+    "first step": speed.first_step,
+    "CIFAR-10": recipe.cifar10,
+}
+"""Title and function of each, in the order of their importance."""
+
+
+class ItemsFailedError(Exception):
+    """Some items failed; their reasons are in the log and in the text."""
+
+
+def measure(bench: Bench, items: Mapping[str, Item] = ITEMS) -> None:
+    """All items that the budget leaves time for; one that fails does not stop the others.
+
+    Raises:
+        ItemsFailedError: some failed.
+        OutOfTime: the budget is used up; what did not fit has a row that says so.
+    """
+    if bench.device.type != "cuda" and not bench.quick:
+        for title in items:
+            bench.skip(title, "", "there is no CUDA device; --device cpu --quick rehearses it")
+        return
+    left, failures = list(items), []
+    try:
+        for title, item in items.items():
+            log.info("-- %s", title)
+            started = time.perf_counter()
+            try:
+                item(bench)
+            except Exception as error:
+                log.exception("%s failed", title)
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                failures.append(f"{title} ({reason})")
+                bench.skip(title, "", f"failed: {reason}")
+            bench.extra.setdefault("seconds of items", {})[title] = time.perf_counter() - started
+            left.remove(title)
+            torch.compiler.reset()
+            gc.collect()
+            if bench.device.type == "cuda":
+                torch.cuda.empty_cache()
+    except OutOfTime:
+        for title in left:
+            bench.skip(title, "", "did not fit into the budget")
+        raise
+    if failures:
+        raise ItemsFailedError("; ".join(failures))
