@@ -246,6 +246,28 @@ def test_without_a_gpu_its_figures_are_skipped_and_say_how_to_rehearse(tmp_path:
     assert {row.skipped for row in bench.rows} == {"there is no CUDA device; --device cpu --quick rehearses it"}
 
 
+def test_two_states_of_a_training_are_compared_tensor_by_tensor():
+    state = {"weights": {"a": torch.ones(2), "b": torch.zeros(1)}, "rows": [{"loss": 0.5}], "clock": {"train": 1.0}}
+    other = {"weights": {"a": torch.ones(2), "b": torch.zeros(1)}, "rows": [{"loss": 0.5}], "clock": {"train": 2.0}}
+    assert gpu_checks.differences(state, other) == []
+    other["weights"]["b"] += torch.finfo(torch.float32).tiny
+    other["rows"][0]["loss"] = 0.25
+    assert sorted(gpu_checks.differences(state, other)) == [".rows.0.loss", ".weights.b"]
+    del other["weights"]["a"]
+    assert ".weights.a" in gpu_checks.differences(state, other)
+    assert ".weights.a" in gpu_checks.differences(other, state)
+
+
+def test_the_error_of_a_step_is_large_where_a_plan_is_not_carried_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So the limit of the check means something: a step on images that are not mixed is far beyond it."""
+    bench = Bench(torch.device("cpu"), 1, True, tmp_path, tmp_path, "cpu")
+    strategy = gpu_checks.STRATEGIES["input, per sample"]
+    assert gpu_checks.step_error(strategy, "fp32", bench) < gpu_checks.TOLERANCES["fp32"]
+    mix = MixPlan.mix
+    monkeypatch.setattr(MixPlan, "mix", lambda plan, x, out=None: x if x.dtype == torch.float32 else mix(plan, x, out))
+    assert gpu_checks.step_error(strategy, "fp32", bench) > 0.1
+
+
 @pytest.mark.slow
 def test_the_gpu_check_can_be_rehearsed_on_a_cpu(tmp_path: Path):
     """Every line of it; what is right on a CPU is within the limits, and the times mean nothing."""

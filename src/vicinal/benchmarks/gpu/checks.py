@@ -7,8 +7,10 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -205,10 +207,8 @@ def resumed(bench: Bench, *words: str) -> None:
     whole.epoch()
     whole.epoch()
     stopped.epoch()
-    try:
-        stopped.epoch(StopAfter(2))
-    except StoppedError:
-        checkpoint.save(file, stopped.training.state_dict())
+    with suppress(StoppedError):
+        stopped.epoch(SaveAndStop(2, file))
     continued.training.load_state_dict(checkpoint.load(file))
     continued.epoch()
     count = len(differences(whole.training.state_dict(), continued.training.state_dict()))
@@ -219,16 +219,17 @@ class StoppedError(Exception):
     """The training was stopped on purpose."""
 
 
-class StopAfter(Silent):
-    """Stops an epoch after some steps."""
+class SaveAndStop(Silent):
+    """Saves the training after some steps of an epoch, as a run that is asked to stop does, and ends the epoch."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, file: Path) -> None:
         super().__init__()
-        self._left = steps
+        self._left, self._file = steps, file
 
     def after_step(self, training: Training) -> None:
         self._left -= 1
         if not self._left:
+            checkpoint.save(self._file, training.state_dict())
             raise StoppedError
 
 
@@ -337,7 +338,14 @@ def memory_peak(bench: Bench) -> None:
     """What a run takes at most is what a parallel sweep would have claimed for it, or less."""
     name, against = "peak memory of a run", "what a parallel sweep claims for it"
     quick = ("trainer.compile=false",) if bench.quick else ()
-    job = synthetic(bench.folder, 20 * BATCH, *SMALL, f"trainer.batch_size={BATCH}", "trainer.epochs=2", *quick)
+    job = synthetic(
+        bench.folder,
+        (4 if bench.quick else 20) * BATCH,
+        *SMALL,
+        f"trainer.batch_size={BATCH}",
+        "trainer.epochs=2",
+        *quick,
+    )
     claim = needs(job, job.load_data())
     peak = run(job)["peak_memory"]
     if peak is None:

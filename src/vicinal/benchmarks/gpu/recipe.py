@@ -36,7 +36,7 @@ def cifar10(bench: Bench) -> None:
     title = "CIFAR-10 (JPEG), preact_resnet18, 15 epochs"
     if bench.quick:
         root = bench.folder / "tree"
-        write_tree(root, 200)
+        write_tree(root, 100)
     if not root.exists():
         bench.skip(title, "", f"there is no folder {NAME} in the one that VICINAL_DATA names")
         return
