@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import operator
 import os
 import re
@@ -18,6 +19,7 @@ import torch
 from vicinal.benchmarks import gpu, mixing, suite
 from vicinal.benchmarks.aside import Aside
 from vicinal.benchmarks.bench import Bar, Bench, Row, SkippedError, UnequalWorkError, line, peer, verdict
+from vicinal.benchmarks.budget import OutOfTime, noticed, time_limit
 from vicinal.benchmarks.gpu import checks as gpu_checks
 from vicinal.benchmarks.gpu.speed import covered
 from vicinal.benchmarks.loading import is_crop, our_loader
@@ -165,6 +167,7 @@ def test_a_crop_is_told_from_another_image():
 
 
 STOPPED_AT = range(5)
+NOT_A_NUMBER = "not a finite number"
 
 
 @pytest.mark.parametrize("stop", STOPPED_AT)
@@ -232,11 +235,52 @@ def test_an_item_that_fails_is_told_and_the_others_are_measured(tmp_path: Path, 
     assert suite.run(["gpu"], quick=True, out=tmp_path) == 1
     [file] = tmp_path.glob("*.json")
     part = json.loads(file.read_text())["parts"]["gpu"]
-    assert part["failed"] == "ItemsFailedError: bad (ValueError: it is odd)"
-    assert [(row["name"], row["skipped"]) for row in part["rows"]] == [
-        ("before", ""), ("bad", "failed: ValueError: it is odd"), ("good", "")
+    assert part["failed"] == "bad: ValueError: it is odd"
+    assert [(row["name"], row["failed"]) for row in part["rows"]] == [
+        ("before", ""), ("bad", "ValueError: it is odd"), ("good", "")
     ]  # fmt: skip
     assert set(part["seconds of items"]) == {"bad", "fine"}
+    assert re.search(
+        r"^\| bad \|  \|  \| failed: ValueError: it is odd \|  \| FAILED \|$", table_of(file), re.MULTILINE
+    )
+
+
+def table_of(file: Path) -> str:
+    return file.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(("value", "failed"), [(0.0, ""), (1.0, "must be <= 0"), (math.nan, NOT_A_NUMBER),
+                                               (math.inf, NOT_A_NUMBER)])  # fmt: skip
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_wrong_is_a_failure_whatever_comes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, failed: str, late: bool
+):
+    def item(bench: Bench) -> None:
+        bench.check("right?", "", value, Bar(0, at_least=False))
+
+    def more(bench: Bench) -> None:
+        bench.row("slow", "", Spread.of([1]), bar=Bar(2))  # which is a result, and no failure
+        if late:
+            signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(gpu, "measure", partial(gpu.measure, items={"item": item, "more": more}))
+    assert suite.run(["gpu"], quick=True, out=tmp_path, budget=1000) == int(bool(failed))
+    [file] = tmp_path.glob("*.json")
+    part = json.loads(file.read_text())["parts"]["gpu"]
+    reasons = [f"right?: {failed}"] * bool(failed) + ["the budget was used up"] * late
+    assert part["failed"] == "; ".join(reasons)
+    assert part["rows"][0]["failed"] == failed
+    assert part["rows"][1]["holds"] is False
+
+
+def test_an_alarm_while_cleaning_up_is_not_heard():
+    with time_limit(1000):
+        with pytest.raises(OutOfTime):
+            signal.raise_signal(signal.SIGALRM)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        noticed()
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def test_without_a_gpu_its_figures_are_skipped_and_say_how_to_rehearse(tmp_path: Path):
@@ -258,14 +302,28 @@ def test_two_states_of_a_training_are_compared_tensor_by_tensor():
     assert ".weights.a" in gpu_checks.differences(other, state)
 
 
-def test_the_error_of_a_step_is_large_where_a_plan_is_not_carried_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_error_of_a_step_is_large_where_a_plan_is_not_carried_out(monkeypatch: pytest.MonkeyPatch):
     """So the limit of the check means something: a step on images that are not mixed is far beyond it."""
-    bench = Bench(torch.device("cpu"), 1, True, tmp_path, tmp_path, "cpu")
     strategy = gpu_checks.STRATEGIES["input, per sample"]
-    assert gpu_checks.step_error(strategy, "fp32", bench) < gpu_checks.TOLERANCES["fp32"]
+    device = torch.device("cpu")
+    assert gpu_checks.step_error(strategy, "fp32", device, seed=0) < gpu_checks.TOLERANCES["fp32"]
     mix = MixPlan.mix
     monkeypatch.setattr(MixPlan, "mix", lambda plan, x, out=None: x if x.dtype == torch.float32 else mix(plan, x, out))
-    assert gpu_checks.step_error(strategy, "fp32", bench) > 0.1
+    assert gpu_checks.step_error(strategy, "fp32", device, seed=0) > 0.1
+
+
+def test_a_gradient_that_is_no_number_is_an_infinite_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gpu_checks, "gradient", lambda model: torch.tensor([math.nan]))
+    error = gpu_checks.step_error(gpu_checks.STRATEGIES["none"], "fp32", torch.device("cpu"), seed=0)
+    assert error == math.inf
+    assert gpu_checks.worst([1e-6, math.nan]) == math.inf
+    assert gpu_checks.worst([1e-6, 2e-6]) == 2e-6
+
+
+def test_a_check_of_compiled_steps_refuses_what_was_not_compiled(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.compile", lambda model, **options: model)
+    with pytest.raises(UnequalWorkError, match="nothing was compiled"):
+        gpu_checks.step_error(gpu_checks.STRATEGIES["none"], "fp32", torch.device("cpu"), seed=0, compiled=True)
 
 
 @pytest.mark.slow
@@ -279,16 +337,16 @@ def test_the_gpu_check_can_be_rehearsed_on_a_cpu(tmp_path: Path):
     part = json.loads(file.read_text())["parts"]["gpu"]
     assert list(part["seconds of items"]) == list(gpu.ITEMS)
     checks = [row for row in part["rows"] if row["bar"] and not row["unit"]]
-    assert len(checks) >= 28
+    assert len(checks) >= 36
     assert [row["name"] for row in checks if row["holds"] is not True] == []
     assert {row["skipped"] for row in part["rows"] if "cannot be imported" not in row["skipped"]} == {
-        "", "a CPU has no CUDA graphs", "a run's peak is measured on a GPU alone"
+        "", "a run's peak is measured on a GPU alone"
     }  # fmt: skip
     about = {row["name"].partition(":")[0] for row in checks}
     assert {f"{name}, {precision}" for name in gpu_checks.STRATEGIES for precision in ("fp32", "bf16")} <= about
     assert {len(kernels) for kernels in part["kernels"].values()} == {10}
     last_row = done.stdout.rpartition("written: ")[0].strip().splitlines()[-1]
-    assert last_row.endswith("CIFAR-10 (JPEG), preact_resnet18, 15 epochs, cutmix, seed 0: time")
+    assert last_row.endswith("CIFAR-10 (JPEG), preact_resnet18, 15 epochs, cutmix, seed 0: steps and evaluation")
 
 
 @pytest.fixture

@@ -157,8 +157,11 @@ def test_the_garbage_collector_rests_for_the_first_imports_alone() -> None:
 
 @pytest.mark.slow
 def test_both_commands_make_the_same_run(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "vicinal-train"
+    if not script.exists():
+        pytest.skip("vicinal-train is not installed beside this Python")
     results, rows = [], []
-    for name, command in {"file": TRAIN, "script": [str(Path(sys.executable).parent / "vicinal-train")]}.items():
+    for name, command in {"file": TRAIN, "script": [str(script)]}.items():
         folder = tmp_path / name
         folder.mkdir()
         ended = start(command, *SMALL, folder=folder)

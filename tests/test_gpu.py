@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from vicinal import memory
-from vicinal.benchmarks.bench import Bench, Row
+from vicinal.benchmarks.bench import Bench
 from vicinal.benchmarks.gpu import checks
-from vicinal.benchmarks.synthetic import images
 from vicinal.bitwise import compare
 from vicinal.config import TrainerConfig
+from vicinal.data import Images
 from vicinal.data.store import fits
 from vicinal.runs.folder import RunFolder
 from vicinal.training.hardware import resolve
@@ -51,10 +51,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     torch.backends.cudnn.benchmark = benchmark
 
 
-def failing(bench: Bench) -> list[Row]:
-    """The rows that do not hold, or have no value."""
+def right(bench: Bench) -> bool:
+    """Whether all checks so far hold; what does not is shown by pytest."""
     assert bench.rows
-    return [row for row in bench.rows if not row.holds]
+    assert [row for row in bench.rows if not row.holds] == [], bench.extra
+    return not bench.failures
 
 
 # The checks of the benchmark
@@ -63,61 +64,71 @@ def failing(bench: Bench) -> list[Row]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", checks.STRATEGIES)
 def test_strategies_against_the_cpu(bench: Bench, name: str, precision: str) -> None:
-    checks.strategy_against_cpu(bench, name, checks.STRATEGIES[name], precision)
-    assert failing(bench) == []
+    checks.step_against_cpu(bench, name, checks.STRATEGIES[name], precision)
+    assert right(bench)
+
+
+def test_compiled_steps_against_the_cpu(bench: Bench) -> None:
+    checks.step_against_cpu(bench, "cutmix", checks.STRATEGIES["cutmix"], "bf16", compiled=True)
+    assert right(bench)
 
 
 @pytest.mark.parametrize("mixup", ["none", "input", "manifold", "cutmix"])
 def test_no_sync_in_a_step(bench: Bench, mixup: str) -> None:
-    checks.waits_of(bench, f"mixup={mixup}", "trainer.compile=false")
-    assert failing(bench) == [], bench.extra
+    per_sample = ("mixup.per_sample=true",) if mixup == "cutmix" else ()
+    checks.waits_of(bench, f"mixup={mixup}", *per_sample, "trainer.compile=false")
+    assert right(bench)
 
 
-def test_no_sync_in_a_compiled_step(bench: Bench) -> None:
-    checks.waits_of(bench, "mixup=input", "trainer.compile=true")
-    assert failing(bench) == [], bench.extra
+@pytest.mark.parametrize("words", ["trainer.compile=true", "trainer.precision=fp16"])
+def test_no_sync_in_a_compiled_step_or_in_fp16(bench: Bench, words: str) -> None:
+    checks.waits_of(bench, "mixup=input", words)
+    assert right(bench)
 
 
+@pytest.mark.parametrize("network", [checks.SMALL, checks.DROPOUT], ids=["norm", "dropout"])
 @pytest.mark.parametrize("mixup", ["input", "manifold", "cutmix"])
-def test_determinism(bench: Bench, mixup: str) -> None:
-    checks.deterministic(bench, f"mixup={mixup}", "mixup.per_sample=true", "trainer.compile=false")
-    assert failing(bench) == []
+def test_determinism(bench: Bench, mixup: str, network: tuple[str, ...]) -> None:
+    words = (f"mixup={mixup}", "mixup.per_sample=true", "trainer.compile=false")
+    checks.deterministic(bench, *words, network=network)
+    assert right(bench)
 
 
 def test_determinism_of_compiled_steps(bench: Bench) -> None:
-    checks.deterministic(bench, "mixup=input", "trainer.compile=true")
-    assert failing(bench) == []
+    checks.deterministic(bench, "mixup=input", "trainer.compile=true", network=checks.DROPOUT)
+    assert right(bench)
 
 
 def test_resume_to_the_bit(bench: Bench) -> None:
     checks.resume(bench)
-    assert failing(bench) == []
+    assert right(bench)
 
 
 def test_fp16_and_its_scaler(bench: Bench) -> None:
     checks.fp16(bench)
-    assert failing(bench) == []
+    assert right(bench)
 
 
-def test_graph_counts(bench: Bench) -> None:
-    checks.compiled(bench)
-    assert failing(bench) == []
+@pytest.mark.parametrize("mixup", ["manifold", "cutmix"])
+def test_graph_counts(bench: Bench, mixup: str) -> None:
+    checks.graphs(bench, mixup)
+    assert right(bench)
 
 
 @pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")  # torch captures one on purpose
 def test_cuda_graphs_change_no_bit(bench: Bench) -> None:
-    checks.cuda_graphs(bench)
-    assert failing(bench) == []
+    checks.cuda_graphs_of(bench, "mixup=input")
+    assert right(bench)
 
 
 def test_streaming_gives_the_resident_batches(bench: Bench) -> None:
     checks.streaming(bench)
-    assert failing(bench) == []
+    assert right(bench)
 
 
 def test_memory_peak_is_within_the_claim(bench: Bench) -> None:
     checks.memory_peak(bench)
-    assert failing(bench) == []
+    assert right(bench)
 
 
 # What "auto" means
@@ -131,17 +142,34 @@ def test_auto_is_bf16_and_compiled_where_the_gpu_can() -> None:
 
 
 def test_streaming_begins_where_half_of_the_free_memory_would_not_do() -> None:
-    data = images(60_000)
-    size = len(data.labels) * data.images[0].numel()
-    assert fits(data, torch.device("cuda"))
-    torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info()
-    filling = torch.empty(free - int(1.5 * size), dtype=torch.uint8, device="cuda")
-    try:
-        assert not fits(data, torch.device("cuda"))
-    finally:
-        del filling
-        torch.cuda.empty_cache()
+    """Of data that are one image, many times over, in the memory of one."""
+    device = torch.device("cuda")
+    free, _ = torch.cuda.mem_get_info(device)
+    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    for share, enough in ((0.4, True), (0.6, False)):
+        count = int(share * free) // image.numel()
+        data = Images(image.expand(count, -1, -1, -1), torch.zeros(1, dtype=torch.int64).expand(count))
+        assert fits(data, device) is enough
+
+
+def test_a_job_waits_until_another_gives_memory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the GPU that is there; the other job is a claim of a process that lives."""
+    [gpu, *_] = memory._visible()
+    claims = tmp_path / "claims.json"
+    other = {"uuid": gpu.uuid, "needed": int(0.9 * gpu.free), "capacity": gpu.free}
+    claims.write_text(json.dumps({os.getppid(): other}))
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        claims.write_text("{}")  # the other job has ended
+
+    monkeypatch.setattr(memory.time, "sleep", sleep)
+    with memory.room(int(0.5 * gpu.free), memory.Ledger(tmp_path), gpus=lambda: memory._visible()[:1]):
+        assert torch.cuda.current_device() == 0
+        assert list(json.loads(claims.read_bytes())) == [str(os.getpid())]
+    assert len(looks) == 1
+    assert json.loads(claims.read_bytes()) == {}
 
 
 def test_the_gpu_is_seen_with_its_memory() -> None:
@@ -150,45 +178,33 @@ def test_the_gpu_is_seen_with_its_memory() -> None:
     assert 0 < gpu.free <= gpu.total == torch.cuda.get_device_properties(0).total_memory
 
 
-# Whole commands, those that nobody interferes with at the same time
+# Whole commands, all at the same time: each takes long to start
 
 
 class Command:
-    """``train.py`` in a folder of its own."""
+    """``train.py`` in a folder of its own; what it says goes to a file."""
 
     def __init__(self, folder: Path, *words: str, **environment: str) -> None:
+        self.folder, self._log = folder, folder.with_suffix(".log")
         folder.mkdir(exist_ok=True)
-        self.folder = folder
         variables = {**os.environ, "WANDB_MODE": "disabled", **environment}
-        self.process = subprocess.Popen(
-            [sys.executable, str(TRAIN), *TINY, *words],
-            cwd=folder, env=variables, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(TRAIN), *TINY, *words],
+                cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
 
-    def finish(self) -> str:
-        """What it said."""
-        said, _ = self.process.communicate(timeout=150)
-        assert self.process.returncode == 0, said
-        return said
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
 
-    def stop(self, number: signal.Signals) -> None:
-        """Send a signal once the first epoch is done, and wait for the end."""
-        limit = time.monotonic() + 120
-        while not any(file.read_bytes().count(b"\n") for file in self.folder.glob("outputs/runs/*/metrics.jsonl")):
-            assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < limit
-            time.sleep(0.002)
-        self.process.send_signal(number)
-        self.process.wait()
-        self.close()
+    def finish(self) -> None:
+        assert self.process.wait(timeout=150) == 0, self.said
 
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+    @property
+    def epochs(self) -> int:
+        """That the only run has done."""
+        return sum(file.read_bytes().count(b"\n") for file in self.folder.glob("outputs/runs/*/metrics.jsonl"))
 
     @property
     def results(self) -> dict[int, dict[str, Any]]:
@@ -201,38 +217,42 @@ class Command:
         return RunFolder(path, path.name)
 
 
+KILLED = ("mixup=manifold", "trainer.checkpoint_every=3steps")
+MOVED = ("trainer.epochs=20", "trainer.threads=1")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "serial": ("mixup=manifold", "seed=0,1", "-m"),
     "packed": ("mixup=manifold", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "-m"),
     "fp16": ("mixup=manifold", "trainer.precision=fp16"),
+    "killed": KILLED,
+    "moved": MOVED,
 }
+STOPS = {"killed": signal.SIGKILL, "moved": signal.SIGTERM}
 
 
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Command]]:
-    """All started at once, and done."""
+    """All done. Two were stopped after their first epoch, and started again: one of them without the GPU."""
     folder = tmp_path_factory.mktemp("commands")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        started = {name: Command(folder / name, *words) for name, words in COMMANDS.items()}
-    for command in started.values():
-        command.finish()
-    yield started
-    for command in started.values():
-        command.close()
-
-
-@pytest.fixture
-def train(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    started: list[Command] = []
-
-    def start(name: str, *words: str, **environment: str) -> Command:
-        started.append(Command(tmp_path / name, *words, **environment))
-        return started[-1]
-
-    yield start
-    for command in started:
-        command.close()
+    started = {name: Command(folder / name, *words) for name, words in COMMANDS.items()}
+    try:
+        left, limit = dict(STOPS), time.monotonic() + 120
+        while left:
+            assert time.monotonic() < limit, {name: started[name].said for name in left}
+            for name in [name for name in left if started[name].epochs]:
+                started[name].process.send_signal(left.pop(name))
+            time.sleep(0.002)
+        for name in STOPS:
+            started[name].process.wait()
+            assert not started[name].results, f"{name} was stopped too late"
+        started["killed"] = Command(folder / "killed", *KILLED)
+        started["moved"] = Command(folder / "moved", *MOVED, CUDA_VISIBLE_DEVICES="")
+        for command in started.values():
+            command.finish()
+        yield started
+    finally:
+        for command in started.values():
+            command.process.kill()
+            command.process.wait()
 
 
 def test_a_run_records_its_gpu_and_its_peak_of_memory(commands: dict[str, Command]) -> None:
@@ -260,24 +280,15 @@ def test_fp16_trains_as_well_as_bf16(commands: dict[str, Command]) -> None:
     assert abs(result["test"]["last"]["acc1"] - commands["serial"].results[0]["test"]["last"]["acc1"]) < 0.1
 
 
-def test_a_run_that_was_killed_is_resumed_to_the_bit(
-    train: Callable[..., Command], commands: dict[str, Command]
-) -> None:
-    words = ("mixup=manifold", "trainer.checkpoint_every=3steps")
-    killed = train("killed", *words)
-    killed.stop(signal.SIGKILL)
-    assert not killed.results, "it was killed too late"
-    again = train("killed", *words)
-    assert "going on in epoch" in again.finish()
-    parts = compare(commands["serial"].run(0), again.run(0), [])
+def test_a_run_that_was_killed_is_resumed_to_the_bit(commands: dict[str, Command]) -> None:
+    assert "going on in epoch" in commands["killed"].said
+    parts = compare(commands["serial"].run(0), commands["killed"].run(0), [])
     assert [part for part in parts if not part.identical] == []
 
 
-def test_a_run_goes_on_without_its_gpu_and_says_so(train: Callable[..., Command]) -> None:
-    words = ("trainer.epochs=20", "trainer.threads=1")
-    train("moved", *words).stop(signal.SIGTERM)
-    moved = train("moved", *words, CUDA_VISIBLE_DEVICES="")
-    assert "device cuda, then cpu" in moved.finish()
+def test_a_run_goes_on_without_its_gpu_and_says_so(commands: dict[str, Command]) -> None:
+    moved = commands["moved"]
+    assert "device cuda, then cpu" in moved.said
     [result] = moved.results.values()
     assert "device cuda, then cpu" in result["changed"]
     assert result["hardware"]["device"] == "cpu"

@@ -31,6 +31,8 @@ WAIT_SECONDS = 2.0
 """Between two looks at the memory."""
 CONTEXT = 600 * 2**20
 """Bytes that CUDA itself takes in a process, roughly; torch's own numbers leave them out."""
+WORKSPACES = 512 * 2**20
+"""Bytes of cuDNN's and cuBLAS's, and of segments that torch fills in part: 200 MiB in a small job on an H100."""
 COPIES = 6
 """Of the weights: they, their gradients, two moments, the best epoch's and the averaged ones. Few runs have all."""
 SLACK = 1.3
@@ -165,7 +167,7 @@ def _estimate(experiment: Experiment, data: ImageData) -> int:
         images = torch.empty(shape)
     weights = sum(each.numel() * each.element_size() for each in model.parameters())
     half = 1 if experiment.hardware.precision == "fp32" else 2
-    return int(
+    return WORKSPACES + int(
         sum(len(part.labels) * part.images[0].numel() for part in parts)
         + COPIES * weights
         + SLACK * kept_for_backward(model, images) / half

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,6 @@ log = logging.getLogger(__name__)
 
 class SkippedError(Exception):
     """A row cannot be measured here, for the reason given."""
-
-
-class OutOfTime(BaseException):
-    """The budget is used up."""
 
 
 class UnequalWorkError(Exception):
@@ -54,6 +51,7 @@ class Row:
         unit: of the value: x (a ratio), s, %, slope, images/s, runs/h; empty for counts and relative errors.
         threads: of torch, on our side.
         skipped: the reason; empty where it was measured.
+        failed: what went wrong; empty where nothing did. There may be a value all the same, beyond its bar.
     """
 
     name: str
@@ -63,6 +61,7 @@ class Row:
     bar: Bar | None = None
     threads: int | None = None
     skipped: str = ""
+    failed: str = ""
 
     @property
     def holds(self) -> bool | None:
@@ -101,6 +100,8 @@ class Bench:
     timings: list[dict[str, Any]] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     """What else the JSON file shall have of this part."""
+    failures: list[str] = field(default_factory=list)
+    """What went wrong; slow is not wrong."""
 
     def row(
         self,
@@ -112,15 +113,25 @@ class Bench:
         bar: Bar | None = None,
         threads: int | None = None,
         skipped: str = "",
+        failed: str = "",
     ) -> None:
-        """Add a line to the table, and say it."""
-        row = Row(name, against, value, unit, bar, threads, skipped)
+        """Add a line to the table, and say it. A value that is not a finite number is a failure."""
+        if value is not None and not all(map(math.isfinite, value)):
+            value, failed = None, failed or "not a finite number"
+        row = Row(name, against, value, unit, bar, threads, skipped, failed)
         self.rows.append(row)
+        if failed:
+            self.failures.append(f"{name}: {failed}")
         log.info("%s", line(row))
         self.written()
 
     def skip(self, name: str, against: str, reason: str, bar: Bar | None = None) -> None:
         self.row(name, against, None, bar=bar, skipped=reason)
+
+    def check(self, name: str, against: str, value: float, bar: Bar) -> None:
+        """A number that says whether something is right: where the bar does not hold, it is not."""
+        failed = "" if bar.holds(value) or not math.isfinite(value) else f"must be {bar}"
+        self.row(name, against, Spread.of([value]), unit="", bar=bar, failed=failed)
 
     def time(self, about: str, cases: Sequence[Case], rounds: int, *, least: float = 0.0, warmup: int = 1) -> Timings:
         """Time the cases in turns and keep all numbers for the JSON file; fewer rounds in a quick run."""
@@ -159,18 +170,20 @@ def line(row: Row) -> str:
 def value(row: Row) -> str:
     """Median and quartiles with the unit; why there are none, where there are none."""
     if row.value is None:
-        return f"skipped: {row.skipped}"
+        return f"failed: {row.failed}" if row.failed else f"skipped: {row.skipped}"
     median, low, high = (number(each) for each in row.value)
     unit = {"x": "x", "slope": "", "": ""}.get(row.unit, f" {row.unit}")
     return f"{median}{unit}" if low == high else f"{median}{unit} ({low} to {high})"
 
 
 def number(value: float) -> str:
-    """Three digits, without exponents."""
+    """Three digits; no exponent, but for what is tiny."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def verdict(row: Row) -> str:
+    if row.failed:
+        return "FAILED"
     if row.bar is None:
         return ""
     return {True: "holds", False: "does not hold", None: "skipped"}[row.holds]

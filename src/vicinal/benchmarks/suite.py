@@ -5,18 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from vicinal.benchmarks.bench import Bench, OutOfTime, Row
+from vicinal.benchmarks.bench import Bench
+from vicinal.benchmarks.budget import OutOfTime, noticed, time_limit
 from vicinal.benchmarks.machine import cores, machine, moment, slug
 from vicinal.benchmarks.table import markdown, summary
 from vicinal.runs.files import write, write_json
@@ -39,9 +37,6 @@ PARTS = {
 
 SCHEMA = 1
 
-AGAIN_SECONDS = 10.0
-"""Between two alarms once the budget is used up."""
-
 
 def run(only: Sequence[str], quick: bool, out: Path, threads: int | None = None, budget: float | None = None) -> int:
     """Measure, and write ``<hardware>-<torch>.json`` and ``.md`` after every row; return how many parts failed.
@@ -53,56 +48,59 @@ def run(only: Sequence[str], quick: bool, out: Path, threads: int | None = None,
         only: names of parts.
         quick: try whether it runs; the numbers mean little.
         out: folder of the files; created if it is missing.
-        threads: of torch; None for one per core.
-        budget: seconds after which nothing more is measured, None for no limit; what did not fit is named.
+        threads: of torch; None for one per core, or one in a quick run.
+        budget: seconds from here on, after which nothing more is measured and the rest is named; None for no limit.
     """
     about = machine()
     book = Book(out, slug(about) + ("-quick" if quick else ""), about, quick)
     chosen = [name for name in PARTS if name in only]
     left = list(chosen)
-    failed, rows = 0, list[Row]()
+    benches = []
     try:
         with time_limit(budget):
             for name in chosen:
                 log.info("== %s", name)
-                bench = Bench(torch.device(about["device"]), threads or cores(), quick, Path(), out, book.stem)
-                try:
-                    failed += _measure(name, bench, book)
-                finally:
-                    rows += bench.rows
+                # One thread is as fast as two where other work is done beside a quick run.
+                count = threads or (1 if quick else cores())
+                benches.append(Bench(torch.device(about["device"]), count, quick, Path(), out, book.stem))
+                _measure(name, benches[-1], book)
                 left.remove(name)
     except OutOfTime:
+        noticed()
         log.warning("the budget of %g s is used up; not finished: %s", budget, ", ".join(left))
     finally:
+        rows = [row for bench in benches for row in bench.rows]
         log.info("\n%s\n\nwritten: %s and .md", summary(rows), book.file)
-    return failed
+    return sum(bool(bench.failures) for bench in benches)
 
 
-def _measure(name: str, bench: Bench, book: Book) -> bool:
-    """One part; whether it failed. However it ends, what it has measured is in the book, and why it ended there."""
-    started, failure = time.perf_counter(), "not finished"
+def _measure(name: str, bench: Bench, book: Book) -> None:
+    """One part. However it ends, what it has measured is in the book, and why it ended there."""
+    started, ending = time.perf_counter(), "not finished"
 
     def write_down() -> None:
-        book.write(name, bench, time.perf_counter() - started, failure)
+        reasons = [*bench.failures, *([ending] if ending else [])]
+        book.write(name, bench, time.perf_counter() - started, "; ".join(reasons))
 
     bench.written = write_down
     with tempfile.TemporaryDirectory(prefix="vicinal-", ignore_cleanup_errors=True) as folder:
         bench.folder = Path(folder)
         try:
             importlib.import_module(f"vicinal.benchmarks.{PARTS[name]}").measure(bench)
-            failure = ""
+            ending = ""
         except Exception as error:
             log.exception("%s failed", name)
-            failure = f"{type(error).__name__}: {error}".replace(folder, "<folder>")
+            bench.failures.append(f"{type(error).__name__}: {error}".replace(folder, "<folder>"))
+            ending = ""
         except KeyboardInterrupt:
-            failure = "interrupted"
+            ending = "interrupted"
             raise
         except OutOfTime:
-            failure = "the budget was used up"
+            noticed()
+            ending = "the budget was used up"
             raise
         finally:
             write_down()
-    return bool(failure)
 
 
 class Book:
@@ -142,25 +140,3 @@ class Book:
         content = {"schema": SCHEMA, "quick": self._quick, "machine": self._about, "parts": self._parts}
         write_json(self.file, content)
         write(self.file.with_suffix(".md"), markdown(content).encode())
-
-
-@contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`OutOfTime` in the main thread once ``seconds`` have passed inside; None is no limit.
-
-    It is raised again every few seconds, since a library may swallow it where Python calls it from a callback.
-    """
-    if seconds is None:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

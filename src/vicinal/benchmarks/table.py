@@ -9,7 +9,7 @@ from vicinal.benchmarks.bench import Bar, Row, value, verdict
 from vicinal.benchmarks.timing import Spread
 
 READING = """\
-Only ratios count on a CPU: both sides of each were timed in turns in one run, after a warm-up, and a ratio is the
+Both sides of each were timed in turns in one run, after a warm-up, and a ratio is the
 median over the rounds of each round's own, with its quartiles. It says how many times as long the other side takes, so
 above 1 is in our favour, unless its bar is an upper one. Absolute times are in the JSON file beside this one.
 """
@@ -23,6 +23,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     text = [
         f"# {about['device_name']}, {about['cores']} cores, torch {versions['torch']}\n",
         f"`python scripts/benchmark.py`, precision {about['precision']}, Python {about['python']}, {peers}.\n",
+        *(["Only ratios count on a CPU.\n"] if about["device"] == "cpu" else []),
         READING,
     ]
     if content["quick"]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,6 +38,9 @@ class Learner:
             optimizer=self.optimizer, total_steps=settings.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
         )
         self.scaler = torch.amp.GradScaler(hardware.device.type, enabled=hardware.precision == "fp16")
+        if self.scaler.is_enabled():
+            # The first steps may overflow and change nothing: no reason to warn of a schedule that is ahead.
+            warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
         decay = settings.ema_decay
         self.ema = None if decay is None else AveragedWeights(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
@@ -72,21 +74,10 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        with self._overflow_forgiven():
-            self.scheduler.step()
+        self.scheduler.step()
         if self.ema is not None:
             self.ema.update(self.model)
         return loss.detach(), logits.detach()
-
-    @contextmanager
-    def _overflow_forgiven(self) -> Iterator[None]:
-        """In fp16, the first steps may overflow and change nothing: no reason to warn of a schedule that is ahead."""
-        if not self.scaler.is_enabled():
-            yield
-            return
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
-            yield
 
     def _fast(self, model: nn.Module, batch_size: int, mode: str | None = None) -> Callable[[Tensor], Tensor]:
         """The compiled model for whole batches; the odd batch at the end is not worth a compilation of its own."""

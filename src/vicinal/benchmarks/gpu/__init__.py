@@ -10,7 +10,8 @@ from functools import partial
 
 import torch
 
-from vicinal.benchmarks.bench import Bench, OutOfTime
+from vicinal.benchmarks.bench import Bench
+from vicinal.benchmarks.budget import OutOfTime, noticed
 from vicinal.benchmarks.gpu import checks, recipe, speed
 
 log = logging.getLogger(__name__)
@@ -41,42 +42,43 @@ ITEMS: dict[str, Item] = {
 """Title and function of each, in the order of their importance."""
 
 
-class ItemsFailedError(Exception):
-    """Some items failed; their reasons are in the log and in the text."""
-
-
 def measure(bench: Bench, items: Mapping[str, Item] = ITEMS) -> None:
     """All items that the budget leaves time for; one that fails does not stop the others.
 
     Raises:
-        ItemsFailedError: some failed.
         OutOfTime: the budget is used up; what did not fit has a row that says so.
     """
     if bench.device.type != "cuda" and not bench.quick:
         for title in items:
             bench.skip(title, "", "there is no CUDA device; --device cpu --quick rehearses it")
         return
-    left, failures = list(items), []
+    left = list(items)
     try:
         for title, item in items.items():
             log.info("-- %s", title)
             started = time.perf_counter()
+            torch.set_num_threads(bench.threads)
             try:
                 item(bench)
             except Exception as error:
                 log.exception("%s failed", title)
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                failures.append(f"{title} ({reason})")
-                bench.skip(title, "", f"failed: {reason}")
+                bench.row(title, "", None, failed=reason)
             bench.extra.setdefault("seconds of items", {})[title] = time.perf_counter() - started
             left.remove(title)
-            torch.compiler.reset()
-            gc.collect()
-            if bench.device.type == "cuda":
-                torch.cuda.empty_cache()
+            _tidy(bench)
     except OutOfTime:
+        noticed()
         for title in left:
             bench.skip(title, "", "did not fit into the budget")
         raise
-    if failures:
-        raise ItemsFailedError("; ".join(failures))
+
+
+def _tidy(bench: Bench) -> None:
+    """Leave nothing to the next item: graphs, memory, what a training has set for the process."""
+    torch.compiler.reset()
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+    gc.collect()
+    if bench.device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -24,7 +24,8 @@ KERNELS = 10
 
 def network(bench: Bench) -> tuple[str, ...]:
     """The words that choose it."""
-    return ("model=preact_resnet18", f"model.width={8 if bench.quick else 64}")
+    width = 8 if bench.quick else 64
+    return ("model=preact_resnet18", f"model.width={width}", f"trainer.threads={bench.threads}")
 
 
 def epoch_steps(bench: Bench, batch: int) -> int:
@@ -34,14 +35,13 @@ def epoch_steps(bench: Bench, batch: int) -> int:
 
 def training(bench: Bench, batch: int, compile: str = "auto") -> None:  # noqa: A002 - the name of the key
     """An epoch of the real loop against a bare one with its data in place; the share of time that the GPU is busy."""
-    batch = min(batch, 32) if bench.quick else batch
-    compile = compile if bench.device.type == "cuda" else "auto"  # noqa: A001 - only CUDA has graphs
-    words = (*network(bench), f"trainer.batch_size={batch}", f"trainer.compile={compile}")
-    run = Run(bench.folder, epoch_steps(bench, batch) * batch, "mixup=input", *words)
+    size = min(batch, 32) if bench.quick else batch
+    mode = compile if bench.device.type == "cuda" else "auto"  # a CPU has no CUDA graphs
+    words = (*network(bench), f"trainer.batch_size={size}", f"trainer.compile={mode}")
+    run = Run(bench.folder, epoch_steps(bench, size) * size, "mixup=input", *words)
     hardware = run.hardware
     bare = Bare.beside(run, compiled=hardware.compile)
-    made = ("CUDA graphs" if hardware.cuda_graphs else "compiled") if hardware.compile else "not compiled"
-    title = f"preact_resnet18, {network(bench)[1]}, batch {batch}, {hardware.precision}, {made}"
+    title = f"preact_resnet18, {network(bench)[1]}, batch {batch}, {hardware.precision}, trainer.compile={compile}"
     started = time.perf_counter()
     run.epoch()
     bench.wait()
@@ -55,7 +55,7 @@ def training(bench: Bench, batch: int, compile: str = "auto") -> None:  # noqa: 
     timings = bench.time(title, cases, rounds=5, warmup=1)
     against = "forward, backward, step on batches in place"
     bench.row(f"{title}: epoch", against, timings.ratio("bare", "ours"), bar=Bar(0.95))
-    images = len(bare.batches) * batch
+    images = len(bare.batches) * size
     for name in ("ours", "bare"):
         speeds = Spread.of([images / seconds for seconds in timings.seconds[name]])
         bench.row(f"{title}: {name}", "", speeds, unit="images/s")
@@ -102,10 +102,10 @@ def mixing_in_a_step(bench: Bench) -> None:
     batch = 32 if bench.quick else 128
     words = (*network(bench), f"trainer.batch_size={batch}", "mixup.alpha=1")
     bars = {"input": Bar(3, at_least=False), "cutmix": Bar(3, at_least=False), "manifold": Bar(5, at_least=False)}
-    images = epoch_steps(bench, batch) * batch
+    images = max(2, epoch_steps(bench, batch) // 4) * batch
     runs = {name: Run(bench.folder, images, f"mixup={name}", *words) for name in ("none", *bars)}
     torch._dynamo.config.recompile_limit = 16  # all of them share one network's code
-    timings = bench.time("epochs", [Case(name, run.epoch) for name, run in runs.items()], rounds=5, warmup=2)
+    timings = bench.time("epochs", [Case(name, run.epoch) for name, run in runs.items()], rounds=15, warmup=2)
     for name, bar in bars.items():
         pairs = zip(timings.seconds[name], timings.seconds["none"], strict=True)
         shares = [100 * (mixed / plain - 1) for mixed, plain in pairs]
@@ -137,7 +137,7 @@ def _drain(run: Run, streams: tuple[torch.Generator, torch.Generator]) -> None:
 
 
 def small_jobs(bench: Bench) -> None:
-    """The default job several times, side by side, as a whole command; compiling is not worth it for so small a one."""
+    """The default job several times, side by side, as a whole command: one timing each, the start included."""
     epochs = ("trainer.epochs=1",) if bench.quick else ()
     for compiled, jobs in (("auto", 1), *(("false", jobs) for jobs in (JOBS[:2] if bench.quick else JOBS))):
         words = ("hydra/launcher=parallel", f"hydra.launcher.n_jobs={jobs}", f"seed=range({jobs})", "-m", *epochs)
