@@ -2,7 +2,10 @@
 
 import logging
 import os
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,3 +188,172 @@ def test_a_tree_is_known_by_its_names_and_bytes(tree, tmp_path):
     second.rename(second.with_name("other.png"))
     fingerprint.cache_clear()
     assert fingerprint(str(moved)) != before
+
+
+# What is in a file
+
+
+def only_image(tree: Path, image: Any, name: str = "0.png", channels: int = 1, **options: Any) -> torch.Tensor:
+    """The pixels that are read of an image, the first of its class, (channels, 16, 16)."""
+    for old in (tree / "train/ant").iterdir():
+        old.unlink()
+    image.save(tree / "train/ant" / name, **options)
+    return load(tree, channels=channels).train.images[0]
+
+
+@pytest.mark.parametrize("name", ["0.png", "0.tif", "0.pgm"])
+def test_sixteen_bits_are_scaled_to_eight(tree, name):
+    """Each value v of 65536 becomes the 8-bit number next to v / 257; Pillow's own conversion cuts off at 255."""
+    values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+    pixels = only_image(tree, Image.fromarray(values), name)
+    assert pixels.flatten().tolist() == list(range(256))
+
+
+def test_a_copy_with_eight_bits_is_the_same_image(tree):
+    eight = np.random.default_rng(1).integers(0, 256, (16, 16), dtype=np.uint8)
+    plain = only_image(tree, Image.fromarray(eight)).clone()
+    assert torch.equal(only_image(tree, Image.fromarray(eight.astype(np.uint16) * 257)), plain)
+
+
+@pytest.mark.parametrize(("values", "why"), [
+    (np.full((16, 16), 0.5, np.float32), "floating-point pixels have no range"),
+    (np.full((16, 16), 70_000, np.int32), "32-bit pixels have no range of their own"),
+    (np.full((16, 16), -1, np.int32), "32-bit pixels have no range of their own"),
+])  # fmt: skip
+def test_pixels_whose_range_nobody_knows_are_refused(tree, values, why):
+    with pytest.raises(ConfigError) as caught:
+        only_image(tree, Image.fromarray(values), "0.tif")
+    assert str(caught.value).startswith(f"dataset.root={tree}: {tree}/train/ant/0.tif cannot be decoded ({why}")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_black_whatever_colour_they_hide(tree, mode):
+    image = Image.new("RGBA", (16, 16), (200, 100, 50, 255))
+    image.paste((10, 250, 30, 0), (0, 0, 8, 16))
+    if mode == "P":
+        image = Image.new("P", (16, 16), 1)
+        image.paste(0, (0, 0, 8, 16))
+        image.putpalette([10, 250, 30, 200, 100, 50])
+        image.info["transparency"] = 0
+    else:
+        image = image.convert(mode)
+    pixels = only_image(tree, image, channels=3)
+    assert not pixels[:, :, :8].any()
+    grey = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+    expected = [grey] * 3 if mode == "LA" else [200, 100, 50]
+    assert pixels[:, :, 8:].flatten(1).unique(dim=1).flatten().tolist() == expected
+
+
+def test_half_transparent_pixels_are_blended_with_black(tree):
+    pixels = only_image(tree, Image.new("RGBA", (16, 16), (200, 100, 50, 51)), channels=3)
+    assert pixels[:, 0, 0].tolist() == [40, 20, 10]
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [
+    (1, lambda x: x), (2, lambda x: x.flip(-1)), (3, lambda x: x.flip(-1, -2)), (4, lambda x: x.flip(-2)),
+    (5, lambda x: x.mT), (6, lambda x: x.rot90(-1, (-2, -1))), (7, lambda x: x.mT.flip(-1, -2)),
+    (8, lambda x: x.rot90(1, (-2, -1))),
+])  # fmt: skip
+def test_the_orientation_of_exif_is_applied(tree, orientation, turned):
+    values = np.random.default_rng(2).integers(0, 256, (16, 16), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = only_image(tree, Image.fromarray(values), exif=exif)
+    assert torch.equal(pixels, turned(torch.from_numpy(values)[None]))
+
+
+def test_an_image_too_large_for_pillow_is_named(tree, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    line = refused(tree)
+    assert re.match(rf"dataset\.root={tree}: {tree}/train/\w+/\d\.\w+ cannot be decoded \(Image size", line)
+
+
+# What is in a folder
+
+
+def left_out(caplog: pytest.LogCaptureFixture, tree: Path) -> str:
+    """What the one line about the training images says of what was left out."""
+    [line] = [line for line in caplog.messages if line.startswith(f"{tree}/train: ")]
+    return line.removeprefix(f"{tree}/train: ").partition("; images are ")[0]
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", ".git", "._x"])
+def test_hidden_folders_are_no_classes_and_hidden_files_no_images(tree, caplog, name):
+    caplog.set_level("INFO")
+    first = load(tree)
+    for part in ("train", "test"):
+        (tree / part / name).mkdir()
+        (tree / part / name / "0.jpg").write_bytes((tree / part / "ant" / "0.jpg").read_bytes())
+    inside = tree / "train/ant" / name
+    inside.mkdir()
+    (inside / "0.jpg").write_bytes((tree / "train/ant/0.jpg").read_bytes())
+    (tree / "train/bee/._3.png").write_bytes(b"what macOS leaves behind")
+    caplog.clear()
+    assert same(load(tree), first)
+    assert left_out(caplog, tree) == "left out: 2 hidden"
+
+
+def test_other_files_are_counted_by_their_extension(tree, caplog):
+    caplog.set_level("INFO")
+    for name in ("a.gif", "b.GIF", "c.avif", "d.jfif", "notes.txt", "README"):
+        (tree / "train/ant" / name).write_bytes(b"")
+    load(tree)
+    counts = "1 .avif, 2 .gif, 1 .jfif, 1 .txt, 1 without an extension"
+    assert left_out(caplog, tree) == f"left out: {counts}"
+    assert not any(line.startswith(f"{tree}/test: ") for line in caplog.messages)
+
+
+def test_links_lead_to_each_file_once(tree, caplog):
+    caplog.set_level("INFO")
+    first = load(tree)
+    ant = tree / "train/ant"
+    (ant / "loop").symlink_to(ant, target_is_directory=True)
+    (ant / "more").mkdir()
+    (ant / "more" / "up").symlink_to(tree / "train/ant", target_is_directory=True)
+    (ant / "z.jpg").symlink_to(ant / "0.jpg")
+    (ant / "zz.jpg").hardlink_to(ant / "0.jpg")
+    caplog.clear()
+    assert same(load(tree), first)
+    counts = "2 another name of the same file, 2 another name of the same folder"
+    assert left_out(caplog, tree) == f"left out: {counts}"
+
+
+def test_a_tree_of_links_to_a_store_is_a_tree(tree, tmp_path):
+    first = load(tree)
+    for part in ("train", "test"):
+        for name in ("ant", "bee"):
+            (tmp_path / "links" / part / name).mkdir(parents=True)
+            for file in (tree / part / name).iterdir():
+                (tmp_path / "links" / part / name / file.name).symlink_to(file)
+    assert same(load(tmp_path / "links"), first)
+
+
+def test_a_link_to_nothing_is_named(tree):
+    (tree / "train/bee/9.jpg").symlink_to(tree / "nowhere.jpg")
+    line = f"dataset.root={tree}: {tree}/train/bee/9.jpg cannot be read (No such file or directory)"
+    assert refused(tree) == line
+
+
+def test_a_pipe_is_not_waited_for(tree, caplog):
+    caplog.set_level("INFO")
+    os.mkfifo(tree / "train/bee/9.jpg")
+    assert len(load(tree).train.labels) == 14
+    assert left_out(caplog, tree) == "left out: 1 no file"
+
+
+def test_one_class_is_refused(tree):
+    for part in ("train", "test"):
+        shutil.rmtree(tree / part / "bee")
+    assert refused(tree) == f"dataset.root={tree}: there must be two class folders or more, and ant is the only one"
+
+
+def test_images_of_test_that_are_in_train_are_counted(tree, caplog):
+    fingerprint.cache_clear()
+    fingerprint(str(tree))
+    assert not [line for line in caplog.messages if "in train too" in line]
+    for name in ("0.jpg", "9.jpg"):
+        (tree / "test/ant" / name).write_bytes((tree / "train/bee/3.jpg").read_bytes())
+    fingerprint.cache_clear()
+    fingerprint(str(tree))
+    [line] = [line for line in caplog.messages if "in train too" in line]
+    assert line == f"{tree}: images of test that are in train too, byte by byte: 2 of 5"
