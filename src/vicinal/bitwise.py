@@ -113,7 +113,7 @@ def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tu
     """
     old, new = flat(then), flat(now)
     for name in new:
-        if name in IRRELEVANT or name not in old:
+        if name in IRRELEVANT or name not in old or name.startswith("sources/"):  # "source" is all of these
             continue
         if old[name] != new[name]:
             shown = ("one", "another") if name == "git/diff" else (str(old[name]), str(new[name]))

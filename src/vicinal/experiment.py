@@ -191,6 +191,11 @@ class Experiment:
         wish = self.trainer.stream
         return not fits(images, self.hardware.device) if wish == "auto" else bool(wish)
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Dotted names of the components."""
+        return tuple(component.target for component in self._components())
+
     def _components(self) -> list[Component]:
         return [self.dataset, self.model, self.mixup, self.optimizer, self.scheduler]
 

@@ -15,6 +15,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.folder import BusyError
+from vicinal.runs.source import changed, sources
 from vicinal.telling import show
 from vicinal.tracking.wandb_mode import agent_run
 from vicinal.training.allocation import give_back
@@ -73,7 +74,8 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
 def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     """What has to be said of a result that is used instead of training, a line each.
 
-    What "auto" means on this machine may be something else than where it was made, and files beside it may be damaged.
+    What "auto" means on this machine may be something else than where it was made, the code that computes may have been
+    edited since, and files beside it may be damaged.
     """
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
@@ -82,6 +84,9 @@ def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
         lines.append(
             f"{experiment.folder.path}: made with {text.replace(', then', ', here it would be')}: other last bits"
         )
+    then = experiment.folder.sources()
+    if then and (names := changed(then, sources(experiment.targets))):
+        lines.append(f"{experiment.folder.path}: made with other code ({names}); rerun=true trains it again")
     return lines
 
 

@@ -104,7 +104,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     began = time.perf_counter()
     started = began - (saved.seconds if saved else 0.0)
     folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
-    here = describe(hardware.device, hardware.precision, hardware.threads)
+    here = describe(hardware.device, hardware.precision, hardware.threads, experiment.targets)
     write_config(experiment, continued=saved is not None)
     write_environment(experiment, here, continued=saved is not None)
     made_with = {**fixed(here), "source": here["source"]}

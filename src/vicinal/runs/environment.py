@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -17,13 +16,23 @@ from typing import Any
 
 import torch
 
+from vicinal.runs.source import digest, sources
+
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "scikit-learn")
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 
 
-def describe(device: torch.device, precision: str, threads: int) -> dict[str, Any]:
-    """One session of a run, as ``environment.json`` has it, free of the secrets in the environment variables."""
+def describe(device: torch.device, precision: str, threads: int, targets: tuple[str, ...] = ()) -> dict[str, Any]:
+    """One session of a run, as ``environment.json`` has it, free of the secrets in the environment variables.
+
+    Args:
+        device: that it uses.
+        precision: likewise.
+        threads: likewise.
+        targets: dotted names of its components.
+    """
     commit, diff = code()
+    files = sources(targets)
     return {
         "pid": os.getpid(),
         "host": platform.node(),
@@ -38,7 +47,8 @@ def describe(device: torch.device, precision: str, threads: int) -> dict[str, An
         "cpus": os.cpu_count(),
         "precision": precision,
         "threads": threads,
-        "source": source(),
+        "source": digest(files),
+        "sources": files,
     }
 
 
@@ -78,20 +88,6 @@ def code() -> tuple[str | None, str]:
         return commit, diff
     except (OSError, subprocess.CalledProcessError):
         return None, ""
-
-
-@cache
-def source() -> str:
-    """A hash of the package's Python files, but those that only read results or measure.
-
-    So a run that is continued, and a comparison, can tell that the code is not the same.
-    """
-    digest = hashlib.sha256()
-    package = Path(__file__).parents[1]
-    others = {file for name in ("sweeps", "benchmarks") for file in (package / name).rglob("*.py")}
-    for file in sorted(set(package.rglob("*.py")) - others):
-        digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()[:10]
 
 
 def redact(text: str) -> str:

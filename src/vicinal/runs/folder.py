@@ -113,6 +113,14 @@ class RunFolder:
                 lines.append(f"{file} is damaged: {damage}")
         return lines
 
+    def sources(self) -> dict[str, str]:
+        """Hashes of the code that began the run, by file; none where ``environment.json`` does not say."""
+        try:
+            content = json.loads(read(self.environment))
+            return {str(name): str(value) for name, value in content["sources"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, DamagedError):
+            return {}
+
     def mend(self, file: Path, data: bytes) -> bool:
         """Write a file beside the result of a completed run again, if ``data`` is what it was; else change nothing."""
         if self._sums().get(file.name) != sha256(data):
