@@ -399,8 +399,9 @@ def test_a_file_edited_during_a_sweep_does_not_change_its_later_jobs(tmp_path: P
         shutil.copytree(root / part, tmp_path / part)
     shutil.copy(root / "train.py", tmp_path)
     words = ["mixup.alpha=0.2,0.4", *SMALL, "trainer.epochs=20", "wandb.mode=disabled", "-m"]
+    path = os.pathsep.join([str(tmp_path / "src"), *sys.path])  # before any other Vicinal, wherever the packages are
     with subprocess.Popen(
-        [sys.executable, "train.py", *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+        [sys.executable, "train.py", *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}
     ) as process:
         while not list(tmp_path.glob("outputs/runs/*/metrics.jsonl")):
             assert process.poll() is None, "it ended by itself"
