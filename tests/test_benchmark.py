@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -288,6 +289,15 @@ def test_without_a_gpu_its_figures_are_skipped_and_say_how_to_rehearse(tmp_path:
     gpu.measure(bench)
     assert [row.name for row in bench.rows] == list(gpu.ITEMS)
     assert {row.skipped for row in bench.rows} == {"there is no CUDA device; --device cpu --quick rehearses it"}
+
+
+def test_each_wait_is_seen_with_its_place():
+    with gpu_checks.Watch(torch.device("cpu"), steps=3) as watch:
+        for _ in range(2):
+            warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
+        warnings.warn("something else", UserWarning, stacklevel=1)
+    assert len(watch.places) == 2
+    assert re.fullmatch(r".*test_benchmark\.py:\d+", watch.places[0])
 
 
 def test_two_states_of_a_training_are_compared_tensor_by_tensor():

@@ -191,7 +191,9 @@ class Watch(Silent):
             torch.cuda.set_sync_debug_mode(mode)
 
     def __enter__(self) -> Watch:
-        self._caught = self._catcher.__enter__() or []
+        caught = self._catcher.__enter__()
+        assert caught is not None  # it records
+        self._caught = caught
         return self
 
     def __exit__(self, *error: object) -> None:
