@@ -209,6 +209,21 @@ def test_sixteen_bits_are_scaled_to_eight(tree, name):
     assert pixels.flatten().tolist() == list(range(256))
 
 
+def test_the_order_of_bytes_does_not_matter(tree):
+    values = np.linspace(0, 65535, 256).round().astype(">u2").reshape(16, 16)
+    pixels = only_image(tree, Image.frombytes("I;16B", (16, 16), values.tobytes()), "0.tif")
+    assert pixels.flatten().tolist() == list(range(256))
+
+
+def test_a_palette_can_be_half_transparent(tree):
+    image = Image.new("P", (16, 16), 1)
+    image.paste(0, (0, 0, 8, 16))
+    image.putpalette([10, 250, 30, 200, 100, 50])
+    pixels = only_image(tree, image, channels=3, transparency=bytes([0, 128]))
+    assert not pixels[:, :, :8].any()
+    assert pixels[:, 0, 8].tolist() == [100, 50, 25]
+
+
 def test_a_copy_with_eight_bits_is_the_same_image(tree):
     eight = np.random.default_rng(1).integers(0, 256, (16, 16), dtype=np.uint8)
     plain = only_image(tree, Image.fromarray(eight)).clone()
@@ -217,8 +232,9 @@ def test_a_copy_with_eight_bits_is_the_same_image(tree):
 
 @pytest.mark.parametrize(("values", "why"), [
     (np.full((16, 16), 0.5, np.float32), "floating-point pixels have no range"),
-    (np.full((16, 16), 70_000, np.int32), "32-bit pixels have no range of their own"),
-    (np.full((16, 16), -1, np.int32), "32-bit pixels have no range of their own"),
+    (np.full((16, 16), 70_000, np.int32), "signed or 32-bit pixels have no range of their own"),
+    (np.full((16, 16), -1, np.int32), "signed or 32-bit pixels have no range of their own"),
+    (np.full((16, 16), -1, np.int16), "signed or 32-bit pixels have no range of their own"),
 ])  # fmt: skip
 def test_pixels_whose_range_nobody_knows_are_refused(tree, values, why):
     with pytest.raises(ConfigError) as caught:

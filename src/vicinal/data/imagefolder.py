@@ -54,7 +54,13 @@ def imagefolder(folder: str, image_size: int, channels: int, cache_dir: str) -> 
         raise ConfigError("dataset.channels", channels, "must be 1 (grey) or 3 (RGB)")
     names = class_names(folder)
     tree = Path(folder).expanduser().absolute()
-    samples = [_list(folder, tree / part, names) for part in PARTS]
+    samples = []
+    for part in PARTS:
+        found, left_out = _list(folder, tree / part, names)
+        samples.append(found)
+        if left_out:
+            counts = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
+            log.info("%s: left out: %s; images are %s", tree / part, counts, " ".join(EXTENSIONS))
     cache = Path(cache_dir).expanduser() / f"imagefolder-{_fingerprint(tree, samples, image_size, channels)}.pt"
 
     parts = _load(cache)
@@ -108,7 +114,7 @@ def fingerprint(root: str) -> str:
     contents: list[list[str]] = []
     for part in PARTS:
         contents.append([])
-        for path, label in _list(root, folder / part, class_names(root)):
+        for path, label in _list(root, folder / part, class_names(root))[0]:
             with _readable(root, Path(path)):
                 content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
             contents[-1].append(content)
@@ -120,8 +126,8 @@ def fingerprint(root: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _list(root: str, folder: Path, names: Sequence[str]) -> Samples:
-    """The images of one part; each file counts once in its class, whatever links lead to it."""
+def _list(root: str, folder: Path, names: Sequence[str]) -> tuple[Samples, Counter[str]]:
+    """The images of one part, and what was left out: each file counts once in its class, whatever links lead to it."""
     samples: Samples = []
     left_out: Counter[str] = Counter()
     for label, name in enumerate(names):
@@ -144,11 +150,7 @@ def _list(root: str, folder: Path, names: Sequence[str]) -> Samples:
             samples.append((path, label))
         if len(samples) == before:
             raise ConfigError("dataset.root", root, f"no images in {folder / name}; {EXPECTED}")
-    if left_out:
-        counts = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
-        known = " ".join(EXTENSIONS)
-        log.info("%s: left out: %s; images are %s", folder, counts, known)
-    return samples
+    return samples, left_out
 
 
 def _walk(root: str, folder: Path, left_out: Counter[str], seen: set[tuple[int, int]]) -> Iterator[str]:
@@ -246,7 +248,7 @@ def _eight_bits(image: Any) -> Any:
         return image
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError("32-bit pixels have no range of their own; save it with 8 or 16 bits")
+        raise ValueError("signed or 32-bit pixels have no range of their own; save it with 8 or 16 bits")
     return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
 
 

@@ -26,9 +26,9 @@ def describe(device: torch.device, precision: str, threads: int, targets: tuple[
     """One session of a run, as ``environment.json`` has it, free of the secrets in the environment variables.
 
     Args:
-        device: that it uses.
-        precision: likewise.
-        threads: likewise.
+        device: of the run.
+        precision: of its forward pass.
+        threads: of torch.
         targets: dotted names of its components.
     """
     commit, diff = code()

@@ -1,4 +1,4 @@
-"""Is it right? Each check is a number held against a limit, on inputs that are drawn anew each time it is called."""
+"""Is it right? Each check is a number held against a limit, on inputs drawn again at each call."""
 
 from __future__ import annotations
 
