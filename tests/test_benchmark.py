@@ -21,7 +21,7 @@ from vicinal.benchmarks import gpu, mixing, suite
 from vicinal.benchmarks.aside import Aside
 from vicinal.benchmarks.bench import Bar, Bench, Row, SkippedError, UnequalWorkError, line, peer, verdict
 from vicinal.benchmarks.budget import OutOfTime, noticed, time_limit
-from vicinal.benchmarks.gpu import checks as gpu_checks
+from vicinal.benchmarks.gpu import step_checks, training_checks
 from vicinal.benchmarks.gpu.speed import covered
 from vicinal.benchmarks.loading import is_crop, our_loader
 from vicinal.benchmarks.machine import slug
@@ -292,7 +292,7 @@ def test_without_a_gpu_its_figures_are_skipped_and_say_how_to_rehearse(tmp_path:
 
 
 def test_each_wait_is_seen_with_its_place():
-    with gpu_checks.Watch(torch.device("cpu"), steps=3) as watch:
+    with training_checks.Watch(torch.device("cpu"), steps=3) as watch:
         for _ in range(2):
             warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=1)
         warnings.warn("something else", UserWarning, stacklevel=1)
@@ -303,37 +303,37 @@ def test_each_wait_is_seen_with_its_place():
 def test_two_states_of_a_training_are_compared_tensor_by_tensor():
     state = {"weights": {"a": torch.ones(2), "b": torch.zeros(1)}, "rows": [{"loss": 0.5}], "clock": {"train": 1.0}}
     other = {"weights": {"a": torch.ones(2), "b": torch.zeros(1)}, "rows": [{"loss": 0.5}], "clock": {"train": 2.0}}
-    assert gpu_checks.differences(state, other) == []
+    assert training_checks.differences(state, other) == []
     other["weights"]["b"] += torch.finfo(torch.float32).tiny
     other["rows"][0]["loss"] = 0.25
-    assert sorted(gpu_checks.differences(state, other)) == [".rows.0.loss", ".weights.b"]
+    assert sorted(training_checks.differences(state, other)) == [".rows.0.loss", ".weights.b"]
     del other["weights"]["a"]
-    assert ".weights.a" in gpu_checks.differences(state, other)
-    assert ".weights.a" in gpu_checks.differences(other, state)
+    assert ".weights.a" in training_checks.differences(state, other)
+    assert ".weights.a" in training_checks.differences(other, state)
 
 
 def test_the_error_of_a_step_is_large_where_a_plan_is_not_carried_out(monkeypatch: pytest.MonkeyPatch):
     """So the limit of the check means something: a step on images that are not mixed is far beyond it."""
-    strategy = gpu_checks.STRATEGIES["input, per sample"]
+    strategy = step_checks.STRATEGIES["input, per sample"]
     device = torch.device("cpu")
-    assert gpu_checks.step_error(strategy, "fp32", device, seed=0) < gpu_checks.TOLERANCES["fp32"]
+    assert step_checks.step_error(strategy, "fp32", device, seed=0) < step_checks.TOLERANCES["fp32"]
     mix = MixPlan.mix
     monkeypatch.setattr(MixPlan, "mix", lambda plan, x, out=None: x if x.dtype == torch.float32 else mix(plan, x, out))
-    assert gpu_checks.step_error(strategy, "fp32", device, seed=0) > 0.1
+    assert step_checks.step_error(strategy, "fp32", device, seed=0) > 0.1
 
 
 def test_a_gradient_that_is_no_number_is_an_infinite_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gpu_checks, "gradient", lambda model: torch.tensor([math.nan]))
-    error = gpu_checks.step_error(gpu_checks.STRATEGIES["none"], "fp32", torch.device("cpu"), seed=0)
+    monkeypatch.setattr(step_checks, "gradient", lambda model: torch.tensor([math.nan]))
+    error = step_checks.step_error(step_checks.STRATEGIES["none"], "fp32", torch.device("cpu"), seed=0)
     assert error == math.inf
-    assert gpu_checks.worst([1e-6, math.nan]) == math.inf
-    assert gpu_checks.worst([1e-6, 2e-6]) == 2e-6
+    assert step_checks.worst([1e-6, math.nan]) == math.inf
+    assert step_checks.worst([1e-6, 2e-6]) == 2e-6
 
 
 def test_a_check_of_compiled_steps_refuses_what_was_not_compiled(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.compile", lambda model, **options: model)
     with pytest.raises(UnequalWorkError, match="nothing was compiled"):
-        gpu_checks.step_error(gpu_checks.STRATEGIES["none"], "fp32", torch.device("cpu"), seed=0, compiled=True)
+        step_checks.step_error(step_checks.STRATEGIES["none"], "fp32", torch.device("cpu"), seed=0, compiled=True)
 
 
 @pytest.mark.slow
@@ -353,7 +353,7 @@ def test_the_gpu_check_can_be_rehearsed_on_a_cpu(tmp_path: Path):
         "", "a run's peak is measured on a GPU alone"
     }  # fmt: skip
     about = {row["name"].partition(":")[0] for row in checks}
-    assert {f"{name}, {precision}" for name in gpu_checks.STRATEGIES for precision in ("fp32", "bf16")} <= about
+    assert {f"{name}, {precision}" for name in step_checks.STRATEGIES for precision in ("fp32", "bf16")} <= about
     assert {len(kernels) for kernels in part["kernels"].values()} == {10}
     last_row = done.stdout.rpartition("written: ")[0].strip().splitlines()[-1]
     assert last_row.endswith("CIFAR-10 (JPEG), preact_resnet18, 15 epochs, cutmix, seed 0: steps and evaluation")

@@ -19,7 +19,7 @@ import torch
 
 from vicinal import memory
 from vicinal.benchmarks.bench import Bench
-from vicinal.benchmarks.gpu import checks
+from vicinal.benchmarks.gpu import step_checks, training_checks
 from vicinal.bitwise import compare
 from vicinal.config import TrainerConfig
 from vicinal.data import Images
@@ -62,72 +62,72 @@ def right(bench: Bench) -> bool:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", checks.STRATEGIES)
+@pytest.mark.parametrize("name", step_checks.STRATEGIES)
 def test_strategies_against_the_cpu(bench: Bench, name: str, precision: str) -> None:
-    checks.step_against_cpu(bench, name, checks.STRATEGIES[name], precision)
+    step_checks.step_against_cpu(bench, name, step_checks.STRATEGIES[name], precision)
     assert right(bench)
 
 
 def test_compiled_steps_against_the_cpu(bench: Bench) -> None:
-    checks.step_against_cpu(bench, "cutmix", checks.STRATEGIES["cutmix"], "bf16", compiled=True)
+    step_checks.step_against_cpu(bench, "cutmix", step_checks.STRATEGIES["cutmix"], "bf16", compiled=True)
     assert right(bench)
 
 
 @pytest.mark.parametrize("mixup", ["none", "input", "manifold", "cutmix"])
 def test_no_sync_in_a_step(bench: Bench, mixup: str) -> None:
     per_sample = ("mixup.per_sample=true",) if mixup == "cutmix" else ()
-    checks.waits_of(bench, f"mixup={mixup}", *per_sample, "trainer.compile=false")
+    training_checks.waits_of(bench, f"mixup={mixup}", *per_sample, "trainer.compile=false")
     assert right(bench)
 
 
 @pytest.mark.parametrize("words", ["trainer.compile=true", "trainer.precision=fp16"])
 def test_no_sync_in_a_compiled_step_or_in_fp16(bench: Bench, words: str) -> None:
-    checks.waits_of(bench, "mixup=input", words)
+    training_checks.waits_of(bench, "mixup=input", words)
     assert right(bench)
 
 
-@pytest.mark.parametrize("network", [checks.SMALL, checks.DROPOUT], ids=["norm", "dropout"])
+@pytest.mark.parametrize("network", [training_checks.SMALL, training_checks.DROPOUT], ids=["norm", "dropout"])
 @pytest.mark.parametrize("mixup", ["input", "manifold", "cutmix"])
 def test_determinism(bench: Bench, mixup: str, network: tuple[str, ...]) -> None:
     words = (f"mixup={mixup}", "mixup.per_sample=true", "trainer.compile=false")
-    checks.deterministic(bench, *words, network=network)
+    training_checks.deterministic(bench, *words, network=network)
     assert right(bench)
 
 
 def test_determinism_of_compiled_steps(bench: Bench) -> None:
-    checks.deterministic(bench, "mixup=input", "trainer.compile=true", network=checks.DROPOUT)
+    training_checks.deterministic(bench, "mixup=input", "trainer.compile=true", network=training_checks.DROPOUT)
     assert right(bench)
 
 
 def test_resume_to_the_bit(bench: Bench) -> None:
-    checks.resume(bench)
+    training_checks.resume(bench)
     assert right(bench)
 
 
 def test_fp16_and_its_scaler(bench: Bench) -> None:
-    checks.fp16(bench)
+    step_checks.fp16(bench)
     assert right(bench)
 
 
 @pytest.mark.parametrize("mixup", ["manifold", "cutmix"])
 def test_graph_counts(bench: Bench, mixup: str) -> None:
-    checks.graphs(bench, mixup)
+    training_checks.graphs(bench, mixup)
     assert right(bench)
 
 
 @pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")  # torch captures one on purpose
 def test_cuda_graphs_change_no_bit(bench: Bench) -> None:
-    checks.cuda_graphs_of(bench, "mixup=input")
+    training_checks.cuda_graphs_of(bench, "mixup=input")
     assert right(bench)
 
 
 def test_streaming_gives_the_resident_batches(bench: Bench) -> None:
-    checks.streaming(bench)
+    training_checks.streaming(bench)
     assert right(bench)
 
 
 def test_memory_peak_is_within_the_claim(bench: Bench) -> None:
-    checks.memory_peak(bench)
+    training_checks.memory_peak(bench)
     assert right(bench)
 
 

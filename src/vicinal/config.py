@@ -123,7 +123,7 @@ class TrainerConfig:
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which convolutions like")
     compile: bool | str = key(
         "auto",
-        "torch.compile model and batches; auto = on a GPU alone, if it can; max = and launch CUDA graphs",
+        "torch.compile model and batches; auto = on a GPU alone, if it can; max = with CUDA graphs",
         choices=("auto", "max"),
     )
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")

@@ -12,22 +12,23 @@ import torch
 
 from vicinal.benchmarks.bench import Bench
 from vicinal.benchmarks.budget import OutOfTime, noticed
-from vicinal.benchmarks.gpu import checks, recipe, speed
+from vicinal.benchmarks.gpu import recipe, speed, step_checks, training_checks
 
 log = logging.getLogger(__name__)
 
 Item = Callable[[Bench], object]
 
 ITEMS: dict[str, Item] = {
-    "strategies against the CPU": checks.strategies,
-    "waits in a step": checks.waits,
-    "determinism": checks.determinism,
-    "resume": checks.resume,
-    "fp16": checks.fp16,
-    "streaming": checks.streaming,
-    "compiled": checks.compiled,
-    "CUDA graphs": checks.cuda_graphs,
-    "memory": checks.memory_peak,
+    "strategies against the CPU": step_checks.strategies,
+    "waits in a step": training_checks.waits,
+    "determinism": training_checks.determinism,
+    "resume": training_checks.resume,
+    "fp16": step_checks.fp16,
+    "streaming": training_checks.streaming,
+    "compiled steps": step_checks.compiled,
+    "graphs": training_checks.graphs_of_strategies,
+    "CUDA graphs": training_checks.cuda_graphs,
+    "memory": training_checks.memory_peak,
     "training, batch 128": partial(speed.training, batch=128),
     "training, batch 512": partial(speed.training, batch=512),
     "training with CUDA graphs, batch 128": partial(speed.training, batch=128, compile="max"),
