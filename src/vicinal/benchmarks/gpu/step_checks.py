@@ -34,7 +34,6 @@ TOLERANCES = {"fp32": 1e-5, "bf16": 0.03, "fp16": 5e-3, "tf32": 5e-3}
 TF32, which torch leaves on in convolutions."""
 DRAWS = 3
 CLASSES, BATCH = 10, 64
-CLASSES, BATCH = 10, 64
 CPU = "the CPU in float64"
 ZERO = Bar(0, at_least=False)
 
