@@ -384,6 +384,17 @@ def test_a_model_that_torch_does_not_compile_is_known(monkeypatch: pytest.Monkey
     assert not make_learner(make_model(), NoMix()).stayed_eager
 
 
+@pytest.mark.parametrize(("before", "after"), [(8, 8), (2, 7)])
+def test_the_process_may_compile_as_many_graphs_as_before_or_more(before: int, after: int) -> None:
+    """Torch's limit belongs to all that is compiled in the process: five blocks, all other batches, evaluation."""
+    strategy = ManifoldMixup(1.0, ["block1", "block2", "block1.0", "block1.1", "block2.0"])
+    with torch._dynamo.config.patch(recompile_limit=before):
+        make_learner(make_model(), NoMix(), compile=True)
+        assert torch._dynamo.config.recompile_limit == before
+        make_learner(make_model(), strategy, compile=True)
+        assert torch._dynamo.config.recompile_limit == after
+
+
 def test_a_first_step_that_overflows_in_fp16_is_skipped_without_a_warning() -> None:
     torch.manual_seed(0)
     model = make_model()

@@ -49,8 +49,10 @@ class Learner:
         if hardware.compile:
             # graphs of an earlier run of this process would count as ours
             torch.compiler.reset()
-            # One for each block that can be mixed, one for all other batches, one for evaluation.
-            torch._dynamo.config.recompile_limit = len(set(strategy.depths)) + 2
+            # One for each block that can be mixed, one for all other batches, one for evaluation. Never fewer than
+            # there may be already: the limit is the process's, and others compile there too.
+            needed = len(set(strategy.depths)) + 2
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, needed)
             # torch says it of every precision, bf16 too
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         self.graphs = 0

@@ -104,8 +104,9 @@ def mixing_in_a_step(bench: Bench) -> None:
     bars = {"input": Bar(3, at_least=False), "cutmix": Bar(3, at_least=False), "manifold": Bar(5, at_least=False)}
     images = max(2, epoch_steps(bench, batch) // 4) * batch
     runs = {name: Run(bench.folder, images, f"mixup={name}", *words) for name in ("none", *bars)}
-    torch._dynamo.config.recompile_limit = 16  # all of them share one network's code
-    timings = bench.time("epochs", [Case(name, run.epoch) for name, run in runs.items()], rounds=15, warmup=2)
+    cases = [Case(name, run.epoch) for name, run in runs.items()]
+    with torch._dynamo.config.patch(recompile_limit=16):  # all of them share one network's code
+        timings = bench.time("epochs", cases, rounds=15, warmup=2)
     for name, bar in bars.items():
         pairs = zip(timings.seconds[name], timings.seconds["none"], strict=True)
         shares = [100 * (mixed / plain - 1) for mixed, plain in pairs]
