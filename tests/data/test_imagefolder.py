@@ -202,11 +202,14 @@ def only_image(tree: Path, image: Any, name: str = "0.png", channels: int = 1, *
 
 
 @pytest.mark.parametrize("name", ["0.png", "0.tif", "0.pgm"])
-def test_sixteen_bits_are_scaled_to_eight(tree, name):
+def test_sixteen_bits_are_scaled_to_eight(tree, name, caplog):
     """Each value v of 65536 becomes the 8-bit number next to v / 257; Pillow's own conversion cuts off at 255."""
+    caplog.set_level("INFO")
     values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
     pixels = only_image(tree, Image.fromarray(values), name)
     assert pixels.flatten().tolist() == list(range(256))
+    said = f"1 images of 16 bits, such as {tree}/train/ant/{name}, are scaled to 8: 65535 is white"
+    assert [line for line in caplog.messages if "16 bits" in line] == [said]
 
 
 def test_the_order_of_bytes_does_not_matter(tree):

@@ -200,27 +200,32 @@ def _fingerprint(folder: Path, samples: Sequence[Samples], image_size: int, chan
 def _decode(root: str, samples: Samples, size: int, channels: int) -> Images:
     images = torch.empty((len(samples), size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
     pixels = images.numpy()
+    scaled: list[str] = []
 
     def fill(start: int) -> None:
         for i, (path, _) in enumerate(samples[start : start + CHUNK], start):
             try:
-                pixels[i] = _pixels(path, size, channels)
+                pixels[i], deep = _pixels(path, size, channels)
+                if deep:
+                    scaled.append(path)
             except Exception as error:  # PIL raises a dozen types on damaged files, by format
                 raise ConfigError("dataset.root", root, f"{path} cannot be decoded ({error})") from error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(fill, range(0, len(samples), CHUNK)):
             pass
+    if scaled:
+        log.info("%d images of 16 bits, such as %s, are scaled to 8: 65535 is white", len(scaled), min(scaled))
     return Images(images, torch.tensor([label for _, label in samples]))
 
 
-def _pixels(path: str, size: int, channels: int) -> Any:
-    """One image as a uint8 array (channels, size, size)."""
+def _pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
+    """One image as a uint8 array (channels, size, size), and whether it had 16 bits."""
     import numpy as np
     from PIL import Image, ImageOps
 
     with Image.open(path) as file:
-        image = _eight_bits(ImageOps.exif_transpose(file))
+        image, deep = _eight_bits(ImageOps.exif_transpose(file))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
@@ -230,11 +235,11 @@ def _pixels(path: str, size: int, channels: int) -> Any:
         width, height = (int(size * side / short) for side in image.size)
         left, top = round((width - size) / 2), round((height - size) / 2)
         image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1), deep
 
 
-def _eight_bits(image: Any) -> Any:
-    """A PIL image of 8 bits a channel; PIL's own conversion cuts off at 255 what has more.
+def _eight_bits(image: Any) -> tuple[Any, bool]:
+    """A PIL image with 8 bits per channel, and whether it had 16; PIL's own conversion cuts off at 255 what has more.
 
     Raises:
         ValueError: its numbers have no range that the type tells.
@@ -245,11 +250,11 @@ def _eight_bits(image: Any) -> Any:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no range; save it with 8 or 16 bits")
     if image.mode != "I" and not image.mode.startswith("I;"):
-        return image
+        return image, False
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("signed or 32-bit pixels have no range of their own; save it with 8 or 16 bits")
-    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)), True
 
 
 def _load(cache: Path) -> list[Images] | None:
