@@ -35,6 +35,13 @@ settings.register_profile("vicinal", derandomize=True, deadline=None, max_exampl
 settings.load_profile("vicinal")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with slow tests first: the last file to end is then a short one, and no worker waits long for it."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    slowest = {item.path for item in items if item.parent and item.parent.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slowest, item.path not in slow))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not GPU:
         pytest.skip("needs a GPU")
