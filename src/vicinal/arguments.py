@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from vicinal.output import steady
+
 
 class Arguments(argparse.ArgumentParser):
     """Mistakes are one line here as everywhere, with the exit code of all mistakes.
@@ -34,6 +36,7 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
     Args:
         overrides: words of the command line that go to Hydra.
     """
+    steady()
     try:
         yield
     except KeyboardInterrupt:

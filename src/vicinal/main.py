@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from vicinal import output
 from vicinal.config import CONF, register
 from vicinal.explain import explain, is_mistake
 from vicinal.imports import without_collections
@@ -43,11 +44,12 @@ def command() -> None:
 
     def leave() -> None:  # comes after all that is registered from here on
         logging.shutdown()
-        with suppress(OSError, ValueError, AttributeError):  # a closed pipe, or none: Python says what is to be said
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # a library may have put something of its own there
+                stream.flush()
+        os._exit(code)
 
+    output.steady()
     atexit.register(leave)
     try:
         main()
@@ -93,6 +95,7 @@ def job(cfg: DictConfig) -> float | None:
     Returns:
         The last epoch's validation accuracy, for sweepers that search; None without a validation split.
     """
+    output.steady()  # a launcher of somebody else's has processes of its own
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from vicinal import memory
+from vicinal import memory, output
 from vicinal.data import ImageData
 from vicinal.description import heading, write_config, write_environment
 from vicinal.errors import UserError
@@ -128,6 +128,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
     # W&B begins its run beside what is left to do before the first step, and not beside that step.
     with (
+        output.hurried(),
         Interruption() as interruption,
         wandb_tracker(experiment, info, saved.wandb_id if saved else None) as wandb,
         Console(settings.epochs, steps) as console,

@@ -18,6 +18,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from vicinal import output
 from vicinal.errors import UserError
 
 LOOK_SECONDS = 0.1
@@ -41,16 +42,22 @@ def packed() -> bool:
     return _State.packed
 
 
-def serve(pipe: Connection, setup: bytes) -> None:
+def serve(pipe: Connection, setup: bytes, out: int, errors: int) -> None:
     """A worker's life: one job after the other, until the pipe ends, or the first after it was asked to stop.
 
     Args:
         pipe: gives for each job what begins the lines of its output, and its arguments; takes what came of it.
         setup: the environment, what a job is, and its threads where ``trainer.threads`` is auto; pickled.
+        out: descriptor for standard output, that of the process that gives out the jobs.
+        errors: descriptor for standard error, likewise.
     """
     from vicinal.tracking import wandb_host
 
     _begin()
+    for ours, theirs in ((1, out), (2, errors)):  # this process was forked from one that is older than the live table
+        os.dup2(theirs, ours)
+        os.close(theirs)
+    output.steady()
     environment, job, threads = pickle.loads(setup)
     os.environ.clear()  # that of the process that this one was forked from may be older
     os.environ.update(environment)
@@ -181,6 +188,9 @@ class Lines(io.TextIOBase):
 
     def isatty(self) -> bool:
         return False
+
+    def fileno(self) -> int:
+        return int(self._out.fileno())
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

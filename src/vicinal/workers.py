@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection, forkserver, reduction, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -47,6 +47,20 @@ def warm_up() -> None:
             os.environ["PYTHONSAFEPATH"] = safe
 
 
+class _Sent:
+    """A file descriptor of this process, as an argument of one that is being started: there it is a number."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __reduce__(self) -> tuple[Callable[[Any], int], tuple[Any]]:
+        return _received, (reduction.DupFd(self._descriptor),)  # type: ignore[attr-defined]
+
+
+def _received(descriptor: Any) -> int:
+    return int(descriptor.detach())
+
+
 class Workers(Interruption):
     """Inside ``with``, processes that do one job after the other; at its end they are gone.
 
@@ -72,7 +86,7 @@ class Workers(Interruption):
         try:
             for _ in range(self._count):
                 ours, theirs = FORKS.Pipe()
-                process = FORKS.Process(target=serve, args=(theirs, self._setup))
+                process = FORKS.Process(target=serve, args=(theirs, self._setup, _Sent(1), _Sent(2)))
                 process.start()
                 theirs.close()  # the worker's own is then the last, and its end that of the pipe
                 self._workers[ours] = process

@@ -116,7 +116,7 @@ def peak() -> dict[str, int]:
 def _resident() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # getrusage begins with what the parent had when it started this process
-        return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0])
+        return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))[0])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

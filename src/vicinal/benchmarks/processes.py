@@ -52,7 +52,7 @@ class Trainings:
 
     def results(self) -> list[dict[str, dict[str, float]]]:
         """Of all its runs."""
-        return [json.loads(file.read_text()) for file in sorted(self.output.glob("runs/*/result.json"))]
+        return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self.output.glob("runs/*/result.json"))]
 
     def bare_seconds(self) -> float:
         """Seconds of steps and evaluation of all its runs."""

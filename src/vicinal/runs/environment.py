@@ -114,5 +114,5 @@ def _version(name: str) -> str | None:
 @cache
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    found = re.search(r"model name\s*: (.+)", info.read_text(encoding="utf-8")) if info.exists() else None
     return found.group(1) if found else platform.processor()

@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 
+from vicinal import output
 from vicinal.errors import UserError
 from vicinal.runs.files import PARTIAL, DamagedError, encode_json, read, sha256, sync, write
 from vicinal.runs.locks import held
@@ -251,14 +252,16 @@ class RunFolder:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Copy what is logged inside to ``train.log``."""
-        handler = _LogFile(self.log)
+        """Copy what is logged inside to ``train.log``, and say there whether the terminal had it all."""
+        handler = _LogFile(self.log, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger()
         root.addHandler(handler)
         try:
             yield
         finally:
+            for line in output.lost():
+                log.warning("%s", line)
             root.removeHandler(handler)
             handler.close()
 

@@ -98,9 +98,9 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     found = tables.grids(comparison)
     files = tables.write_csv(comparison, folder)
     for file, written in ((folder / "table.md", tables.markdown), (folder / "table.tex", tables.latex)):
-        file.write_text(written(found, comparison.notes))
+        file.write_text(written(found, comparison.notes), encoding="utf-8")
         files.append(file)
-    (folder / NOTES).write_text("".join(f"{note}\n" for note in comparison.notes))
+    (folder / NOTES).write_text("".join(f"{note}\n" for note in comparison.notes), encoding="utf-8")
     files.append(folder / NOTES)
     files += plots.draw(comparison, folder)
     page.write(comparison, folder / PAGE)

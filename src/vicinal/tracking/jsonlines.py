@@ -23,7 +23,7 @@ class JsonLines(Tracker):
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         try:
-            with self.file.open("a") as lines:
+            with self.file.open("a", encoding="utf-8") as lines:
                 lines.write(_line(row))
         except OSError as error:
             error.filename = str(self.file)  # a full disk does not say what it had no room for

@@ -60,7 +60,7 @@ def upload(run: Offline, url: str) -> str | None:
         return reason
     command = [sys.executable, "-m", "wandb", "sync", "--yes", str(run.folder)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return f"not uploaded within {SECONDS:g} s"
     if done.returncode == 0 and run.uploaded:
