@@ -112,7 +112,10 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
             with suppress(OSError):  # the disk may be what is wrong
                 folder.fail(heading(experiment), reason)
-            with suppress(OSError), folder.log.open("a", encoding="utf-8", errors="backslashreplace") as own_log:  # whoever called decides what the terminal shows
+            with (
+                suppress(OSError),
+                folder.log.open("a", encoding="utf-8", errors="backslashreplace") as own_log,
+            ):  # whoever called decides what the terminal shows
                 own_log.write(f"failed: {reason}\n" if known else redact(traceback.format_exc()))
             raise
     log.info("%s", _verdict(result))

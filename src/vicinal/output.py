@@ -10,7 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 PATIENCE = 10.0
 """Seconds that a training waits for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
@@ -35,14 +38,14 @@ class _Steady(io.FileIO):
         self.lost = ""
         self._stuck = False
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+    def write(self, data: ReadableBuffer, /) -> int:
         """Write some of ``data``; return how many of its bytes are done with."""
         try:
             if self._ready():
                 return super().write(memoryview(data)[:CHUNK]) or 0  # it may not block, and takes nothing now
         except OSError as error:
             self._lose(error.strerror or str(error))
-        return len(data)
+        return memoryview(data).nbytes
 
     def _ready(self) -> bool:
         """Wait for the reader: without a limit, but at most PATIENCE seconds beside a training."""

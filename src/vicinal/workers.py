@@ -54,7 +54,7 @@ class _Sent:
         self._descriptor = descriptor
 
     def __reduce__(self) -> tuple[Callable[[Any], int], tuple[Any]]:
-        return _received, (reduction.DupFd(self._descriptor),)  # type: ignore[attr-defined]
+        return _received, (reduction.DupFd(self._descriptor),)
 
 
 def _received(descriptor: Any) -> int:

@@ -49,6 +49,6 @@ def page_of(progress: Progress, sweep: Path, over: bool = False) -> str:
 
 def printed(progress: Progress, height: int = 40) -> list[list[str]]:
     console = Console(record=True, width=120, file=io.StringIO())
-    console.print(table(progress, height))
+    console.print(table(progress, 120, height))
     lines = console.export_text().splitlines()
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]

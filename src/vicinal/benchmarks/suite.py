@@ -115,7 +115,9 @@ class Book:
 
     def __init__(self, out: Path, stem: str, about: Mapping[str, Any], quick: bool) -> None:
         self.stem, self.file, self._about, self._quick = stem, out / f"{stem}.json", about, quick
-        self._parts: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))["parts"] if self.file.exists() else {}
+        self._parts: dict[str, Any] = (
+            json.loads(self.file.read_text(encoding="utf-8"))["parts"] if self.file.exists() else {}
+        )
         out.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str, bench: Bench, took: float, failure: str) -> None:

@@ -59,7 +59,9 @@ def make(sweep: Path, score: str, more: Sequence[str], entity: str | None, proje
         sweep=sweep.resolve().name,
         grouping=tuple(key if "." in key else f"choices.{key}" for key in found.swept or () if key != "seed"),
     )
-    made = Dashboard(build.workspace(parts, scope), build.report(parts, scope, tables.read_text(encoding="utf-8")), notes)
+    made = Dashboard(
+        build.workspace(parts, scope), build.report(parts, scope, tables.read_text(encoding="utf-8")), notes
+    )
     for specification in made.specification().values():
         check(specification, keys)
     return made

@@ -7,11 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from vicinal.output import hurried
 from vicinal.runs import files
 from vicinal.sweeps.live_page import render
 from vicinal.sweeps.live_table import SHARE, LiveTable
@@ -44,12 +45,14 @@ class Live:
         self._watch = Watch(sweep, epochs, waiting)
         self.page = sweep / REPORT / PAGE
         self._table = LiveTable()
+        self._undo = ExitStack()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live-page", daemon=True)
         self._costs: deque[float] = deque((0.0, 0.0), maxlen=3)
         self._written: tuple[object, float] = (None, 0.0)
 
     def __enter__(self) -> Self:
+        self._undo.enter_context(hurried())
         with self._harmless():
             self.page.parent.mkdir(parents=True, exist_ok=True)
             (self.page.parent / RECORD).unlink(missing_ok=True)  # it speaks for the page that is now replaced
@@ -72,6 +75,7 @@ class Live:
                 self._write(last, over=error is not None)  # else the report follows, and who follows the page waits
         finally:
             self._table.__exit__(kind, error, traceback)
+            self._undo.close()
 
     def _run(self) -> None:
         due = 0.0

@@ -7,26 +7,30 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from vicinal.durations import duration
+from vicinal.output import printable, stream
 from vicinal.sweeps.page_tables import NOTHING
+from vicinal.sweeps.pinned import Pinned
 from vicinal.sweeps.progress import Job, Progress
+from vicinal.sweeps.widths import Column, drawn, fit, head_lines
 
 COLORS = {"running": "cyan", "completed": "green", "failed": "red", "stopped": "yellow", "planned": ""}
 """Of the states, which are named too."""
 FIRST = ("running", "failed", "stopped", "planned", "completed")
 """Which jobs are shown where there is no room for all."""
-FRAME = 7
-"""Lines of the table that are no job: the title, the head, the frame and what is left out."""
+FRAME = 6
+"""Lines besides the jobs and the headings: the title, three rules, the caption, and the one that the cursor is in."""
+SPARE = ("time left", "val acc", "epoch")
+"""Columns to be left out where a terminal is narrow, the first one first."""
 PROMPT = 0.2
 """Seconds until something that was printed is seen, at least."""
 SHARE = 200
@@ -37,13 +41,14 @@ class LiveTable:
     """The table, if standard output is a terminal; else nothing at all.
 
     Several processes print, some of them by other ways than Python's, and each line would cut the table in two. So
-    meanwhile their output goes to a file, from which it is copied to above the table. A file, not a pipe: nobody who
-    prints ever waits for, or dies with, who copies.
+    meanwhile their output goes to a file, from which it is copied to above the table. A file, not a pipe: writers never
+    wait for the process that copies, nor do they end with it.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console
-        self._live: Live | None = None
+        self._pinned: Pinned | None = None
+        self._progress: Progress | None = None
         self._lines: IO[bytes] | None = None
         self._rest = ""
         self._costs = deque((0.0, 0.0), maxlen=3)
@@ -51,8 +56,8 @@ class LiveTable:
 
     @property
     def pause(self) -> float:
-        """Seconds between two calls of :meth:`forward`: each draws the table anew."""
-        return max(PROMPT, SHARE * min(self._costs)) if self._live else 1.0
+        """Seconds between two calls of :meth:`forward`: each may draw the table."""
+        return max(PROMPT, SHARE * min(self._costs)) if self._pinned else 1.0
 
     def __enter__(self) -> Self:
         if self._console is None and not sys.stdout.isatty():
@@ -62,25 +67,24 @@ class LiveTable:
         except OSError:
             self._undo.close()
             raise
-        if not console.is_interactive:
+        if console.is_interactive:
+            self._pinned = Pinned(console)
+        else:
             self._undo.close()
-            return self
-        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._live:
-            self._live.transient = error is None  # the report's tables follow; after an interruption nothing does
+        if self._pinned:
             self.forward(whole=False)
-            self._live.stop()
+            if error is None:
+                self._pinned.erase()  # the report's tables follow; after an interruption nothing does
         self._undo.close()
 
     def show(self, progress: Progress) -> None:
-        if self._live:
-            self._live.update(table(progress, self._live.console.height), refresh=True)
+        self._progress = progress
+        self._draw()
 
     def forward(self, whole: bool = True) -> None:
         """Print what has been written since the last time, above the table.
@@ -88,58 +92,64 @@ class LiveTable:
         Args:
             whole: lines alone; half a line waits for its end.
         """
-        if self._lines is None or self._live is None:
+        if self._lines is None or self._pinned is None:
             return
         text = self._rest + self._lines.read().decode(errors="replace")
         end = text.rfind("\n") + 1 if whole else len(text)
         text, self._rest = text[:end], text[end:]
-        if text:
+        if text or self._pinned.resized():
             began = time.thread_time()
-            self._live.console.print(text.rstrip("\n"), markup=False, highlight=False, soft_wrap=True)
+            self._draw(text.splitlines())
             self._costs.append(time.thread_time() - began)
+
+    def _draw(self, printed: Sequence[str] = ()) -> None:
+        if self._pinned:
+            encoding = self._pinned.encoding
+            shown = self._progress
+            self._pinned.draw(lambda width, height: table(shown, width, height, encoding) if shown else "", printed)
 
     def _redirect(self) -> IO[str]:
         """Send what this process and its children print to a file, and return the terminal."""
         folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="vicinal-")))
         descriptor = os.open(folder / "printed", os.O_CREAT | os.O_WRONLY | os.O_APPEND)  # of several processes
         self._lines = self._undo.enter_context((folder / "printed").open("rb"))
-        terminal: IO[str] = self._undo.enter_context(os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding))
-        for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        terminal = os.dup(1)
+        self._undo.callback(os.close, terminal)
+        for standard, number in ((sys.stdout, 1), (sys.stderr, 2)):
             if os.isatty(number):
-                stream.flush()
+                standard.flush()
                 kept = os.dup(number)
                 os.dup2(descriptor, number)
                 self._undo.callback(os.close, kept)
                 self._undo.callback(os.dup2, kept, number)
-                self._undo.callback(stream.flush)
+                self._undo.callback(standard.flush)
         os.close(descriptor)
-        return terminal
+        return stream(terminal, sys.stdout.encoding, "the terminal")
 
 
-def table(progress: Progress, height: int) -> Table:
-    """The jobs as a table.
+def table(progress: Progress, width: int, height: int, encoding: str = "utf-8") -> Group:
+    """The jobs as a table, one line per job.
 
     Args:
         progress: to show.
-        height: lines that there are; of more jobs, those that say most are shown.
+        width: columns of the terminal. What it has no room for is left out, and named below the table.
+        height: lines of the terminal. Of more jobs, those that say most are shown.
+        encoding: of the terminal.
     """
+    columns = _columns(progress.swept, progress.jobs, encoding)
+    widths = fit(columns, width, [*SPARE, *reversed(progress.swept), "seed"])
+    shown = _chosen(progress.jobs, max(1, height - FRAME - head_lines(columns, widths)))
     counts = ", ".join(f"{n} {status}" for status in FIRST if (n := progress.count(status)))
     left = "" if progress.left is None else f"; about {duration(progress.left)} left"
-    shown = _chosen(progress.jobs, max(3, height - FRAME))
     hidden = len(progress.jobs) - len(shown)
-    made = Table(
-        title=f"{counts}{left}",
-        title_justify="left",
-        caption=f"and {hidden} more" if hidden else None,
-        caption_justify="left",
-    )
-    for heading in (*(progress.swept or ["run"]), "seed", "state"):
-        made.add_column(heading, overflow="fold")
-    for heading in ("epoch", "val acc", "time left"):
-        made.add_column(heading, justify="right", no_wrap=True)
-    for job in shown:
-        made.add_row(*_cells(job, progress.swept))
-    return made
+    left_out = ", ".join(column.heading for index, column in enumerate(columns) if index not in widths)
+    below = [*[f"and {hidden} more"] * bool(hidden), *[f"no room for {left_out}"] * bool(left_out)]
+    parts: list[RenderableType] = [_line(f"{counts}{left}"), drawn(_columns(progress.swept, shown, encoding), widths)]
+    return Group(*parts, *[_line("; ".join(below))] * bool(below))
+
+
+def _line(text: str) -> Text:
+    return Text(text, "italic", no_wrap=True, overflow="ellipsis")
 
 
 def _chosen(jobs: list[Job], most: int) -> list[Job]:
@@ -148,10 +158,20 @@ def _chosen(jobs: list[Job], most: int) -> list[Job]:
     return [jobs[place] for place in sorted(ranked[:most])]
 
 
-def _cells(job: Job, swept: list[str]) -> list[Text]:
-    run, color = job.run, COLORS[job.run.status]
-    names = [job.values[key] for key in swept] or [run.name]
-    accuracy = NOTHING if job.accuracy is None else f"{job.accuracy:.4f}"
-    left = NOTHING if job.left is None else duration(job.left)
-    rest = [Text(text) for text in (f"{job.done}/{job.epochs}", accuracy, left)]
-    return [*map(Text, names), Text(str(run.seed)), Text(run.status, style=color), *rest]
+def _columns(swept: list[str], jobs: list[Job], encoding: str) -> list[Column]:
+    names = {key: [job.values[key] for job in jobs] for key in swept} or {"run": [job.run.name for job in jobs]}
+    states = [job.run.status for job in jobs]
+    numbers = {
+        "epoch": [f"{job.done}/{job.epochs}" for job in jobs],
+        "val acc": [NOTHING if job.accuracy is None else f"{job.accuracy:.4f}" for job in jobs],
+        "time left": [NOTHING if job.left is None else duration(job.left) for job in jobs],
+    }
+    texts = {**names, "seed": [str(job.run.seed) for job in jobs]}
+    return [
+        *(Column(name, [printable(each, encoding) for each in cells], fold=False) for name, cells in texts.items()),
+        Column("state", states, fold=False, styles=[COLORS[status] for status in states]),
+        *(
+            Column(name, [printable(each, encoding) for each in cells], True, fold=False)
+            for name, cells in numbers.items()
+        ),
+    ]

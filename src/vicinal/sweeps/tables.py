@@ -97,7 +97,9 @@ def _cells(comparison: Comparison) -> Grid:
                 texts.append(interval(row[f"{score} low"], row[f"{score} high"]))
         rows.append([*texts, *(row[name] for name in failures), Path(row["folder"]).name])
     title = f"top-1 accuracy in %, mean ± std over n seeds ({comparison.title})"
-    return Grid(title, [*headings, *failures, "folder"], headings[len(comparison.swept) :], rows)
+    others = [names[score] for score in shown if score != comparison.score]
+    spare = ["folder", *others, tested, "n", *reversed(comparison.swept)]
+    return Grid(title, [*headings, *failures, "folder"], headings[len(comparison.swept) :], rows, spare)
 
 
 def _pairs(comparison: Comparison) -> Grid:
@@ -116,7 +118,8 @@ def _pairs(comparison: Comparison) -> Grid:
     ]
     heading = comparison.headings[comparison.score]
     title = f"{heading}: difference to {comparison.compared_with} in points, on the same seeds"
-    return Grid(title, ["cell", *several, "pairs", *headings], ["pairs", *headings], rows)
+    spare = ["p signed-rank", "p t-test", "p signed-rank, Holm", "p t-test, Holm", "pairs", "95 % interval", *several]
+    return Grid(title, ["cell", *several, "pairs", *headings], ["pairs", *headings], rows, spare)
 
 
 def _chosen(comparison: Comparison) -> Grid:
@@ -129,7 +132,8 @@ def _chosen(comparison: Comparison) -> Grid:
     ]
     by = names[validation_of(comparison.score)]
     title = f"chosen on validation ({by}), the best of each strategy's cells; the test set had no part in it"
-    return Grid(title, [*keys, *numbers], numbers, rows)
+    others = [names[score] for score in shown if score != comparison.score]
+    return Grid(title, [*keys, *numbers], numbers, rows, [*others, "of", "n", *reversed(keys)])
 
 
 def _shown(table: pd.DataFrame) -> list[str]:
