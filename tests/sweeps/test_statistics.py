@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from vicinal.sweeps.statistics import NAN, compare, holm, least_wilcoxon, summarise
 
@@ -25,20 +26,56 @@ def spread(values: np.ndarray) -> bool:
     return bool(values.std() > 1e-6)
 
 
-@given(st.lists(accuracy, min_size=2, max_size=40))
-def test_summary_is_the_textbook_formula_and_scipys(values: list[float]) -> None:
+@given(st.lists(accuracy, min_size=3, max_size=40))
+def test_summary_is_the_textbook_formula_and_statsmodels_wilson_interval(values: list[float]) -> None:
     data = np.array(values)
     assume(spread(data))
     n, mean = len(values), sum(values) / len(values)
     std = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = special.stdtrit(n - 1, 0.975) * std / math.sqrt(n)
     about = summarise(values)
     assert about.n == n
     assert (about.mean, about.std) == pytest.approx((data.mean(), data.std(ddof=1)), rel=1e-12)
     assert (about.mean, about.std) == pytest.approx((mean, std), rel=1e-9)
-    assert (about.low, about.high) == pytest.approx((mean - half, mean + half), rel=1e-9, abs=1e-12)
-    scipys = stats.ttest_1samp(data, 0.0).confidence_interval(0.95)
-    assert (about.low, about.high) == pytest.approx((scipys.low, scipys.high), rel=1e-9, abs=1e-12)
+    effective = mean * (1 - mean) / (std**2 / n)  # images, of which a binomial count would vary as much
+    alpha = 2 * stats.norm.sf(stats.t.ppf(0.975, n - 1))
+    limits = proportion_confint(mean * effective, effective, alpha, method="wilson")
+    assert (about.low, about.high) == pytest.approx(limits, rel=1e-7, abs=1e-12)
+    assert 0 <= about.low < about.mean < about.high <= 1
+
+
+@given(st.lists(st.floats(0, 20, allow_subnormal=False), min_size=3, max_size=12))
+def test_a_score_without_an_upper_end_has_the_means_that_students_test_does_not_reject(values: list[float]) -> None:
+    data = np.array(values)
+    assume(spread(data))
+    about = summarise(values, most=math.inf)
+    assert 0 < about.low < about.mean < about.high
+    for end in (about.low, about.high):
+        error = stats.sem(data) * math.sqrt(end / data.mean())
+        assert abs(data.mean() - end) / error == pytest.approx(stats.t.ppf(0.975, len(values) - 1), rel=1e-6)
+
+
+def test_near_the_end_the_interval_stays_inside_and_in_the_middle_it_is_students() -> None:
+    near, middle = [0.97, 0.99, 0.995], [0.497, 0.5, 0.504]
+    assert stats.t.interval(0.95, 2, 0.985, stats.sem(near))[1] > 1
+    assert (summarise(near).low, summarise(near).high) == pytest.approx((0.9060, 0.9977), abs=5e-4)
+    students = stats.t.interval(0.95, 2, np.mean(middle), stats.sem(middle))
+    assert (summarise(middle).low, summarise(middle).high) == pytest.approx(students, abs=1e-5)
+
+
+def test_two_values_have_a_deviation_and_no_interval() -> None:
+    about = summarise([0.97, 0.99])
+    assert (about.mean, about.std) == pytest.approx((0.98, 0.02 / math.sqrt(2)))
+    assert all(map(math.isnan, (about.low, about.high)))
+    found = compare([0.97, 0.99], [0.9, 0.95])
+    assert all(map(math.isnan, (found.low, found.high)))
+    assert found.p_t == pytest.approx(stats.ttest_rel([0.97, 0.99], [0.9, 0.95]).pvalue)
+    assert found.why == "fewer than 3 pairs: no interval"
+
+
+def test_the_interval_of_a_difference_ends_where_differences_do() -> None:
+    found = compare([1.0, 0.0, 1.0], [0.0, 0.1, 0.0])
+    assert stats.ttest_rel([1.0, 0.0, 1.0], [0.0, 0.1, 0.0]).confidence_interval(0.95).high > 1
+    assert (found.low, found.high) == pytest.approx((-0.9443, 1.0), abs=5e-5)
 
 
 @given(pairs_of(accuracy, 30))
@@ -52,10 +89,11 @@ def test_paired_t_test_is_the_formula_and_scipys(pairs: list[tuple[float, float]
     assert found.difference == pytest.approx(differences.mean(), abs=1e-12)
     assert found.p_t == pytest.approx(2 * special.stdtr(n - 1, -abs(t)), rel=1e-4, abs=1e-12)
     scipys = stats.ttest_rel(ours, theirs)
-    limits = scipys.confidence_interval(0.95)
     assert found.p_t == pytest.approx(scipys.pvalue, rel=1e-4, abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((limits.low, limits.high), abs=1e-9)
-    assert found.why == ""
+    if n > 2:
+        limits = np.clip(scipys.confidence_interval(0.95), -1, 1)
+        assert (found.low, found.high) == pytest.approx(tuple(limits), abs=1e-9)
+        assert found.why == ""
 
 
 def signed_rank_by_enumeration(differences: list[float]) -> float:
@@ -98,13 +136,16 @@ def test_signed_rank_test_without_ties_is_scipys(values: list[float]) -> None:
 
 
 def test_students_sleep_data() -> None:
-    """R's ``t.test(extra ~ group, data = sleep, paired = TRUE)`` prints p = 0.002833 and -2.4598858 to -0.7001142."""
+    """R's ``t.test(extra ~ group, data = sleep, paired = TRUE)`` prints p = 0.002833 and -2.4598858 to -0.7001142 h.
+
+    Here in units of 10 h, since differences of accuracies are smaller than 1.
+    """
     first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
     second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
-    found = compare(first, second)
-    assert found.difference == pytest.approx(-1.58)
+    found = compare([hours / 10 for hours in first], [hours / 10 for hours in second])
+    assert found.difference == pytest.approx(-0.158)
     assert found.p_t == pytest.approx(0.002833, abs=5e-7)
-    assert (found.low, found.high) == pytest.approx((-2.4598858, -0.7001142), abs=5e-8)
+    assert (10 * found.low, 10 * found.high) == pytest.approx((-2.4598858, -0.7001142), abs=5e-8)
     assert found.p_wilcoxon == pytest.approx(2 / 2**9)  # one pair is equal, the other nine have one sign
 
 
@@ -173,7 +214,7 @@ def test_the_least_p_of_the_signed_rank_test_is_reached_where_all_signs_agree(n:
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    draws = np.random.default_rng(0).normal(0.5, 0.1, size=(4000, 5))
+    draws = np.random.default_rng(0).beta(90, 10, size=(4000, 5))  # 0.9 with a deviation of 0.03
     intervals = [summarise(draw) for draw in draws.tolist()]
-    covered = np.mean([about.low <= 0.5 <= about.high for about in intervals])
+    covered = np.mean([about.low <= 0.9 <= about.high for about in intervals])
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / 4000))

@@ -98,7 +98,7 @@ class Comparison:
         baseline: the cell that the others are compared with, or the first of several; None if there is no cell.
         score: the one of TESTED that is tested.
         table: a row a cell, in the order of ``cells``: swept keys, ``n``, for each of SCORES ``<score> mean``, ``std``
-            (n - 1), ``low``, ``high`` (95 % t-interval of the mean) of acc1, then ``<score>/nll mean`` and
+            (n - 1), ``low``, ``high`` (95 % interval of the mean) of acc1, then ``<score>/nll mean`` and
             ``<score>/ece mean``, ``failed`` (reasons by seed), ``folder`` ("*" for the seed). NaN where there is none.
         pairs: a row for each cell but the baselines: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
             ``n pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``,

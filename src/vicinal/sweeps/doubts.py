@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vicinal.sweeps.cells import STRATEGY, effective, fullest, group_of
 from vicinal.sweeps.comparison import MEDIAN, Cell, headings, validation_of
 from vicinal.sweeps.records import Run
-from vicinal.sweeps.statistics import least_wilcoxon
+from vicinal.sweeps.statistics import DECIMALS, FEWEST, least_wilcoxon
 from vicinal.sweeps.summaries import folder, mean_of
 
 if TYPE_CHECKING:
@@ -88,9 +88,14 @@ def baseline(cells: Sequence[Cell], against: Mapping[str, Cell], unmatched: Sequ
 def few_seeds(cells: Sequence[Cell], against: Mapping[str, Cell], pairs: pd.DataFrame) -> list[str]:
     """Too few for an interval, for a test, or for a claim."""
     lines = []
-    for n, meaning in {0: "no scores", 1: "no deviation, no interval and no test"}.items():
+    meanings = {
+        "no completed seed means no scores": 0,
+        "one completed seed means no deviation, no interval and no test": 1,
+        f"two completed seeds mean no interval, which needs {FEWEST}": 2,
+    }
+    for meaning, n in meanings.items():
         if those := [cell.label for cell in cells if len(cell.completed) == n]:
-            lines.append(f"{'one' if n else 'no'} completed seed means {meaning}: {_some(those)}")
+            lines.append(f"{meaning}: {_some(those)}")
     seeds = {cell.cell_id: {run.seed for run in cell.completed} for cell in cells}
     own = [cell for cell in cells if cell.cell_id in against]
     if uneven := [cell.label for cell in own if seeds[cell.cell_id] != seeds[against[cell.cell_id].cell_id]]:
@@ -119,8 +124,8 @@ def equal_scores(cells: Sequence[Cell], table: pd.DataFrame) -> list[str]:
     equal: dict[tuple[int, str], list[str]] = {}
     for score, heading in headings(cells).items():
         found: dict[int, list[str]] = {}
-        for cell, low in zip(cells, table[f"{score} low"], strict=True):
-            if (n := len(cell.scores(score))) > 1 and math.isnan(low):
+        for cell, std in zip(cells, table[f"{score} std"], strict=True):
+            if (n := len(cell.scores(score))) > 1 and std < 10.0**-DECIMALS:
                 found.setdefault(n, []).append(cell.label)
         for n, labels in found.items():
             equal.setdefault((n, _some(labels)), []).append(heading)

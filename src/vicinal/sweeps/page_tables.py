@@ -12,6 +12,7 @@ from urllib.parse import quote
 from vicinal.sweeps.comparison import SCORES, Cell, Comparison, validation_of
 from vicinal.sweeps.markup import Markup, element, join
 from vicinal.sweeps.records import Run
+from vicinal.sweeps.statistics import INTERVAL
 
 NOTHING = "–"
 FILES = ("config.yaml", "train.log")
@@ -38,7 +39,7 @@ def scores(comparison: Comparison) -> Markup:
         rows.append(element("tr", *cells, data_cell=cell.cell_id))
     head = [*(comparison.swept or ["cell"]), "n", *comparison.headings.values(), *failed]
     caption = (
-        "Top-1 accuracy in %: mean ± sample deviation over n seeds; below it the 95 % t-interval of the mean. "
+        f"Top-1 accuracy in %: mean ± sample deviation over n seeds; below it the mean's {INTERVAL}. "
         "Three ways to read the test set, none of which chose anything."
     )
     return table("scores", caption, head, rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vicinal.sweeps.comparison import validation_of
 from vicinal.sweeps.figures import COLORS, DASHES, MARKERS, Axis, Panel, Picture, Series, Style
-from vicinal.sweeps.statistics import Summary, summarise
+from vicinal.sweeps.statistics import INTERVAL, Summary, summarise
 
 if TYPE_CHECKING:
     from vicinal.sweeps.comparison import Cell, Shown
@@ -101,7 +101,7 @@ def _response(comparison: Shown, key: str, styles: dict[str, Style]) -> Picture:
     for score in _scores(comparison):
         series = tuple(_lines(comparison, key, score, x, places, styles))
         panels.append(Panel(x, Axis(f"{comparison.headings[score]}, top-1", percent=True), series))
-    caption = "Mean over seeds and its 95 % t-interval. A level line is a cell that the key has no effect on."
+    caption = f"Mean over seeds and its {INTERVAL}. A level line is a cell that the key has no effect on."
     return Picture("response", f"Accuracy against {key}", caption, tuple(panels))
 
 
@@ -173,7 +173,7 @@ def _dots(comparison: Shown, styles: dict[str, Style]) -> Picture:
             for cell, row in _rows(comparison, score)
         )
         panels.append(Panel(Axis(f"{comparison.headings[score]}, top-1", percent=True), y, dots))
-    return Picture("cells", "Accuracy of the cells", "Mean over seeds and its 95 % t-interval.", tuple(panels))
+    return Picture("cells", "Accuracy of the cells", f"Mean over seeds and its {INTERVAL}.", tuple(panels))
 
 
 def _learning(comparison: Shown, styles: dict[str, Style]) -> Picture:
@@ -234,9 +234,9 @@ def _calibration(comparison: Shown, styles: dict[str, Style]) -> Picture:
     x = Axis(f"{comparison.headings[score]}, top-1", percent=True)
     panels = []
     for metric, axis in y.items():
-        dots = []
+        dots, most = [], 1.0 if metric == "ece" else math.inf
         for cell, row in _rows(comparison, score):
-            over = summarise(list(cell.scores(score, metric).values()))
+            over = summarise(list(cell.scores(score, metric).values()), most)
             dots.append(
                 Series(
                     cell.label,
@@ -253,5 +253,5 @@ def _calibration(comparison: Shown, styles: dict[str, Style]) -> Picture:
             )
         if dots:
             panels.append(Panel(x, axis, tuple(dots)))
-    caption = "Mean over seeds and 95 % t-intervals both ways. Lower and further right is better."
+    caption = f"Mean over seeds and, both ways, its {INTERVAL}. Lower and further right is better."
     return Picture("calibration", "Calibration against accuracy", caption, tuple(panels))

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+INTERVAL = "95 % interval (Wilson's, by the deviation between seeds; none for fewer than 3)"
+"""In captions."""
 DECIMALS = 12
 """Differences are rounded to this many: accuracies are multiples of 1 / images, and .9 - .8 must tie with .8 - .7."""
 EXACT = 50
 """Most pairs for which the signed-rank test is exact, as in scipy."""
+FEWEST = 3
+"""Values that an interval needs. With two, Student's t is 12.7, and the interval says nothing."""
 NAN = math.nan
 
 
@@ -60,24 +64,36 @@ class Paired:
     why: str
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean, sample deviation and Student's interval of the mean: mean ± t(.975, n - 1) std / sqrt(n) [Student 1908].
+def summarise(values: Sequence[float], most: float = 1.0) -> Summary:
+    """Mean, sample deviation and an interval of the mean that stays inside what a score can be.
 
-    The values are taken for independent draws of a normal distribution. One value has neither deviation nor interval;
-    equal values have no interval either, since nothing tells how much they would vary.
+    Accuracies and calibration errors are proportions, and have Wilson's score interval [Wilson 1927], modified as for
+    proportions of surveys [Korn and Graubard 1998]: the deviation is the one between runs, each of which is one draw,
+    not that of a binomial count of images. It holds the means ``m`` with ``|mean - m| <= t(0.975, n - 1) s / sqrt(n)``,
+    where ``s²`` is ``std²`` at the mean found and elsewhere proportional to ``m (1 - m)``. Where the deviation is small
+    beside the distance to 0 and 1, that is Student's own interval [Student 1908]. A score without an upper end has the
+    same with ``s²`` proportional to ``m``.
+
+    One value has neither deviation nor interval, two have no interval (FEWEST), and equal values have none either, since
+    nothing tells how much they would vary.
+
+    Args:
+        values: of independent runs, each in [0, most].
+        most: 1, or infinity for a score such as the negative log-likelihood.
     """
     n = len(values)
     mean = exact_mean(values) if n else NAN
     std = stdev(values) if n > 1 else NAN  # in exact arithmetic: equal values have none at all
-    low, high = _interval(n, mean, std)
+    low, high = _inside(n, mean, std, most)
     return Summary(n, mean, std, low, high)
 
 
 def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     """Differences ``values - baseline``, pair by pair.
 
-    Their mean has a Student interval and a paired t-test (scipy's ``ttest_rel``). The signed-rank test [Wilcoxon 1945]
-    is exact up to 50 pairs, with ties too; pairs without a difference are left out of its ranks.
+    Their mean has a paired t-test (scipy's ``ttest_rel``) and the Student interval that belongs to it, cut at -1 and 1,
+    which no difference of accuracies exceeds; two pairs have a test and no interval (FEWEST). The signed-rank test
+    [Wilcoxon 1945] is exact up to 50 pairs, with ties too; pairs without a difference are left out of its ranks.
 
     Where the formulas divide by zero: equal differences have no interval, and no t-test if they are not zero, since
     nothing tells how much they would vary; where all are zero nothing speaks against "no difference", so both p-values
@@ -86,19 +102,24 @@ def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
     import numpy as np
 
     differences = np.round(np.subtract(values, baseline), DECIMALS)
-    about = summarise(differences.tolist())
-    if about.n < 2:
-        return Paired(about.n, about.mean, NAN, NAN, NAN, NAN, "fewer than two pairs")
+    n = len(differences)
+    mean = exact_mean(differences.tolist()) if n else NAN
+    if n < 2:
+        return Paired(n, mean, NAN, NAN, NAN, NAN, "fewer than two pairs")
     if not differences.any():
-        return Paired(about.n, 0.0, NAN, NAN, 1.0, 1.0, "no difference in any pair: no interval")
+        return Paired(n, 0.0, NAN, NAN, 1.0, 1.0, "no difference in any pair: no interval")
     p_wilcoxon = _signed_rank(differences[differences != 0])
-    if about.std == 0:
-        why = "the same difference in all pairs: no interval and no t-test"
-        return Paired(about.n, about.mean, about.low, about.high, NAN, p_wilcoxon, why)
+    std = stdev(differences.tolist())
+    if std == 0:
+        return Paired(n, mean, NAN, NAN, NAN, p_wilcoxon, "the same difference in all pairs: no interval and no t-test")
     from scipy import stats
 
     p_t = float(stats.ttest_1samp(differences, 0.0).pvalue)  # what ttest_rel does, on the rounded differences
-    return Paired(about.n, about.mean, about.low, about.high, p_t, p_wilcoxon, "")
+    half = _half(n, std)
+    low, high = max(-1.0, mean - half), min(1.0, mean + half)
+    if math.isnan(half):
+        low = high = NAN
+    return Paired(n, mean, low, high, p_t, p_wilcoxon, "" if n >= FEWEST else f"fewer than {FEWEST} pairs: no interval")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -144,10 +165,20 @@ def _signed_rank(differences: FloatArray) -> float:
     return min(1.0, float(2 * tail / 2.0 ** len(ranks)))
 
 
-def _interval(n: int, mean: float, std: float) -> tuple[float, float]:
-    if n < 2 or std < 10.0**-DECIMALS:
+def _inside(n: int, mean: float, std: float, most: float) -> tuple[float, float]:
+    """The interval of a mean in (0, most), where most is 1 or infinity: both roots of a quadratic equation."""
+    half = _half(n, std)
+    if math.isnan(half) or not 0 < mean < most:
         return NAN, NAN
+    spread = half**2 / (mean * (1 - mean / most))
+    end = 2 * mean + spread + math.sqrt(spread**2 + 4 * mean * spread * (1 - mean / most))
+    return 2 * mean**2 / end, min(most, end / (2 * (1 + spread / most)))
+
+
+def _half(n: int, std: float) -> float:
+    """Half of Student's interval; NaN where there is none."""
+    if n < FEWEST or std < 10.0**-DECIMALS:
+        return NAN
     from scipy.special import stdtrit  # what scipy.stats.t.ppf is; scipy.stats takes half a second to import
 
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(n)
-    return mean - half, mean + half
+    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(n)
