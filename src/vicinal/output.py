@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
@@ -65,7 +66,7 @@ class _Hurry:
     depth = 0
 
 
-_streams: list[_Steady] = []
+_streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
 
 
 def steady() -> None:
@@ -98,13 +99,13 @@ def stream(descriptor: int, encoding: str, name: str) -> TextIO:
         name: of the stream in messages.
     """
     raw = _Steady(descriptor, name)
-    _streams.append(raw)
+    _streams.add(raw)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, ERRORS, line_buffering=True)
 
 
 def lost() -> list[str]:
     """Say what could not be printed so far, one line per stream."""
-    return [each.lost for each in _streams if each.lost]
+    return sorted(each.lost for each in _streams if each.lost)
 
 
 @contextmanager

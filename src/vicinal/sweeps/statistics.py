@@ -74,7 +74,7 @@ def summarise(values: Sequence[float], most: float = 1.0) -> Summary:
     beside the distance to 0 and 1, that is Student's own interval [Student 1908]. A score without an upper end has the
     same with ``s²`` proportional to ``m``.
 
-    One value has neither deviation nor interval, two have no interval (FEWEST), and equal values have none either, since
+    One value has neither deviation nor interval, two have no interval (FEWEST). Equal values have none either, since
     nothing tells how much they would vary.
 
     Args:
