@@ -60,7 +60,8 @@ class Terminal:
     def until(self, condition: Callable[[], bool]) -> None:
         limit = time.monotonic() + 120
         while not condition():
-            assert time.monotonic() < limit and self.process.poll() is None, "\n".join(self.lines)
+            assert time.monotonic() < limit, "\n".join(self.lines)
+            assert self.process.poll() is None, "\n".join(self.lines)
             self.read(1.0)
         while self.read(QUIET):
             pass

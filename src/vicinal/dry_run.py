@@ -15,6 +15,8 @@ from vicinal.config import GROUPS, TrainerConfig
 from vicinal.durations import duration
 from vicinal.experiment import Experiment
 from vicinal.grid import ABSENT, Job, swept_keys, value
+from vicinal.sweeps import terminal
+from vicinal.sweeps.terminal import Grid
 
 PACED_BY = {"dataset": GROUPS["dataset"], "model": GROUPS["model"], "trainer": TrainerConfig}
 """The groups that decide how long a run takes. How images are mixed and weights updated hardly counts."""
@@ -109,23 +111,15 @@ def describe(experiment: Experiment) -> str:
 
 def show(jobs: Sequence[Job]) -> None:
     """Print the grid, a row a run, and what is left in all."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    past = Past(jobs[0].experiment.folder.path.parent)
-    keys, table = swept_keys(jobs), Table()
-    for heading in ("run", *keys, "seed", "state"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("time left", justify="right")
+    past, keys, rows = Past(jobs[0].experiment.folder.path.parent), swept_keys(jobs), []
     states = [State.of(job.experiment) for job in jobs]
     times = [state.time(past.seconds(job.experiment)) for job, state in zip(jobs, states, strict=True)]
     for job, state, time in zip(jobs, states, times, strict=True):
         swept = [value(job.experiment, key) for key in keys]
-        cells = [job.experiment.folder.path.name, *swept, str(job.experiment.seed), state.text]
-        table.add_row(*map(escape, cells), ABSENT if time is None else duration(time))
-    # A pipe has no width of its own; the folders must stay whole to be of use.
-    Console(width=None if Console().is_terminal else 200).print(table)
+        about = [job.experiment.folder.path.name, *swept, str(job.experiment.seed), state.text]
+        rows.append([*about, ABSENT if time is None else duration(time)])
+    headings = ["run", *keys, "seed", "state", "time left"]
+    terminal.show([Grid("", headings, ["time left"], rows, spare=["run", "time left"])], notes=())
     print(_total(states, times))
 
 

@@ -137,7 +137,7 @@ def table(progress: Progress, width: int, height: int, encoding: str = "utf-8") 
         encoding: of the terminal.
     """
     columns = _columns(progress.swept, progress.jobs, encoding)
-    widths = fit(columns, width, [*SPARE, *reversed(progress.swept), "seed"])
+    widths = fit(columns, width, [*SPARE, *reversed(progress.swept[1:]), "seed"])
     shown = _chosen(progress.jobs, max(1, height - FRAME - head_lines(columns, widths)))
     counts = ", ".join(f"{n} {status}" for status in FIRST if (n := progress.count(status)))
     left = "" if progress.left is None else f"; about {duration(progress.left)} left"

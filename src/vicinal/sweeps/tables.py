@@ -98,7 +98,7 @@ def _cells(comparison: Comparison) -> Grid:
         rows.append([*texts, *(row[name] for name in failures), Path(row["folder"]).name])
     title = f"top-1 accuracy in %, mean ± std over n seeds ({comparison.title})"
     others = [names[score] for score in shown if score != comparison.score]
-    spare = ["folder", *others, tested, "n", *reversed(comparison.swept)]
+    spare = ["folder", *others, tested, "n", *reversed(comparison.swept[1:])]
     return Grid(title, [*headings, *failures, "folder"], headings[len(comparison.swept) :], rows, spare)
 
 
@@ -133,7 +133,7 @@ def _chosen(comparison: Comparison) -> Grid:
     by = names[validation_of(comparison.score)]
     title = f"chosen on validation ({by}), the best of each strategy's cells; the test set had no part in it"
     others = [names[score] for score in shown if score != comparison.score]
-    return Grid(title, [*keys, *numbers], numbers, rows, [*others, "of", "n", *reversed(keys)])
+    return Grid(title, [*keys, *numbers], numbers, rows, [*others, "of", "n", *reversed(keys[1:])])
 
 
 def _shown(table: pd.DataFrame) -> list[str]:

@@ -21,7 +21,7 @@ class Grid:
     """A table as text.
 
     Attributes:
-        title: what the numbers are, and their unit.
+        title: what the numbers are, and their unit; may be empty.
         headings: of the columns.
         numbers: the columns that hold numbers, which stand right.
         rows: one text per column.
@@ -52,7 +52,8 @@ def _show(grid: Grid, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(WIDTH, whole(columns))
     widths = fit(columns, console.width, [printable(each, console.encoding) for each in grid.spare])
-    _line(grid.title, console, "italic")
+    if grid.title:
+        _line(grid.title, console, "italic")
     console.print(drawn(columns, widths))
     for line in reasons:
         _line(line, console, "red")

@@ -63,8 +63,8 @@ def fit(columns: Sequence[Column], room: int, spare: Sequence[str]) -> dict[int,
     Args:
         columns: of the table.
         room: width of the terminal.
-        spare: headings of those to be left out where there is no room, the least important first; after these it is
-            the last column's turn. The first column always stays.
+        spare: headings of those to be left out where there is no room, the least important first. After these it is
+            the last column's turn. One column always stays.
 
     Returns:
         {index of the column: width of its text}, in order.
@@ -74,10 +74,9 @@ def fit(columns: Sequence[Column], room: int, spare: Sequence[str]) -> dict[int,
     turns = [index for heading in spare for index in kept if named[index] == heading]
     turns += [index for index in reversed(kept) if index not in turns]
     for index in turns:
-        if _total(columns[each].least for each in kept) <= room:
+        if len(kept) == 1 or _total(columns[each].least for each in kept) <= room:
             break
-        if index != 0:
-            kept.remove(index)
+        kept.remove(index)
     widths = {index: columns[index].least for index in kept}
     left = max(0, room - _total(widths.values()))
     for index in sorted(kept, key=lambda index: columns[index].natural - widths[index]):  # most are whole then
