@@ -58,6 +58,7 @@ def test_what_an_encoding_lacks_is_spelled(tmp_path: Path, encoding: str, shown:
         print(text, file=output.stream(file.fileno(), encoding, "the file"))
     assert (tmp_path / "file").read_bytes() == shown + b"\n"
     assert output.printable(text, encoding) == shown.decode(encoding)
+    assert output.printable("a\x1b[2Jb\n", encoding) == r"a\x1b[2Jb\n"
 
 
 def test_beside_a_training_a_reader_that_stands_still_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,8 +119,9 @@ def hurried() -> Iterator[None]:
 
 
 def printable(text: str, encoding: str) -> str:
-    """Return ``text`` as a stream of this encoding shows it."""
-    return text.encode(encoding, ERRORS).decode(encoding)
+    """Return ``text`` as a stream of this encoding shows it, with escapes for what would control the terminal."""
+    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return shown.encode(encoding, ERRORS).decode(encoding)
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -81,4 +81,5 @@ def _columns(grid: Grid, encoding: str) -> list[Column]:
 
 def _line(text: str, console: Console, style: str) -> None:
     """Fold a line at its blanks for a terminal; a pipe gets it whole."""
+    text = printable(text, console.encoding)
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)
