@@ -96,7 +96,7 @@ def _cells(comparison: Comparison) -> Grid:
             if score == comparison.score:
                 texts.append(interval(row[f"{score} low"], row[f"{score} high"]))
         rows.append([*texts, *(row[name] for name in failures), Path(row["folder"]).name])
-    title = f"top-1 accuracy in %, mean ± std over n seeds ({comparison.title})"
+    title = f"top-1 accuracy in %, mean ± std over n seeds, Wilson interval of the mean ({comparison.title})"
     others = [names[score] for score in shown if score != comparison.score]
     spare = ["folder", *others, tested, "n", *reversed(comparison.swept[1:])]
     return Grid(title, [*headings, *failures, "folder"], headings[len(comparison.swept) :], rows, spare)
