@@ -99,7 +99,7 @@ class LiveTable:
         text, self._rest = text[:end], text[end:]
         if text or self._pinned.resized():
             began = time.thread_time()
-            self._draw(text.splitlines())
+            self._draw(text.removesuffix("\n").split("\n") if text else [])
             self._costs.append(time.thread_time() - began)
 
     def _draw(self, printed: Sequence[str] = ()) -> None:

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -51,7 +52,7 @@ class Pinned:
                 lines, the first ones are shown.
             printed: lines that come above it.
         """
-        lines = [Text.from_ansi(line) for line in printed]  # without whatever would move the cursor
+        lines = [_still(line) for line in printed]
         again, up = self._again()
         self._printed.extend(lines)
         with self._console.capture() as above:
@@ -60,9 +61,9 @@ class Pinned:
         with self._console.capture() as below:
             self._console.print(block(*self._size))
         height = self._size[1]
-        rows = below.get().splitlines()[: max(1, height - 2)]
+        rows = below.get().removesuffix("\n").split("\n")[: max(1, height - 2)]
         self._write(f"\r\x1b[2K{UP * min(up, height - 1)}{above.get()}" + "".join(f"{row}\n" for row in rows))
-        self._block = [Text.from_ansi(row).cell_len for row in rows]
+        self._block = [_still(row).cell_len for row in rows]
 
     def erase(self) -> None:
         """Take the block away."""
@@ -96,6 +97,13 @@ class Pinned:
     def _write(self, text: str) -> None:
         self._console.file.write(text)
         self._console.file.flush()
+
+
+def _still(line: str) -> Text:
+    """A line without whatever would move the cursor: of a progress bar's states, the last one."""
+    text = AnsiDecoder().decode_line(line.rstrip("\r"))
+    text.expand_tabs(8)
+    return text
 
 
 def _rows(lengths: Sequence[int], widths: Sequence[int]) -> list[int]:
