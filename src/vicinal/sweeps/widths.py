@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -34,12 +35,12 @@ class Column:
     fold: bool = True
     styles: Sequence[str] = ()
 
-    @property
+    @cached_property
     def natural(self) -> int:
         """Width without any folding."""
         return max(map(cell_len, (self.heading, *self.cells)))
 
-    @property
+    @cached_property
     def least(self) -> int:
         """Width at which no word is broken."""
         cells = (word for cell in self.cells for word in cell.split()) if self.fold else self.cells
