@@ -136,9 +136,10 @@ def table(progress: Progress, width: int, height: int, encoding: str = "utf-8") 
         height: lines of the terminal. Of more jobs, those that say most are shown.
         encoding: of the terminal.
     """
-    columns = _columns(progress.swept, progress.jobs, encoding)
+    candidates = _chosen(progress.jobs, max(1, height - FRAME - 1))  # of a large sweep, not all are looked at
+    columns = _columns(progress.swept, candidates, encoding)
     widths = fit(columns, width, [*SPARE, *reversed(progress.swept[1:]), "seed"])
-    shown = _chosen(progress.jobs, max(1, height - FRAME - head_lines(columns, widths)))
+    shown = _chosen(candidates, max(1, height - FRAME - head_lines(columns, widths)))
     counts = ", ".join(f"{n} {status}" for status in FIRST if (n := progress.count(status)))
     left = "" if progress.left is None else f"; about {duration(progress.left)} left"
     hidden = len(progress.jobs) - len(shown)
