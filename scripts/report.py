@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 from vicinal.arguments import Arguments, one_line_errors
@@ -42,7 +43,7 @@ def report(words: argparse.Namespace) -> None:
 
 def default_folder(words: argparse.Namespace, target: Path, found: Found) -> Path:
     """Beside the runs, in ``<output_dir>/reports``, if they are all in one ``output_dir``; else in ``outputs``."""
-    runs = {run.folder.resolve().parent for run in found.runs}
+    runs = {Path(os.path.realpath(run.folder)).parent for run in found.runs}
     together = len(runs) == 1 and next(iter(runs)).name == "runs"
     outputs = next(iter(runs)).parent if together else Path("outputs").resolve()
     about = [] if words.where and target.resolve() == outputs else [target.resolve().name]

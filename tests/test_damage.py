@@ -33,6 +33,8 @@ FILES = (
     *("config.yaml", "environment.json", "metrics.jsonl", "result.json", "checkpoint.pt", "checkpoint.previous.pt"),
     *("SHA256SUMS", ".lock", "train.log"),
 )
+VIEWS = ("predictions.npz", "mixed.png")
+"""Of a completed run; before the last epoch nobody reads what looks like them."""
 
 
 ABSENT = {
@@ -89,7 +91,17 @@ def zeros(file: Path, other: Path, chance: random.Random) -> None:
     file.write_bytes(data)
 
 
-CORRUPTIONS = (flip, truncate, empty, delete, noise, half_a_line_twice, swap, folder, zeros)
+def link(file: Path, other: Path, chance: random.Random) -> None:
+    file.unlink(missing_ok=True)
+    file.symlink_to(other)
+
+
+def pipe(file: Path, other: Path, chance: random.Random) -> None:
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+
+
+CORRUPTIONS = (flip, truncate, empty, delete, noise, half_a_line_twice, swap, folder, zeros, link, pipe)
 
 
 def unread(state: str, file: Path, before: bytes | None) -> str:
@@ -105,7 +117,7 @@ def unread(state: str, file: Path, before: bytes | None) -> str:
         return "it is for people, and only written"
     if file.name == "checkpoint.previous.pt" and not file.is_dir():
         return "the checkpoint after it is whole"
-    if file.name == "SHA256SUMS" and before and now is not None and now.split(b"\n")[:5] == before.split(b"\n")[:5]:
+    if file.name == "SHA256SUMS" and before and now is not None and now.split(b"\n")[:7] == before.split(b"\n")[:7]:
         return "all that is lost is the end of the last line"
     if state == "partial" and file.name == "environment.json" and now is not None and same_json(now, before):
         return "it says the same"
@@ -136,7 +148,7 @@ def weights(folder: RunFolder) -> list[tuple[str, bytes]]:
 def sealed(folder: RunFolder) -> bool:
     """As ``sha256sum -c`` would have it."""
     lines = [line.split("  ") for line in folder.sums.read_text().splitlines()]
-    return len(lines) == 5 and all(sha256((folder.path / name).read_bytes()) == digest for digest, name in lines)
+    return len(lines) == 7 and all(sha256((folder.path / name).read_bytes()) == digest for digest, name in lines)
 
 
 def interrupted(experiment: Experiment, at_step: int) -> None:
@@ -186,6 +198,7 @@ class Trial:
         """An undamaged copy, where the run has been made."""
         folder = self.experiment.folder
         shutil.rmtree(folder.path, ignore_errors=True)
+        say.cache_clear()
         shutil.copytree(self.folders[state, self.experiment.run_id].path, folder.path)
         return folder
 
@@ -243,7 +256,8 @@ def test_an_undamaged_copy_is_used_without_a_word(trial: Trial, caplog: pytest.L
 def test_a_hundred_random_corruptions(trial: Trial, caplog: pytest.LogCaptureFixture, state: str) -> None:
     chance = random.Random(state)
     pristine, other = (trial.folders[state, name].path for name in (trial.experiment.run_id, trial.other))
-    kinds = list(itertools.product(FILES, CORRUPTIONS))  # each at least once, in a random order and at random places
+    files = (*FILES, *VIEWS) if state == "completed" else FILES
+    kinds = list(itertools.product(files, CORRUPTIONS))  # each at least once, in a random order and at random places
     chance.shuffle(kinds)
     named = unread_ones = 0
     for name, corrupt in itertools.cycle(kinds):
@@ -339,6 +353,31 @@ def test_a_lost_config_is_written_again_if_the_same_is_asked_for(
     assert caplog.messages[1:] == [f"{damaged.config} is missing", f"{damaged.config} is written again, as it was"]
     assert damaged.config.read_bytes() == whole
     assert damaged.damage() == []
+
+
+def test_what_request_and_checkpoint_can_say_is_mended(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:
+    other = trial.folders["completed", trial.other].path
+    for name in ("config.yaml", "metrics.jsonl", "predictions.npz"):
+        for corrupt in (empty, delete, flip, swap, half_a_line_twice, link, pipe):
+            damaged = trial.fresh("completed")
+            file, whole = damaged.path / name, {each.name: each.read_bytes() for each in damaged.path.iterdir()}
+            corrupt(file, other / name, random.Random(0))
+            [line] = damaged.damage()
+            assert line.startswith(f"{file} is ")
+            trial.ask()
+            assert caplog.messages[-2:] == [line, f"{file} is written again, as it was"]
+            assert {each.name: each.read_bytes() for each in damaged.path.iterdir()} == whole
+
+
+def test_nothing_is_mended_from_a_checkpoint_that_is_damaged_too(
+    trial: Trial, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = trial.fresh("completed")
+    empty(damaged.metrics, damaged.metrics, random.Random(0))
+    flip(damaged.checkpoint, damaged.checkpoint, random.Random(0))
+    trial.ask()
+    assert [line.partition(" ")[0] for line in caplog.messages[-2:]] == [str(damaged.metrics), str(damaged.checkpoint)]
+    assert damaged.metrics.read_bytes() == b""
 
 
 def test_a_file_where_the_folder_should_be(trial: Trial) -> None:

@@ -7,6 +7,7 @@ at every start, ``--help`` included, so heavy imports wait until a sweep runs.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -154,7 +155,7 @@ class GridSweeper(BasicSweeper):
 
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""
-        from vicinal.job import reservations
+        from vicinal.job import vouch
 
         if self.config.rerun:
             return list(jobs)
@@ -162,8 +163,8 @@ class GridSweeper(BasicSweeper):
         if done := sum(result is not None for result in results):
             log.info("%d of %d runs are completed already (rerun=true trains them again)", done, len(jobs))
         for job, result in zip(jobs, results, strict=True):
-            for line in reservations(job.experiment, result) if result else ():
-                log.warning("%s", line)
+            if result:
+                vouch(job.experiment, result)
         return [job for job, result in zip(jobs, results, strict=True) if result is None]
 
     def _settle(self, jobs: Sequence[Job]) -> Path:
@@ -175,7 +176,7 @@ class GridSweeper(BasicSweeper):
             hydra.sweep.dir = str(sweep_folder(jobs))
             path = QuotedString(text=hydra.sweep.dir, quote=Quote.single).with_quotes()
             hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
-        return Path(hydra.sweep.dir).resolve()
+        return Path(os.path.realpath(hydra.sweep.dir))
 
     def _compose_from(self, conf: Path) -> None:
         """Let the launcher, which composes each job when its turn comes, do so from a copy of ``conf/``."""

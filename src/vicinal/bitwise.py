@@ -58,7 +58,7 @@ def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part
     if then.checkpoint in why:
         parts.append(Part("weights", missing=why[then.checkpoint]))
     else:
-        saved, again = checkpoint.load(then.checkpoint), checkpoint.load(now.checkpoint)
+        saved, again = (checkpoint.load(run.checkpoint, checkpoint.WEIGHTS) for run in (then, now))
         for name, key in {"weights": "model", "best weights": "best_model"}.items():
             parts.append(weights(name, saved[key], again[key]))
     return [*parts, scores(then.completed() or {}, now.completed() or {})]

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from vicinal.config import CONF
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import redact
-from vicinal.runs.files import DamagedError, sha256, write, write_json
+from vicinal.runs.files import DamagedError, read, read_json, sha256, write, write_json
+from vicinal.runs.shapes import ENVIRONMENT
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def write_config(experiment: Experiment, continued: bool) -> None:
     file, content = experiment.folder.config, config_file(experiment)
     if continued and not file.exists():
         log.warning("%s is missing; it is written again", file)
-    elif continued and file.read_bytes() != content:  # damaged, or the folder or W&B's settings are others now
+    elif continued and read(file) != content:  # damaged, or the folder or W&B's settings are others now
         log.warning("%s is not what is asked for now; it is written again", file)
     write(file, content)
 
@@ -65,15 +66,15 @@ def write_environment(experiment: Experiment, here: dict[str, Any], continued: b
     content, file = here, experiment.folder.environment
     if continued:
         try:
-            earlier = json.loads(file.read_bytes())
+            earlier = read_json(file, ENVIRONMENT)
             if earlier.pop("checksum", None) != _checksum(experiment, earlier):
-                raise ValueError
+                raise DamagedError(file, "it is not what was written")
             again = {name: value for name, value in here.items() if value != earlier.get(name)}
             content = {**earlier, "continued": [*earlier.get("continued", []), again]}
         except FileNotFoundError:
             log.warning("%s is missing; it is begun anew", file)
-        except (ValueError, TypeError, AttributeError):
-            experiment.folder.set_aside(file, DamagedError("it is not what was written"), "and begun anew")
+        except DamagedError as damage:
+            experiment.folder.set_aside(damage, "and begun anew")
     write_json(file, {**content, "checksum": _checksum(experiment, content)})
 
 

@@ -15,6 +15,8 @@ from vicinal.config import GROUPS, TrainerConfig
 from vicinal.durations import duration
 from vicinal.experiment import Experiment
 from vicinal.grid import ABSENT, Job, swept_keys, value
+from vicinal.runs.files import DamagedError
+from vicinal.runs.folder import RunFolder
 from vicinal.sweeps import terminal
 from vicinal.sweeps.terminal import Grid
 
@@ -84,12 +86,12 @@ class Past:
     def _read(self) -> Iterator[tuple[str, str, int, float]]:
         for file in self._runs.glob("*/result.json"):
             try:  # damage is named where a result is needed; an estimate can do without
-                result = json.loads(file.read_bytes())
+                result = RunFolder(file.parent).load_result()
                 pace, device = _pace(result["config"]), result["hardware"]["device"]
                 epochs, seconds = result["epochs"], result["seconds"]["total"]
                 if epochs > 0 and 0 < seconds < math.inf:
                     yield pace, device, epochs, seconds
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except (OSError, DamagedError, KeyError):
                 continue
 
 

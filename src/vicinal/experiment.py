@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property
@@ -88,7 +89,7 @@ class Experiment:
 
         self.cell_id = cell_id(self.effective())
         self.run_id = run_id(self.cell_id, self.seed)
-        runs = Path(self.config["output_dir"]).resolve() / "runs"
+        runs = Path(os.path.realpath(self.config["output_dir"])) / "runs"  # Path.resolve raises at a circle of links
         # The identity decides; the name before it is for people, and another name can lead to the same run.
         path = runs / f"{self.name}-{self.run_id}"
         if not path.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import typing
 from collections.abc import Sequence
@@ -20,17 +19,12 @@ from vicinal.components import describe_type
 from vicinal.config import Config, describe_range, suggest
 from vicinal.errors import UserError
 
-CHANGEABLE = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-)
-"""What is wrong with a place that cannot be read or written."""
-
 
 def is_mistake(error: Exception) -> bool:
-    """It is a user's mistake, or something they can change; not a bug."""
+    """It is a user's mistake, or a circumstance; not a bug. What the system says of a file or a folder is one."""
     known = (UserError, HydraException, OmegaConfBaseException)
-    return isinstance(error, known) or _null_option(error) or getattr(error, "errno", None) in CHANGEABLE
+    system = isinstance(error, OSError) and error.errno is not None
+    return isinstance(error, known) or _null_option(error) or system
 
 
 def _null_option(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from vicinal.errors import written
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import redact
-from vicinal.runs.files import encode_json, write
+from vicinal.runs.files import DamagedError, encode_json, make_folder, read, write
 
 ABSENT = "-"
 """The value of a key that a run has no use for, such as alpha under ``none``."""
@@ -122,7 +123,7 @@ def sweep_folder(jobs: Sequence[Job]) -> Path:
     """``<output_dir>/sweeps/<swept keys>-<hash of the run ids>``: the same runs are the same sweep."""
     ids = sorted(job.experiment.run_id for job in jobs)
     identity = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:10]
-    sweeps = Path(jobs[0].experiment.config["output_dir"]).resolve() / "sweeps"
+    sweeps = Path(os.path.realpath(jobs[0].experiment.config["output_dir"])) / "sweeps"
     # As with runs, the identity decides, and the name before it is for people.
     return next(sweeps.glob(f"*-{identity}"), sweeps / f"{_name(jobs)}-{identity}")
 
@@ -144,9 +145,16 @@ def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
     command = [redact(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])]
     content = {"command": command, "swept": keys, "runs": [_entry(job, keys, folder) for job in jobs]}
     data, file = encode_json(content), folder / "sweep.json"
-    if not (file.exists() and file.read_bytes() == data):  # a finished sweep can be looked at where nobody may write
-        folder.mkdir(parents=True, exist_ok=True)
+    if not _holds(file, data):  # a finished sweep can be looked at where nobody may write
+        make_folder(folder)
         write(file, data)
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    try:
+        return read(file) == data
+    except (FileNotFoundError, DamagedError):
+        return False
 
 
 def _entry(job: Job, keys: Sequence[str], folder: Path) -> dict[str, Any]:

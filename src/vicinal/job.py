@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from vicinal import dry_run, session
+from vicinal import dry_run, mending, session
 from vicinal.data import ImageData
-from vicinal.description import config_file, heading
+from vicinal.description import heading
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
+from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
 from vicinal.runs.source import changed, sources
 from vicinal.telling import show
@@ -62,13 +63,19 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
 def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     folder = experiment.folder
     log.info("already completed: %s (rerun=true trains it again)", folder.path)
-    for line in reservations(experiment, done):
-        log.warning("%s", line)
-        if line.startswith(f"{folder.config} ") and folder.mend(folder.config, config_file(experiment)):
-            log.info("%s is written again, as it was", folder.config)
+    vouch(experiment, done)
     if agent_run():
         show(experiment, done)
     return done
+
+
+def vouch(experiment: Experiment, done: dict[str, Any]) -> None:
+    """Say what has to be said of a result that is used instead of training, and mend what is damaged beside it."""
+    lines = reservations(experiment, done)
+    for line in lines:
+        log.warning("%s", line)
+    for line in mending.mend(experiment, done, lines):
+        log.info("%s", line)
 
 
 def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
@@ -112,10 +119,7 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
             with suppress(OSError):  # the disk may be what is wrong
                 folder.fail(heading(experiment), reason)
-            with (
-                suppress(OSError),
-                folder.log.open("a", encoding="utf-8", errors="backslashreplace") as own_log,
-            ):  # whoever called decides what the terminal shows
+            with suppress(OSError), appending(folder.log) as own_log:  # whoever called decides what the terminal shows
                 own_log.write(f"failed: {reason}\n" if known else redact(traceback.format_exc()))
             raise
     log.info("%s", _verdict(result))

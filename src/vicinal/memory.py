@@ -6,7 +6,6 @@ Jobs say what they need in a small file, since what a job has only begun to take
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import tempfile
@@ -23,7 +22,8 @@ from torch import Tensor, nn
 from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.runs.files import write_json
+from vicinal.runs.files import DamagedError, read_json, write_json
+from vicinal.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ class Ledger:
     def _read(self) -> dict[int, Claim]:
         """Of processes that are there: one that was killed holds nothing."""
         try:
-            content = json.loads(self._file.read_bytes())
+            content = read_json(self._file)
             found = {int(pid): Claim(**each) for pid, each in content.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, DamagedError, ValueError, TypeError):
             return {}
         return {pid: claim for pid, claim in found.items() if _alive(pid)}
 
@@ -153,10 +153,10 @@ def needs(experiment: Experiment, data: ImageData) -> int:
     known = []
     for file in experiment.folder.path.parent.glob(f"*-{experiment.cell_id}-s*/result.json"):
         try:  # damage is named where a result is needed; this can do without
-            known.append(int(json.loads(file.read_bytes())["peak_memory"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            known.append(RunFolder(file.parent).load_result().get("peak_memory") or 0)
+        except (OSError, DamagedError):
             continue
-    return CONTEXT + (max(known) if known else _estimate(experiment, data))
+    return CONTEXT + (max(known, default=0) or _estimate(experiment, data))
 
 
 def _estimate(experiment: Experiment, data: ImageData) -> int:

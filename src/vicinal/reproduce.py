@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -22,6 +21,7 @@ from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.explain import explain
 from vicinal.job import run
+from vicinal.runs.files import read_yaml
 from vicinal.runs.folder import RunFolder
 from vicinal.training.hardware import Hardware, resolve
 
@@ -102,7 +102,7 @@ def reproduce(path: Path, output: Path | None = None, overrides: Sequence[str] =
         then,
         now,
         compare(then, now, damage),
-        list(environments(environment, json.loads(now.environment.read_bytes()))),
+        list(environments(environment, now.about())),
         requested,
         [*(line for line in damage if line.startswith(f"{then.environment} ")), *notes, *_doubts(experiment)],
     )
@@ -149,6 +149,10 @@ def stored_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
         UserError: there is none, or the code does not understand it any more.
     """
     register()
+    try:
+        read_yaml(folder.config)  # Hydra's parser can be kept busy for ever
+    except FileNotFoundError:
+        raise UserError(f"{folder.config} is missing; without it there is nothing to run again") from None
     try:
         with initialize_config_dir(str(folder.path.resolve()), version_base="1.3"):
             return compose("config", list(overrides), return_hydra_config=True)
@@ -214,9 +218,8 @@ def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]
 
 def _environment(folder: RunFolder, result: Mapping[str, Any], damage: Sequence[str]) -> dict[str, Any]:
     """Of the original; without ``environment.json`` as far as the result has it."""
-    whole = {}
-    if not any(line.startswith(f"{folder.environment} ") for line in damage):
-        whole = json.loads(folder.environment.read_bytes())
+    lost = any(line.startswith(f"{folder.environment} ") for line in damage)
+    whole = {} if lost else folder.about()
     return {**whole, "versions": result["versions"], **result["hardware"]}
 
 

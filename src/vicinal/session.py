@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from vicinal import memory, output
+from vicinal import memory, mending, output
 from vicinal.data import ImageData
 from vicinal.description import heading, write_config, write_environment
 from vicinal.errors import UserError
@@ -17,6 +17,7 @@ from vicinal.runs.environment import describe, differences, fixed
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.interruption import Interruption
+from vicinal.runs.shapes import misfit
 from vicinal.telling import final_numbers, run_info, wandb_tracker
 from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
@@ -64,23 +65,26 @@ def recover(experiment: Experiment) -> Saved | None:
         folder.previous: "the training begins anew",
     }.items():
         try:
-            content = checkpoint.load(file)
+            content = checkpoint.load(file, {"run_id": str})
             if content["run_id"] != experiment.run_id:
-                raise DamagedError(f"it is of another run, {content['run_id']}")
+                raise DamagedError(file, f"it is of another run, {content['run_id']}")
             if "training" in content:
-                return Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
+                saved = Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
+                if (where := misfit(content, checkpoint.TRAINING)) is not None:
+                    raise DamagedError(file, f"{where} in it is not what was written")
+                return saved
         except FileNotFoundError:
             continue
         except KeyError as missing:
-            folder.set_aside(file, DamagedError(f"another version of Vicinal wrote it, without {missing}"), instead)
+            folder.set_aside(DamagedError(file, f"another version of Vicinal wrote it, without {missing}"), instead)
             continue
         except DamagedError as damage:
-            folder.set_aside(file, damage, instead)
+            folder.set_aside(damage, instead)
             continue
         if folder.previous.exists() and file is folder.checkpoint:
             file.unlink()  # the weights of a training that had ended, but whose result was not written yet
         else:
-            folder.set_aside(file, DamagedError("it has weights, but the result that belongs to them is lost"), instead)
+            folder.set_aside(DamagedError(file, "it has weights, but the result that belongs to them is lost"), instead)
     return None
 
 
@@ -167,13 +171,15 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         trackers.finish(final_numbers(scores) | summary)
     weights = {"model": learner.evaluated.state_dict(), "best_model": training.history.best_weights}
     epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
-    _save(folder, {"run_id": experiment.run_id, **epochs, **weights})
+    rows, times = mending.kept(training.history.rows)
+    records = {"rows": rows, "predictions": training.history.predictions, "class_names": list(data.class_names)}
+    _save(folder, {"run_id": experiment.run_id, **epochs, **weights, **records})
     return {
         **heading(experiment),
         "epochs": settings.epochs,
         "best_epoch": finals.best_epoch,
         **scores,
-        "seconds": {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started},
+        "seconds": {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started, "epochs": times},
         "images_per_second": finals.images_per_second,
         "peak_memory": memory.peak(hardware.device),
         "hardware": {
@@ -189,7 +195,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
 def _restore(training: Training, saved: Saved, news: list[str], folder: RunFolder) -> None:
     try:
         training.load_state_dict(saved.training)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except Exception as error:  # of torch, by what does not fit
         reason = (
             " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
         )  # torch says which key in the second line

@@ -58,7 +58,7 @@ def show(experiment: Experiment, result: dict[str, Any]) -> None:
     """
     folder = experiment.folder
     with wandb_tracker(experiment, run_info(experiment, sweep=None), id=None) as wandb:
-        with suppress(FileNotFoundError, DamagedError):  # a view can do without
+        with suppress(OSError, DamagedError):  # a view can do without
             wandb.predictions(Predictions.load(folder.predictions))
         wandb.restore(folder.rows(), step=0)
         summary = {name: result[name] for name in ("best_epoch", "images_per_second")}

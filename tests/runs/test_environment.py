@@ -86,6 +86,34 @@ def test_a_change_in_another_encoding_is_no_obstacle(checkout: Path) -> None:
     assert "+lr = 1  # Gr\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}e" in environment.code()[1]
 
 
+def test_what_runs_have_left_is_no_code(checkout: Path) -> None:
+    run = "digits-cnn-input-alpha0.2-0123456789-s0"
+    places = (
+        f"out/runs/{run}",
+        "out/sweeps/mixup-0123456789/conf-abcdef0123/model",
+        f"x/out/reproductions/{run}-again2",
+    )
+    for place in places:
+        (checkout / place).mkdir(parents=True)
+        (checkout / place / "config.yaml").write_text("secret_of_a_run: 1\n")
+    (checkout / "runs").mkdir()
+    (checkout / "runs/own.py").write_text("own = 1\n")  # a name like ours is not enough
+    diff = environment.code()[1]
+    assert "secret_of_a_run" not in diff
+    assert "+own = 1\n" in diff
+
+
+def test_a_large_difference_says_what_it_leaves_out(checkout: Path) -> None:
+    (checkout / "a.py").write_text("small = 1\n")
+    for name in ("b.yaml", "c.yaml", "d.yaml", "e.yaml"):
+        (checkout / name).write_text("x: 1\n" * environment.LONGEST_DIFF)
+    diff = environment.code()[1]
+    assert "+small = 1\n" in diff
+    assert diff.endswith("left out, beyond 262144 characters: b.yaml, c.yaml, d.yaml and 1 more\n")
+    (checkout / "code.py").write_text("x = 1\n" * environment.LONGEST_DIFF)
+    assert len(environment.code()[1]) < environment.LONGEST_DIFF + 300
+
+
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
     assert environment.code.__wrapped__() == (None, "")  # no repository

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,24 +72,48 @@ def test_a_damaged_result_is_named_and_set_aside(
     assert (tmp_path / "result.json.damaged").read_bytes() == content
 
 
+SCORES = {"acc1": 0.5, "nll": 1.0}
+RESULT: dict[str, Any] = {
+    "run_id": "c0ffee-s0",
+    "cell_id": "c0ffee",
+    "name": "digits-mlp",
+    "seed": 0,
+    "choices": {},
+    "config": {},
+    "epochs": 2,
+    "best_epoch": None,
+    "val": None,
+    "seconds": {},
+    "images_per_second": 1.0,
+    "changed": [],
+    "test": {"last": SCORES, "best_val": None, "median10": SCORES},
+    "hardware": {"device": "cpu", "precision": "fp32", "threads": 1},
+    "versions": {"torch": "2.11.0"},
+    "wandb": {"mode": "disabled", "id": None},
+}
+"""As little as a completed run says."""
+COMPLETED = {**RESULT, "status": "completed"}
+
+
 def complete(path: Path) -> RunFolder:
     folder = RunFolder(path)
     for file in (folder.config, folder.environment, folder.checkpoint):
         file.write_text(file.name)
     folder.metrics.write_text('{"epoch": 1}\n{"epoch": 2}\n')
     folder.previous.write_text("an earlier checkpoint")
-    folder.complete({"test": 0.5})
+    folder.predictions.write_text("predictions")
+    folder.complete(RESULT)
     return folder
 
 
 def test_a_result_seals_the_files_beside_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = complete(tmp_path)
-    assert folder.completed() == {"test": 0.5, "status": "completed"}
+    assert folder.completed() == COMPLETED
     assert folder.damage() == []
     assert folder.rows() == [{"epoch": 1}, {"epoch": 2}]
     assert not folder.previous.exists()
     check = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    names = ["config.yaml", "environment.json", "metrics.jsonl", "checkpoint.pt", "result.json"]
+    names = ["config.yaml", "environment.json", "metrics.jsonl", "checkpoint.pt", "predictions.npz", "result.json"]
     assert check.stdout.splitlines() == [f"{name}: OK" for name in names]
 
     folder.metrics.write_text('{"epoch": 1}\n{"epoch": 3}\n')
@@ -99,7 +124,7 @@ def test_a_result_seals_the_files_beside_it(tmp_path: Path, caplog: pytest.LogCa
     ]
     assert folder.rows() == []
     assert caplog.messages == [f"{folder.metrics} is damaged; its curves are not used"]
-    assert folder.completed() == {"test": 0.5, "status": "completed"}  # itself it is whole
+    assert folder.completed() == COMPLETED  # itself it is whole
 
 
 def test_one_changed_digit_of_a_result_is_found(tmp_path: Path) -> None:
@@ -114,7 +139,7 @@ def test_without_the_checksums_of_the_others_a_result_is_believed(tmp_path: Path
     folder.sums.unlink()
     if left is not None:
         folder.sums.write_text(left)
-    assert folder.completed() == {"test": 0.5, "status": "completed"}
+    assert folder.completed() == COMPLETED
     assert folder.damage() == [f"{folder.sums} is missing or damaged: the files beside the result cannot be checked"]
 
 
@@ -261,3 +286,47 @@ def test_the_written_config_asks_for_the_same_run(compose: Compose) -> None:
         experiment.folder.path,
         experiment.config,
     )
+
+
+CRASH = """
+import faulthandler, pathlib, sys
+from vicinal.runs.folder import RunFolder
+with RunFolder(pathlib.Path(sys.argv[1])).logging():
+    def crash_in_here():
+        faulthandler._sigsegv()
+    crash_in_here()
+"""
+
+
+def test_a_crash_leaves_in_the_log_where_it_was(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode < 0
+    said = RunFolder(tmp_path).log.read_text()
+    assert said.startswith("Fatal Python error: Segmentation fault\n")
+    assert "in crash_in_here" in said
+
+
+def test_the_log_is_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious\n")
+    os.link(tmp_path / "precious", tmp_path / "train.log")
+    with RunFolder(tmp_path).logging():
+        logging.getLogger("vicinal.test").warning("told inside")
+    assert (tmp_path / "precious").read_text() == "precious\n"
+    assert (tmp_path / "train.log").read_text().endswith("WARNING vicinal.test: told inside\n")
+
+
+def test_predictions_and_pictures_are_sealed_too(tmp_path: Path) -> None:
+    folder = complete(tmp_path)
+    folder.predictions.write_text("those of another run")
+    assert folder.damage() == [f"{folder.predictions} is damaged: its checksum is not the one in SHA256SUMS"]
+    folder.predictions.write_text("predictions")
+    folder.mixed.write_text("a picture that was not there")
+    assert folder.damage() == [f"{folder.mixed} is damaged: its checksum is not the one in SHA256SUMS"]
+
+
+def test_older_results_have_fewer_files_sealed(tmp_path: Path) -> None:
+    folder = complete(tmp_path)
+    kept = [line for line in folder.sums.read_text().splitlines(keepends=True) if "predictions" not in line]
+    folder.sums.write_text("".join(kept))
+    folder.mixed.write_text("a picture")
+    assert folder.damage() == []

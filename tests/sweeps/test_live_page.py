@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vicinal.runs import mixed_sheet
+from vicinal.runs.files import DamagedError
 from vicinal.sweeps import ledger, svg
 from vicinal.sweeps.figures import Axis, Panel, Series, Style
 from vicinal.sweeps.live import Live
@@ -99,7 +100,7 @@ def test_the_ledger_is_the_mean_of_the_epochs_and_the_sum_of_the_counts() -> Non
 def test_mixed_images_come_back_from_their_sheet(tmp_path: Path, channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 4, channels, 8, 8), dtype=np.uint8)
     mixed_sheet.write(tmp_path / "mixed.png", images, ["a", "é < b", "c"])
-    rows = mixed_sheet.read(tmp_path / "mixed.png")
+    rows = mixed_sheet.read(tmp_path / "mixed.png", 8)
     assert [caption for _, caption in rows] == ["a", "é < b", "c"]
     for (png, _), tiles in zip(rows, images, strict=True):
         strip = np.asarray(Image.open(io.BytesIO(png)).convert("RGB" if channels == 3 else "L"))
@@ -107,8 +108,16 @@ def test_mixed_images_come_back_from_their_sheet(tmp_path: Path, channels: int) 
             shown = strip[:, place * 9 : place * 9 + 8]
             assert np.array_equal(shown, tile.transpose(1, 2, 0) if channels == 3 else tile[0])
     Image.new("L", (8, 8)).save(tmp_path / "other.png")
-    with pytest.raises(ValueError, match="no captions"):
-        mixed_sheet.read(tmp_path / "other.png")
+    with pytest.raises(DamagedError, match=r"other\.png is damaged: it is not what was written"):
+        mixed_sheet.read(tmp_path / "other.png", 8)
+
+
+def test_as_many_mixed_images_as_are_wanted_come_from_all_over_the_sheet(tmp_path: Path) -> None:
+    images = np.zeros((17, 4, 1, 8, 8), dtype=np.uint8)
+    mixed_sheet.write(tmp_path / "mixed.png", images, [str(index) for index in range(17)])
+    for most, captions in {1: [0], 2: [0, 8], 8: [0, 2, 4, 6, 8, 10, 12, 14], 20: [*range(17)]}.items():
+        found = [int(caption) for _, caption in mixed_sheet.read(tmp_path / "mixed.png", most)]
+        assert found == captions
 
 
 # The thread

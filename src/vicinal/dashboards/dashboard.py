@@ -11,6 +11,7 @@ from vicinal.dashboards import build
 from vicinal.dashboards.keys import check, logged
 from vicinal.dashboards.sections import available, sections
 from vicinal.errors import UserError
+from vicinal.runs.files import read
 from vicinal.sweeps.finding import SWEEP, find
 from vicinal.sweeps.records import Run
 
@@ -59,9 +60,8 @@ def make(sweep: Path, score: str, more: Sequence[str], entity: str | None, proje
         sweep=sweep.resolve().name,
         grouping=tuple(key if "." in key else f"choices.{key}" for key in found.swept or () if key != "seed"),
     )
-    made = Dashboard(
-        build.workspace(parts, scope), build.report(parts, scope, tables.read_text(encoding="utf-8")), notes
-    )
+    text = read(tables).decode(errors="replace")
+    made = Dashboard(build.workspace(parts, scope), build.report(parts, scope, text), notes)
     for specification in made.specification().values():
         check(specification, keys)
     return made

@@ -67,7 +67,7 @@ def logged(runs: Iterable[Run]) -> Keys:
         images = {IMAGES} if rows and run.config.get("wandb", {}).get("images") else set()
         finals = {"best_epoch", "images_per_second"} if run.completed else set()
         keys |= Keys(history, history | summary | finals, config, images)
-        with suppress(FileNotFoundError, DamagedError):
+        with suppress(OSError, DamagedError):
             keys |= Keys(table=set(chart_keys(Predictions.load(RunFolder(run.folder).predictions))))
     return keys
 

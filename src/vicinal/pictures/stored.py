@@ -55,7 +55,13 @@ def stored(path: Path, overrides: Sequence[str] = ()) -> Stored:
     result = original(folder)
     experiment = Experiment.composed(stored_config(folder, ["trainer.device=cpu", "trainer.compile=false", *overrides]))
     model = experiment.make_model()
-    model.load_state_dict(weights(folder))
+    try:
+        model.load_state_dict(weights(folder))
+    except RuntimeError as error:  # other names or shapes
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder.checkpoint}: the weights do not fit the network of {folder.config}: {reason}"
+        ) from None
     data = experiment.load_data()
     strategy = result["choices"].get("mixup", "custom")
     return Stored(
@@ -71,9 +77,9 @@ def weights(folder: RunFolder) -> dict[str, object]:
     """
     again = "rerun=true trains the run again"
     try:
-        found: dict[str, object] = checkpoint.load(folder.checkpoint)["model"]
+        found: dict[str, object] = checkpoint.load(folder.checkpoint, checkpoint.WEIGHTS)["model"]
     except FileNotFoundError:
         raise UserError(f"{folder.checkpoint} is missing, so there are no weights; {again}") from None
-    except (DamagedError, KeyError) as error:
-        raise UserError(f"{folder.checkpoint} is damaged: {error}, so there are no weights; {again}") from None
+    except DamagedError as damage:
+        raise UserError(f"{damage}, so there are no weights; {again}") from None
     return found

@@ -5,20 +5,47 @@ from __future__ import annotations
 import copy
 import io
 import os
-import pickle
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vicinal.runs.files import PARTIAL, DamagedError, read, sha256, write
+from vicinal.runs.files import PARTIAL, DamagedError, opened, parsing, sha256, write
+from vicinal.runs.shapes import ROW, Shape, misfit, number, whole
 
 DIGEST = 64
 """Hex digits of the checksum. They are the comment of the zip archive, where ``torch.load`` does not mind them."""
 END = b"PK\x05\x06"
 """Opens the last record of a zip archive, 22 bytes that end with the length of the comment."""
+
+WEIGHTS: Shape = {
+    "run_id": str,
+    "model": {str: Tensor},
+    "best_model": {str: Tensor},
+    "rows?": [ROW],
+    "predictions?": {str: Tensor},
+    "class_names?": [str],
+}
+"""Of a completed run's."""
+TRAINING: Shape = {
+    "run_id": str,
+    "training": {
+        "history": {"rows": [ROW], "best_epoch": (whole,), "best_weights": {str: Tensor}, "predictions": {str: Tensor}},
+        "panel": {"counts": [whole], "shown": [Tensor], "captions": list},
+        "clock": {str: number},
+        "lr": number,
+        str: dict,
+    },
+    "wandb_id": (str,),
+    "made_with": dict,
+    "changed": [str],
+    "seconds": number,
+}
+"""Of one that a training goes on from."""
 
 
 def save(file: Path, content: dict[str, Any]) -> None:
@@ -35,20 +62,31 @@ def save(file: Path, content: dict[str, Any]) -> None:
     write(file, archive + sha256(archive).encode())
 
 
-def load(file: Path) -> dict[str, Any]:
+def load(file: Path, shape: Shape = dict) -> dict[str, Any]:
     """The content, its tensors on the CPU.
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedError: it is not what :func:`save` wrote.
+        DamagedError: it is not what :func:`save` wrote, or has not the shape.
+        OSError: it cannot be read.
     """
-    data = read(file)
+    with opened(file, largest=sys.maxsize) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        stream.seek(max(0, size - DIGEST - 22))
+        end = stream.read()  # first: a file of another kind may be larger than the memory
+        if len(end) != DIGEST + 22 or not end.startswith(END):
+            raise DamagedError(file, "its checksum is wrong")
+        stream.seek(0)
+        data = stream.read()
     if sha256(data[:-DIGEST]).encode() != data[-DIGEST:]:
-        raise DamagedError("its checksum is wrong")
-    try:
+        raise DamagedError(file, "its checksum is wrong")
+    with parsing(file, "it is not a checkpoint"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(part.file_size for part in archive.infolist()) > len(data):
+                raise DamagedError(file, "it unpacks to more than it is")
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError):
-        raise DamagedError("it is not a checkpoint") from None
+        if (where := misfit(content, shape)) is not None:
+            raise DamagedError(file, f"{where or 'it'} is not what was written, or another version of Vicinal wrote it")
     return content
 
 

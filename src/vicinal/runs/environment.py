@@ -20,6 +20,15 @@ from vicinal.runs.source import digest, sources
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "scikit-learn")
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+LONGEST_DIFF = 2**18
+"""Characters; of more than that nobody reads what was changed."""
+_HEX = "[0-9a-f]" * 10
+OUTPUTS = (
+    f":(exclude,glob)**/runs/*-{_HEX}-s*/**",
+    f":(exclude,glob)**/sweeps/*-{_HEX}/**",
+    ":(exclude,glob)**/reproductions/*-again*/**",
+)
+"""For git: what runs, sweeps and reproductions leave, whatever ``output_dir`` was."""
 
 
 def describe(device: torch.device, precision: str, threads: int, targets: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -72,7 +81,9 @@ def differences(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 def code() -> tuple[str | None, str]:
     """The commit of the checkout that this package runs from, and what differs from it; None and "" without git.
 
-    The difference includes Python and YAML files that git does not track yet: a new strategy is one of each.
+    The difference includes Python and YAML files that git does not track yet: a new strategy is one of each. What runs
+    and sweeps have left is no code, wherever it is. Of a large difference the rest is left out, which its last line
+    says.
     """
 
     def git(*words: str, where: str, changes: bool = False) -> str:
@@ -82,9 +93,18 @@ def code() -> tuple[str | None, str]:
     try:
         root = git("rev-parse", "--show-toplevel", where=str(Path(__file__).parent)).strip()
         commit, diff = git("rev-parse", "HEAD", where=root).strip(), git("diff", "HEAD", where=root)
-        new = git("ls-files", "--others", "--exclude-standard", "-z", "*.py", "*.yaml", where=root).split("\0")
-        for name in filter(None, new):
+        listed = git("ls-files", "--others", "--exclude-standard", "-z", "*.py", "*.yaml", *OUTPUTS, where=root)
+        left_out = [] if len(diff) <= LONGEST_DIFF else [f"{len(diff) - LONGEST_DIFF} characters"]
+        diff = diff[:LONGEST_DIFF]
+        for name in filter(None, listed.split("\0")):
+            file = Path(root, name)
+            if not file.is_file() or len(diff) + file.stat().st_size > LONGEST_DIFF:
+                left_out.append(name)
+                continue
             diff += git("diff", "--no-index", "/dev/null", name, where=root, changes=True)  # exits 1: they differ
+        if left_out:
+            more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+            diff += f"\nleft out, beyond {LONGEST_DIFF} characters: {', '.join(left_out[:3])}{more}\n"
         return commit, diff
     except (OSError, subprocess.CalledProcessError):
         return None, ""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import faulthandler
+import hashlib
 import json
 import logging
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +21,24 @@ import filelock
 
 from vicinal import output
 from vicinal.errors import UserError
-from vicinal.runs.files import PARTIAL, DamagedError, encode_json, read, sha256, sync, write
-from vicinal.runs.locks import held
+from vicinal.runs.files import (
+    LARGEST,
+    PARTIAL,
+    DamagedError,
+    appending,
+    decode_json,
+    encode_json,
+    make_folder,
+    naming,
+    opened,
+    read,
+    read_json,
+    sha256,
+    sync,
+    write,
+)
+from vicinal.runs.locks import check, held
+from vicinal.runs.shapes import COMPLETED, ENVIRONMENT, RESULT, ROW, misfit
 
 log = logging.getLogger(__name__)
 
@@ -52,25 +74,36 @@ class RunFolder:
         self.log = path / "train.log"
         self.sums = path / SUMS
         self._records = (self.config, self.environment, self.metrics, self.checkpoint)
+        self._views = (self.predictions, self.mixed)
 
     # What came of it
 
     def read_result(self) -> dict[str, Any] | None:
         """What came of the run; None if nothing has yet. A damaged file is named and counts as nothing."""
         try:
-            return self._read_result()
+            return self.load_result()
         except FileNotFoundError:
             return None
         except DamagedError as damage:
-            say(f"{self.result} is damaged: {damage}; the run does not count as completed")
+            say(f"{damage}; the run does not count as completed")
             return None
 
-    def _read_result(self) -> dict[str, Any]:
-        result = _decode(read(self.result))
+    def load_result(self) -> dict[str, Any]:
+        """The content of ``result.json``.
+
+        Raises:
+            FileNotFoundError: nothing has come of the run yet.
+            DamagedError: it is not what was written.
+            OSError: it cannot be read.
+        """
+        result = read_json(self.result)
         if result.pop("checksum", None) != _checksum(result):
-            raise DamagedError("its checksum is wrong")
+            raise DamagedError(self.result, "its checksum is wrong")
+        shape = COMPLETED if result.get("status") == "completed" else RESULT
+        if (where := misfit(result, shape)) is not None:
+            raise DamagedError(self.result, f"{where} is not what was written")
         if self.run_id is not None and result["run_id"] != self.run_id:
-            raise DamagedError(f"it is of another run, {result['run_id']}")
+            raise DamagedError(self.result, f"it is of another run, {result['run_id']}")
         return result
 
     def completed(self) -> dict[str, Any] | None:
@@ -81,11 +114,11 @@ class RunFolder:
     def complete(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Write and return the result of a completed run, and the checksums of all files that say something about it.
 
-        The checksums come first, since the result is the done mark; they can be checked with ``sha256sum -c`` too. The
-        result also carries one of its own.
+        These files are on the disk before the result is, since it is the done mark. The checksums can be checked with
+        ``sha256sum -c`` too. The result also carries one of its own.
         """
         result = {**result, "status": "completed"}
-        self._seal(result, *self._records)
+        self._seal(result, *self._records, *(file for file in self._views if file.exists()))
         self.previous.unlink(missing_ok=True)
         return result
 
@@ -95,31 +128,49 @@ class RunFolder:
 
     def _seal(self, result: Mapping[str, Any], *files: Path) -> None:
         data = encode_json({**result, "checksum": _checksum(result)})
-        sums = {file.name: sha256(file.read_bytes()) for file in files} | {self.result.name: sha256(data)}
+        for file in files:
+            sync(file)  # the epochs were only appended
+        sums = {file.name: _digest(file) for file in files} | {self.result.name: sha256(data)}
         write(self.sums, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
         write(self.result, data)
 
     def damage(self) -> list[str]:
         """What is wrong with the files beside the result of a completed run, a line each."""
-        sums, lines = self._sums(), []
-        if sums.get(self.result.name) != sha256(read(self.result)):
-            return [f"{self.sums} is missing or damaged: the files beside the result cannot be checked"]
-        for file in self._records:
+        try:
+            sums = self._sums()
+            if sums.get(self.result.name) != _digest(self.result):
+                return [f"{self.sums} is missing or damaged: the files beside the result cannot be checked"]
+        except OSError as error:
+            return [unreadable(error)]
+        lines = []
+        for file in self._sealed(sums):
             try:
-                if sha256(read(file)) != sums.get(file.name):
-                    lines.append(f"{file} is damaged: its checksum is not the one in {SUMS}")
+                if _digest(file) != sums.get(file.name):
+                    raise DamagedError(file, f"its checksum is not the one in {SUMS}")
             except FileNotFoundError:
                 lines.append(f"{file} is missing")
             except DamagedError as damage:
-                lines.append(f"{file} is damaged: {damage}")
+                lines.append(str(damage))
+            except OSError as error:
+                lines.append(unreadable(error))
         return lines
+
+    def _sealed(self, sums: Mapping[str, str]) -> list[Path]:
+        """The files that the checksums have to be right for; those of older results leave out the views."""
+        newer = self.predictions.name in sums
+        views = (file for file in self._views if file.name in sums or (newer and os.path.lexists(file)))
+        return [*self._records, *views]
 
     def sources(self) -> dict[str, str]:
         """Hashes of the code that began the run, by file; none where ``environment.json`` does not say."""
+        sources: dict[str, str] = self.about().get("sources", {})
+        return sources
+
+    def about(self) -> dict[str, Any]:
+        """The content of ``environment.json``; empty where it cannot be read."""
         try:
-            content = json.loads(read(self.environment))
-            return {str(name): str(value) for name, value in content["sources"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, DamagedError):
+            return read_json(self.environment, ENVIRONMENT)
+        except (OSError, DamagedError):
             return {}
 
     def mend(self, file: Path, data: bytes) -> bool:
@@ -134,21 +185,22 @@ class RunFolder:
 
     def rows(self) -> list[dict[str, Any]]:
         """The epochs of ``metrics.jsonl``, but half a line at its end; of a damaged file none, which is said."""
-        with suppress(DamagedError):
-            try:
-                data = read(self.metrics)
-            except FileNotFoundError:
-                return []
+        try:
+            data = read(self.metrics)
             expected = self._sums().get(self.metrics.name)
             if expected is None or sha256(data) == expected:
-                return [_decode(line) for line in data.split(b"\n")[:-1]]
+                return [decode_json(self.metrics, line, ROW) for line in data.split(b"\n")[:-1]]
+        except FileNotFoundError:
+            return []
+        except (DamagedError, OSError):
+            pass
         say(f"{self.metrics} is damaged; its curves are not used")
         return []
 
     def _sums(self) -> dict[str, str]:
-        """{file name: checksum} of a completed run; none where the file is missing or unreadable."""
+        """{file name: checksum} of a completed run; none where the file is missing or damaged."""
         try:
-            lines = read(self.sums).decode(errors="replace").split("\n")
+            lines = read(self.sums, 2**16).decode(errors="replace").split("\n")
         except (FileNotFoundError, DamagedError):
             return {}
         return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -161,8 +213,9 @@ class RunFolder:
 
         for file in (self.checkpoint, self.previous):
             try:
-                return len(checkpoint.load(file)["training"]["history"]["rows"])
-            except (FileNotFoundError, DamagedError, KeyError):  # named when the run goes on
+                rows = checkpoint.load(file, {"training": {"history": {"rows": list}}})["training"]["history"]["rows"]
+                return len(rows)
+            except (OSError, DamagedError):  # named when the run goes on
                 continue
         return None
 
@@ -178,45 +231,54 @@ class RunFolder:
         Raises:
             BusyError: another process has it, and ``wait`` is false.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        if self.path.is_symlink():  # what is in it is deleted when a training begins
+            raise UserError(f"{self.path}: is a link; a run is trained in a folder of its own")
+        make_folder(self.path)
+        self._clean_lock()
         lock = filelock.FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=GLANCE)
-        except filelock.Timeout:
-            if not wait:
-                raise BusyError(f"{self.path}: {self._worker()} works on this run") from None
-            log.info(
-                "waiting for %s, which works on this run: %s (busy=skip would not wait)", self._worker(), self.path
-            )
-            lock.acquire()
+        with naming(self.path):
+            try:
+                lock.acquire(timeout=GLANCE)
+            except filelock.Timeout:
+                if not wait:
+                    raise BusyError(f"{self.path}: {self._worker()} works on this run") from None
+                log.info(
+                    "waiting for %s, which works on this run: %s (busy=skip would not wait)", self._worker(), self.path
+                )
+                lock.acquire()
         try:
             yield
         finally:
             lock.release()
+
+    def _clean_lock(self) -> None:
+        try:
+            check(self.path / LOCK)
+        except DamagedError as damage:
+            self.set_aside(damage, "and another one is used")
 
     def locked(self) -> str | None:
         """Who works on the run, in words; None if nobody does."""
         return self._worker() if held(self.path / LOCK) else None
 
     def _worker(self) -> str:
-        try:
-            environment = _decode(self.environment.read_bytes())
-            session = environment | environment.get("continued", [{}])[-1]  # which says what is not as it was
+        about = self.about()
+        session = about | about.get("continued", [{}])[-1]  # which says what is not as it was
+        if {"pid", "host"} <= session.keys():
             return f"process {session['pid']} on {session['host']}"
-        except (OSError, KeyError, DamagedError):  # it has only just begun
-            return "another process"
+        return "another process"  # it has only just begun
 
     def inspect(self) -> None:
         """Name what a process that was killed cannot have left so, before the run is trained or continued."""
         try:
-            self._read_result()
+            self.load_result()
         except FileNotFoundError:
             pass
         except DamagedError as damage:
-            self.set_aside(self.result, damage, "the run does not count as completed")
-        for file in (*self._records, self.sums, self.previous, self.log):
-            if file.is_dir():
-                self.set_aside(file, DamagedError("it is a folder"), "and the file is written anew")
+            self.set_aside(damage, "the run does not count as completed")
+        files = (*self._records, *self._views, self.sums, self.previous, self.log, self.path / "wandb")
+        for file in files:
+            self._inspect_kind(file, stat.S_ISDIR if file.name == "wandb" else stat.S_ISREG)
         if self.sums.exists() and not self.result.exists() and not _aside(self.result).exists():
             log.warning("%s is missing; the run does not count as completed", self.result)
         if not self.checkpoint.exists():
@@ -224,6 +286,16 @@ class RunFolder:
                 log.warning("%s is missing; the one before it is used", self.checkpoint)
             elif self.metrics.exists() and self.metrics.stat().st_size:
                 log.warning("%s is missing; the training begins anew", self.checkpoint)
+
+    def _inspect_kind(self, file: Path, expected: Callable[[int], bool]) -> None:
+        """Set aside what is a folder, a link or a pipe in the place of a file: nothing is written to where it leads."""
+        try:
+            kind = file.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not expected(kind):
+            what = "a folder" if stat.S_ISDIR(kind) else "a link" if stat.S_ISLNK(kind) else "of another kind"
+            self.set_aside(DamagedError(file, f"it is {what}"), "and the file is written anew")
 
     def begin(self) -> None:
         """Take away what says that the run had ended, and files that were only half written."""
@@ -236,32 +308,40 @@ class RunFolder:
         for entry in self.path.iterdir():
             if entry.suffix == DAMAGED or entry.name == LOCK:
                 continue
-            if entry.is_dir():
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)  # W&B's process may still tell of a session that was killed
             else:
                 entry.unlink()
         sync(self.path)
 
-    def set_aside(self, file: Path, damage: Exception, consequence: str) -> None:
+    def set_aside(self, damage: DamagedError, consequence: str) -> None:
         """Name a damaged file, and keep it under another name. Where nothing can be renamed it stays as it is."""
         try:
-            where = f"set aside as {file.replace(_aside(file)).name}"
+            where = f"set aside as {damage.file.replace(_aside(damage.file)).name}"
         except OSError:
             where = "left as it is"
-        log.warning("%s is damaged: %s; it is %s, %s", file, damage, where, consequence)
+        log.warning("%s; it is %s, %s", damage, where, consequence)
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Copy what is logged inside to ``train.log``, and say there whether the terminal had it all."""
-        handler = _LogFile(self.log, encoding="utf-8", errors="backslashreplace")
+        """Copy what is logged inside to ``train.log``, where the process was if it crashes there, and whether the terminal had it all."""
+        if self.log.exists() and self.log.stat().st_nlink > 1:
+            write(self.log, read(self.log))  # a file of its own: its other name may be that of somebody's else
+        handler = _LogFile(self.log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger()
         root.addHandler(handler)
+        before = faulthandler.is_enabled()
+        assert handler.stream is not None
+        faulthandler.enable(handler.stream)
         try:
             yield
         finally:
             for line in output.lost():
                 log.warning("%s", line)
+            faulthandler.disable()
+            if before and sys.__stderr__ is not None:
+                faulthandler.enable(sys.__stderr__)
             root.removeHandler(handler)
             handler.close()
 
@@ -269,12 +349,20 @@ class RunFolder:
 class _LogFile(logging.FileHandler):
     """A log that stops where it cannot be written: what else cannot be written there says why."""
 
+    def _open(self) -> TextIOWrapper:
+        return appending(Path(self.baseFilename))
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
 
     def close(self) -> None:
         with suppress(OSError):
             super().close()
+
+
+def unreadable(error: OSError) -> str:
+    """A line for a file that cannot be read, which may be there all the same."""
+    return f"{error.filename} cannot be read: {error.strerror}"
 
 
 @cache
@@ -291,11 +379,7 @@ def _aside(file: Path) -> Path:
     return file.with_name(file.name + DAMAGED)
 
 
-def _decode(data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except ValueError:
-        raise DamagedError("it is not JSON" if data else "it is empty") from None
-    if not isinstance(content, dict):
-        raise DamagedError("it is not a JSON object")
-    return content
+def _digest(file: Path) -> str:
+    """SHA-256 of a file; only the checkpoint may be of any size."""
+    with opened(file, sys.maxsize if file.suffix == ".pt" else LARGEST) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vicinal.runs.files import DamagedError, decode_json, parsing
+from vicinal.runs.files import read as read_file
 from vicinal.runs.files import write as write_file
+from vicinal.runs.shapes import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +23,8 @@ GAP = 8
 """The part of an image's width that is left free beside it."""
 NOTE = "captions"
 """The part of the PNG's own text that says what is on it, as JSON."""
+MOST_PIXELS = 2**26
+"""That are decoded: 256 MiB."""
 
 
 def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> None:
@@ -45,23 +51,35 @@ def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> Non
     write_file(file, _png(sheet, pnginfo=text))
 
 
-def read(file: Path) -> list[tuple[bytes, str]]:
-    """The rows as PNG, each with its caption.
+def read(file: Path, most: int) -> list[tuple[bytes, str]]:
+    """Rows as PNG, each with its caption, evenly taken from all of them.
+
+    Args:
+        file: of the sheet.
+        most: number of rows that are wanted.
 
     Raises:
-        OSError: there is no such file, or it is no picture.
-        ValueError: it is a picture of something else.
+        FileNotFoundError: there is no such file.
+        DamagedError: it is not what was written.
+        OSError: it cannot be read.
     """
     from PIL import Image
 
-    with Image.open(file) as sheet:
-        try:
-            note = json.loads(sheet.info[NOTE])
-            captions, height, down = (note[name] for name in ("captions", "height", "down"))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{file} has no captions") from error
-        tops = [(index * down, str(caption)) for index, caption in enumerate(captions)]
-        return [(_png(sheet.crop((0, top, sheet.width, top + height))), caption) for top, caption in tops]
+    data = read_file(file)
+    with parsing(file):
+        width, height = struct.unpack(">II", data[16:24])  # of the header; nothing has been unpacked yet
+        if width * height > MOST_PIXELS:
+            raise DamagedError(file, f"it has {width:,} x {height:,} pixels, and at most {MOST_PIXELS:,} are read")
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as sheet:
+            note = decode_json(file, sheet.info[NOTE].encode(), {"captions": [str], "height": whole, "down": whole})
+            rows = list(enumerate(note["captions"]))
+            if not note["height"] or (len(rows) - 1) * note["down"] + note["height"] > sheet.height:
+                raise DamagedError(file, "it has more captions than images")
+            found = []
+            for index, caption in rows[:: max(1, len(rows) // most)][:most]:
+                top = index * note["down"]
+                found.append((_png(sheet.crop((0, top, sheet.width, top + note["height"]))), caption))
+            return found
 
 
 def _png(image: Any, **options: Any) -> bytes:

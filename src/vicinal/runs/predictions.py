@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import zlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vicinal.runs.files import DamagedError, read, write
+from vicinal.runs.files import LARGEST, DamagedError, parsing, read, write
 
 BINS = 15
 """Of the reliability diagram, of equal width over [0, 1]; those of the expected calibration error."""
@@ -41,10 +40,11 @@ class Predictions:
 
     def class_accuracy(self) -> NDArray[np.float64]:
         """(K,) the share of each class's images that are predicted right, its recall; NaN for a class without any."""
-        counts = self.confusion()
-        of = counts.sum(axis=1)
+        size = len(self.class_names)
+        of = np.bincount(self.labels, minlength=size)
+        right = np.bincount(self.labels[self.predicted == self.labels], minlength=size)
         shares = np.full(len(of), np.nan)
-        np.divide(np.diag(counts), of, out=shares, where=of > 0)
+        np.divide(right, of, out=shares, where=of > 0)
         return shares
 
     def reliability(self) -> Reliability:
@@ -61,10 +61,14 @@ class Predictions:
         return Reliability(confidence[there] / count[there], hits[there] / count[there], count[there])
 
     def save(self, file: Path) -> None:
-        """Write an ``.npz`` of these names, which ``numpy.load`` reads; the same predictions give the same bytes."""
+        """Write an ``.npz`` of these names, which ``numpy.load`` reads."""
+        write(file, self.encode())
+
+    def encode(self) -> bytes:
+        """The content of that file; the same predictions give the same bytes."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{**vars(self), "class_names": np.array(self.class_names, dtype=str)})
-        write(file, buffer.getvalue())
+        return buffer.getvalue()
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -73,13 +77,33 @@ class Predictions:
         Raises:
             FileNotFoundError: there is no such file.
             DamagedError: it is not what was written.
+            OSError: it cannot be read.
         """
-        try:
-            with np.load(io.BytesIO(read(file))) as arrays:
+        data = io.BytesIO(read(file))
+        with parsing(file):
+            with zipfile.ZipFile(data) as archive:
+                if sum(part.file_size for part in archive.infolist()) > LARGEST:
+                    raise DamagedError(file, f"it unpacks to more than {LARGEST:,} bytes")
+            data.seek(0)
+            with np.load(data) as arrays:
                 content: dict[str, Any] = dict(arrays)
-            return cls(**{**content, "class_names": tuple(content["class_names"].tolist())})
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
-            raise DamagedError("it is not what was written") from error
+            "".join(content["class_names"].tolist()).encode()  # half a UTF-16 pair cannot be written again
+            found = cls(**{**content, "class_names": tuple(content["class_names"].tolist())})
+            if not found._consistent():
+                raise DamagedError(file, "its arrays do not fit each other")
+            return found
+
+    def _consistent(self) -> bool:
+        """Whether this can have been predicted."""
+        of, count = (self.labels, self.predicted), len(self.class_names)
+        return (
+            all(each.dtype.kind == "i" and each.ndim == 1 and each.min(initial=0) >= 0 for each in of)
+            and all(each.max(initial=0) < count for each in of)
+            and self.labels.shape == self.predicted.shape == self.confidence.shape
+            and self.confidence.dtype == np.float32
+            and bool(((self.confidence >= 0) & (self.confidence <= 1 + 1e-6)).all())
+            and all(isinstance(name, str) for name in self.class_names)
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from typing import Any
 
 from vicinal.config import suggest
 from vicinal.errors import UserError
+from vicinal.runs.files import DamagedError, read_json
+from vicinal.runs.shapes import SWEEP as SHAPE
 from vicinal.sweeps.records import ABSENT, RUN_NAME, Run, flat, lookup, read, same
 
 SWEEP = "sweep.json"
@@ -74,7 +75,7 @@ class Sweep:
 
     def folder_of(self, run: Mapping[str, Any]) -> Path:
         """Runs and sweeps are moved together: the one is written down as seen from the other."""
-        return Path(os.path.normpath(self.folder.resolve().parents[1] / "runs" / run["folder"]))
+        return Path(os.path.normpath(Path(os.path.realpath(self.folder)).parents[1] / "runs" / run["folder"]))
 
 
 def read_sweep(folder: Path) -> Sweep:
@@ -84,14 +85,14 @@ def read_sweep(folder: Path) -> Sweep:
         UserError: the file is damaged.
     """
     try:
-        content = json.loads((folder / SWEEP).read_bytes())
-        for run in content["runs"]:
-            run["run_id"], run["cell_id"], run["seed"], run["name"], run["folder"]
-            for key in content["swept"]:
-                run["values"][key]
-        return Sweep(folder, content["swept"], content["runs"])
-    except (ValueError, KeyError, TypeError):
+        content = read_json(folder / SWEEP, SHAPE)
+    except DamagedError:
         raise _damaged(folder) from None
+    swept, runs = content["swept"], content["runs"]
+    for run in runs:
+        if not set(swept) <= run["values"].keys() or run["run_id"] != f"{run['cell_id']}-s{run['seed']}":
+            raise _damaged(folder)
+    return Sweep(folder, swept, runs)
 
 
 def _damaged(folder: Path) -> UserError:
@@ -125,7 +126,7 @@ def _folder(folder: Path) -> Found:
 def _run_folders(folder: Path) -> Iterator[Path]:
     """Below ``folder``, or itself; what is inside a run's folder is not looked at."""
     for place, below, _ in os.walk(folder):
-        if RUN_NAME.match(Path(place).resolve().name):
+        if RUN_NAME.match(Path(os.path.realpath(place)).name):
             below.clear()
             yield Path(place)
 

@@ -65,6 +65,7 @@ def _mean(epochs: Rows, key: str) -> float:
 
 def _histogram(label: str, epochs: Rows) -> Markup | None:
     every = [row[COUNTS] for row in epochs if COUNTS in row]
+    every = [bins for bins in every if len(bins) == len(every[0])]  # another version may count in others
     counts = [sum(bins) for bins in zip(*every, strict=True)]
     if not any(counts):
         return None

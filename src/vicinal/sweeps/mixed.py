@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from vicinal.runs import mixed_sheet
+from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.sweeps import page_parts
 from vicinal.sweeps.markup import Markup, element, join
@@ -44,8 +45,8 @@ def _cell(label: str, images: Sequence[Markup]) -> Markup:
 def _first(folders: Sequence[Path]) -> Sequence[Markup]:
     for sheet in (RunFolder(folder).mixed for folder in folders):
         try:
-            return _images(sheet, sheet.stat().st_mtime_ns)
-        except (OSError, ValueError):  # it is not there, or not what was written
+            return _images(sheet, sheet.lstat().st_mtime_ns)
+        except (OSError, DamagedError):  # it is not there, or not what was written
             continue
     return ()
 
@@ -53,9 +54,8 @@ def _first(folders: Sequence[Path]) -> Sequence[Markup]:
 @lru_cache(maxsize=256)
 def _images(sheet: Path, written: int) -> tuple[Markup, ...]:
     """Of a file as it was when it was ``written``."""
-    images = mixed_sheet.read(sheet)
-    step = max(1, len(images) // SHOWN)  # some of each batch: a lambda is of a batch
-    return tuple(_image(png, caption) for png, caption in images[::step][:SHOWN])
+    # Evenly taken, so some of each batch: a lambda is of a batch.
+    return tuple(_image(png, caption) for png, caption in mixed_sheet.read(sheet, SHOWN))
 
 
 def _image(png: bytes, caption: str) -> Markup:

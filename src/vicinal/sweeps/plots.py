@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vicinal.runs.files import write
 from vicinal.sweeps.figures import Axis, Panel, Picture, Series
 from vicinal.sweeps.pictures import NAMES, pictures
 
@@ -57,11 +59,13 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
             mpl.rcParams.update(OWN)
             drawn = figure(picture)
             # Not savefig, which draws everything once more before each file to find the places.
-            png, svg = (folder / f"{picture.name}{suffix}" for suffix in METADATA)
+            png, svg = io.BytesIO(), io.BytesIO()
             FigureCanvasAgg(drawn).print_png(png, metadata=METADATA[".png"])  # type: ignore[no-untyped-call]
             drawn.set_layout_engine("none")  # the places are found
             FigureCanvasSVG(drawn).print_svg(svg, metadata=METADATA[".svg"])  # type: ignore[no-untyped-call]
-            files += [png, svg]
+            for suffix, content in zip(METADATA, (png, svg), strict=True):
+                files.append(folder / f"{picture.name}{suffix}")
+                write(files[-1], content.getvalue())
     return files
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vicinal.runs.files import DamagedError, decode_json
+from vicinal.runs.files import read as read_file
 from vicinal.runs.folder import RunFolder
+from vicinal.runs.shapes import ROW
 from vicinal.sweeps.finding import read_sweep
 from vicinal.sweeps.records import Run, read
 
@@ -112,7 +114,7 @@ class Watch:
         folder = RunFolder(path, run_id)
         untouched = not over and self._before.get(run_id) == self._stamps(path)
         run = Run(path, run_id, entry["cell_id"], entry["seed"], entry["name"], "planned")
-        result = self._cached(folder.result, lambda _: read(path, run.cell_id, run.seed, run.name))
+        result = self._cached(folder.result, lambda: read(path, run.cell_id, run.seed, run.name))
         if result is not None and result.completed and not untouched:
             run = replace(result, **self._made(folder))
         elif folder.locked():
@@ -123,12 +125,12 @@ class Watch:
             why = "interrupted or killed; the same command goes on" if result is None else result.error
             run = replace(run, status="stopped", error=why, **self._made(folder))
         again = run.status == "planned" and result is not None and result.completed  # rerun=true
-        rows = [] if again else self._cached(folder.metrics, _rows) or []
+        rows = [] if again else self._cached(folder.metrics, lambda: _rows(folder.metrics)) or []
         return Job(run, entry["values"], self._epochs.get(run_id, len(rows)), rows)
 
     def _made(self, folder: RunFolder) -> dict[str, Any]:
         """Hardware and versions, as a result would say them."""
-        about = self._cached(folder.environment, _environment) or {}
+        about = self._cached(folder.environment, folder.about) or {}
         names = ("device", "device_name", "precision", "threads")
         hardware = {name: about[name] for name in names if name in about}
         return {"hardware": hardware, "versions": about.get("versions", {})}
@@ -145,15 +147,15 @@ class Watch:
             left -= now - file[0] / 1e9  # of the epoch that has begun since
         return max(0.0, left)
 
-    def _cached(self, file: Path, parse: Any) -> Any:
-        """What ``parse`` makes of a file's bytes; None if there is no such file."""
+    def _cached(self, file: Path, parse: Callable[[], Any]) -> Any:
+        """What ``parse`` makes of a file; None if there is no such file."""
         stamp = _stamp(file)
         known = self._known.get(file)
         if known is None or known[0] != stamp:
             content = None
             if stamp is not None:
-                with suppress(OSError):
-                    content = parse(file.read_bytes())
+                with suppress(OSError, DamagedError):
+                    content = parse()
             known = self._known[file] = stamp, content
         return known[1]
 
@@ -164,30 +166,22 @@ class Watch:
 
 def _stamp(file: Path) -> Stamp:
     try:
-        about = file.stat()
+        about = file.lstat()
     except OSError:
         return None
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 
-def _rows(data: bytes) -> list[dict[str, Any]]:
-    """Whole lines; what is no JSON is for who reads the file to use it to complain of."""
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Whole lines; what is none of ours is for who reads the file to use it to complain of."""
     rows = []
-    for line in data.split(b"\n")[:-1]:
-        with suppress(ValueError):
-            rows.append(json.loads(line))
+    for line in read_file(file).split(b"\n")[:-1]:
+        with suppress(DamagedError):
+            rows.append(decode_json(file, line, ROW))
     return rows
-
-
-def _environment(data: bytes) -> dict[str, Any]:
-    with suppress(ValueError):
-        content = json.loads(data)
-        if isinstance(content, dict):
-            return content
-    return {}
 
 
 def _pace(job: Job) -> float:
     """Seconds an epoch."""
-    recent = [row["seconds"] for row in job.rows[-RECENT:]]
+    recent = [row.get("seconds", 0.0) for row in job.rows[-RECENT:]]
     return float(sum(recent) / len(recent))

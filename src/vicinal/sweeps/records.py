@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vicinal.errors import written
-from vicinal.runs.folder import RunFolder
+from vicinal.runs.files import read_yaml
+from vicinal.runs.folder import RunFolder, unreadable
+from vicinal.runs.shapes import CONFIG, misfit
 
 RUN_NAME = re.compile(r"(?P<name>.+)-(?P<cell>[0-9a-f]{10})-s(?P<seed>\d+)$")
 ABSENT = "-"
@@ -52,7 +54,7 @@ class Run:
     test: dict[str, dict[str, float] | None] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, Any] = field(default_factory=dict)
     images_per_second: float = 0.0
     changed: list[str] = field(default_factory=list)
     wandb: dict[str, Any] = field(default_factory=dict)
@@ -73,11 +75,7 @@ class Run:
 
     def environment(self) -> dict[str, Any]:
         """The content of ``environment.json``; empty if it cannot be read."""
-        try:
-            content = json.loads((self.folder / "environment.json").read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return RunFolder(self.folder).about()
 
     def score(self, name: str, metric: str = "acc1") -> float | None:
         """A number by the name of its column, such as ``test/last``; None where there is none."""
@@ -96,13 +94,16 @@ def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:
         name: likewise.
     """
     if not cell:
-        match = RUN_NAME.match(path.resolve().name)
+        match = RUN_NAME.match(Path(os.path.realpath(path)).name)
         assert match is not None
         cell, seed, name = match["cell"], int(match["seed"]), match["name"]
     run_id = f"{cell}-s{seed}"
     folder = RunFolder(path)
-    result = folder.read_result()
     about: dict[str, Any] = {"folder": path, "run_id": run_id, "cell_id": cell, "seed": seed, "name": name}
+    try:
+        result = folder.read_result()
+    except OSError as error:
+        return Run(**about, status="missing", error=unreadable(error))
     if result is None:
         return Run(**about, **_unfinished(folder))
     about |= {key: result[key] for key in ("choices", "config") if isinstance(result.get(key), dict)}
@@ -116,7 +117,7 @@ def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:
 
 def _unfinished(folder: RunFolder) -> dict[str, Any]:
     """What can be said of a run without a result: its config is written before it trains."""
-    if folder.result.exists() or (folder.path / "result.json.damaged").exists():
+    if os.path.lexists(folder.result) or (folder.path / "result.json.damaged").exists():
         return {"status": "missing", "error": "its result.json is damaged", **_configured(folder)}
     if worker := folder.locked():
         return {"status": "running", "error": f"not finished: {worker} works on it", **_configured(folder)}
@@ -130,13 +131,14 @@ def _configured(folder: RunFolder) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     try:
-        content = OmegaConf.to_container(OmegaConf.load(folder.config))
+        content = OmegaConf.to_container(OmegaConf.create(read_yaml(folder.config)))
     except Exception:  # of YAML's parser, of OmegaConf or of the disk: nothing is known then
         return {}
     if not isinstance(content, dict) or not isinstance(choices := content.pop("_choices_", None), dict):
         return {}
     config = {str(key): value for key, value in content.items() if key not in ("defaults", "hydra")}
-    return {"choices": choices, "config": config}
+    found = {"choices": choices, "config": config}
+    return found if misfit(found, {"choices": {str: str}, "config": CONFIG}) is None else {}
 
 
 def lookup(run: Run, key: str) -> str | None:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from vicinal.errors import UserError
 from vicinal.imports import without_collections
-from vicinal.runs.files import write_json
+from vicinal.runs.files import DamagedError, read, read_json, sha256, write_json
+from vicinal.runs.files import write as write_file
 from vicinal.runs.folder import RunFolder
+from vicinal.runs.shapes import Shape, plain
 from vicinal.sweeps.comparison import TESTED
 from vicinal.sweeps.finding import find, read_sweep
 from vicinal.sweeps.terminal import Grid, show
@@ -35,6 +38,9 @@ READ = (
 PAGE = "report.html"
 RECORD = "report.json"
 """What the terminal showed, and a digest of what it was made from."""
+GRID: Shape = {"title": str, "headings": [str], "numbers": [str], "rows": [[str]]}
+SHAPE: Shape = {"made from": str, "files": [plain], "grids": [GRID], "notes": [str]}
+"""Of it."""
 
 
 def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], console: Console | None = None) -> Path:
@@ -56,6 +62,8 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
         OSError: the folder cannot be written to; the tables have been printed by then.
     """
     folder = sweep / name(REPORT, baseline, score)
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link; a report replaces files, and only in a folder of the sweep's own")
     made_from = _digest(sweep, [*baseline, score])
     shown = _recorded(folder, made_from)
     if shown is None:
@@ -98,9 +106,9 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     found = tables.grids(comparison)
     files = tables.write_csv(comparison, folder)
     for file, written in ((folder / "table.md", tables.markdown), (folder / "table.tex", tables.latex)):
-        file.write_text(written(found, comparison.notes), encoding="utf-8")
+        write_file(file, written(found, comparison.notes).encode())
         files.append(file)
-    (folder / NOTES).write_text("".join(f"{note}\n" for note in comparison.notes), encoding="utf-8")
+    write_file(folder / NOTES, "".join(f"{note}\n" for note in comparison.notes).encode())
     files.append(folder / NOTES)
     files += plots.draw(comparison, folder)
     page.write(comparison, folder / PAGE)
@@ -120,9 +128,9 @@ def _digest(sweep: Path, arguments: Sequence[str]) -> str:
     folders = [content.folder_of(run) for run in content.runs]
     for file in [*sorted(own), *(folder / each for folder in folders for each in READ)]:
         try:
-            what = hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError as error:
-            what = str(error.errno)
+            what = sha256(read(file))
+        except (OSError, DamagedError) as error:
+            what = str(error)
         digest.update(f"{file.name} {what}\n".encode())
     for folder in folders:
         if not (folder / "result.json").exists():
@@ -139,9 +147,9 @@ def _digest(sweep: Path, arguments: Sequence[str]) -> str:
 def _recorded(folder: Path, made_from: str) -> tuple[list[Grid], list[str]] | None:
     """What was shown, if it was made from the same and its files are still there."""
     try:
-        record = json.loads((folder / RECORD).read_bytes())
-        if record["made from"] != made_from or not all((folder / name).exists() for name in record["files"]):
-            return None
-        return [Grid(**grid) for grid in record["grids"]], record["notes"]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(folder / RECORD, SHAPE)
+    except (OSError, DamagedError):
         return None
+    if record["made from"] != made_from or not all((folder / name).exists() for name in record["files"]):
+        return None
+    return [Grid(**{name: grid[name] for name in GRID}) for grid in record["grids"]], record["notes"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vicinal.runs.files import write
 from vicinal.sweeps.comparison import SCORES, Comparison, validation_of
 from vicinal.sweeps.terminal import Grid
 
@@ -30,7 +31,7 @@ def write_csv(comparison: Comparison, folder: Path) -> list[Path]:
     """``summary.csv``, ``pairs.csv`` and ``chosen.csv``: accuracies as fractions, with all their digits."""
     tables = {"summary": comparison.table, "pairs": comparison.pairs, "chosen": comparison.chosen}
     for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
+        write(folder / f"{name}.csv", table.to_csv(index=False).encode())
     return [folder / f"{name}.csv" for name in tables]
 
 

@@ -1,11 +1,11 @@
 """``metrics.jsonl``: the record of a run's epochs, a line each. W&B is the view, this file is what counts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vicinal.runs.files import write
+from vicinal.runs.files import appending, naming, write
 from vicinal.tracking.tracker import Tracker
 
 TIME_FIELDS = ("throughput", "seconds")
@@ -19,15 +19,16 @@ class JsonLines(Tracker):
         self.file = file
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        write(self.file, "".join(map(_line, rows)).encode())
+        write(self.file, encode(rows))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        try:
-            with self.file.open("a", encoding="utf-8") as lines:
-                lines.write(_line(row))
-        except OSError as error:
-            error.filename = str(self.file)  # a full disk does not say what it had no room for
-            raise
+        with naming(self.file), appending(self.file) as lines:
+            lines.write(_line(row))
+
+
+def encode(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """The content of a file with these epochs."""
+    return "".join(map(_line, rows)).encode()
 
 
 def _line(row: Mapping[str, Any]) -> str:

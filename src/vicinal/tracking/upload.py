@@ -44,9 +44,12 @@ class Offline:
 
 
 def offline_runs(target: Path) -> list[Offline]:
-    """All below a folder, or the folder itself, by their paths."""
-    found = {path.parent.resolve() for path in target.rglob("*.wandb") if path.parent.name.startswith("offline-run-")}
-    return [Offline(folder) for folder in sorted(found)]
+    """All below a folder, or the folder itself, by their paths; what a link or a pipe leads to is nobody's run."""
+    found = (path for path in target.rglob("*.wandb") if path.parent.name.startswith("offline-run-"))
+    own = {
+        path.parent.resolve() for path in found if path.is_file() and not any(map(Path.is_symlink, (path, path.parent)))
+    }
+    return [Offline(folder) for folder in sorted(own)]
 
 
 def upload(run: Offline, url: str) -> str | None:
