@@ -324,7 +324,7 @@ class RunFolder:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Copy what is logged inside to ``train.log``, where the process was if it crashes there, and whether the terminal had it all."""
+        """Copy what is logged to ``train.log``, and say there where a crash was and whether the terminal had it all."""
         if self.log.exists() and self.log.stat().st_nlink > 1:
             write(self.log, read(self.log))  # a file of its own: its other name may be that of somebody's else
         handler = _LogFile(self.log)
