@@ -35,7 +35,7 @@ def config_file(experiment: Experiment) -> bytes:
     settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
     command = f"python train.py --config-path {experiment.folder.path} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
-    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
+    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.request(), {"hydra": primary.hydra}]
     return (header + redact("".join(OmegaConf.to_yaml(part) for part in parts))).encode()
 
 

@@ -25,12 +25,15 @@ CHANGEABLE = (
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
 )
 """What is wrong with a place that cannot be read or written."""
+MISSING_FOLDER = r"provider=hydra\.searchpath in [\w-]+, path=(.*) is not available\."
+"""Hydra's warning of a folder or package of configs that is not there."""
 
 
 def is_mistake(error: Exception) -> bool:
     """It is a user's mistake, or something they can change; not a bug."""
     known = (UserError, HydraException, OmegaConfBaseException)
-    return isinstance(error, known) or _null_option(error) or getattr(error, "errno", None) in CHANGEABLE
+    own = _null_option(error) or re.match(MISSING_FOLDER, str(error)) is not None
+    return isinstance(error, known) or own or getattr(error, "errno", None) in CHANGEABLE
 
 
 def _null_option(error: Exception) -> bool:
@@ -51,6 +54,8 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     if _null_option(error):
         word = next((word for word in overrides if word.partition("=")[2] in ("null", "")), "null")
         return f"{word}: must be the name of an option; --help lists them"
+    if place := re.match(MISSING_FOLDER, str(error)):
+        return f"hydra.searchpath={place[1]}: there is no such folder or package of configs"
     if isinstance(error, OverrideParseException):
         reason = _first_line(error)
         return f"{error.override}: cannot be read as key=value" + (
