@@ -8,12 +8,13 @@ import pytest
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal.composing import Composer, Observer, hidden, resolve_once
+from vicinal.composing import Composer, Observer, _literal, _spelled, hidden, resolve_once
 from vicinal.config import CONF, register
 from vicinal.errors import UserError
 from vicinal.sweeps.frozen import contents
@@ -54,7 +55,7 @@ def test_configs_are_what_hydra_composes(loader: ConfigLoaderImpl, own: tuple[st
     base = master(loader, *own)
     observer = Observer(base)
     composer = observer.from_copy(CONF)
-    for words in [point.split() for point in (*POINTS, *POINTS)]:
+    for words in [point.split() for point in POINTS]:
         seen, launched, expected = (each.load_sweep_config(base, list(words)) for each in (observer, composer, loader))
         assert OmegaConf.to_container(seen) == OmegaConf.to_container(expected), words
         for each in (launched, expected):
@@ -130,14 +131,16 @@ def test_what_does_not_change_stays_an_interpolation(loader: ConfigLoaderImpl) -
 def test_what_a_launched_job_alone_knows_is_refused(loader: ConfigLoaderImpl, asked: str) -> None:
     with pytest.raises(UserError) as caught:
         resolved(loader, f"output_dir='o/${{hydra:{asked}}}'")
-    reason = f"hydra.{asked} is known once a job is launched, and a sweep checks its jobs before"
+    reason = f"hydra.{asked} is known only once a job is launched, and a sweep checks its jobs before"
     assert str(caught.value) == f"output_dir=o/${{hydra:{asked}}}: {reason}"
 
 
 def test_what_hydra_knows_of_a_job_before_is_taken(loader: ConfigLoaderImpl) -> None:
-    words, config = resolved(loader, "output_dir='o/${hydra:job.override_dirname}'", "seed=3")
-    assert "seed=3" in config.output_dir
-    assert words == (f"++output_dir='{config.output_dir}'",)
+    words, config = resolved(
+        loader, "output_dir='o/${hydra:runtime.choices.mixup}/${hydra:runtime.version_base}'", "mixup=cutmix"
+    )
+    assert config.output_dir == "o/cutmix/1.3"
+    assert words == ("++output_dir='o/cutmix/1.3'",)
 
 
 TEXT = st.text(st.sampled_from("a '\"\\${}:,=[]()é\n\t"), max_size=12)
@@ -149,18 +152,34 @@ VALUES = st.recursive(
 
 
 @given(value=VALUES)
-def test_a_resolved_value_arrives_as_it_was(loader: ConfigLoaderImpl, value: object) -> None:
-    OmegaConf.register_new_resolver("anything", lambda: value, replace=True)
-    base = BASE.setdefault("master", master(loader))
-    observer = BASE.setdefault("observer", Observer(base))
-    config = observer.load_sweep_config(base, ["+optimizer.x=${anything:}"])
-    words = resolve_once(base, config)
-    launched = observer.load_sweep_config(base, list(words))
-    for each in (config, launched):
-        assert OmegaConf.to_container(each.optimizer, resolve=True)["x"] == value
+def test_a_value_is_spelled_as_it_is_read(value: object) -> None:
+    word = OverridesParser.create().parse_override(f"++x={_spelled(_literal(value))}")
+    config = OmegaConf.create({})
+    OmegaConf.update(config, "x", word.value(), force_add=True)
+    assert OmegaConf.to_container(config, resolve=True) == {"x": value}
 
 
-BASE: dict[str, object] = {}
+def test_a_job_is_launched_with_the_value_that_was_seen(loader: ConfigLoaderImpl) -> None:
+    values = itertools.count()
+    OmegaConf.register_new_resolver("next", lambda: {"n": [next(values), "a ${b}'"]}, replace=True)
+    base = master(loader)
+    observer = Observer(base)
+    jobs = [observer.load_sweep_config(base, ["+optimizer.x=${next:}", f"seed={seed}"]) for seed in (0, 1)]
+    words = [resolve_once(base, config) for config in jobs]
+    for index, config in enumerate(jobs):
+        launched = observer.load_sweep_config(base, [f"seed={index}", *words[index]])
+        for each in (config, launched, launched):
+            assert OmegaConf.to_container(each.optimizer, resolve=True)["x"] == {"n": [index, "a ${b}'"]}
+
+
+def test_a_time_is_one_for_all_jobs_of_a_sweep(loader: ConfigLoaderImpl) -> None:
+    base = master(loader)
+    observer = Observer(base)
+    words = ["output_dir='${now:%H%M%S%f}'"]
+    first, second = (resolve_once(base, observer.load_sweep_config(base, words)) for _ in range(2))
+    assert first == second
+    other = master(loader)
+    assert resolve_once(other, Observer(other).load_sweep_config(other, words)) != first
 
 
 def test_a_composer_is_of_one_sweep_at_a_time(loader: ConfigLoaderImpl) -> None:

@@ -23,7 +23,7 @@ from vicinal.errors import UserError
 
 RESOLVER = re.compile(r"\$\{(?!\s*oc\.)[^{}$:]*[{$:]")
 """Where an interpolation calls a resolver that may give something else the next time; OmegaConf's ``oc.*`` do not."""
-UNKNOWN = re.compile(r"\$\{\s*hydra:\s*([\w.]+)\s*\}")
+HYDRA = re.compile(r"\$\{\s*hydra:\s*([\w.]+)\s*\}")
 """What of Hydra's own a value asks for."""
 
 
@@ -166,14 +166,14 @@ def resolve_once(master: DictConfig, config: DictConfig) -> tuple[str, ...]:
     Raises:
         UserError: a value is known to the launched job alone.
     """
-    paths = list(_changing(config))
-    if not paths:
+    changing = dict(_changing(config))
+    if not changing:
         return ()
     OmegaConf.copy_cache(from_config=master, to_config=config)
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)  # what ${hydra:...} looks into
     try:
-        values = {path: _literal(OmegaConf.select(config, path, throw_on_missing=True)) for path in paths}
+        values = {path: _resolved(config, path, text) for path, text in changing.items()}
     finally:
         HydraConfig.instance().cfg = before
     OmegaConf.copy_cache(from_config=config, to_config=master)
@@ -182,21 +182,21 @@ def resolve_once(master: DictConfig, config: DictConfig) -> tuple[str, ...]:
     return tuple(f"++{path}={_spelled(value)}" for path, value in values.items())
 
 
-def _changing(config: DictConfig) -> Iterator[str]:
-    """The keys, of the root and of each group, whose value calls a resolver that is not OmegaConf's own."""
-    own_nodes = [str(name) for name in config if name != "hydra"]
-    content: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, own_nodes))
-    for name, value in content.items():
-        own = {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
-        for path, each in own.items():
-            if RESOLVER.search(text := str(each)):
-                for asked in UNKNOWN.findall(text):
-                    if OmegaConf.select(config.hydra, asked) is None:
-                        reason = (
-                            f"hydra.{asked} is known only once a job is launched, and a sweep checks its jobs before"
-                        )
-                        raise UserError(f"{path}={each}: {reason}")
-                yield path
+def _changing(config: DictConfig) -> Iterator[tuple[str, str]]:
+    """Keys of the root and of the groups whose value calls a resolver that is not OmegaConf's own, and its text."""
+    for name, node in config.items_ex(resolve=False):
+        if name != "hydra" and RESOLVER.search(str(node)):
+            own = node.items_ex(resolve=False) if OmegaConf.is_dict(node) and not node._is_interpolation() else ()
+            texts = {f"{name}.{key}": str(each) for key, each in own} or {str(name): str(node)}
+            yield from ((path, text) for path, text in texts.items() if RESOLVER.search(text))
+
+
+def _resolved(config: DictConfig, path: str, text: str) -> Any:
+    for asked in HYDRA.findall(text):
+        if OmegaConf.select(config.hydra, asked) is None:
+            reason = f"hydra.{asked} is known only once a job is launched, and a sweep checks its jobs before"
+            raise UserError(f"{path}={text}: {reason}")
+    return _literal(OmegaConf.select(config, path, throw_on_missing=True))
 
 
 def _literal(value: Any) -> Any:
