@@ -1,4 +1,4 @@
-"""Options, recipes and data sets in a folder of the user's own, with code of their own, work as those in ``conf/`` do."""
+"""Options, recipes and data sets in a folder of the user's own, with code of their own, work as ours do."""
 
 import json
 import os
@@ -16,7 +16,7 @@ Train = Callable[..., tuple[int, str, str]]
 SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]
 FILES = {
     "my/mixup/halves.yaml": "_target_: own_halves.Halves\nstrength: 0.5\nprob: 1.0\n",
-    "my/experiment/mine.yaml": "# @package _global_\ndefaults:\n  - override /mixup: halves\n  - override /dataset: own\n",
+    "my/experiment/mine.yaml": "# @package _global_\ndefaults: [override /mixup: halves, override /dataset: own]\n",
     "my/experiment/grid.yaml": "# @package _global_\nhydra:\n  sweeper:\n    params:\n      mixup: none,halves\n",
     "code/own_halves.py": """
 from vicinal.mixing import InputMixup

@@ -469,7 +469,9 @@ def test_jobs_run_where_the_sweep_looks_whatever_a_place_is_made_of(
 
 
 @pytest.mark.parametrize("words", [(), ("seed=0,1", "-m"), ("seed=0,1", "hydra/launcher=parallel", "-m")])
-def test_jobs_do_not_leave_the_folder_in_which_paths_start(train: Train, tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_jobs_do_not_leave_the_folder_in_which_paths_start(
+    train: Train, tmp_path: Path, words: tuple[str, ...]
+) -> None:
     line = "error: hydra.job.chdir=true: must be false; paths start in the folder where the command is typed\n"
     assert train("hydra.job.chdir=true", *words) == (1, "", line)
     assert not list(tmp_path.glob("*/*"))

@@ -1,4 +1,4 @@
-"""The command line: ``python train.py`` and ``vicinal-train``."""
+"""The command line: ``python train.py``, ``vicinal-train`` and ``python -m vicinal``."""
 
 from __future__ import annotations
 
