@@ -1,101 +1,22 @@
-"""What a grid is made of: configs as Hydra composes them, keys, names and ``sweep.json``."""
+"""What a grid is made of: keys, names and ``sweep.json``."""
 
 import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 
-from vicinal.config import CONF, register
 from vicinal.experiment import Experiment
-from vicinal.grid import Composer, Job, compose, sweep_folder, swept_keys, value, write_sweep
+from vicinal.grid import Job, sweep_folder, swept_keys, value, write_sweep
 
 Compose = Callable[..., Experiment]
 
 
 def jobs(compose: Compose, *points: str) -> list[Job]:
     return [Job(tuple(point.split()), compose(*point.split())) for point in points]
-
-
-@pytest.fixture
-def loader() -> Iterator[ConfigLoaderImpl]:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        found = GlobalHydra.instance().config_loader()
-        assert isinstance(found, ConfigLoaderImpl)
-        yield found
-
-
-def master(loader: ConfigLoaderImpl, *words: str) -> DictConfig:
-    return loader.load_configuration("config", list(words), RunMode.MULTIRUN)
-
-
-POINTS = [
-    "mixup=none mixup.alpha=0.2 seed=0",
-    "mixup=none mixup.alpha=0.4 seed=1",
-    "mixup=manifold mixup.layers=[input,block1] +optimizer.maximize=true",
-    "mixup=manifold mixup.layers=null ++trainer.epochs=3",
-    "mixup=cutmix ~mixup.correct_lam",
-    "experiment=mnist_cnn mixup=input optimizer=adamw optimizer.betas=[0.8,0.9]",
-    "experiment=mnist_cnn mixup=input optimizer=adamw optimizer.betas=[0.8,0.99] seed=2",
-    "+optimizer.dampening=0.1 scheduler=onecycle model=mlp dataset.root='a_b,c=d'",
-    "mixup={alpha:0.7,prob:0.5} wandb.tags=[x,y] output_dir=${oc.env:HOME}/o",
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("own", [(), ("hydra.sweeper.max_batch_size=2", "hydra.sweep.dir='a b'")])
-def test_configs_are_what_hydra_composes(loader: ConfigLoaderImpl, own: tuple[str, ...]) -> None:
-    base = master(loader, *own)
-    points = [point.split() for point in POINTS]
-    for words, config in compose(loader, base, points):
-        expected = loader.load_sweep_config(base, list(words))
-        for each in (config, expected):
-            choices = each.hydra.runtime.choices
-            del each.hydra.overrides.task, each.hydra.job.override_dirname  # which nothing here reads
-            assert choices.optimizer == ("adamw" if "optimizer=adamw" in words else "sgd")
-        assert OmegaConf.to_container(config) == OmegaConf.to_container(expected), words
-
-
-@pytest.mark.slow
-def test_a_launchers_configs_are_what_hydra_composes(loader: ConfigLoaderImpl) -> None:
-    """All of them, what Hydra says of the job itself included, and though their options were composed before."""
-    base = master(loader, "hydra.sweep.dir='a b'")
-    composer = Composer(loader.get_search_path())
-    for words in [point.split() for point in (*POINTS, *POINTS)]:
-        ours, expected = (each.load_sweep_config(base, list(words)) for each in (composer, loader))
-        assert OmegaConf.to_container(ours) == OmegaConf.to_container(expected), words
-        assert ours.hydra.overrides.task == words
-    other = master(loader, "hydra.sweep.dir=c")
-    assert composer.load_sweep_config(other, ["seed=1"]).hydra.sweep.dir == "c"
-
-
-def test_a_config_does_not_see_what_is_set_in_another(loader: ConfigLoaderImpl) -> None:
-    points = [["mixup.alpha=0.9", "+optimizer.dampening=0.5"], ["seed=1"], ["mixup.alpha=0.3"]]
-    first, second, third = (config for _, config in compose(loader, master(loader), points))
-    assert [config.mixup.alpha for config in (first, second, third)] == [0.9, 0.2, 0.3]
-    assert [config.seed for config in (first, second, third)] == [0, 1, 0]
-    assert "dampening" not in second.optimizer
-
-
-def test_hydra_composes_each_choice_of_options_once(loader: ConfigLoaderImpl, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    real = loader.load_sweep_config
-    monkeypatch.setattr(loader, "load_sweep_config", lambda *given: (calls.append(given[1]), real(*given))[1])
-    points = [
-        [f"mixup={name}", f"seed={seed}", f"optimizer.lr={lr}"]
-        for name in ("none", "cutmix") for seed in range(5) for lr in (0.1, 0.2)
-    ]  # fmt: skip
-    assert len(list(compose(loader, master(loader), points))) == 20
-    assert calls == [["mixup=none"], ["mixup=cutmix"]]
 
 
 def test_swept_keys_are_those_that_differ_and_never_the_seed(compose: Compose) -> None:

@@ -447,3 +447,36 @@ def test_another_name_for_the_same_run_finds_its_folder(train: Train, tmp_path: 
     code, second, _ = train("model=preact_resnet34", *words)
     assert (code, planned(second)) == (0, planned(first))
     assert "preact_resnet18" in planned(first)[0][0]
+
+
+def test_jobs_run_where_the_sweep_looks_whatever_a_place_is_made_of(
+    train: Train, tmp_path: Path, unreported: None
+) -> None:
+    places = iter(range(100))
+    OmegaConf.register_new_resolver("another", lambda: f"place{next(places)}", replace=True)
+    words = ["output_dir='${another:}/${now:%H%M%S%f}'", "hydra.sweep.dir='sweep/${now:%H%M%S%f}'", *SMALL]
+    code, printed, err = train(*words, "seed=0,1", "-m")
+    assert (code, err, "not completed" in printed) == (0, "", False)
+    [file] = tmp_path.glob("sweep/*/sweep.json")
+    runs = [Path(run["folder"]) for run in json.loads(file.read_text())["runs"]]
+    assert [run.parents[2].name for run in runs] == ["place0", "place1"]
+    assert len({run.parents[1].name for run in runs}) == 1  # a time is one for all
+    assert all((run / "result.json").exists() for run in runs)
+    made = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
+    assert made == {"place0", "place1", "sweep"}
+    [shown] = {line.rpartition(" ")[2] for line in printed.splitlines() if "#0 : " in line}
+    assert shown == f"++output_dir='place0/{runs[0].parents[1].name}'"
+
+
+@pytest.mark.parametrize("words", [(), ("seed=0,1", "-m"), ("seed=0,1", "hydra/launcher=parallel", "-m")])
+def test_jobs_do_not_leave_the_folder_in_which_paths_start(
+    train: Train, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    line = "error: hydra.job.chdir=true: must be false; paths start in the folder where the command is typed\n"
+    assert train("hydra.job.chdir=true", *words) == (1, "", line)
+    assert not list(tmp_path.glob("*/*"))
+
+
+def test_flags_may_stand_between_the_words(train: Train) -> None:
+    code, printed, err = train("seed=7", "--config-name", "config", "mixup=none", "-m", "dry_run=true")
+    assert (code, err, [row[0][-3:] for row in planned(printed)]) == (0, "", ["-s7"])

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
@@ -33,6 +32,7 @@ from vicinal.imports import without_collections
 from vicinal.packing import AUTO
 
 if TYPE_CHECKING:
+    from vicinal.composing import Observer
     from vicinal.grid import Job
     from vicinal.packing import Packing
 
@@ -65,16 +65,17 @@ class GridSweeper(BasicSweeper):
         if not self.config.dry_run:
             self._start_aside()
         with without_collections():
-            from vicinal import dry_run, grid
-            from vicinal.sweeps import frozen
+            from vicinal import composing, dry_run, grid
+            from vicinal.sweeps.frozen import freeze
             from vicinal.sweeps.live import Live
             from vicinal.sweeps.report import finish
 
         size = self.max_batch_size
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
-        seen = frozen.digest(CONF)
-        jobs = self._jobs(arguments)
+        composing.refuse_moving(self.config.hydra)
+        observer = composing.Observer(self.config)
+        jobs = self._jobs(arguments, observer)
         packing = self._pack(jobs)
         if self.config.dry_run:
             dry_run.show(jobs)
@@ -85,7 +86,7 @@ class GridSweeper(BasicSweeper):
         if not left:
             finish(folder)
             return []
-        self._compose_from(frozen.freeze(CONF, folder, seen))
+        self.hydra_context.config_loader = observer.from_copy(freeze(observer.seen, folder))
         epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}
         try:
             with Live(folder, epochs, {job.experiment.run_id for job in left}):
@@ -99,25 +100,30 @@ class GridSweeper(BasicSweeper):
         self._tell_unfinished(jobs, left, returns)
         return returns
 
-    def _jobs(self, arguments: list[str]) -> list[Job]:
+    def _jobs(self, arguments: list[str], observer: Observer) -> list[Job]:
         """The different runs of the grid, in its order."""
+        from vicinal.composing import hidden, resolve_once
         from vicinal.experiment import Experiment
-        from vicinal.grid import Job, compose
+        from vicinal.grid import Job
 
-        loader = self.hydra_context.config_loader
-        assert isinstance(loader, ConfigLoaderImpl)
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
+        overrides = OverridesParser.create(config_loader=observer).parse_overrides([*self._parse_config(), *arguments])
         for override in overrides:
             if override.is_sweep_override() and not list(override.sweep_iterator()):
                 raise UserError(f"{override.input_line}: there is no value in it to sweep over")
         [points] = self.split_arguments(overrides, max_batch_size=None)
         jobs: dict[str, Job] = {}
-        for words, config in compose(loader, self.config, points):
+        unread: dict[str, None] = {}
+        for words in points:
+            config = observer.load_sweep_config(self.config, list(words))
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
                 [recipe] = [word for word in words if word.startswith("experiment=")]
                 raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
+            resolved = resolve_once(self.config, config)
             experiment = Experiment.composed(config)
-            jobs.setdefault(experiment.run_id, Job(words, experiment))
+            jobs.setdefault(experiment.run_id, Job(tuple(words), experiment, resolved))
+            unread |= dict.fromkeys(hidden(config.hydra))
+        for line in unread:
+            log.warning("%s", line)
         if len(jobs) < len(points):
             log.info("%d combinations are %d different runs", len(points), len(jobs))
         return list(jobs.values())
@@ -172,21 +178,11 @@ class GridSweeper(BasicSweeper):
         from vicinal.grid import sweep_folder
 
         hydra = self.config.hydra
-        if not hydra.sweep.dir:  # else the user has named one
-            hydra.sweep.dir = str(sweep_folder(jobs))
-            path = QuotedString(text=hydra.sweep.dir, quote=Quote.single).with_quotes()
-            hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
-        return Path(os.path.realpath(hydra.sweep.dir))
-
-    def _compose_from(self, conf: Path) -> None:
-        """Let the launcher, which composes each job when its turn comes, do so from a copy of ``conf/``."""
-        from vicinal.grid import Composer
-
-        search_path = self.hydra_context.config_loader.get_search_path()
-        for element in search_path.get_path():
-            if element.path in (str(CONF), f"file://{CONF}"):
-                element.path = f"file://{conf}"
-        self.hydra_context.config_loader = Composer(search_path)
+        folder = Path(os.path.realpath(hydra.sweep.dir)) if hydra.sweep.dir else sweep_folder(jobs)
+        hydra.sweep.dir = str(folder)
+        path = QuotedString(text=str(folder), quote=Quote.single).with_quotes()
+        hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
+        return folder
 
     def _launch(self, jobs: Sequence[Job], packing: Packing | None) -> list[Sequence[JobReturn]]:
         launcher = Plugins.instance().instantiate_launcher(
@@ -195,7 +191,7 @@ class GridSweeper(BasicSweeper):
         if isinstance(launcher, ParallelLauncher):
             launcher.packing = packing
         returns: list[Sequence[JobReturn]] = []
-        for batch in self.split_overrides_to_chunks([list(job.overrides) for job in jobs], self.max_batch_size):
+        for batch in self.split_overrides_to_chunks([job.launched for job in jobs], self.max_batch_size):
             returns.append(launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
             if any(each.status == JobStatus.FAILED for each in returns[-1]):
                 break  # what is left are later batches: max_batch_size=1 stops at the first failure

@@ -8,11 +8,14 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, make_dataclass
 from dataclasses import field as dataclass_field
 from functools import cache
 from typing import Any
 
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
@@ -80,11 +83,25 @@ class Component:
         return {name: value for name, value in self.effective().items() if counts(name, value)}
 
 
-def bind(group: str, node: Mapping[str, Any]) -> Component:
+OURS = (f"file://{CONF}",)
+"""Where options are, if nobody says that there are more."""
+
+
+def places_of(hydra: Any) -> tuple[str, ...]:
+    """Where Hydra has looked for options, ``scheme://path``; of its own node of a composed config."""
+    return tuple(f"{each.schema}://{each.path}" for each in hydra.runtime.config_sources)
+
+
+def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) -> Component:
     """Check the resolved config of one group against its schema and its target's signature.
 
     A key that the target does not take is accepted where another option of the group has it, so that a sweep can cross
     options with a key of some of them; it is ``idle`` then.
+
+    Args:
+        group: one of :data:`GROUPS`.
+        node: its resolved config.
+        places: where Hydra finds the group's options, ``scheme://path``.
 
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
@@ -99,7 +116,7 @@ def bind(group: str, node: Mapping[str, Any]) -> Component:
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
     idle: dict[str, Any] = {}
     for name, value in node.items():
-        if name not in (*own, *ours) and name not in _keys_of_options(group):
+        if name not in (*own, *ours) and name not in _keys_of_options(group, places):
             allowed = suggest(name, dict.fromkeys([*own, *ours]))
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {allowed}")
         hint = known.get(name) or _supported(hints.get(name, Any))
@@ -123,9 +140,17 @@ def _defaults(parameters: Mapping[str, inspect.Parameter], own: Sequence[str]) -
 
 
 @cache
-def _keys_of_options(group: str) -> frozenset[str]:
-    """The keys that the options of a group have in ``conf/``."""
-    return frozenset(str(key) for file in (CONF / group).glob("*.yaml") for key in OmegaConf.load(file))
+def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
+    """The keys that the options of a group have, in ``conf/`` and in folders and packages of the user's own."""
+    keys: set[str] = set()
+    for place in places:
+        source = SourcesRegistry.instance().resolve(place.partition("://")[0])("", place)
+        if source.is_group(group):
+            for option in source.list(group, ObjectType.CONFIG):
+                with suppress(Exception):  # what is wrong with a file is said when it is chosen
+                    content = source.load_config(f"{group}/{option}").config
+                    keys.update(map(str, content if OmegaConf.is_dict(content) else ()))
+    return frozenset(keys)
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:

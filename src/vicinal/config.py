@@ -19,8 +19,9 @@ from omegaconf import MISSING, OmegaConf
 
 from vicinal.errors import ConfigError
 
-CONF = Path(__file__).parents[2] / "conf"
-"""The folder of the YAML files; they are read from the checkout."""
+PACKAGE = Path(__file__).resolve().parent
+CONF = next((conf for conf in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if conf.is_dir()), PACKAGE / "conf")
+"""The folder of the YAML files: in the package, where a wheel has put it, or at the top of the checkout."""
 
 
 def key(

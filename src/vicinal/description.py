@@ -34,9 +34,9 @@ def config_file(experiment: Experiment) -> bytes:
     """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
     primary = _primary()
     settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
-    command = f"python train.py --config-path {experiment.folder.path} --config-name config"
+    command = f"python -m vicinal --config-path {experiment.folder.path} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
-    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.config, {"hydra": primary.hydra}]
+    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.request(), {"hydra": primary.hydra}]
     return (header + redact("".join(OmegaConf.to_yaml(part) for part in parts))).encode()
 
 

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vicinal.components import Component, bind
+from vicinal.components import OURS, Component, bind, places_of
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Images, Loader, fits, imagefolder, load
 from vicinal.errors import ConfigError, written
@@ -42,12 +42,13 @@ class Experiment:
     Args:
         cfg: composed by Hydra on the schema.
         choices: {group: option}, for the readable name; Hydra's own groups are left out.
+        places: where Hydra finds options, ``scheme://path``.
 
     Raises:
         ConfigError: names the key, the value and what is allowed.
     """
 
-    def __init__(self, cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    def __init__(self, cfg: DictConfig, choices: Mapping[str, str], places: tuple[str, ...] = OURS) -> None:
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
         check_keys(Config, self.config)
@@ -69,7 +70,7 @@ class Experiment:
         self.hardware = resolve(self.trainer)
         self.checkpoint_every = Interval.parse(self.trainer.checkpoint_every)
 
-        self.dataset = bind("dataset", self.config["dataset"])
+        self.dataset = bind("dataset", self.config["dataset"], places)
         self._tree: str | None = self.dataset.arguments.get("folder") if self.dataset.target == TREE else None
         names = imagefolder.class_names(self._tree) if self._tree is not None else ()
         self.classes = self.dataset.values["classes"] or len(names)
@@ -77,12 +78,12 @@ class Experiment:
             raise ConfigError(
                 "dataset.classes", None, "must be an integer >= 2; only a folder of images can be counted"
             )
-        self.model = bind("model", self.config["model"])
+        self.model = bind("model", self.config["model"], places)
         self._choose_layers()
-        self.mixup = bind("mixup", self.config["mixup"])
+        self.mixup = bind("mixup", self.config["mixup"], places)
         self.strategy: Strategy = self.mixup()
-        self.optimizer = bind("optimizer", self.config["optimizer"])
-        self.scheduler = bind("scheduler", self.config["scheduler"])
+        self.optimizer = bind("optimizer", self.config["optimizer"], places)
+        self.scheduler = bind("scheduler", self.config["scheduler"], places)
         warmup = self.scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= self.trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {self.trainer.epochs}, trainer.epochs")
@@ -104,7 +105,7 @@ class Experiment:
     def composed(cls, cfg: DictConfig) -> Experiment:
         """Of what Hydra composes for one job, its own ``hydra`` node included."""
         own = [str(name) for name in cfg if name != "hydra"]
-        return cls(OmegaConf.masked_copy(cfg, own), cfg.hydra.runtime.choices)
+        return cls(OmegaConf.masked_copy(cfg, own), cfg.hydra.runtime.choices, places_of(cfg.hydra))
 
     @property
     def name(self) -> str:
@@ -130,6 +131,13 @@ class Experiment:
         """The config without the choices, and without keys that have no effect, such as alpha under ``none``."""
         config = {name: value for name, value in self.config.items() if name != "_choices_"}
         return {**config, **{component.group: component.effective() for component in self._components()}}
+
+    def request(self) -> dict[str, Any]:
+        """The config without keys that have no effect, which another option brings: its file may be out of reach."""
+        groups = {component.group: component.idle for component in self._components()}
+        own = {group: {key: self.config[group][key] for key in self.config[group] if key not in idle}
+               for group, idle in groups.items()}  # fmt: skip
+        return {**self.config, **own}
 
     def idle(self) -> list[str]:
         """The keys that are set but have no effect, a line each."""

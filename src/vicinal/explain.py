@@ -19,12 +19,16 @@ from vicinal.components import describe_type
 from vicinal.config import Config, describe_range, suggest
 from vicinal.errors import UserError
 
+MISSING_FOLDER = r"provider=hydra\.searchpath in [\w-]+, path=(.*) is not available\."
+"""Hydra's warning of a folder or package of configs that is not there."""
+
 
 def is_mistake(error: Exception) -> bool:
     """It is a user's mistake, or a circumstance; not a bug. What the system says of a file or a folder is one."""
     known = (UserError, HydraException, OmegaConfBaseException)
+    own = _null_option(error) or re.match(MISSING_FOLDER, str(error)) is not None
     system = isinstance(error, OSError) and error.errno is not None
-    return isinstance(error, known) or _null_option(error) or system
+    return isinstance(error, known) or own or system
 
 
 def _null_option(error: Exception) -> bool:
@@ -45,6 +49,8 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
     if _null_option(error):
         word = next((word for word in overrides if word.partition("=")[2] in ("null", "")), "null")
         return f"{word}: must be the name of an option; --help lists them"
+    if place := re.match(MISSING_FOLDER, str(error)):
+        return f"hydra.searchpath={place[1]}: there is no such folder or package of configs"
     if isinstance(error, OverrideParseException):
         reason = _first_line(error)
         return f"{error.override}: cannot be read as key=value" + (

@@ -6,17 +6,10 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
-
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf, open_dict
+from typing import Any
 
 from vicinal.errors import written
 from vicinal.experiment import Experiment
@@ -35,68 +28,18 @@ class Job:
 
     overrides: tuple[str, ...]
     experiment: Experiment
+    resolved: tuple[str, ...] = ()
+    """Those of its values that may be others when they are looked at again, as words (``composing.py``)."""
+
+    @property
+    def launched(self) -> list[str]:
+        """The words that a launcher composes the job from."""
+        keys = set(map(_key, self.resolved))
+        return [*(word for word in self.overrides if _key(word) not in keys), *self.resolved]
 
 
-def compose(
-    loader: ConfigLoaderImpl, master: DictConfig, points: Sequence[Sequence[str]]
-) -> Iterator[tuple[tuple[str, ...], DictConfig]]:
-    """The words of each point of a grid and their config, as ``loader.load_sweep_config`` would compose it.
-
-    Points that choose the same options differ in single values alone. So Hydra, which takes a tenth of a second,
-    composes each choice of options once; the values are set on copies, with its own function.
-    """
-
-    @cache
-    def chosen(*options: str) -> DictConfig:
-        return loader.load_sweep_config(master, list(options))
-
-    for point in points:
-        options = _options(loader, point)
-        config = deepcopy(chosen(*options))
-        loader._apply_overrides_to_config([_parse(word) for word in point if word not in options], config)
-        yield tuple(point), config
-
-
-@cache
-def _parse(word: str) -> Override:
-    return OverridesParser.create().parse_override(word)
-
-
-def _options(loader: ConfigLoaderImpl, point: Sequence[str]) -> list[str]:
-    """The words of a point that choose an option of a group."""
-    exists = loader.repository.group_exists
-    parsed = {word: _parse(word) for word in point}
-    return [word for word, each in parsed.items() if exists(each.key_or_group) and not isinstance(each.value(), dict)]
-
-
-class Composer(ConfigLoaderImpl):
-    """Composes the jobs of a sweep for a launcher as :func:`compose` does, from files that do not change any more."""
-
-    _chosen: ClassVar[dict[tuple[str, ...], DictConfig]] = {}
-    """A process's own, since a launcher may send the loader to its workers with every job; of one sweep."""
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        options = _options(self, sweep_overrides)
-        places = [str(element.path) for element in self.get_search_path().get_path()]
-        sweep = (*places, *master_config.hydra.overrides.hydra, str(master_config.hydra.job.config_name))
-        key = (*sweep, "", *options)
-        if key not in self._chosen:
-            if any(known[: len(sweep)] != sweep for known in self._chosen):
-                self._chosen.clear()
-            self._chosen[key] = super().load_sweep_config(master_config, options)
-        config = deepcopy(self._chosen[key])
-        self._apply_overrides_to_config([_parse(word) for word in sweep_overrides if word not in options], config)
-        with open_dict(config.hydra):
-            config.hydra.overrides.task = list(sweep_overrides)
-            config.hydra.job.override_dirname = self._dirname(config, sweep_overrides)
-        OmegaConf.copy_cache(from_config=master_config, to_config=config)
-        return config
-
-    @staticmethod
-    def _dirname(config: DictConfig, words: Sequence[str]) -> str:
-        form = config.hydra.job.config.override_dirname
-        parsed = [each for each in map(_parse, words) if not each.is_hydra_override()]
-        return get_overrides_dirname(parsed, kv_sep=form.kv_sep, item_sep=form.item_sep, exclude_keys=form.exclude_keys)
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:

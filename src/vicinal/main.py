@@ -1,4 +1,4 @@
-"""The command line: ``python train.py`` and ``vicinal-train``."""
+"""The command line: ``python train.py``, ``vicinal-train`` and ``python -m vicinal``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vicinal import output
 from vicinal.config import CONF, register
-from vicinal.explain import explain, is_mistake
+from vicinal.errors import UserError, written
+from vicinal.explain import MISSING_FOLDER, explain, is_mistake
 from vicinal.imports import without_collections
 
 log = logging.getLogger(__name__)
@@ -73,10 +76,11 @@ def main() -> None:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
     register()
-    for flag in ("-m", "--multirun"):
-        if flag in sys.argv:  # argparse wants the overrides in one piece; people put -m anywhere
-            sys.argv.remove(flag)
-            sys.argv.append(flag)
+    # argparse wants the overrides in one piece; people put -m and --config-dir anywhere
+    overrides = [word for word in sys.argv[1:] if word[:1] == "~" or ("=" in word and word[:1] != "-")]
+    sys.argv[1:] = [*overrides, *(word for word in sys.argv[1:] if word not in overrides)]
+    # Hydra would go on without a folder of configs that is not there.
+    warnings.filterwarnings("error", MISSING_FOLDER, UserWarning)
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except KeyboardInterrupt:
@@ -99,15 +103,22 @@ def job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
+        from vicinal.composing import hidden, refuse_moving
         from vicinal.tracking import wandb_host
 
+        refuse_moving(settings)
+        if single:
+            _refuse_sweep(settings)
         if not cfg.dry_run:
             wandb_host.begin(cfg.wandb.mode)  # beside the imports that follow, which use one core
         with without_collections():
+            from vicinal.components import places_of
             from vicinal.experiment import Experiment
             from vicinal.job import run
 
-            experiment = Experiment(cfg, settings.runtime.choices)
+            experiment = Experiment(cfg, settings.runtime.choices, places_of(settings))
+        for line in hidden(settings) if single else ():
+            log.warning("%s", line)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
     except Exception as error:
         _obey()
@@ -117,6 +128,14 @@ def job(cfg: DictConfig) -> float | None:
             log.error("failed: %s", explain(error))
         raise
     return result["val"]["acc1"] if result.get("val") else None
+
+
+def _refuse_sweep(settings: HydraConf) -> None:
+    """A recipe with values to sweep over is no single job, whose default would be another thing than it says."""
+    if params := settings.sweeper.get("params"):
+        recipe = settings.runtime.choices.get("experiment")
+        word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(dict(params))}"
+        raise UserError(f"{word}: is a sweep, which needs -m; hydra.sweeper.params=null makes it one job")
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,13 +1,13 @@
-"""A sweep's copy of ``conf/``: whole, named by its content, shared by processes, and never another one unnoticed."""
+"""A sweep's copy of its configs: whole, named by its content, shared by processes, and never another one unnoticed."""
 
 import threading
 from pathlib import Path
 
 import pytest
 
-from vicinal.config import CONF
+from vicinal.composing import Seen
 from vicinal.errors import UserError
-from vicinal.sweeps.frozen import digest, freeze
+from vicinal.sweeps.frozen import contents, digest, freeze
 
 
 @pytest.fixture
@@ -19,65 +19,72 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "conf"
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def seen(source: Path) -> dict[str, Seen]:
+    return {name: Seen(source / name, content) for name, content in contents(source).items()}
 
 
-def test_the_copy_holds_the_same_and_is_reused(tmp_path: Path) -> None:
-    frozen = freeze(CONF, tmp_path, digest(CONF))
-    assert files(frozen) == files(CONF)
-    assert frozen.name == f"conf-{digest(CONF)}"
-    assert frozen.stat().st_mode == CONF.stat().st_mode
+def test_the_copy_holds_the_same_and_is_reused(source: Path, tmp_path: Path) -> None:
+    frozen = freeze(seen(source), tmp_path / "sweep")
+    assert contents(frozen) == {"config.yaml": b"a: 1\n", "model/cnn.yaml": b"b: 2\n"}
+    assert frozen.name == f"conf-{digest(contents(source))}"
+    assert frozen.stat().st_mode == source.stat().st_mode  # others may read it as they may the source
     inode = frozen.stat().st_ino
-    assert freeze(CONF, tmp_path, digest(CONF)) == frozen
+    assert freeze(seen(source), tmp_path / "sweep") == frozen
     assert frozen.stat().st_ino == inode
-    assert list(tmp_path.iterdir()) == [frozen]
+    assert list((tmp_path / "sweep").iterdir()) == [frozen]
 
 
-def test_another_content_or_name_is_another_copy(source: Path, tmp_path: Path) -> None:
-    digests = {digest(source)}
-    (source / "config.yaml").write_text("a: 2\n")
-    digests.add(digest(source))
-    (source / "model/cnn.yaml").rename(source / "model/mlp.yaml")
-    digests.add(digest(source))
-    (source / "model/mlp.yaml").rename(source / "cnn.yaml")
-    digests.add(digest(source))
-    (source / "config.yaml").write_text("a: 2\nb")  # the same bytes in all, cut elsewhere
-    (source / "cnn.yaml").write_text(": 2\n")
-    digests.add(digest(source))
-    assert len(digests) == 5
+def test_files_of_several_folders_are_one_copy(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("c: 3\n")
+    files = {**seen(source), "mixup/mine.yaml": Seen(tmp_path / "mine.yaml", b"c: 3\n")}
+    frozen = freeze(files, tmp_path / "sweep")
+    assert contents(frozen) == {**contents(source), "mixup/mine.yaml": b"c: 3\n"}
 
 
-def test_an_edit_while_the_jobs_were_checked_is_noticed(source: Path, tmp_path: Path) -> None:
-    seen = digest(source)
-    (source / "config.yaml").write_text("a: 2\n")
-    with pytest.raises(UserError, match="was edited while the sweep was checked: start it again"):
-        freeze(source, tmp_path / "sweep", seen)
+def test_another_content_or_name_is_another_copy() -> None:
+    files = [
+        {"config.yaml": b"a: 1\n", "model/cnn.yaml": b"b: 2\n"},
+        {"config.yaml": b"a: 2\n", "model/cnn.yaml": b"b: 2\n"},
+        {"config.yaml": b"a: 2\n", "model/mlp.yaml": b"b: 2\n"},
+        {"config.yaml": b"a: 2\n", "cnn.yaml": b"b: 2\n"},
+        {"config.yaml": b"a: 2\nb", "cnn.yaml": b": 2\n"},  # the same bytes in all, cut elsewhere
+    ]
+    assert len(set(map(digest, files))) == 5
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_edit_while_the_jobs_were_checked_is_noticed(source: Path, tmp_path: Path, gone: bool) -> None:
+    before, file = seen(source), source / "model/cnn.yaml"
+    file.unlink() if gone else file.write_text("a: 2\n")
+    with pytest.raises(UserError) as caught:
+        freeze(before, tmp_path / "sweep")
+    assert str(caught.value) == f"{file} was edited while the sweep was checked: start it again"
     assert list((tmp_path / "sweep").iterdir()) == []
 
 
-def test_an_edited_copy_is_not_used(source: Path, tmp_path: Path) -> None:
-    frozen = freeze(source, tmp_path / "sweep", digest(source))
-    (frozen / "config.yaml").write_text("a: 2\n")
-    with pytest.raises(UserError, match=f"{frozen} is not the copy of .* any more that it was: remove it"):
-        freeze(source, tmp_path / "sweep", digest(source))
+@pytest.mark.parametrize("edit", ["a: 2\n", None])
+def test_an_edited_copy_is_not_used(source: Path, tmp_path: Path, edit: str | None) -> None:
+    frozen = freeze(seen(source), tmp_path / "sweep")
+    (frozen / "config.yaml").write_text(edit) if edit else (frozen / "more.yaml").touch()
+    with pytest.raises(UserError, match=f"{frozen} is not the copy any more that it was: remove it"):
+        freeze(seen(source), tmp_path / "sweep")
 
 
 def test_several_at_once_make_one_copy(source: Path, tmp_path: Path) -> None:
     for index in range(50):
         (source / f"{index}.yaml").write_text("x" * index)
-    expected, found = digest(source), []
+    files, found = seen(source), []
     start = threading.Barrier(8)
 
     def work() -> None:
         start.wait()
-        found.append(freeze(source, tmp_path / "sweep", expected))
+        found.append(freeze(files, tmp_path / "sweep"))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [tmp_path / f"sweep/conf-{expected}"] * 8
+    assert found == [tmp_path / f"sweep/conf-{digest(contents(source))}"] * 8
     assert list((tmp_path / "sweep").iterdir()) == found[:1]
-    assert digest(found[0]) == expected
+    assert contents(found[0]) == contents(source)

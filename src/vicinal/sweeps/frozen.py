@@ -1,43 +1,56 @@
-"""A sweep's own copy of ``conf/``, so that a file edited while it runs cannot change its later jobs."""
+"""A sweep's own copy of the configs, so that a file edited while it runs cannot change its later jobs."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vicinal.errors import UserError
 
+if TYPE_CHECKING:
+    from vicinal.composing import Seen
 
-def digest(folder: Path) -> str:
-    """Ten hex digits of a hash over the names and the contents of all files below ``folder``."""
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below ``folder`` by their names in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """Ten hex digits of a hash over the names and the contents of files."""
     total = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        for part in (file.relative_to(folder).as_posix().encode(), file.read_bytes()):
+    for name in sorted(files):
+        for part in (name.encode(), files[name]):
             total.update(len(part).to_bytes(8, "big") + part)
     return total.hexdigest()[:10]
 
 
-def freeze(source: Path, folder: Path, expected: str) -> Path:
-    """Copy ``source`` to ``folder/conf-<digest>``, unless that is there already.
+def freeze(seen: Mapping[str, Seen], folder: Path) -> Path:
+    """Write the files that a sweep has seen into ``folder/conf-<digest>``, unless they are there already.
 
     The copy appears whole or not at all, so several processes may run the same sweep.
 
     Args:
-        source: the folder to copy.
+        seen: by their names in the copy.
         folder: in which the copy is made.
-        expected: the digest that ``source`` had when it was read.
 
     Raises:
-        UserError: ``source`` has been edited since, or the copy that is there has been.
+        UserError: a file has been edited since, or the copy that is there has been.
     """
-    frozen = folder / f"conf-{expected}"
-    partial = Path(tempfile.mkdtemp(dir=folder, prefix=f"{frozen.name}-", suffix=".partial"))
+    for each in seen.values():
+        if not each.path.is_file() or each.path.read_bytes() != each.content:
+            raise UserError(f"{each.path} was edited while the sweep was checked: start it again")
+    files = {name: each.content for name, each in seen.items()}
+    frozen = folder / f"conf-{digest(files)}"
+    partial = folder / f"{frozen.name}-{uuid.uuid4().hex}.partial"
     try:
-        shutil.copytree(source, partial, dirs_exist_ok=True)
-        if digest(partial) != expected:
-            raise UserError(f"{source} was edited while the sweep was checked: start it again")
+        for name, content in files.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(content)
         try:
             partial.rename(frozen)
         except OSError:  # a folder that is not empty is not replaced
@@ -45,6 +58,6 @@ def freeze(source: Path, folder: Path, expected: str) -> Path:
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    if digest(frozen) != expected:
-        raise UserError(f"{frozen} is not the copy of {source} any more that it was: remove it")
+    if contents(frozen) != files:
+        raise UserError(f"{frozen} is not the copy any more that it was: remove it")
     return frozen
