@@ -155,12 +155,16 @@ class GridSweeper(BasicSweeper):
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""
         from vicinal.job import reservations
+        from vicinal.tracking.wandb_record import unfinished
 
         if self.config.rerun:
             return list(jobs)
         results = [job.experiment.folder.completed() for job in jobs]
         if done := sum(result is not None for result in results):
             log.info("%d of %d runs are completed already (rerun=true trains them again)", done, len(jobs))
+        completed = [job.experiment.folder.path for job, result in zip(jobs, results, strict=True) if result]
+        if lacking := sum(unfinished(path) is not None for path in completed):
+            log.warning("W&B lacks a part of %d of them; python scripts/sync.py %s", lacking, completed[0].parent)
         for job, result in zip(jobs, results, strict=True):
             for line in reservations(job.experiment, result) if result else ():
                 log.warning("%s", line)

@@ -23,6 +23,7 @@ from vicinal.models import block_names
 from vicinal.models import check as check_model
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
+from vicinal.tracking import wandb_settings
 from vicinal.training.hardware import resolve
 from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
@@ -62,6 +63,7 @@ class Experiment:
         for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
             check_keys(schema, self.config[group], prefix=f"{group}.")
             check_ranges(schema, self.config[group], prefix=f"{group}.")
+        self.config["wandb"] = wandb_settings.settle(self.config["wandb"])
         self.trainer = TrainerConfig(**self.config["trainer"])
         self.wandb = WandbConfig(**self.config["wandb"])
         self.seed: int = self.config["seed"]
@@ -131,12 +133,12 @@ class Experiment:
         return {**config, **{component.group: component.effective() for component in self._components()}}
 
     def idle(self) -> list[str]:
-        """The keys that are set but have no effect, a line each."""
+        """The keys, and W&B's variables, that are set but have no effect, a line each."""
         return [
             f"{component.group}.{name}={written(value)} has no effect with {component.target}"
             for component in self._components()
             for name, value in component.idle.items()
-        ]
+        ] + wandb_settings.unheard(self.config["wandb"])
 
     def make_model(self) -> nn.Module:
         """A new network, initialised from torch's default generator."""

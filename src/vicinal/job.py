@@ -16,7 +16,7 @@ from vicinal.experiment import Experiment
 from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.folder import BusyError
 from vicinal.runs.source import changed, sources
-from vicinal.telling import show
+from vicinal.telling import catch_up, show
 from vicinal.tracking.wandb_mode import agent_run
 from vicinal.training.allocation import give_back
 from vicinal.training.state import LAST
@@ -67,7 +67,9 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
         if line.startswith(f"{folder.config} ") and folder.mend(folder.config, config_file(experiment)):
             log.info("%s is written again, as it was", folder.config)
     if agent_run():
-        show(experiment, done)
+        show(folder, done, experiment.wandb, id=None)
+    elif told := catch_up(folder, done, experiment.wandb):
+        log.info("W&B lacked a part of it: %s", told)
     return done
 
 
@@ -106,7 +108,7 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     with folder.logging():
         try:
             with _room(experiment) as loaded:
-                result = folder.complete(session.train(experiment, saved, data or loaded, sweep))
+                result = session.train(experiment, saved, data or loaded, sweep)
         except Exception as error:
             known = isinstance(error, UserError)
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")

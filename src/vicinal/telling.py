@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import json
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+
+from vicinal.config import WandbConfig, check_ranges
 from vicinal.description import heading
 from vicinal.experiment import Experiment
+from vicinal.runs import mixed_sheet
 from vicinal.runs.environment import code
-from vicinal.runs.files import DamagedError
+from vicinal.runs.files import DamagedError, read
+from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
+from vicinal.tracking import wandb_record, wandb_settings
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_tracker import WandbTracker
 
@@ -35,34 +47,100 @@ def run_info(experiment: Experiment, sweep: str | None) -> RunInfo:
     )
 
 
-def wandb_tracker(experiment: Experiment, info: RunInfo, id: str | None) -> WandbTracker:  # noqa: A002 - W&B's own name
+def wandb_tracker(
+    settings: WandbConfig,
+    info: RunInfo,
+    id: str | None,  # noqa: A002 - W&B's own name for it
+) -> WandbTracker:
     """W&B's tracker as the config wants it, for a new run or the one of an ``id``."""
-    settings = experiment.wandb
     return WandbTracker(
         info,
         mode=settings.mode,
-        project=settings.project,
+        project=settings.project or "",
         entity=settings.entity,
-        tags=settings.tags,
+        tags=settings.tags or (),
         images=settings.images,
+        name=settings.name,
+        group=settings.group,
+        notes=settings.notes,
         id=id,
     )
 
 
-def show(experiment: Experiment, result: dict[str, Any]) -> None:
-    """Tell W&B of a completed run anew, as a run of its own.
+def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: str | None) -> None:  # noqa: A002
+    """Tell W&B of a completed run from its files.
 
     Args:
-        experiment: of the run.
+        folder: of the run.
         result: its ``result.json``.
+        settings: W&B's.
+        id: W&B's id of the run if it has been told in part; None for a run of its own.
     """
-    folder = experiment.folder
-    with wandb_tracker(experiment, run_info(experiment, sweep=None), id=None) as wandb:
-        with suppress(FileNotFoundError, DamagedError):  # a view can do without
+    info = RunInfo(
+        name=f"{result['name']}-s{result['seed']}",
+        run_id=result["run_id"],
+        cell_id=result["cell_id"],
+        config=result["config"],
+        choices=result["choices"],
+        sweep=result["wandb"].get("group") if id else None,
+        git_commit=_commit(folder),
+        folder=folder.path,
+        epochs=result["epochs"],
+    )
+    with wandb_tracker(settings, info, id) as wandb:
+        with suppress(OSError, ValueError, DamagedError):  # a view can do without
+            rows = [(_pixels(png), caption) for png, caption in mixed_sheet.read(folder.mixed)]
+            wandb.mixed_images(torch.stack([pixels for pixels, _ in rows]), [caption for _, caption in rows])
+        with suppress(FileNotFoundError, DamagedError):
             wandb.predictions(Predictions.load(folder.predictions))
         wandb.restore(folder.rows(), step=0)
         summary = {name: result[name] for name in ("best_epoch", "images_per_second")}
         wandb.finish(final_numbers({name: result[name] for name in ("val", "val_best", "test")}) | summary)
+
+
+def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -> str | None:
+    """Tell W&B what it lacks of a completed run.
+
+    Args:
+        folder: of the run.
+        result: its ``result.json``.
+        settings: W&B's; where they disable it, nothing is done.
+
+    Returns:
+        What was done, in words; None where nothing was to be.
+    """
+    lacking = wandb_record.unfinished(folder.path)
+    if lacking is None or wandb_settings.wished_mode(settings.mode)[0] == "disabled":
+        return None
+    if wandb_record.being_told(folder.path):
+        return "W&B's own process is still at it"
+    show(folder, result, settings, lacking or None)
+    left = wandb_record.unfinished(folder.path)
+    return "W&B has all of it now" if left is None else "W&B still lacks a part of it"
+
+
+def settings(result: Mapping[str, Any]) -> WandbConfig:
+    """W&B's settings that a run was made with, checked.
+
+    Args:
+        result: a ``result.json``; whoever made it may have had other keys.
+    """
+    stored = {item.name: result["config"]["wandb"].get(item.name) for item in fields(WandbConfig)}
+    check_ranges(WandbConfig, stored, prefix="wandb.")
+    return WandbConfig(**wandb_settings.settle(stored))
+
+
+def _commit(folder: RunFolder) -> str | None:
+    """Of the source that made a run; None where that is not known."""
+    with suppress(OSError, ValueError, KeyError, TypeError, DamagedError):
+        return str(json.loads(read(folder.environment))["git"]["commit"])
+    return None
+
+
+def _pixels(png: bytes) -> torch.Tensor:
+    """A row of ``mixed.png`` as one tile, uint8 (1, 3, H, W)."""
+    with Image.open(io.BytesIO(png)) as image:
+        return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1)[None])
 
 
 def final_numbers(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:

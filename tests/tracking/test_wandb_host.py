@@ -149,7 +149,7 @@ def test_a_killed_training_that_had_sent_half_a_message_is_told_to_its_end(
 ) -> None:
     """A panel is larger than a pipe: whoever is killed while it is sent leaves half of it there."""
     info = RunInfo("n", "r", "c", {}, {}, None, None, tmp_path / "run", 9)
-    wish = Wish("offline", "p", None, (), "abcdefgh", False, ("train.py",), os.getpid())
+    wish = Wish("offline", "p", None, (), "n", None, None, "abcdefgh", False, ("train.py",), os.getpid())
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     messages = [pickle.dumps(("open", (info, wish))), pickle.dumps(("row", ({"epoch": 1},)))]

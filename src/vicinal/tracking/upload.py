@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.locks import held
 from vicinal.tracking.wandb_mode import why_unreachable
-from vicinal.tracking.wandb_run import LOCK
+from vicinal.tracking.wandb_record import UNFINISHED, being_told
 
 SECONDS = 600.0
 """For one run; wandb itself tries a lost network again and again."""
@@ -36,11 +35,16 @@ class Offline:
         """By wandb's own marker."""
         return any(self.folder.glob("*.wandb.synced"))
 
-    @property
-    def worker(self) -> str | None:
-        """Who still works on the run, in words; None if nobody does."""
-        telling = "W&B's own process" if held(self.folder.with_name(LOCK)) else None
-        return RunFolder(self.folder.parents[1]).locked() or telling
+
+def worker(folder: Path) -> str | None:
+    """Who still works on a run, in words; None if nobody does."""
+    return RunFolder(folder).locked() or ("W&B's own process" if being_told(folder) else None)
+
+
+def lacking_runs(target: Path) -> list[RunFolder]:
+    """The completed runs below a folder, or the folder itself, of which W&B has not been told all, by their paths."""
+    found = sorted({file.parents[1].resolve() for file in target.rglob(f"wandb/{UNFINISHED}")})
+    return [run for run in map(RunFolder, found) if run.completed()]
 
 
 def offline_runs(target: Path) -> list[Offline]:

@@ -1,0 +1,44 @@
+"""What a run's folder remembers of W&B: whether W&B has been told all of the run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from vicinal.runs.locks import held
+
+LOCK = ".lock"
+"""In the folder of a run's records: whoever writes one holds it."""
+UNFINISHED = "unfinished"
+"""Beside it while W&B has not been told all; it holds W&B's id of the run."""
+
+
+def home(folder: Path) -> Path:
+    """W&B's part of a run's folder."""
+    return folder / "wandb"
+
+
+def begin(folder: Path, id: str) -> None:  # noqa: A002 - W&B's own name for it
+    """Remember that W&B is to be told of the run; where nothing can be written, nothing is remembered."""
+    with suppress(OSError):
+        home(folder).mkdir(parents=True, exist_ok=True)
+        (home(folder) / UNFINISHED).write_text(id)
+
+
+def end(folder: Path) -> None:
+    """W&B has been told all."""
+    (home(folder) / UNFINISHED).unlink(missing_ok=True)
+
+
+def unfinished(folder: Path) -> str | None:
+    """W&B's id of a run of which it has not been told all; None where it has, or was never to be told."""
+    try:
+        text = (home(folder) / UNFINISHED).read_text(errors="replace")
+    except OSError:
+        return None
+    return text if text.isascii() and text.isalnum() and len(text) <= 64 else ""
+
+
+def being_told(folder: Path) -> bool:
+    """Whether a process is writing W&B's record of the run."""
+    return held(home(folder) / LOCK)

@@ -1,0 +1,134 @@
+"""W&B's process stopped in the middle of a run, for real: the work is done and says so, and W&B is told the rest later."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vicinal.config import CONF
+from vicinal.runs.folder import RunFolder
+from vicinal.tracking import wandb_host, wandb_record
+
+Train = Callable[..., tuple[int, str, str]]
+Read = Callable[[Path], Any]
+
+WORDS = ("trainer.epochs=3", "dataset.train_size=100", "trainer.device=cpu", "trainer.threads=1", "wandb.mode=offline")
+STOP = """
+import os, signal
+from vicinal.tracking.wandb_run import WandbRun
+row = WandbRun.row
+def stopped(self, values):
+    row(self, values)
+    os.kill(os.getpid(), signal.SIGSTOP)
+WandbRun.row = stopped
+"""
+"""In W&B's process: stop after the first row."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[], RunFolder]:
+    def only() -> RunFolder:
+        (path,) = (tmp_path / "outputs" / "runs").iterdir()
+        return RunFolder(path)
+
+    return only
+
+
+def check_all_is_told(folder: RunFolder, read_offline_run: Read) -> None:
+    run = read_offline_run(folder.path)
+    result = json.loads(folder.result.read_text())
+    assert run.history == folder.rows()
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
+    assert (run.exit_code, run.name, "error" in run.summary) == (0, f"{result['name']}-s0", False)
+    assert run.summary["test/last/acc1"] == result["test"]["last"]["acc1"]
+    assert len(run.images["mixed_images"]) == 16
+    assert len(run.tables["test/class_accuracy_table"]) == 10
+    assert wandb_record.unfinished(folder.path) is None
+
+
+def test_the_done_mark_comes_first_and_the_same_command_tells_the_rest(
+    train: Train, folder: Callable[[], RunFolder], monkeypatch: pytest.MonkeyPatch, read_offline_run: Read
+) -> None:
+    settle, seen = wandb_host.WandbProcess.settle, []
+
+    def look(self: wandb_host.WandbProcess, seconds: float) -> bool:
+        seen.append(folder().completed() is not None and folder().damage() == [])
+        limit = time.monotonic() + 120
+        while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        return settle(self, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb_host, "MAIN", f"{STOP}\n{wandb_host.MAIN}")
+        patch.setattr(wandb_host, "SILENT_SECONDS", 1.0)
+        patch.setattr(wandb_host.WandbProcess, "settle", look)
+        code, out, err = train(*WORDS)
+    assert (code, err, seen) == (0, "", [True])
+    assert "W&B stopped, the run goes on without it: not at its end within 1 s; to upload what it has: " in out
+    result = folder().completed()
+    assert result is not None
+    assert result["wandb"]["mode"] == "offline"
+    assert wandb_record.unfinished(folder().path) == result["wandb"]["id"]
+    before = folder().result.read_bytes()
+
+    code, out, err = train(*WORDS)
+    assert (code, err) == (0, "")
+    assert "already completed" in out
+    assert "W&B lacked a part of it: W&B has all of it now" in out
+    assert folder().result.read_bytes() == before
+    check_all_is_told(folder(), read_offline_run)
+    code, out, err = train(*WORDS)
+    assert "lacked" not in out
+
+
+KILLED = """
+import os, signal, sys
+from vicinal import main
+from vicinal.tracking import wandb_host
+wandb_host.MAIN = sys.argv.pop(1) + wandb_host.MAIN
+def settle(self, seconds):
+    print("W&B", self._process.pid, flush=True)
+    while open(f"/proc/{self._process.pid}/stat").read().rpartition(")")[2].split()[0] != "T":
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+wandb_host.WandbProcess.settle = settle
+main.main()
+"""
+
+
+def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
+    train: Train, folder: Callable[[], RunFolder], read_offline_run: Read, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, STOP, *WORDS]
+    killed = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=120)
+    pid = int(killed.stdout.rpartition("W&B ")[2])
+    before = folder().result.read_bytes()
+    try:
+        assert killed.returncode == -signal.SIGKILL
+        code, out, _ = train(*WORDS, "wandb.mode=disabled")
+        assert (code, "already completed" in out, "lacked" in out) == (0, True, False)
+        code, out, _ = train(*WORDS, "seed=0,0", "-m")
+        assert code == 0
+        assert f"W&B lacks a part of 1 of them; python scripts/sync.py {folder().path.parent}" in out
+        code, out, _ = train(*WORDS)
+        assert code == 0
+        assert "W&B lacked a part of it: W&B's own process is still at it" in out
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    while wandb_record.being_told(folder().path):
+        time.sleep(0.01)
+    sync = [sys.executable, CONF.parent / "scripts" / "sync.py", tmp_path / "outputs"]
+    environment = {**os.environ, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": ""}
+    done = subprocess.run(sync, capture_output=True, text=True, env=environment, timeout=120)
+    assert f"{folder().path.name}: W&B has all of it now" in done.stdout.splitlines()
+    assert done.stderr == ""
+    assert folder().result.read_bytes() == before
+    check_all_is_told(folder(), read_offline_run)
