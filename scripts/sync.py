@@ -17,7 +17,7 @@ from pathlib import Path
 from vicinal.arguments import Arguments, one_line_errors
 from vicinal.errors import UserError
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking.upload import Offline, lacking_runs, offline_runs, upload, worker
+from vicinal.tracking.upload import Offline, lacking_runs, offline_runs, server, upload, worker
 
 
 def main() -> None:
@@ -69,9 +69,7 @@ def state(run: Offline, dry_run: bool) -> str:
         return f"skipped, {at_work} works on it"
     if dry_run:
         return "would be uploaded"
-    import wandb
-
-    reason = upload(run, wandb.setup(wandb.Settings(silent=True)).settings.base_url)
+    reason = upload(run, server())
     return f"failed: {reason}" if reason else "uploaded"
 
 

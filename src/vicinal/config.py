@@ -158,7 +158,7 @@ class WandbConfig:
     group: str | None = key(None, "of runs there; null = WANDB_RUN_GROUP, else the sweep's name")
     notes: str | None = key(None, "about the run; null = WANDB_NOTES, else none")
     tags: list[str] | None = key(None, "labels of the run; null = WANDB_TAGS (a,b), else none")
-    images: int = key(16, "mixed images shown from the first four batches; 0 = none", low=0)
+    images: int = key(16, "mixed images shown from the first four batches; 0 = none", low=0, high=1000)
 
 
 @dataclass

@@ -126,7 +126,7 @@ def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
     while wandb_record.being_told(folder().path):
         time.sleep(0.01)
     sync = [sys.executable, CONF.parent / "scripts" / "sync.py", tmp_path / "outputs"]
-    environment = {**os.environ, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": ""}
+    environment = {**os.environ, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = subprocess.run(sync, capture_output=True, text=True, env=environment, timeout=120)
     assert f"{folder().path.name}: W&B has all of it now" in done.stdout.splitlines()
     assert done.stderr == ""

@@ -144,7 +144,14 @@ def test_a_refusal_leaves_nothing_behind(
 def test_what_the_environment_says_is_recorded_and_is_what_wandb_has(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_offline_run: Read
 ) -> None:
-    spoken = {"PROJECT": "p", "ENTITY": "lab", "NAME": "my run", "NOTES": "two\nlines", "TAGS": "b,a", "MODE": "offline"}
+    spoken = {
+        "PROJECT": "p",
+        "ENTITY": "lab",
+        "NAME": "my run",
+        "NOTES": "two\nlines",
+        "TAGS": "b,a",
+        "MODE": "offline",
+    }
     for name, value in spoken.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     for name in OWN - {f"WANDB_{name}" for name in spoken}:  # bad for W&B, and unheard
@@ -157,9 +164,7 @@ def test_what_the_environment_says_is_recorded_and_is_what_wandb_has(
     assert (run.project, run.entity, run.name, run.notes) == ("p", "lab", "my run", "two\nlines")
     assert (run.group, sorted(run.tags), run.exit_code) == ("mine", ["a", "b"], 0)
     stored = run.config["wandb"]
-    assert stored == values(
-        project="p", entity="lab", name="my run", notes="two\nlines", group="mine", tags=["b", "a"]
-    )
+    assert stored == values(project="p", entity="lab", name="my run", notes="two\nlines", group="mine", tags=["b", "a"])
     said = [line for line in out.splitlines() if "has no effect" in line]
     assert "WANDB_RUN_GROUP has no effect: wandb.group=mine" in said
     assert "WANDB_DIR has no effect: W&B's files are in the run's folder" in said

@@ -7,7 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from vicinal.errors import UserError
 from vicinal.runs.folder import RunFolder
+from vicinal.tracking.wandb_guard import one_line
 from vicinal.tracking.wandb_mode import why_unreachable
 from vicinal.tracking.wandb_record import UNFINISHED, being_told
 
@@ -51,6 +53,20 @@ def offline_runs(target: Path) -> list[Offline]:
     """All below a folder, or the folder itself, by their paths."""
     found = {path.parent.resolve() for path in target.rglob("*.wandb") if path.parent.name.startswith("offline-run-")}
     return [Offline(folder) for folder in sorted(found)]
+
+
+def server() -> str:
+    """The address of the server.
+
+    Raises:
+        UserError: W&B refuses its environment or its files of settings.
+    """
+    import wandb
+
+    try:
+        return wandb.setup(wandb.Settings(silent=True)).settings.base_url
+    except (ValueError, wandb.Error) as error:
+        raise UserError(f"W&B cannot begin: {one_line(error)}") from error
 
 
 def upload(run: Offline, url: str) -> str | None:
