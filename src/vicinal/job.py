@@ -113,7 +113,8 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
             known = isinstance(error, UserError)
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
             with suppress(OSError):  # the disk may be what is wrong
-                folder.fail(heading(experiment), reason)
+                if folder.completed() is None:  # else a view has failed afterwards
+                    folder.fail(heading(experiment), reason)
             with (
                 suppress(OSError),
                 folder.log.open("a", encoding="utf-8", errors="backslashreplace") as own_log,

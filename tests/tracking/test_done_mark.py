@@ -1,7 +1,8 @@
-"""W&B's process stopped in the middle of a run, for real: the work is done and says so, and W&B is told the rest later."""
+"""W&B's process stopped in the middle of a run, for real: the run is completed all the same, and W&B told the rest."""
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -105,8 +106,14 @@ main.main()
 
 
 def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
-    train: Train, folder: Callable[[], RunFolder], read_offline_run: Read, tmp_path: Path
+    train: Train,
+    folder: Callable[[], RunFolder],
+    read_offline_run: Read,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("vicinal.sweeps.report.finish", lambda folder: None)  # takes its time
     command = [sys.executable, "-c", KILLED, STOP, *WORDS]
     killed = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=120)
     pid = int(killed.stdout.rpartition("W&B ")[2])
@@ -125,10 +132,26 @@ def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
         os.kill(pid, signal.SIGKILL)
     while wandb_record.being_told(folder().path):
         time.sleep(0.01)
-    sync = [sys.executable, CONF.parent / "scripts" / "sync.py", tmp_path / "outputs"]
-    environment = {**os.environ, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    done = subprocess.run(sync, capture_output=True, text=True, env=environment, timeout=120)
-    assert f"{folder().path.name}: W&B has all of it now" in done.stdout.splitlines()
-    assert done.stderr == ""
+    script = runpy.run_path(str(CONF.parent / "scripts" / "sync.py"))
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert script["sync"](tmp_path / "outputs", dry_run=True) == 0
+    assert script["sync"](tmp_path / "outputs", dry_run=False) == 1  # no such server to upload to
+    name = f"{folder().path.name}: "
+    said = [line.removeprefix(name) for line in capsys.readouterr().out.splitlines() if line.startswith(name)]
+    assert said == ["W&B would be told what it lacks", "W&B has all of it now"]
     assert folder().result.read_bytes() == before
     check_all_is_told(folder(), read_offline_run)
+
+
+def test_what_fails_after_the_done_mark_does_not_take_it_away(
+    train: Train, folder: Callable[[], RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: wandb_host.WandbProcess, seconds: float) -> bool:
+        raise OSError(5, "the terminal is gone")
+
+    monkeypatch.setattr(wandb_host.WandbProcess, "settle", fail)
+    train(*WORDS)
+    completed = folder().completed()
+    assert completed is not None
+    assert completed["epochs"] == 3

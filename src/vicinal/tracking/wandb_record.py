@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
+from vicinal.runs.files import DamagedError, read, write
 from vicinal.runs.locks import held
 
 LOCK = ".lock"
 """In the folder of a run's records: whoever writes one holds it."""
 UNFINISHED = "unfinished"
 """Beside it while W&B has not been told all; it holds W&B's id of the run."""
+ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
 def home(folder: Path) -> Path:
@@ -22,7 +25,7 @@ def begin(folder: Path, id: str) -> None:  # noqa: A002 - W&B's own name for it
     """Remember that W&B is to be told of the run; where nothing can be written, nothing is remembered."""
     with suppress(OSError):
         home(folder).mkdir(parents=True, exist_ok=True)
-        (home(folder) / UNFINISHED).write_text(id)
+        write(home(folder) / UNFINISHED, id.encode())
 
 
 def end(folder: Path) -> None:
@@ -31,12 +34,14 @@ def end(folder: Path) -> None:
 
 
 def unfinished(folder: Path) -> str | None:
-    """W&B's id of a run of which it has not been told all; None where it has, or was never to be told."""
+    """W&B's id of a run of which it has not been told all, "" where it cannot be read; None where it has all."""
     try:
-        text = (home(folder) / UNFINISHED).read_text(errors="replace")
-    except OSError:
+        text = read(home(folder) / UNFINISHED).decode(errors="replace")
+    except FileNotFoundError:
         return None
-    return text if text.isascii() and text.isalnum() and len(text) <= 64 else ""
+    except (OSError, DamagedError):
+        return ""
+    return text if ID.fullmatch(text) else ""
 
 
 def being_told(folder: Path) -> bool:
