@@ -133,12 +133,12 @@ class Experiment:
         return {**config, **{component.group: component.effective() for component in self._components()}}
 
     def idle(self) -> list[str]:
-        """The keys, and W&B's variables, that are set but have no effect, a line each."""
+        """The keys that are set but have no effect, a line each."""
         return [
             f"{component.group}.{name}={written(value)} has no effect with {component.target}"
             for component in self._components()
             for name, value in component.idle.items()
-        ] + wandb_settings.unheard(self.config["wandb"])
+        ]
 
     def make_model(self) -> nn.Module:
         """A new network, initialised from torch's default generator."""

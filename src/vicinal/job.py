@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from vicinal import dry_run, session
@@ -18,6 +19,7 @@ from vicinal.runs.folder import BusyError
 from vicinal.runs.source import changed, sources
 from vicinal.telling import catch_up, show
 from vicinal.tracking.wandb_mode import agent_run
+from vicinal.tracking.wandb_settings import unheard
 from vicinal.training.allocation import give_back
 from vicinal.training.state import LAST
 from vicinal.worker import packed
@@ -96,6 +98,8 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     folder = experiment.folder
     for line in experiment.idle():
         log.info("%s", line)
+    for line in unheard(experiment.config["wandb"]):
+        _say_once(line)
     again = experiment.config["rerun"]
     if not again:
         folder.inspect()
@@ -137,6 +141,12 @@ def _room(experiment: Experiment) -> Iterator[ImageData | None]:
     data = experiment.load_data()
     with memory.room(memory.needs(experiment, data)):
         yield data
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Log what is the same for all jobs of a process."""
+    log.info("%s", line)
 
 
 def _verdict(result: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from vicinal.config import WandbConfig, check_ranges
 from vicinal.description import heading
@@ -139,6 +138,8 @@ def _commit(folder: RunFolder) -> str | None:
 
 def _pixels(png: bytes) -> torch.Tensor:
     """A row of ``mixed.png`` as one tile, uint8 (1, 3, H, W)."""
+    from PIL import Image
+
     with Image.open(io.BytesIO(png)) as image:
         return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1)[None])
 
