@@ -65,6 +65,7 @@ class GridSweeper(BasicSweeper):
             self._start_aside()
         with without_collections():
             from vicinal import dry_run, grid
+            from vicinal.job import tell_rest
             from vicinal.sweeps import frozen
             from vicinal.sweeps.live import Live
             from vicinal.sweeps.report import finish
@@ -81,8 +82,10 @@ class GridSweeper(BasicSweeper):
         left = self._left(jobs)
         folder = self._settle(jobs)
         grid.write_sweep(folder, jobs)
+        earlier = [job.experiment for job in jobs if job not in left]
         if not left:
             finish(folder)
+            tell_rest(earlier)
             return []
         self._compose_from(frozen.freeze(CONF, folder, seen))
         epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}
@@ -95,6 +98,7 @@ class GridSweeper(BasicSweeper):
             log.warning("interrupted: %d of %d runs are completed%s", done, len(jobs), goes_on)
             raise
         finish(folder)
+        tell_rest(earlier)
         self._tell_unfinished(jobs, left, returns)
         return returns
 
@@ -155,16 +159,12 @@ class GridSweeper(BasicSweeper):
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""
         from vicinal.job import reservations
-        from vicinal.tracking.wandb_record import unfinished
 
         if self.config.rerun:
             return list(jobs)
         results = [job.experiment.folder.completed() for job in jobs]
         if done := sum(result is not None for result in results):
             log.info("%d of %d runs are completed already (rerun=true trains them again)", done, len(jobs))
-        completed = [job.experiment.folder.path for job, result in zip(jobs, results, strict=True) if result]
-        if lacking := sum(unfinished(path) is not None for path in completed):
-            log.warning("W&B lacks a part of %d of them; python scripts/sync.py %s", lacking, completed[0].parent)
         for job, result in zip(jobs, results, strict=True):
             for line in reservations(job.experiment, result) if result else ():
                 log.warning("%s", line)

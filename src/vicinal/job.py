@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -19,6 +19,7 @@ from vicinal.runs.folder import BusyError
 from vicinal.runs.source import changed, sources
 from vicinal.telling import catch_up, show
 from vicinal.tracking.wandb_mode import agent_run
+from vicinal.tracking.wandb_record import unfinished
 from vicinal.tracking.wandb_settings import unheard
 from vicinal.training.allocation import give_back
 from vicinal.training.state import LAST
@@ -70,9 +71,19 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
             log.info("%s is written again, as it was", folder.config)
     if agent_run():
         show(folder, done, experiment.wandb, id=None)
-    elif told := catch_up(folder, done, experiment.wandb):
-        log.info("W&B lacked a part of it: %s", told)
+    else:
+        tell_rest([experiment])
     return done
+
+
+def tell_rest(completed: Sequence[Experiment]) -> None:
+    """Tell W&B what it lacks of runs that an earlier process has completed, which it did not outlive or W&B failed."""
+    for experiment in completed:
+        folder = experiment.folder
+        if unfinished(folder.path) is None or (done := folder.completed()) is None:
+            continue
+        if told := catch_up(folder, done, experiment.wandb):
+            log.info("%s: W&B lacked a part of it; %s", folder.path, told)
 
 
 def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from vicinal.runs.predictions import Predictions
 from vicinal.tracking import wandb_record, wandb_settings
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_tracker import WandbTracker
+
+TILES = 4
+"""Of a mixed image in a panel: itself, its partner, the mask and what entered the network."""
 
 
 def run_info(experiment: Experiment, sweep: str | None) -> RunInfo:
@@ -88,8 +92,7 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
     )
     with wandb_tracker(settings, info, id) as wandb:
         with suppress(OSError, ValueError, DamagedError):  # a view can do without
-            rows = [(_pixels(png), caption) for png, caption in mixed_sheet.read(folder.mixed)]
-            wandb.mixed_images(torch.stack([pixels for pixels, _ in rows]), [caption for _, caption in rows])
+            wandb.mixed_images(*_panel(folder.mixed))
         with suppress(FileNotFoundError, DamagedError):
             wandb.predictions(Predictions.load(folder.predictions))
         wandb.restore(folder.rows(), step=0)
@@ -136,12 +139,25 @@ def _commit(folder: RunFolder) -> str | None:
     return None
 
 
-def _pixels(png: bytes) -> torch.Tensor:
-    """A row of ``mixed.png`` as one tile, uint8 (1, 3, H, W)."""
+def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:
+    """The panel of mixed images as it was told, from ``mixed.png``: uint8 (n, 4, C, H, W), and n captions.
+
+    Raises:
+        OSError: there is no such file, or it is no picture.
+        ValueError: it is a picture of something else.
+    """
     from PIL import Image
 
-    with Image.open(io.BytesIO(png)) as image:
-        return torch.from_numpy(np.array(image.convert("RGB")).transpose(2, 0, 1)[None])
+    rows = []
+    for png, caption in mixed_sheet.read(file):
+        with Image.open(io.BytesIO(png)) as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        _, size, width = pixels.shape  # images are square, so that what is left is the gaps
+        gap = (width - TILES * size) // (TILES - 1)
+        rows.append((torch.stack([pixels[:, :, at : at + size] for at in range(0, width, size + gap)]), caption))
+    images = torch.stack([tiles for tiles, _ in rows])
+    grey = bool((images == images[:, :, :1]).all())
+    return images[:, :, :1] if grey else images, [caption for _, caption in rows]
 
 
 def final_numbers(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:

@@ -69,9 +69,7 @@ def test_the_records_in_the_folders_say_the_same_as_wandb(sweep: Sweep) -> None:
     assert {key for key in ours.summary if not key.startswith("mixing/la")} <= theirs.summary
 
 
-def test_runs_that_have_a_group_of_their_own_are_asked_for_by_it(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_have_a_group_of_their_own_are_asked_for_by_it(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find(sweep.folder)
     for run in found.runs:
         run.config["wandb"]["group"] = "mine"

@@ -1,5 +1,6 @@
 """W&B's process stopped in the middle of a run, for real: the run is completed all the same, and W&B told the rest."""
 
+import io
 import json
 import os
 import runpy
@@ -11,9 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vicinal.config import CONF
+from vicinal.runs import mixed_sheet
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking import wandb_host, wandb_record
 
@@ -49,7 +53,13 @@ def check_all_is_told(folder: RunFolder, read_offline_run: Read) -> None:
     assert [row["epoch"] for row in run.history] == [1, 2, 3]
     assert (run.exit_code, run.name, "error" in run.summary) == (0, f"{result['name']}-s0", False)
     assert run.summary["test/last/acc1"] == result["test"]["last"]["acc1"]
-    assert len(run.images["mixed_images"]) == 16
+    panel = zip(run.images["mixed_images"], run.captions["mixed_images"], mixed_sheet.read(folder.mixed), strict=True)
+    for shown, caption, (png, written) in panel:
+        tiles, sheet = np.asarray(Image.open(shown)), np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+        assert caption == written
+        assert tiles.shape == (8, 4 * 8)
+        assert np.array_equal(tiles, np.concatenate([sheet[:, 9 * each : 9 * each + 8] for each in range(4)], axis=1))
+    assert len(run.captions["mixed_images"]) == 16
     assert len(run.tables["test/class_accuracy_table"]) == 10
     assert wandb_record.unfinished(folder.path) is None
 
@@ -83,7 +93,7 @@ def test_the_done_mark_comes_first_and_the_same_command_tells_the_rest(
     code, out, err = train(*WORDS)
     assert (code, err) == (0, "")
     assert "already completed" in out
-    assert "W&B lacked a part of it: W&B has all of it now" in out
+    assert "W&B lacked a part of it; W&B has all of it now" in out
     assert folder().result.read_bytes() == before
     check_all_is_told(folder(), read_offline_run)
     code, out, err = train(*WORDS)
@@ -122,12 +132,10 @@ def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
         assert killed.returncode == -signal.SIGKILL
         code, out, _ = train(*WORDS, "wandb.mode=disabled")
         assert (code, "already completed" in out, "lacked" in out) == (0, True, False)
-        code, out, _ = train(*WORDS, "seed=0,0", "-m")
-        assert code == 0
-        assert f"W&B lacks a part of 1 of them; python scripts/sync.py {folder().path.parent}" in out
-        code, out, _ = train(*WORDS)
-        assert code == 0
-        assert "W&B lacked a part of it: W&B's own process is still at it" in out
+        for words in (WORDS, (*WORDS, "seed=0,0", "-m")):
+            code, out, _ = train(*words)
+            assert code == 0
+            assert f"{folder().path}: W&B lacked a part of it; W&B's own process is still at it\n" in out
     finally:
         os.kill(pid, signal.SIGKILL)
     while wandb_record.being_told(folder().path):

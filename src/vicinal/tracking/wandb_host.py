@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import vicinal
-from vicinal.tracking.wandb_settings import OWN, wished_mode
+from vicinal.tracking.wandb_settings import hidden, wished_mode
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ def close() -> None:
 
 def _unheard(name: str, value: str) -> bool:
     """Whether W&B is not to see a variable: it is told that itself, or takes an empty one for a bad value."""
-    return name in OWN or (name.startswith("WANDB_") and not value)
+    return hidden(name) or (name.startswith("WANDB_") and not value)
 
 
 class _State:

@@ -36,7 +36,7 @@ VARIABLES = {
 """{key: the variable that speaks where it is null}."""
 MODE, DISABLED, BASE_URL = "WANDB_MODE", "WANDB_DISABLED", "WANDB_BASE_URL"
 AGENTS = frozenset({"WANDB_DIR", "WANDB_RUN_ID"})
-"""That an agent of a W&B sweep sets for each run."""
+"""That an agent of a W&B sweep sets for each run, and has its way with."""
 IGNORED = {
     "WANDB_DIR": "W&B's files are in the run's folder",
     "WANDB_DATA_DIR": "W&B's files are in the run's folder",
@@ -53,7 +53,7 @@ IGNORED = {
 }
 """{variable: why it has no effect}: what W&B would go by, and is told by the program instead."""
 OWN = frozenset({*VARIABLES.values(), *IGNORED})
-"""Variables that W&B's own process does not see: it goes by what it is told."""
+"""Variables of what W&B is told by the program."""
 
 
 def wished_mode(mode: str) -> tuple[str, str]:
@@ -116,8 +116,7 @@ def unheard(values: Mapping[str, Any]) -> list[str]:
     if wished_mode(mode)[0] == "disabled":
         return []
     said = {name: os.environ[name] for name in (*IGNORED, *VARIABLES.values(), MODE, DISABLED) if os.environ.get(name)}
-    agent = AGENTS if os.environ.get("WANDB_SWEEP_ID") else frozenset()
-    reasons = {name: reason for name, reason in IGNORED.items() if name not in agent}
+    reasons = {name: reason for name, reason in IGNORED.items() if hidden(name)}
     for key, variable in VARIABLES.items():
         if variable in said and _spoken(key, said[variable]) != values[key]:
             reasons[variable] = f"wandb.{key}={written(values[key])}"
@@ -126,6 +125,11 @@ def unheard(values: Mapping[str, Any]) -> list[str]:
     if mode != "auto" and TRUTHS[said.get(DISABLED, "").lower()]:
         reasons[DISABLED] = f"wandb.mode={mode}"
     return [f"{name} has no effect: {reasons[name]}" for name in said if name in reasons]
+
+
+def hidden(name: str) -> bool:
+    """Whether W&B's own process is not to see a variable, since it goes by what it is told."""
+    return name in OWN and not (name in AGENTS and os.environ.get("WANDB_SWEEP_ID"))
 
 
 def _spoken(key: str, text: str) -> str | list[str]:
