@@ -25,6 +25,8 @@ from vicinal.tracking import wandb_record, wandb_settings
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_tracker import WandbTracker
 
+PATIENCE = 20.0
+"""Seconds; W&B's process outlives a training that is killed, and may have all that it needs."""
 TILES = 4
 """Of a mixed image in a panel: itself, its partner, the mask and what entered the network."""
 
@@ -114,9 +116,10 @@ def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -
     lacking = wandb_record.unfinished(folder.path)
     if lacking is None or wandb_settings.wished_mode(settings.mode)[0] == "disabled":
         return None
-    if wandb_record.being_told(folder.path):
+    if wandb_record.being_told(folder.path, PATIENCE):
         return "W&B's own process is still at it"
-    show(folder, result, settings, lacking or None)
+    if (lacking := wandb_record.unfinished(folder.path)) is not None:  # the process may have told it meanwhile
+        show(folder, result, settings, lacking or None)
     left = wandb_record.unfinished(folder.path)
     return "W&B has all of it now" if left is None else "W&B still lacks a part of it"
 

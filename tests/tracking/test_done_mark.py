@@ -124,6 +124,7 @@ def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("vicinal.sweeps.report.finish", lambda folder: None)  # takes its time
+    monkeypatch.setattr("vicinal.telling.PATIENCE", 0.5)
     command = [sys.executable, "-c", KILLED, STOP, *WORDS]
     killed = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=120)
     pid = int(killed.stdout.rpartition("W&B ")[2])

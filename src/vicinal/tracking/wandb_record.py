@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def unfinished(folder: Path) -> str | None:
     return text if ID.fullmatch(text) else ""
 
 
-def being_told(folder: Path) -> bool:
-    """Whether a process is writing W&B's record of the run."""
-    return held(home(folder) / LOCK)
+def being_told(folder: Path, patience: float = 0.0) -> bool:
+    """Whether a process is writing W&B's record of the run, and goes on for so many seconds."""
+    until = time.monotonic() + patience
+    while held(home(folder) / LOCK):
+        if time.monotonic() >= until:
+            return True
+        time.sleep(0.05)
+    return False
