@@ -1,5 +1,6 @@
 """Upload the runs that W&B was offline for, with its own `wandb sync`.
 
+A completed run of which W&B lacks a part, since its process was stopped or killed, is told from its files first.
 What is uploaded already is skipped, by the marker that wandb leaves; so is a run that a process works on. After a run
 that cannot be uploaded the others follow, and the exit code is 1; the same command tries again.
 
@@ -9,17 +10,20 @@ python scripts/sync.py outputs/runs/<run> --dry-run       what would be uploaded
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 from vicinal.arguments import Arguments, one_line_errors
 from vicinal.errors import UserError
-from vicinal.tracking.upload import Offline, offline_runs, upload
+from vicinal.runs.folder import RunFolder
+from vicinal.tracking.upload import Offline, lacking_runs, offline_runs, server, upload, worker
 
 
 def main() -> None:
     """Print a line for each run; exit code 1 if one could not be uploaded."""
     words = parser().parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     with one_line_errors():
         sys.exit(sync(words.target, words.dry_run))
 
@@ -28,27 +32,44 @@ def sync(target: Path, dry_run: bool) -> int:
     """Upload what is below a folder; returns the exit code."""
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")
+    lacking = lacking_runs(target)
+    for folder in lacking:
+        print(f"{folder.path.name}: {catch_up(folder, dry_run)}", flush=True)
     runs = offline_runs(target)
     states = []
     for number, run in enumerate(runs, start=1):
         states.append(state(run, dry_run))
         print(f"{number}/{len(runs)} {run.name}: {states[-1]}", flush=True)
     failed = sum(each.startswith("failed") for each in states)
+    failed += 0 if dry_run else len(lacking_runs(target))
     print(f"{len(runs)} offline runs, {states.count('uploaded')} uploaded, {failed} failed")
     return 1 if failed else 0
+
+
+def catch_up(folder: RunFolder, dry_run: bool) -> str:
+    """Tell W&B what it lacks of a run; what came of it, in words."""
+    if at_work := worker(folder.path):
+        return f"skipped, {at_work} works on it"
+    if dry_run:
+        return "W&B would be told what it lacks"
+    from vicinal import telling
+
+    result = folder.completed() or {}
+    try:
+        return telling.catch_up(folder, result, telling.settings(result)) or "W&B is disabled"
+    except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
+        return f"failed: its result is not what a run writes ({error})"
 
 
 def state(run: Offline, dry_run: bool) -> str:
     """What became of a run, in words."""
     if run.uploaded:
         return "already uploaded"
-    if worker := run.worker:
-        return f"skipped, {worker} works on it"
+    if at_work := worker(run.folder.parents[1]):
+        return f"skipped, {at_work} works on it"
     if dry_run:
         return "would be uploaded"
-    import wandb
-
-    reason = upload(run, wandb.setup(wandb.Settings(silent=True)).settings.base_url)
+    reason = upload(run, server())
     return f"failed: {reason}" if reason else "uploaded"
 
 

@@ -36,7 +36,7 @@ settings.load_profile("vicinal")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files with slow tests first: the last file to end is then a short one, and no worker waits long for it."""
+    """Put the files with slow tests first: the last file to end is then a short one, and no worker waits for it."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     slowest = {item.path for item in items if item.parent and item.parent.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slowest, item.path not in slow))
@@ -61,7 +61,7 @@ def no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
         monkeypatch.delenv(name)
     home = tmp_path_factory.getbasetemp() / "wandb-home"
     home.mkdir(exist_ok=True)
-    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(home))
     netrc = home / "netrc"
     netrc.touch(mode=0o600)
@@ -97,6 +97,8 @@ class OfflineRun:
     id: str = ""
     name: str = ""
     group: str = ""
+    notes: str = ""
+    entity: str = ""
     job_type: str = ""
     project: str = ""
     tags: tuple[str, ...] = ()
@@ -120,6 +122,7 @@ def _read_offline_run(folder: Path) -> OfflineRun:
         if kind == "run":
             result.id, result.project = value["run_id"], value["project"]
             result.name, result.group = value.get("display_name", ""), value.get("run_group", "")
+            result.notes, result.entity = value.get("notes", ""), value.get("entity", "")
             result.job_type, result.tags = value.get("job_type", ""), tuple(value.get("tags", ()))
             result.config |= _own(value.get("config", {}).get("update", {}))
         elif kind == "config":

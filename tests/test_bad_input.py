@@ -34,7 +34,7 @@ REFUSED = [
     ("trainer.compile=perhaps", "trainer.compile=perhaps: must be one of auto, max, true, false"),
     ("trainer.compile=max", "trainer.compile=max: must be auto, true or false: cpu has no CUDA graphs"),
     ("trainer.clip_grad_norm=big", "trainer.clip_grad_norm=big: must be null or a finite number > 0"),
-    ("wandb.tags=abc", "wandb.tags=abc: must be a list of strings"),
+    ("wandb.tags=abc", "wandb.tags=abc: must be a list of strings or null"),
     ("output_dir=null", "output_dir=null: must be a string"),
     ("optimizer.lr=fast", "optimizer.lr=fast: must be a number"),
     ("optimizer.lr=[1,2]", "optimizer.lr=[1,2]: must be a number"),
@@ -55,7 +55,8 @@ REFUSED = [
     ("+trainer.epoch=1", f"trainer.epoch=1: no such key; did you mean epochs? allowed: {TRAINER}"),
     (
         "+wandb.projekt=x",
-        "wandb.projekt=x: no such key; did you mean project? allowed: mode, project, entity, tags, images",
+        "wandb.projekt=x: no such key; did you mean project? "
+        "allowed: mode, project, entity, name, group, notes, tags, images",
     ),
     (
         "dataset.train_sise=100",

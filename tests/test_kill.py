@@ -376,7 +376,7 @@ def test_wandb_has_one_run_with_each_epoch_once(sweeps: Sweeps, offline: dict[st
     for run in sweeps[name].runs():
         found = offline[name][run.name]
         content = json.loads((run / "result.json").read_bytes())
-        assert content["wandb"] == {"mode": "offline", "id": found.id}
+        assert (content["wandb"]["mode"], content["wandb"]["id"]) == ("offline", found.id)
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         assert found.history == rows
         assert [row["epoch"] for row in found.history] == list(range(1, EPOCHS + 1))

@@ -56,7 +56,8 @@ def test_n_jobs_leave_n_runs(runs):
     assert sorted(runs) == sorted(STRATEGIES)
     assert len({offline.id for *_, offline in runs.values()}) == len(STRATEGIES)
     for _, result, _, offline in runs.values():
-        assert result["wandb"] == {"mode": "offline", "id": offline.id}
+        about = {"name": f"{result['name']}-s0", "group": offline.group}
+        assert result["wandb"] == {"mode": "offline", "id": offline.id, **about}
         assert offline.exit_code == 0
 
 

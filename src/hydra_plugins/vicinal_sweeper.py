@@ -66,6 +66,7 @@ class GridSweeper(BasicSweeper):
             self._start_aside()
         with without_collections():
             from vicinal import composing, dry_run, grid
+            from vicinal.job import tell_rest
             from vicinal.sweeps.frozen import freeze
             from vicinal.sweeps.live import Live
             from vicinal.sweeps.report import finish
@@ -83,8 +84,10 @@ class GridSweeper(BasicSweeper):
         left = self._left(jobs)
         folder = self._settle(jobs)
         grid.write_sweep(folder, jobs)
+        earlier = [job.experiment for job in jobs if job not in left]
         if not left:
             finish(folder)
+            tell_rest(earlier)
             return []
         self.hydra_context.config_loader = observer.from_copy(freeze(observer.seen, folder))
         epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}
@@ -97,6 +100,7 @@ class GridSweeper(BasicSweeper):
             log.warning("interrupted: %d of %d runs are completed%s", done, len(jobs), goes_on)
             raise
         finish(folder)
+        tell_rest(earlier)
         self._tell_unfinished(jobs, left, returns)
         return returns
 

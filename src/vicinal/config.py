@@ -153,10 +153,13 @@ class WandbConfig:
     mode: str = key(
         "auto", "auto = online when logged in, else offline", choices=("auto", "online", "offline", "disabled")
     )
-    project: str = key("vicinal", "W&B project")
-    entity: str | None = key(None, "W&B user or team; null = your default")
-    tags: list[str] = key([], "labels of the run")
-    images: int = key(16, "mixed images shown from the first four batches; 0 = none", low=0)
+    project: str | None = key(None, "W&B project; null = WANDB_PROJECT, else vicinal")
+    entity: str | None = key(None, "W&B user or team; null = WANDB_ENTITY, else your default")
+    name: str | None = key(None, "of the run there; null = WANDB_NAME, else its readable name and seed")
+    group: str | None = key(None, "of runs there; null = WANDB_RUN_GROUP, else the sweep's name")
+    notes: str | None = key(None, "about the run; null = WANDB_NOTES, else none")
+    tags: list[str] | None = key(None, "labels of the run; null = WANDB_TAGS (a,b), else none")
+    images: int = key(16, "mixed images shown from the first four batches; 0 = none", low=0, high=1000)
 
 
 @dataclass

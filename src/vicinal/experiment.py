@@ -24,6 +24,7 @@ from vicinal.models import block_names
 from vicinal.models import check as check_model
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
+from vicinal.tracking import wandb_settings
 from vicinal.training.hardware import resolve
 from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
@@ -64,6 +65,7 @@ class Experiment:
         for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
             check_keys(schema, self.config[group], prefix=f"{group}.")
             check_ranges(schema, self.config[group], prefix=f"{group}.")
+        self.config["wandb"] = wandb_settings.settle(self.config["wandb"])
         self.trainer = TrainerConfig(**self.config["trainer"])
         self.wandb = WandbConfig(**self.config["wandb"])
         self.seed: int = self.config["seed"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from vicinal import dry_run, mending, session
@@ -17,8 +18,10 @@ from vicinal.runs.environment import differences, fixed, redact, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
 from vicinal.runs.source import changed, sources
-from vicinal.telling import show
+from vicinal.telling import catch_up, show
 from vicinal.tracking.wandb_mode import agent_run
+from vicinal.tracking.wandb_record import unfinished
+from vicinal.tracking.wandb_settings import unheard
 from vicinal.training.allocation import give_back
 from vicinal.training.state import LAST
 from vicinal.worker import packed
@@ -65,7 +68,9 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     log.info("already completed: %s (rerun=true trains it again)", folder.path)
     vouch(experiment, done)
     if agent_run():
-        show(experiment, done)
+        show(folder, done, experiment.wandb, id=None)
+    else:
+        tell_rest([experiment])
     return done
 
 
@@ -76,6 +81,16 @@ def vouch(experiment: Experiment, done: dict[str, Any]) -> None:
         log.warning("%s", line)
     for line in mending.mend(experiment, done, lines):
         log.info("%s", line)
+
+
+def tell_rest(completed: Sequence[Experiment]) -> None:
+    """Tell W&B what it lacks of runs that an earlier process has completed, which it did not outlive or W&B failed."""
+    for experiment in completed:
+        folder = experiment.folder
+        if unfinished(folder.path) is None or (done := folder.completed()) is None:
+            continue
+        if told := catch_up(folder, done, experiment.wandb):
+            log.info("%s: W&B lacked a part of it; %s", folder.path, told)
 
 
 def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
@@ -101,6 +116,8 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     folder = experiment.folder
     for line in experiment.idle():
         log.info("%s", line)
+    for line in unheard(experiment.config["wandb"]):
+        _say_once(line)
     again = experiment.config["rerun"]
     if not again:
         folder.inspect()
@@ -113,12 +130,13 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     with folder.logging():
         try:
             with _room(experiment) as loaded:
-                result = folder.complete(session.train(experiment, saved, data or loaded, sweep))
+                result = session.train(experiment, saved, data or loaded, sweep)
         except Exception as error:
             known = isinstance(error, UserError)
             reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
             with suppress(OSError):  # the disk may be what is wrong
-                folder.fail(heading(experiment), reason)
+                if folder.completed() is None:  # else a view has failed afterwards
+                    folder.fail(heading(experiment), reason)
             with suppress(OSError), appending(folder.log) as own_log:  # whoever called decides what the terminal shows
                 own_log.write(f"failed: {reason}\n" if known else redact(traceback.format_exc()))
             raise
@@ -138,6 +156,12 @@ def _room(experiment: Experiment) -> Iterator[ImageData | None]:
     data = experiment.load_data()
     with memory.room(memory.needs(experiment, data)):
         yield data
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Log what is the same for all jobs of a process."""
+    log.info("%s", line)
 
 
 def _verdict(result: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def recover(experiment: Experiment) -> Saved | None:
 
 
 def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, sweep: str | None) -> dict[str, Any]:
-    """Train to the end, and write everything but the result.
+    """Train to the end, and write everything, the result last. The done mark does not wait for W&B.
 
     Args:
         experiment: checked.
@@ -98,7 +98,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         sweep: the name of the sweep it belongs to, W&B's group.
 
     Returns:
-        The content of ``result.json``, but its status.
+        The content of ``result.json``.
 
     Raises:
         UserError: the data cannot be had, the training diverged, or the code does not fit the checkpoint any more.
@@ -134,7 +134,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     with (
         output.hurried(),
         Interruption() as interruption,
-        wandb_tracker(experiment, info, saved.wandb_id if saved else None) as wandb,
+        wandb_tracker(experiment.wandb, info, saved.wandb_id if saved else None) as wandb,
         Console(settings.epochs, steps) as console,
     ):
         streams = Streams(experiment.seed)
@@ -169,27 +169,29 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
         scores = _scores(finals)
         summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
         trackers.finish(final_numbers(scores) | summary)
-    weights = {"model": learner.evaluated.state_dict(), "best_model": training.history.best_weights}
-    epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
-    rows, times = mending.kept(training.history.rows)
-    records = {"rows": rows, "predictions": training.history.predictions, "class_names": list(data.class_names)}
-    _save(folder, {"run_id": experiment.run_id, **epochs, **weights, **records})
-    return {
-        **heading(experiment),
-        "epochs": settings.epochs,
-        "best_epoch": finals.best_epoch,
-        **scores,
-        "seconds": {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started, "epochs": times},
-        "images_per_second": finals.images_per_second,
-        "peak_memory": memory.peak(hardware.device),
-        "hardware": {
-            **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
-            "compile": hardware.compile,
-        },
-        "versions": here["versions"],
-        "changed": changed,
-        "wandb": {"mode": wandb.mode, "id": wandb.id},
-    }
+        weights = {"model": learner.evaluated.state_dict(), "best_model": training.history.best_weights}
+        epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
+        rows, times = mending.kept(training.history.rows)
+        records = {"rows": rows, "predictions": training.history.predictions, "class_names": list(data.class_names)}
+        _save(folder, {"run_id": experiment.run_id, **epochs, **weights, **records})
+        seconds = {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started, "epochs": times}
+        result = {
+            **heading(experiment),
+            "epochs": settings.epochs,
+            "best_epoch": finals.best_epoch,
+            **scores,
+            "seconds": seconds,
+            "images_per_second": finals.images_per_second,
+            "peak_memory": memory.peak(hardware.device),
+            "hardware": {
+                **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
+                "compile": hardware.compile,
+            },
+            "versions": here["versions"],
+            "changed": changed,
+            "wandb": {name: getattr(wandb, name) for name in ("mode", "id", "name", "group")},
+        }
+        return folder.complete(result)  # the done mark; at its end the `with` waits for W&B
 
 
 def _restore(training: Training, saved: Saved, news: list[str], folder: RunFolder) -> None:

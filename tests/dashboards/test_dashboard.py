@@ -69,6 +69,17 @@ def test_the_records_in_the_folders_say_the_same_as_wandb(sweep: Sweep) -> None:
     assert {key for key in ours.summary if not key.startswith("mixing/la")} <= theirs.summary
 
 
+def test_runs_that_have_a_group_of_their_own_are_asked_for_by_it(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find(sweep.folder)
+    for run in found.runs:
+        run.config["wandb"]["group"] = "mine"
+    monkeypatch.setattr("vicinal.dashboards.dashboard.find", lambda folder: found)
+    made = make(sweep.folder, SCORE, (), None, None)
+    for text in map(json.dumps, made.specification().values()):
+        assert '"value": "mine"' in text
+        assert f'"value": "{sweep.folder.name}"' not in text
+
+
 def test_sections_and_what_they_show(sweep: Sweep, specification: dict[str, Any]) -> None:
     workspace = specification["workspace"]["section"]
     shown = workspace["panelBankConfig"]["sections"]

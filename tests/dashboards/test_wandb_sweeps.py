@@ -86,7 +86,7 @@ def test_the_command_line_of_an_agent_trains_the_run_it_has_asked_for(
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
     result = json.loads((folder / "result.json").read_text())
     offline = read_offline_run(folder)
-    assert (offline.id, result["wandb"]) == ("ag3ntrun", {"mode": "offline", "id": "ag3ntrun"})
+    assert (offline.id, result["wandb"]["mode"], result["wandb"]["id"]) == ("ag3ntrun", "offline", "ag3ntrun")
     assert result["choices"]["mixup"] == strategy
     assert result["config"]["mixup"]["alpha"] == values["mixup.alpha"]
     assert result["seed"] == values.get("seed", 0)

@@ -80,6 +80,9 @@ NEUTRAL: dict[str, str] = {
     "wandb.mode": "wandb.mode=offline",
     "wandb.project": "wandb.project=other",
     "wandb.entity": "wandb.entity=somebody",
+    "wandb.name": "wandb.name=other",
+    "wandb.group": "wandb.group=other",
+    "wandb.notes": "wandb.notes=other",
     "wandb.tags": "wandb.tags=[a,b]",
     "wandb.images": "wandb.images=0",
 }
@@ -97,7 +100,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 56
+    assert len(schema_keys()) == 59
 
 
 @pytest.mark.parametrize("key", CHANGES)

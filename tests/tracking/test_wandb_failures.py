@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from vicinal.tracking import wandb_host
+from vicinal.runs.predictions import Predictions
+from vicinal.tracking import wandb_host, wandb_record
 from vicinal.tracking import wandb_tracker as module
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_tracker import WandbTracker
@@ -158,6 +160,32 @@ def test_disk_that_fills_up_during_the_run(
     assert [row["epoch"] for row in read_offline_run(disk).history] == [1, 2, 3]
 
 
+def test_a_home_that_cannot_be_written_costs_no_table(
+    info: RunInfo,
+    wandb_tracker: Build,
+    read_offline_run: Read,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not even by root, who runs many a container. W&B's own place for tables is below it."""
+    monkeypatch.setenv("HOME", "/proc")
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    labels = np.array([0, 1, 1])
+    with wandb_tracker() as tracker:
+        tracker.predictions(Predictions(labels, np.array([0, 1, 0]), np.array([0.9, 0.8, 0.7]), ("cat", "dog")))
+        tracker.epoch({"epoch": info.epochs, "train/loss": 0.5})
+        tracker.finish({"test/last/acc1": 2 / 3})
+    assert warnings(caplog) == []
+    run = read_offline_run(info.folder)
+    assert run.tables["test/class_accuracy_table"] == [
+        {"class": "cat", "accuracy": 1.0},
+        {"class": "dog", "accuracy": 0.5},
+    ]
+    assert (run.exit_code, run.summary["test/last/acc1"]) == (0, 2 / 3)
+    assert [path.parts[-2:] for path in info.folder.rglob("staging")] == [("artifacts", "staging")]
+
+
 @pytest.mark.parametrize("victim", ["wandb-core", "its parent"])
 def test_a_killed_process_is_one_warning_and_the_next_run_has_another(
     info: RunInfo,
@@ -215,6 +243,25 @@ def test_a_process_that_ends_before_it_begins_says_why(
         train(tracker, 1, 2)
     assert warnings(caplog) == ["W&B is off for this run: ImportError: no such thing"]
     assert (tracker.mode, tracker.id) == ("disabled", None)
+
+
+def test_a_variable_that_wandb_alone_understands_is_named_and_the_run_is_remembered(
+    info: RunInfo, wandb_tracker: Build, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_HTTP_TIMEOUT", "a-secret")
+        with wandb_tracker() as tracker:
+            train(tracker, 1, 2)
+    (line,) = warnings(caplog)
+    assert line == (
+        "W&B is off for this run: its setting x_graphql_timeout_seconds: "
+        "Input should be a valid number, unable to parse string as a number"
+    )
+    assert (tracker.mode, tracker.id) == ("disabled", None)
+    assert wandb_record.unfinished(info.folder) is not None
+    with wandb_tracker() as tracker:
+        train(tracker, 1, 2)
+    assert (len(warnings(caplog)), wandb_record.unfinished(info.folder)) == (1, None)
 
 
 def test_without_wandb_there_is_one_warning(

@@ -69,6 +69,43 @@ def test_whoever_tells_does_not_wait_and_settling_does_for_a_bounded_time(proces
     assert time.perf_counter() - began >= 2
 
 
+def test_a_process_that_is_slow_is_waited_for_and_one_that_gives_no_sign_of_life_is_not(
+    process: WandbProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert process.settle(30)
+    monkeypatch.setattr(wandb_host, "SILENT_SECONDS", 2.0)
+    for _ in range(5):
+        process.tell("sleep", 0.5)
+        process.tell("beat")
+    assert process.settle(30)  # 2.5 s of work
+    os.kill(process._process.pid, signal.SIGSTOP)
+    assert not process.settle(10_000)
+    os.kill(process._process.pid, signal.SIGCONT)
+    assert process.settle(30)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "seen"),
+    [
+        ("WANDB_PROJECT", "p", None),
+        ("WANDB_SILENT", "bogus", None),
+        ("WANDB_HTTP_TIMEOUT", "", None),
+        ("WANDB_HTTP_TIMEOUT", "9", "9"),
+        ("WANDB_SWEEP_ID", "s", "s"),
+        ("OTHER", "", ""),
+    ],
+)
+def test_it_sees_no_variable_whose_word_it_is_told_and_no_empty_one(
+    name: str, value: str, seen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(wandb_host, "MAIN", f"import os, sys; sys.exit(repr(os.environ.get({name!r})))")
+    process, heard = WandbProcess(), []
+    process.heard = lambda *reply: heard.append(reply)
+    assert process.settle(30)
+    assert heard == [("died", repr(seen))]
+
+
 @pytest.mark.parametrize("way", ["exit code", "words", "killed"])
 def test_an_end_of_its_own_is_heard_once_and_nobody_waits_for_it(process: WandbProcess, heard: Heard, way: str) -> None:
     assert process.settle(30)
@@ -149,7 +186,7 @@ def test_a_killed_training_that_had_sent_half_a_message_is_told_to_its_end(
 ) -> None:
     """A panel is larger than a pipe: whoever is killed while it is sent leaves half of it there."""
     info = RunInfo("n", "r", "c", {}, {}, None, None, tmp_path / "run", 9)
-    wish = Wish("offline", "p", None, (), "abcdefgh", False, ("train.py",), os.getpid())
+    wish = Wish("offline", "p", None, (), "n", None, None, "abcdefgh", False, ("train.py",), os.getpid())
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     messages = [pickle.dumps(("open", (info, wish))), pickle.dumps(("row", ({"epoch": 1},)))]

@@ -92,7 +92,7 @@ def continued(output: Path, read: Read) -> Any:
     assert "error" not in whole.summary
     assert whole.history == again.rows()
     assert [row["epoch"] for row in whole.history] == list(range(1, EPOCHS + 1))
-    assert json.loads((again.folder / "result.json").read_text())["wandb"] == {"mode": "offline", "id": whole.id}
+    assert json.loads((again.folder / "result.json").read_text())["wandb"]["id"] == whole.id
     return whole
 
 

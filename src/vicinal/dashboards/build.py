@@ -34,13 +34,15 @@ class Scope:
     Attributes:
         entity: W&B user or team.
         project: W&B project.
-        sweep: name of the sweep, the group of its runs.
+        sweep: its name.
+        group: of its runs at W&B.
         grouping: keys of the config that tell its cells apart, such as ``choices.mixup``.
     """
 
     entity: str
     project: str
     sweep: str
+    group: str
     grouping: tuple[str, ...]
 
 
@@ -59,7 +61,7 @@ def workspace(parts: Sequence[Section], scope: Scope) -> workspaces.Workspace:
         ],
         settings=workspaces.WorkspaceSettings(x_axis="epoch", max_runs=100),
         runset_settings=workspaces.RunsetSettings(
-            filters=expr.And(expr.Metric("group") == scope.sweep), groupby=[expr.Config(key) for key in scope.grouping]
+            filters=expr.And(expr.Metric("group") == scope.group), groupby=[expr.Config(key) for key in scope.grouping]
         ),
         auto_generate_panels=True,
     )
@@ -79,7 +81,7 @@ def report(parts: Sequence[Section], scope: Scope, tables: str) -> reports.Repor
     def grid(part: Section) -> Any:
         runs = reports.Runset(  # without a project: it is the report's own, and W&B need not be asked for its number
             name=scope.sweep,
-            filters=expr.And(expr.Metric("group") == scope.sweep),
+            filters=expr.And(expr.Metric("group") == scope.group),
             groupby=[f"config.{key}" for key in scope.grouping],
         )
         panels = [panel(plot) for plot in part.plots]

@@ -58,6 +58,7 @@ def make(sweep: Path, score: str, more: Sequence[str], entity: str | None, proje
         entity=entity or _asked(found.runs, "entity") or "",
         project=project or _asked(found.runs, "project") or "",
         sweep=sweep.resolve().name,
+        group=_asked(found.runs, "group") or sweep.resolve().name,
         grouping=tuple(key if "." in key else f"choices.{key}" for key in found.swept or () if key != "seed"),
     )
     text = read(tables).decode(errors="replace")

@@ -7,10 +7,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from vicinal.errors import UserError
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.locks import held
+from vicinal.tracking.wandb_guard import one_line
 from vicinal.tracking.wandb_mode import why_unreachable
-from vicinal.tracking.wandb_run import LOCK
+from vicinal.tracking.wandb_record import UNFINISHED, being_told
 
 SECONDS = 600.0
 """For one run; wandb itself tries a lost network again and again."""
@@ -36,11 +37,16 @@ class Offline:
         """By wandb's own marker."""
         return any(self.folder.glob("*.wandb.synced"))
 
-    @property
-    def worker(self) -> str | None:
-        """Who still works on the run, in words; None if nobody does."""
-        telling = "W&B's own process" if held(self.folder.with_name(LOCK)) else None
-        return RunFolder(self.folder.parents[1]).locked() or telling
+
+def worker(folder: Path) -> str | None:
+    """Who still works on a run, in words; None if nobody does."""
+    return RunFolder(folder).locked() or ("W&B's own process" if being_told(folder) else None)
+
+
+def lacking_runs(target: Path) -> list[RunFolder]:
+    """The completed runs below a folder, or the folder itself, of which W&B has not been told all, by their paths."""
+    found = sorted({file.parents[1].resolve() for file in target.rglob(f"wandb/{UNFINISHED}")})
+    return [run for run in map(RunFolder, found) if run.completed()]
 
 
 def offline_runs(target: Path) -> list[Offline]:
@@ -50,6 +56,20 @@ def offline_runs(target: Path) -> list[Offline]:
         path.parent.resolve() for path in found if path.is_file() and not any(map(Path.is_symlink, (path, path.parent)))
     }
     return [Offline(folder) for folder in sorted(own)]
+
+
+def server() -> str:
+    """The address of the server.
+
+    Raises:
+        UserError: W&B refuses its environment or its files of settings.
+    """
+    import wandb
+
+    try:
+        return wandb.setup(wandb.Settings(silent=True)).settings.base_url
+    except (ValueError, wandb.Error) as error:
+        raise UserError(f"W&B cannot begin: {one_line(error)}") from error
 
 
 def upload(run: Offline, url: str) -> str | None:

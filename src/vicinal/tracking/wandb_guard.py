@@ -68,4 +68,8 @@ def set_up() -> None:
 
 
 def one_line(error: BaseException) -> str:
+    """What is wrong, in words; of a setting of W&B's its name too, and never its value."""
+    if callable(faults := getattr(error, "errors", None)):  # pydantic's own begins with their number
+        first = faults()[0]
+        return f"its setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

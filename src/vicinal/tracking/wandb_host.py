@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -20,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import vicinal
-from vicinal.tracking.wandb_mode import wished_mode
+from vicinal.tracking.wandb_settings import hidden, wished_mode
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ MAIN = "from vicinal.tracking.wandb_process import main; main()"
 """What the process runs."""
 ENVIRONMENT = re.compile("WANDB_.*|NETRC|HOME|.*_proxy", re.IGNORECASE)
 """The variables that wandb goes by, and reads once in a process."""
+BEAT_SECONDS = 1.0
+"""Between two signs of life of the process."""
+SILENT_SECONDS = 30.0
+"""After which the process is taken for stopped or stuck."""
 LEAVE_SECONDS = 5.0
 """For the process to leave once it is told to; a tenth of a second is usual."""
 
@@ -52,6 +57,7 @@ class WandbProcess:
         self._lock = threading.Lock()
         self._settled: dict[int, threading.Event] = {}
         self._ended = False  # and heard of, if it was not asked to
+        self._heard_at = time.monotonic()
         self._numbers = count()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who reads it
         self._temporary = tempfile.mkdtemp(prefix="vicinal-wandb-")
@@ -63,7 +69,7 @@ class WandbProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if not _unheard(name, value)},
                     "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), packages]),
                     "TMPDIR": self._temporary,
                 },
@@ -91,14 +97,25 @@ class WandbProcess:
         self._messages.put((name, arguments))
 
     def settle(self, seconds: float) -> bool:
-        """Wait until it has done all that it was told, or has ended, but no longer than that; whether it has."""
+        """Wait until it has done all that it was told, or has ended; whether it has.
+
+        Args:
+            seconds: at most, and no longer than :data:`SILENT_SECONDS` for a process that gives no sign of life.
+        """
         number, settled = next(self._numbers), threading.Event()
         with self._lock:
             if self._ended:
                 return True
             self._settled[number] = settled
         self.tell("echo", number)
-        return settled.wait(seconds)
+        began = time.monotonic()
+        while True:
+            until = min(began + seconds, max(began, self._heard_at) + SILENT_SECONDS)
+            left = until - time.monotonic()
+            if settled.wait(max(0.0, min(left, BEAT_SECONDS))):
+                return True
+            if left <= 0:
+                return False
 
     def close(self) -> None:
         """Let it go when it has done what it was told, and wait for a moment until it has gone."""
@@ -147,6 +164,9 @@ class WandbProcess:
                 except Exception:  # half a message, or not a message: it cannot be understood any more
                     self._process.kill()
                     break
+                self._heard_at = time.monotonic()
+                if name == "beat":
+                    continue
                 if name == "echo":
                     self._settled.pop(*arguments).set()
                 elif name == "log":
@@ -198,6 +218,11 @@ def close() -> None:
     if _State.process is not None:
         _State.process.close()
         _State.process = None
+
+
+def _unheard(name: str, value: str) -> bool:
+    """Whether W&B is not to see a variable: it is told that itself, or takes an empty one for a bad value."""
+    return hidden(name) or (name.startswith("WANDB_") and not value)
 
 
 class _State:

@@ -6,22 +6,9 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from vicinal.tracking.wandb_guard import CALL_SECONDS, bounded
+from vicinal.tracking.wandb_settings import wished_mode
 
 CONNECT_SECONDS = 3.0
-FROM_ENVIRONMENT = {"run": "online", "dryrun": "offline"}  # wandb's old names, which it still accepts
-
-
-def wished_mode(mode: str) -> tuple[str, str]:
-    """The mode that is asked for, and where, in words. Reads the environment and imports nothing.
-
-    Args:
-        mode: ``auto``, ``online``, ``offline`` or ``disabled``. ``auto`` is what ``WANDB_MODE`` says where it is set,
-            and online otherwise.
-    """
-    if mode == "auto":
-        wish = os.environ.get("WANDB_MODE")
-        return (FROM_ENVIRONMENT.get(wish, wish), f"WANDB_MODE={wish}") if wish else ("online", "logged in")
-    return mode, f"wandb.mode={mode}"
 
 
 def agent_run() -> str | None:

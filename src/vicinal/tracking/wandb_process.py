@@ -14,9 +14,11 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import BinaryIO
 
+from vicinal.tracking.wandb_host import BEAT_SECONDS
 from vicinal.tracking.wandb_run import WandbRun
 
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -55,6 +57,7 @@ def main() -> None:
     logger = logging.getLogger("vicinal")
     logger.addHandler(replies)
     logger.setLevel(logging.INFO)
+    threading.Thread(target=_beat, args=(replies,), name="beat", daemon=True).start()
     run = WandbRun(replies.send)
     run.prepare()
     while True:
@@ -66,3 +69,10 @@ def main() -> None:
     run.leave()
     shutil.rmtree(temporary, ignore_errors=True)
     os._exit(0)  # nothing is left to be done, and the interpreter's own end takes its time
+
+
+def _beat(replies: Replies) -> None:
+    """Signs of life, also while a call to wandb takes its time."""
+    while True:
+        replies.send("beat")
+        time.sleep(BEAT_SECONDS)

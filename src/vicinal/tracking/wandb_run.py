@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import filelock
 from numpy.typing import NDArray
 
 from vicinal.runs.predictions import Predictions
+from vicinal.tracking import wandb_record
 from vicinal.tracking.charts import charts
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb_guard import CALL_SECONDS, START_SECONDS, bounded, one_line, set_up, shut_down
@@ -40,8 +42,6 @@ ABANDONED = "the training has ended without a word, as after kill -9; the same c
 AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch.inputs.internal", "yaml")
 """What wandb imports when it first needs it."""
 
-LOCK = ".lock"
-"""In the folder of a run's records: whoever writes one holds it."""
 IMAGES = "mixed_images"
 """The key of the panel."""
 
@@ -55,6 +55,9 @@ class Wish:
         project: W&B project.
         entity: W&B user or team; the account's default when None.
         tags: labels.
+        name: of the run.
+        group: of the run; None for none.
+        notes: about the run.
         id: W&B's id of the run.
         resume: whether W&B may know the run already.
         program: the script that trains, and its arguments.
@@ -65,6 +68,9 @@ class Wish:
     project: str
     entity: str | None
     tags: tuple[str, ...]
+    name: str
+    group: str | None
+    notes: str | None
     id: str
     resume: bool
     program: tuple[str, ...]
@@ -193,6 +199,9 @@ class WandbRun:
         if error is not None:
             self.summary({"error": error})
         self._do(lambda run: run.finish(exit_code=code), FINISH_SECONDS + CALL_SECONDS)
+        if self._run is not None and code == 0:
+            with suppress(OSError):
+                wandb_record.end(self._info.folder)
         self._run = None
 
     def _open(self) -> None:
@@ -201,9 +210,9 @@ class WandbRun:
         sys.argv = list(self._wish.program)  # W&B shows them
         # wandb would write to the temporary folder instead and say little of it.
         _check_writable(self._info.folder)
-        home = self._info.folder / "wandb"
+        home = wandb_record.home(self._info.folder)
         home.mkdir(exist_ok=True)
-        self._alone = filelock.FileLock(home / LOCK)
+        self._alone = filelock.FileLock(home / wandb_record.LOCK)
         self._alone.acquire(timeout=LAST_SECONDS)  # a killed session may still be telling W&B its last rows
         set_up()
         mode, reason = resolve_mode(self._wish.mode)
@@ -219,6 +228,9 @@ class WandbRun:
         folder = Path(run.dir).parent
         self._earlier = [earlier for earlier in folder.parent.glob(f"offline-run-*-{run.id}*") if earlier != folder]
         self._run = run
+        # W&B copies its tables to a folder for data, which is by default below a home that may be read-only, or another
+        # one where the run is uploaded.
+        os.environ["WANDB_DATA_DIR"] = str(folder)
         self._sync = f"wandb sync --yes {'--include-online ' if mode == 'online' else ''}{folder}"
         # wandb's own debug log would print a traceback a line where its disk is full.
         for handler in logging.getLogger("wandb").handlers:
@@ -238,8 +250,9 @@ class WandbRun:
             project=wish.project,
             entity=wish.entity,
             mode="online" if mode == "online" else "offline",
-            name=info.name,
-            group=info.sweep,
+            name=wish.name,
+            group=wish.group,
+            notes=wish.notes,
             job_type="train",
             id=wish.id,
             resume="allow" if wish.resume and mode == "online" else None,

@@ -9,16 +9,18 @@ import secrets
 import signal
 import string
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking import wandb_host
+from vicinal.tracking import wandb_host, wandb_record
 from vicinal.tracking.tracker import RunInfo, Tracker
-from vicinal.tracking.wandb_mode import agent_run, wished_mode
+from vicinal.tracking.wandb_mode import agent_run
 from vicinal.tracking.wandb_run import LAST_SECONDS, Wish
+from vicinal.tracking.wandb_settings import NAME_LENGTH, wished_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +35,9 @@ class WandbTracker(Tracker):
     """One W&B run for one training run, with its files in the run's folder.
 
     All curves have one clock, ``epoch``. W&B has a process of its own, which is told and not waited for; only the end
-    of the ``with`` waits until W&B has everything. Whatever goes wrong there (no network, full disk, a process killed
-    or stuck) is one warning in the log, after which the training goes on without it.
+    of the ``with`` waits until W&B has everything, for a bounded time. Whatever goes wrong there (no network, full
+    disk, a process killed, stopped or stuck) is one warning in the log, after which the training goes on without it;
+    the run's folder then remembers that W&B lacks a part.
 
     Args:
         info: the run; its config, choices and identities become the W&B config.
@@ -44,12 +47,17 @@ class WandbTracker(Tracker):
         entity: W&B user or team; the account's default when None.
         tags: labels.
         images: how many mixed images the panel shows at most.
+        name: of the run at W&B; the run's own when None.
+        group: of runs at W&B; the sweep when None.
+        notes: about the run.
         id: W&B's id of the run whose training is continued; None for a new one. An agent of a W&B sweep has the last
             word: it waits for the run that it has named.
 
     Attributes:
-        mode: what the run really became, at the end of the ``with``: ``online``, ``offline`` or ``disabled``.
+        mode: ``online``, ``offline`` or ``disabled``: what is asked for; once W&B has begun, what the run has become.
         id: W&B's id of the run, from the start of the ``with``; a run that became ``disabled`` has none of its own.
+        name: of the run at W&B.
+        group: of the run at W&B; None for none.
     """
 
     def __init__(
@@ -61,6 +69,9 @@ class WandbTracker(Tracker):
         entity: str | None,
         tags: Sequence[str],
         images: int,
+        name: str | None = None,
+        group: str | None = None,
+        notes: str | None = None,
         id: str | None = None,  # noqa: A002 - W&B's own name for it
     ) -> None:
         self._info = dataclasses.replace(info, folder=info.folder.absolute())
@@ -69,26 +80,35 @@ class WandbTracker(Tracker):
         self._entity = entity
         self._tags = tuple(tags)
         self._images = images
+        self._notes = notes
         self._continued = id
         self._process: wandb_host.WandbProcess | None = None
         self._sync = ""
         self.mode = "disabled"
         self.id = id
+        self.name = (name or info.name)[:NAME_LENGTH]
+        self.group = (group or info.sweep or "")[:NAME_LENGTH] or None
 
     def __enter__(self) -> Self:
-        if wished_mode(self._asked)[0] == "disabled":
+        mode, _ = wished_mode(self._asked)
+        if mode == "disabled":
             return self
+        self.mode = mode
         self.id = agent_run() or self._continued or "".join(secrets.choice(ID) for _ in range(8))
         wish = Wish(
             mode=self._asked,
             project=self._project,
             entity=self._entity,
             tags=self._tags,
+            name=self.name,
+            group=self.group,
+            notes=self._notes,
             id=self.id,
             resume=self.id == self._continued,
             program=tuple(sys.argv),
             process=os.getpid(),
         )
+        wandb_record.begin(self._info.folder, self.id)
         try:
             self._process = wandb_host.process()
         except OSError as error:
@@ -122,16 +142,16 @@ class WandbTracker(Tracker):
         failed = isinstance(error, Exception)  # an interruption is none
         text = "".join(traceback.format_exception(error)) if failed else None
         self._tell("close", text, 0 if error is None else 1)
-        seconds = 2 * LAST_SECONDS  # of this session, and of one before it that was killed
+        began = time.monotonic()
         try:
-            settled = self._process.settle(seconds)
+            settled = self._process.settle(2 * LAST_SECONDS)  # of this session, and of one before it that was killed
         except BaseException:  # a second Ctrl-C: it ends the run by itself
             self._process.retire()
             raise
         finally:
             self._process.heard = wandb_host.nobody
         if not settled:
-            self._heard("died", f"not at its end within {seconds:g} s")
+            self._heard("died", f"not at its end within {time.monotonic() - began:.0f} s")
             self._process.kill()
 
     def _tell(self, name: str, *arguments: Any) -> None:
@@ -142,14 +162,14 @@ class WandbTracker(Tracker):
         if name == "opened":
             self.mode, self._sync = arguments
         elif name == "off":
-            self.id = self._continued
+            self.mode, self.id = "disabled", self._continued
         elif name == "stop" and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
             log.warning("W&B's button was pressed, but this job of a parallel sweep cannot be stopped alone")
         elif name == "stop":
             os.kill(os.getpid(), signal.SIGINT)
-        elif name == "died" and self.mode == "disabled":
+        elif name == "died" and not self._sync:  # it had not begun
             log.warning("W&B is off for this run: %s", *arguments)
-            self.id = self._continued
+            self.mode, self.id = "disabled", self._continued
         elif name == "died":
             log.warning(
                 "W&B stopped, the run goes on without it: %s; to upload what it has: %s", *arguments, self._sync
