@@ -69,7 +69,9 @@ class DatasetConfig:
     classes: int | None = key(None, "number of classes; null = counted from the folders", low=2)
     mean: list[float] | None = key(None, "a channel, of pixels in [0, 1]; null = of the training images")
     std: list[float] | None = key(None, "a channel, of pixels in [0, 1]; null = of the training images", above=0)
-    val_size: int = key(0, "images cut from train for validation, stratified", low=0)
+    val_size: int | None = key(
+        0, "images cut from train for validation, stratified; null = the data's own validation part", low=0
+    )
     train_size: int | None = key(None, "images kept of the rest for training, stratified; null = all", low=1)
     split_seed: int = key(0, "of both cuts; not the seed of the run", low=0)
     augment: bool = key(False, "random crop and flip of the training images")

@@ -15,6 +15,7 @@ from torch import nn
 from vicinal.components import Component, bind
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Images, Loader, fits, imagefolder, load
+from vicinal.data.faults import FAIL
 from vicinal.errors import ConfigError, written
 from vicinal.imports import without_collections
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
@@ -69,8 +70,11 @@ class Experiment:
         self.checkpoint_every = Interval.parse(self.trainer.checkpoint_every)
 
         self.dataset = bind("dataset", self.config["dataset"])
-        self._tree: str | None = self.dataset.arguments.get("folder") if self.dataset.target == TREE else None
-        names = imagefolder.class_names(self._tree) if self._tree is not None else ()
+        self._tree: dict[str, Any] | None = None
+        names: tuple[str, ...] = ()
+        if self.dataset.target == TREE:
+            self._tree = self._choose_validation()
+            names = imagefolder.class_names(self._tree["root"], self._tree["val_size"])
         self.classes = self.dataset.values["classes"] or len(names)
         if not self.classes:
             raise ConfigError(
@@ -122,7 +126,7 @@ class Experiment:
         }
         effective = {"trainer": trainer, **{component.group: component.identity() for component in self._components()}}
         if self._tree is not None:
-            effective["dataset"]["folder"] = imagefolder.fingerprint(self._tree)
+            effective["dataset"]["folder"] = imagefolder.fingerprint(**self._tree)
         return effective
 
     def settings(self) -> dict[str, Any]:
@@ -221,6 +225,19 @@ class Experiment:
         rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
         self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
         _rehearsed.add(depends_on)
+
+    def _choose_validation(self) -> dict[str, Any]:
+        """``dataset.val_size: null`` is a part of train where a tree has no images for validation; what tells it apart.
+
+        Returns:
+            Arguments of `imagefolder.fingerprint`.
+        """
+        root = self.dataset.arguments["folder"]
+        if self.dataset.arguments["val_size"] is None and imagefolder.validation_folder(root) is None:
+            self.config["dataset"]["val_size"] = imagefolder.VAL_SIZE
+            self.dataset = bind("dataset", self.config["dataset"])
+        given = self.dataset.arguments
+        return {"root": root, "val_size": given["val_size"], "on_error": given.get("on_error", FAIL)}
 
     def _choose_layers(self) -> None:
         """``mixup.layers: null`` is the input and the outputs of the first two blocks, as in the reference code."""

@@ -181,6 +181,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
             "compile": hardware.compile,
         },
         "versions": here["versions"],
+        "skipped_files": list(data.skipped),
         "changed": changed,
         "wandb": {"mode": wandb.mode, "id": wandb.id},
     }

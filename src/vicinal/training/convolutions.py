@@ -10,7 +10,8 @@ from torch.nn import functional as F
 NARROW = 16
 """Input channels from which on a strided 1x1 convolution is right: those of one AVX-512 register."""
 
-Pair = tuple[int, int]
+Pair = tuple[int, ...]
+"""For rows and columns."""
 
 
 def avoid_faults(model: nn.Module, precision: str) -> None:
