@@ -120,7 +120,10 @@ class TrainerConfig:
         "auto", "bf16 where the hardware multiplies it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
     )
     threads: int | str = key(
-        "auto", "CPU threads; auto = torch's choice. Other threads, other last bits", choices=("auto",), low=1
+        "auto",
+        "CPU threads; auto = one for little work, else all cores. Others, other last bits",
+        choices=("auto",),
+        low=1,
     )
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which convolutions like")
     compile: bool | str = key(

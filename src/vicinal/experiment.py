@@ -24,7 +24,7 @@ from vicinal.models import block_names
 from vicinal.models import check as check_model
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
-from vicinal.training.hardware import resolve
+from vicinal.training.hardware import resolve, work
 from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
 from vicinal.training.streams import derive
@@ -32,6 +32,8 @@ from vicinal.training.streams import derive
 TREE = "vicinal.data.imagefolder.imagefolder"
 """The source whose classes are counted and whose files are part of a run's identity."""
 
+_works: dict[str, int] = {}
+"""How much a step of a network has to do; the jobs of a sweep have few networks."""
 _rehearsed: set[str] = set()
 """What has been rehearsed without a complaint in this process; the jobs of a sweep have much of it in common."""
 
@@ -89,6 +91,9 @@ class Experiment:
         warmup = self.scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= self.trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {self.trainer.epochs}, trainer.epochs")
+
+        if self.trainer.threads == "auto":
+            self.hardware = resolve(self.trainer, self._work())
 
         self.cell_id = cell_id(self.effective())
         self.run_id = run_id(self.cell_id, self.seed)
@@ -210,6 +215,13 @@ class Experiment:
     def _outline(self) -> nn.Module:
         with torch.device("meta"):  # shapes without memory or time
             return self.make_model()
+
+    def _work(self) -> int:
+        batch_size = self.trainer.batch_size
+        depends_on = repr((self.model.target, self.model.arguments, self._sizes(), batch_size))
+        if depends_on not in _works:
+            _works[depends_on] = work(self._outline, self.dataset.values["image_size"], batch_size)
+        return _works[depends_on]
 
     def _rehearse(self) -> None:
         """Send shapes through the network, in every way it will be used, and build the optimizer and the schedule.
