@@ -15,7 +15,8 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
-from vicinal.packing import AUTO, Packing, pack, usable_cores
+from vicinal.cores import usable_cores
+from vicinal.packing import AUTO, Packing, pack
 
 log = logging.getLogger(__name__)
 

@@ -142,7 +142,7 @@ class GridSweeper(BasicSweeper):
         packing = launcher.pack({each.trainer.threads for each in experiments}, devices)
         for each in experiments:
             if each.trainer.threads == AUTO:
-                each.hardware = replace(each.hardware, threads=packing.threads)
+                each.hardware = replace(each.hardware, threads=min(each.hardware.threads, packing.threads))
         return packing
 
     def _start_aside(self) -> None:

@@ -187,7 +187,7 @@ def _changing(config: DictConfig) -> Iterator[tuple[str, str]]:
     for name, node in config.items_ex(resolve=False):
         if name != "hydra" and RESOLVER.search(str(node)):
             own = node.items_ex(resolve=False) if OmegaConf.is_dict(node) and not node._is_interpolation() else ()
-            texts = {f"{name}.{key}": str(each) for key, each in own} or {str(name): str(node)}
+            texts = {f"{name!s}.{key!s}": str(each) for key, each in own} or {str(name): str(node)}
             yield from ((path, text) for path, text in texts.items() if RESOLVER.search(text))
 
 

@@ -70,7 +70,9 @@ class DatasetConfig:
     classes: int | None = key(None, "number of classes; null = counted from the folders", low=2)
     mean: list[float] | None = key(None, "a channel, of pixels in [0, 1]; null = of the training images")
     std: list[float] | None = key(None, "a channel, of pixels in [0, 1]; null = of the training images", above=0)
-    val_size: int = key(0, "images cut from train for validation, stratified", low=0)
+    val_size: int | None = key(
+        0, "images cut from train for validation, stratified; null = the data's own validation part", low=0
+    )
     train_size: int | None = key(None, "images kept of the rest for training, stratified; null = all", low=1)
     split_seed: int = key(0, "of both cuts; not the seed of the run", low=0)
     augment: bool = key(False, "random crop and flip of the training images")
@@ -119,7 +121,10 @@ class TrainerConfig:
         "auto", "bf16 where the hardware multiplies it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
     )
     threads: int | str = key(
-        "auto", "CPU threads; auto = torch's choice. Other threads, other last bits", choices=("auto",), low=1
+        "auto",
+        "CPU threads; auto = one for little work, else all cores. Others, other last bits",
+        choices=("auto",),
+        low=1,
     )
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which convolutions like")
     compile: bool | str = key(

@@ -16,6 +16,7 @@ from torch import nn
 from vicinal.components import OURS, Component, bind, places_of
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Images, Loader, fits, imagefolder, load
+from vicinal.data.faults import FAIL
 from vicinal.errors import ConfigError, written
 from vicinal.imports import without_collections
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
@@ -25,7 +26,7 @@ from vicinal.models import check as check_model
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
 from vicinal.tracking import wandb_settings
-from vicinal.training.hardware import resolve
+from vicinal.training.hardware import resolve, work
 from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
 from vicinal.training.streams import derive
@@ -33,6 +34,8 @@ from vicinal.training.streams import derive
 TREE = "vicinal.data.imagefolder.imagefolder"
 """The source whose classes are counted and whose files are part of a run's identity."""
 
+_works: dict[str, int] = {}
+"""How much a step of a network has to do; the jobs of a sweep have few networks."""
 _rehearsed: set[str] = set()
 """What has been rehearsed without a complaint in this process; the jobs of a sweep have much of it in common."""
 
@@ -73,8 +76,11 @@ class Experiment:
         self.checkpoint_every = Interval.parse(self.trainer.checkpoint_every)
 
         self.dataset = bind("dataset", self.config["dataset"], places)
-        self._tree: str | None = self.dataset.arguments.get("folder") if self.dataset.target == TREE else None
-        names = imagefolder.class_names(self._tree) if self._tree is not None else ()
+        self._tree: dict[str, Any] | None = None
+        names: tuple[str, ...] = ()
+        if self.dataset.target == TREE:
+            self._tree = self._choose_validation(places)
+            names = imagefolder.class_names(self._tree["root"], self._tree["val_size"])
         self.classes = self.dataset.values["classes"] or len(names)
         if not self.classes:
             raise ConfigError(
@@ -89,6 +95,9 @@ class Experiment:
         warmup = self.scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= self.trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {self.trainer.epochs}, trainer.epochs")
+
+        if self.trainer.threads == "auto":
+            self.hardware = resolve(self.trainer, self._work())
 
         self.cell_id = cell_id(self.effective())
         self.run_id = run_id(self.cell_id, self.seed)
@@ -126,7 +135,7 @@ class Experiment:
         }
         effective = {"trainer": trainer, **{component.group: component.identity() for component in self._components()}}
         if self._tree is not None:
-            effective["dataset"]["folder"] = imagefolder.fingerprint(self._tree)
+            effective["dataset"]["folder"] = imagefolder.fingerprint(**self._tree)
         return effective
 
     def settings(self) -> dict[str, Any]:
@@ -218,6 +227,13 @@ class Experiment:
         with torch.device("meta"):  # shapes without memory or time
             return self.make_model()
 
+    def _work(self) -> int:
+        batch_size = self.trainer.batch_size
+        depends_on = repr((self.model.target, self.model.arguments, self._sizes(), batch_size))
+        if depends_on not in _works:
+            _works[depends_on] = work(self._outline, self.dataset.values["image_size"], batch_size)
+        return _works[depends_on]
+
     def _rehearse(self) -> None:
         """Send shapes through the network, in every way it will be used, and build the optimizer and the schedule.
 
@@ -232,6 +248,19 @@ class Experiment:
         rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
         self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
         _rehearsed.add(depends_on)
+
+    def _choose_validation(self, places: tuple[str, ...]) -> dict[str, Any]:
+        """``dataset.val_size: null`` is a part of train where a tree has no images for validation; what tells it apart.
+
+        Returns:
+            Arguments of `imagefolder.fingerprint`.
+        """
+        root = self.dataset.arguments["folder"]
+        if self.dataset.arguments["val_size"] is None and imagefolder.validation_folder(root) is None:
+            self.config["dataset"]["val_size"] = imagefolder.VAL_SIZE
+            self.dataset = bind("dataset", self.config["dataset"], places)
+        given = self.dataset.arguments
+        return {"root": root, "val_size": given["val_size"], "on_error": given.get("on_error", FAIL)}
 
     def _choose_layers(self) -> None:
         """``mixup.layers: null`` is the input and the outputs of the first two blocks, as in the reference code."""

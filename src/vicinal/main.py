@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from vicinal import output
 from vicinal.config import CONF, register
+from vicinal.cores import wait_briefly
 from vicinal.errors import UserError, written
 from vicinal.explain import MISSING_FOLDER, explain, is_mistake
 from vicinal.imports import without_collections
@@ -70,6 +71,7 @@ def main() -> None:
 
     A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
     """
+    wait_briefly()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
     _Stop.signal = None
     for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):

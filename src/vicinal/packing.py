@@ -19,18 +19,11 @@ class Packing:
 
     Attributes:
         jobs: at once.
-        threads: of a job whose ``trainer.threads`` is auto.
+        threads: at most, of a job whose ``trainer.threads`` is auto.
     """
 
     jobs: int
     threads: int
-
-
-def usable_cores() -> int:
-    """Of this process: what its affinity and its container leave it."""
-    import joblib
-
-    return int(joblib.cpu_count())
 
 
 def pack(asked: object, threads: Collection[int | str], gpus: int, cores: int, own: int) -> Packing:
@@ -44,7 +37,7 @@ def pack(asked: object, threads: Collection[int | str], gpus: int, cores: int, o
         threads: ``trainer.threads`` of the jobs.
         gpus: that the jobs will use; 0 on a CPU.
         cores: that this process may use.
-        own: threads that torch would take by itself.
+        own: threads that a job would take at most by itself.
 
     Raises:
         ConfigError: ``n_jobs`` is neither auto nor an integer >= 1.

@@ -188,6 +188,7 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
                 "compile": hardware.compile,
             },
             "versions": here["versions"],
+            "skipped_files": list(data.skipped),
             "changed": changed,
             "wandb": {name: getattr(wandb, name) for name in ("mode", "id", "name", "group")},
         }

@@ -111,7 +111,7 @@ def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: An
     Args:
         job: what to call.
         label: begins every line of its output.
-        threads: where ``trainer.threads`` is auto.
+        threads: at most, where ``trainer.threads`` is auto.
         *arguments: of the job.
 
     Returns:

@@ -70,7 +70,7 @@ class Workers(Interruption):
     Args:
         count: of the processes.
         job: what they do, called with the arguments of each call.
-        threads: of a job whose ``trainer.threads`` is auto.
+        threads: at most, of a job whose ``trainer.threads`` is auto.
     """
 
     def __init__(self, count: int, job: Callable[..., JobReturn], threads: int) -> None:

@@ -1,5 +1,6 @@
 """Trees of images: pixels against torchvision's transforms, the cache, and what is refused."""
 
+import json
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vicinal.data import Source
+from vicinal.data import Source, split
 from vicinal.data.imagefolder import class_names, fingerprint, imagefolder
 from vicinal.errors import ConfigError
 
@@ -42,8 +43,8 @@ def tree(tmp_path):
     return write_tree(tmp_path / "tree")
 
 
-def load(tree: Path, size: int = 16, channels: int = 3) -> Source:
-    return imagefolder(str(tree), size, channels, str(tree.parent / "cache"))
+def load(tree: Path, size: int = 16, channels: int = 3, val_size: int | None = 0, on_error: str = "fail") -> Source:
+    return imagefolder(str(tree), size, channels, str(tree.parent / "cache"), val_size, on_error)
 
 
 def same(a: Source, b: Source) -> bool:
@@ -376,3 +377,191 @@ def test_images_of_test_that_are_in_train_are_counted(tree, caplog):
     fingerprint(str(tree))
     [line] = [line for line in caplog.messages if "in train too" in line]
     assert line == f"{tree}: images of test that are in train too, byte by byte: 2 of 5"
+
+
+# Validation
+
+
+def add_validation(tree: Path, name: str = "val") -> Path:
+    """One image of each class, which are not in the other parts."""
+    for value, each in enumerate(("ant", "bee")):
+        (tree / name / each).mkdir(parents=True)
+        Image.new("L", (16, 16), 100 + value).save(tree / name / each / "0.png")
+    return tree / name
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_folder_for_validation_is_used(tree, name, caplog):
+    caplog.set_level("INFO")
+    plain = load(tree)
+    folder = add_validation(tree, name)
+    source = load(tree, val_size=None)
+    assert same(source, plain)
+    assert source.val is not None
+    assert source.val.images.flatten(1).unique(dim=1).flatten().tolist() == [100, 101]
+    assert source.val.labels.tolist() == [0, 1]
+    assert f"{folder}: its images are for validation, and none are cut from train" in caplog.messages
+    train, val, _ = split(source, val_size=None, train_size=4, seed=0)
+    assert val is source.val
+    assert torch.equal(train.labels, split(plain, val_size=0, train_size=4, seed=0)[0].labels)
+
+
+def test_a_number_of_images_leaves_the_folder_alone(tree, caplog):
+    folder = add_validation(tree)
+    assert load(tree, val_size=4).val is None
+    line = f"{folder} is not used, since dataset.val_size=4; dataset.val_size=null uses it"
+    assert line in caplog.messages
+
+
+def test_only_one_folder_is_for_validation(tree):
+    add_validation(tree, "valid")
+    add_validation(tree)
+    with pytest.raises(ConfigError) as caught:
+        load(tree, val_size=None)
+    line = f"dataset.root={tree}: one folder at most may be for validation, and there are val and valid"
+    assert str(caught.value) == line
+
+
+def test_a_folder_for_validation_must_fit(tree):
+    folder = add_validation(tree)
+    (folder / "bee").rename(folder / "wasp")
+    with pytest.raises(ConfigError, match="train and val must have the same class folders, and val has no bee"):
+        class_names(str(tree), None)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(ConfigError, match=f"no class folders in {folder}; expected"):
+        class_names(str(tree), None)
+    assert class_names(str(tree), 4) == ("ant", "bee")
+
+
+def test_the_folder_for_validation_is_part_of_what_a_tree_is(tree, caplog):
+    before = fingerprint(str(tree), None)
+    folder = add_validation(tree)
+    fingerprint.cache_clear()
+    assert fingerprint(str(tree), 4) == before
+    with_val = fingerprint(str(tree), None)
+    assert with_val != before
+    shutil.copy(tree / "train/ant/0.jpg", folder / "ant")
+    shutil.copy(folder / "bee/0.png", tree / "test/bee/9.png")
+    fingerprint.cache_clear()
+    assert fingerprint(str(tree), None) != with_val
+    assert [line.partition(": ")[2] for line in caplog.messages if "byte by byte" in line] == [
+        "images of val that are in train too, byte by byte: 1 of 3",
+        "images of test that are in val too, byte by byte: 1 of 5",
+    ]
+
+
+def test_a_tree_without_one_has_its_validation_cut_from_train(compose, tree):
+    words = ("dataset=imagefolder", f"dataset.root={tree}", "dataset.image_size=16")
+    assert compose(*words).dataset.values["val_size"] == 1000
+    assert compose(*words).run_id == compose(*words, "dataset.val_size=1000").run_id
+    explicit = compose(*words, "dataset.val_size=4").run_id
+    add_validation(tree)
+    fingerprint.cache_clear()
+    own = compose(*words)
+    assert own.dataset.values["val_size"] is None
+    assert len(own.load_data().val.labels) == 2
+    assert compose(*words, "dataset.val_size=4").run_id == explicit
+
+
+def test_other_data_have_no_validation_part(compose):
+    with pytest.raises(ConfigError) as caught:
+        compose("dataset.val_size=null").load_data()
+    assert str(caught.value) == "dataset.val_size=null: must be an integer >= 0: the data have no validation part"
+
+
+# Files that cannot be used
+
+
+def damage(tree: Path) -> list[Path]:
+    """One file in each part, and a link to nothing."""
+    files = [tree / "train/ant/0.jpg", tree / "test/ant/0.jpg", tree / "val/ant/1.png", tree / "train/bee/9.jpg"]
+    for file, content in zip(files, (b"", files[1].read_bytes()[:300], b"GIF89a"), strict=False):
+        file.write_bytes(content)
+    files[3].symlink_to("nowhere")
+    return files
+
+
+def test_bad_files_can_be_skipped(tree, caplog):
+    add_validation(tree)
+    whole = load(tree, val_size=None)
+    files = damage(tree)
+    for _ in ("decoded", "from the cache"):
+        caplog.clear()
+        source = load(tree, val_size=None, on_error="skip")
+        assert torch.equal(source.train.images, whole.train.images[1:])
+        assert source.train.images.is_contiguous(memory_format=torch.channels_last)
+        assert source.train.labels.tolist() == [0] * 6 + [1] * 7
+        assert torch.equal(source.test.images, whole.test.images[1:])
+        assert source.test.labels.tolist() == [0, 1, 1]
+        assert same(Source(source.val, source.val, ()), Source(whole.val, whole.val, ()))
+        assert source.skipped == tuple(sorted(str(file.relative_to(tree)) for file in files))
+        [line] = [line for line in caplog.messages if "skipped" in line]
+        assert line.startswith(f"{tree}: 4 files are skipped: {files[1]} cannot be decoded (")
+        assert f"; {files[3]} cannot be read (No such file or directory); and 1 more" in line
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tree, val_size=None)
+    files[3].unlink()
+    with pytest.raises(ConfigError, match=f"{files[0]} cannot be decoded"):
+        load(tree, val_size=None)
+    load(tree, val_size=None, on_error="skip")
+    with pytest.raises(ConfigError, match=r"cannot be decoded"):  # of the cache, too
+        load(tree, val_size=None)
+
+
+def test_a_class_of_bad_files_is_refused(tree):
+    for file in (tree / "test/bee").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(ConfigError) as caught:
+        load(tree, on_error="skip")
+    start = f"dataset.root={tree}: no image of {tree}/test/bee can be used: 2 files are skipped: {tree}/test/bee/0"
+    assert str(caught.value).startswith(start)
+    for file in (tree / "test/bee").iterdir():
+        file.unlink()
+    (tree / "test/bee/0.jpg").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"no images in .*/test/bee; .*: 1 files are skipped: .*0\.jpg cannot"):
+        load(tree, on_error="skip")
+
+
+def test_skipping_is_part_of_the_identity(compose, tree):
+    words = ("dataset=imagefolder", f"dataset.root={tree}", "dataset.image_size=16", "dataset.val_size=4")
+    plain = compose(*words)
+    assert compose(*words, "dataset.on_error=fail").run_id == plain.run_id
+    assert compose(*words, "dataset.on_error=skip").run_id != plain.run_id
+    with pytest.raises(ConfigError) as caught:
+        compose(*words, "dataset.on_error=ignore")
+    assert str(caught.value) == "dataset.on_error=ignore: must be one of fail, skip"
+
+
+def test_skipped_files_are_in_the_result(train, tree):
+    (tree / "train/bee/7.jpg").write_bytes(b"")
+    words = f"dataset=imagefolder dataset.root={tree} dataset.image_size=16 dataset.val_size=4 trainer.epochs=1"
+    code, _, err = train(*words.split())
+    assert code == 1
+    assert "7.jpg cannot be decoded" in err
+    code, out, err = train(*words.split(), "dataset.on_error=skip")
+    assert (code, err) == (0, "")
+    assert f"{tree}: 1 files are skipped: {tree}/train/bee/7.jpg cannot be decoded (" in out
+    results = [json.loads(file.read_text()) for file in Path("outputs/runs").glob("*/result.json")]
+    assert [each["skipped_files"] for each in results if each["status"] == "completed"] == [["train/bee/7.jpg"]]
+
+
+@pytest.mark.parametrize(("name", "damaged"), [("bmp", slice(14, 18)), ("tif", slice(4, 8)), ("png", slice(16, 24))])
+def test_a_damaged_header_is_named(tree, name, damaged):
+    file = tree / f"train/bee/7.{name}"
+    Image.new("RGB", (16, 16)).save(file)
+    content = bytearray(file.read_bytes())
+    content[damaged] = b"\xff" * (damaged.stop - damaged.start)
+    file.write_bytes(content)
+    line = refused(tree)
+    assert line.startswith(f"dataset.root={tree}: {file} cannot be decoded (")
+    assert "\n" not in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_class_folder_that_cannot_be_read_is_named(tree):
+    (tree / "train/bee").chmod(0)
+    try:
+        assert refused(tree) == f"dataset.root={tree}: {tree}/train/bee cannot be read (Permission denied)"
+    finally:
+        (tree / "train/bee").chmod(0o755)

@@ -37,7 +37,7 @@ def test_every_data_set_says_the_same_things_in_the_same_order():
     assert [path.stem for path in CONF] == SETS
     for path in CONF:
         found = config(path.stem)
-        assert [key for key in found if key not in ("name", "folder")] == LOADED + CUT
+        assert [key for key in found if key not in ("name", "folder", "on_error")] == LOADED + CUT
         assert ("name" in found) == found["_target_"].endswith("torchvision_dataset")
         for key in ("mean", "std"):
             assert found[key] is None or len(found[key]) == found["channels"]

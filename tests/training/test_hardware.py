@@ -23,6 +23,52 @@ def test_auto_threads_do_not_depend_on_the_run_before(compose: Callable[..., Any
     assert compose("trainer.threads=auto").hardware == first
 
 
+@pytest.mark.parametrize(
+    ("words", "threads"),
+    [
+        ((), 1),  # the default job
+        (("model=mlp",), 1),
+        (("model=mlp", "model.hidden=[4096,4096,4096]", "trainer.batch_size=512"), 6),
+        (("model=preact_resnet18", "model.width=16"), 6),
+        (("experiment=mnist_cnn",), 6),
+        (("trainer.threads=3",), 3),
+    ],
+)
+def test_auto_threads_follow_the_work(
+    compose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], threads: int
+) -> None:
+    monkeypatch.setattr(hardware, "CHOSEN", False)
+    monkeypatch.setattr(hardware, "AUTO_THREADS", 6)
+    assert compose(*words).hardware.threads == threads
+    monkeypatch.setattr(hardware, "CHOSEN", True)  # by OMP_NUM_THREADS
+    assert compose(*words).hardware.threads == (3 if threads == 3 else 6)
+
+
+def test_work_is_counted_by_the_shapes_of_the_weights() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 5))
+    assert hardware.work(model, image_size=8, batch_size=10) == 10 * (18 * 64 + 2 + 72 * 5 + 5)
+
+
+WAITING = """
+import os, sys
+import vicinal.main
+assert "torch" not in sys.modules
+try:
+    sys.argv = ["train.py", "--help"]
+    vicinal.main.main()
+except SystemExit:
+    pass
+assert "torch" not in sys.modules
+sys.stderr.write(os.environ["GOMP_SPINCOUNT"])
+"""
+
+
+def test_how_threads_wait_is_chosen_before_torch_is_loaded() -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run([sys.executable, "-c", WAITING], env=clean, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "1000")
+
+
 def test_deterministic_algorithms_end_with_the_run(compose: Callable[..., Any]) -> None:
     for wish in (True, False):
         experiment = compose(f"trainer.deterministic={wish}")

@@ -31,6 +31,7 @@ PARTS = {
     "memory": "memory",
     "tracking": "watching",
     "scale": "scaling",
+    "busy": "busy",
     "gpu": "gpu",
 }
 """The name of each part and its module, whose ``measure`` takes a :class:`Bench`."""

@@ -35,7 +35,7 @@ CHUNK = 10_000
 def load(
     source: Source,
     *,
-    val_size: int,
+    val_size: int | None,
     train_size: int | None,
     split_seed: int,
     mean: Sequence[float] | None,
@@ -64,7 +64,7 @@ def load(
             raise ConfigError(key, list(values), f"must be null or a list of {channels}, a number a channel")
     if not min(std) > 0:
         raise ConfigError("dataset.std", list(std), "must be above 0; a channel of one value needs a std set by hand")
-    return ImageData(train, val, test, source.class_names, tuple(mean), tuple(std))
+    return ImageData(train, val, test, source.class_names, tuple(mean), tuple(std), source.skipped)
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

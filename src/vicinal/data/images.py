@@ -28,6 +28,8 @@ class Source(NamedTuple):
     train: Images
     test: Images
     class_names: tuple[str, ...]  # in label order
+    val: Images | None = None  # its own validation part, for which nothing need be held back
+    skipped: tuple[str, ...] = ()  # files that could not be used
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class ImageData:
     """What a run works on."""
 
     train: Images
-    val: Images | None  # None where no validation split is cut
+    val: Images | None  # None where there is no validation
     test: Images
     class_names: tuple[str, ...]  # in label order
     mean: tuple[float, ...]  # (C,) of pixels scaled to [0, 1]
     std: tuple[float, ...]  # (C,) likewise
+    skipped: tuple[str, ...] = ()  # files that could not be used

@@ -10,7 +10,9 @@ from vicinal.data.images import Images, Source
 from vicinal.errors import ConfigError
 
 
-def split(source: Source, *, val_size: int, train_size: int | None, seed: int) -> tuple[Images, Images | None, Images]:
+def split(
+    source: Source, *, val_size: int | None, train_size: int | None, seed: int
+) -> tuple[Images, Images | None, Images]:
     """Cut a validation split from the training images, then a subset from what is left; return (train, val, test).
 
     Both cuts are stratified: a class has its share of the images to within one. They depend on `seed` alone, and the
@@ -19,15 +21,18 @@ def split(source: Source, *, val_size: int, train_size: int | None, seed: int) -
 
     Args:
         source: as a source returns it; its test part is passed through.
-        val_size: images in the validation split; 0 for none.
+        val_size: images in the validation split; 0 for none, None for the validation part that the source has.
         train_size: images to train on; None for all that the validation split leaves.
         seed: of the cuts, 0 to 2**32 - 1; not that of a run.
 
     Raises:
-        ConfigError: on `dataset.val_size` or `dataset.train_size`, if a side of the cut would be left without a class.
+        ConfigError: on `dataset.val_size` or `dataset.train_size`, if a side of the cut would be left without a class,
+            or the source has no validation part.
     """
-    train, val = source.train, None
-    if val_size != 0:
+    train, val = source.train, source.val if val_size is None else None
+    if val_size is None and val is None:
+        raise ConfigError("dataset.val_size", None, "must be an integer >= 0: the data have no validation part")
+    if val_size:
         kept, held_out = _cut(train.labels, val_size, seed, "dataset.val_size", "0")
         train, val = train.choose(kept), train.choose(held_out)
     if train_size is not None and train_size != len(train.labels):

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
+from torch import nn
 
 from vicinal.config import TrainerConfig
+from vicinal.cores import usable_cores
 from vicinal.errors import ConfigError
 from vicinal.training.allocation import keep_memory
 
@@ -18,8 +20,12 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 TRITON_CAPABILITY = (7, 0)
 """Older GPUs than Volta have no compiled kernels."""
-AUTO_THREADS = torch.get_num_threads()
-"""torch's own choice, looked up before the first run of a sweep may change it."""
+CHOSEN = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+"""Whether the user has told torch how many threads to take."""
+AUTO_THREADS = torch.get_num_threads() if CHOSEN else min(torch.get_num_threads(), usable_cores())
+"""Of a job that gains by more; looked up before the first run of a sweep may change it, less in one of several jobs."""
+SMALL = 250_000_000
+"""Multiplications in the forward pass of a step, as `work` counts them, below which one thread is enough."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,21 @@ class Hardware:
         return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
 
 
-def resolve(settings: TrainerConfig) -> Hardware:
-    """Turn every "auto" into what this machine has.
+def work(model: nn.Module, image_size: int, batch_size: int) -> int:
+    """A bound of the multiplications in the forward pass of a step, by the shapes of the weights alone.
+
+    Each weight of a convolution is counted once per pixel of an image, as if nothing were smaller; any other once.
+    """
+    pixels = image_size**2
+    return batch_size * sum(part.numel() * (pixels if part.ndim > 2 else 1) for part in model.parameters())
+
+
+def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
+    """Turn every "auto" into what this machine has, and what pays for the work.
+
+    Args:
+        settings: the request.
+        work: what the function of this name says; None where it is not known.
 
     Raises:
         ConfigError: the device is not there, it cannot do the precision, or the number of threads is none.
@@ -56,7 +75,8 @@ def resolve(settings: TrainerConfig) -> Hardware:
     if precision not in precisions:
         allowed = ", ".join(sorted(precisions))
         raise ConfigError("trainer.precision", precision, f"must be one of what {name} can do: auto, {allowed}")
-    threads = AUTO_THREADS if settings.threads == "auto" else settings.threads
+    small = name == "cpu" and work is not None and work < SMALL and not CHOSEN
+    threads = (1 if small else AUTO_THREADS) if settings.threads == "auto" else settings.threads
     if not isinstance(threads, int) or threads < 1:
         raise ConfigError("trainer.threads", threads, "must be auto or an integer >= 1")
     lacking = _lacking_to_compile(name)

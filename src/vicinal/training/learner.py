@@ -15,6 +15,7 @@ from vicinal.config import TrainerConfig
 from vicinal.mixing import MixPlan, MixPoints, Strategy
 from vicinal.mixing.strategies import INPUT
 from vicinal.training.averaging import AveragedWeights
+from vicinal.training.convolutions import avoid_faults
 from vicinal.training.hardware import Hardware
 
 
@@ -33,6 +34,8 @@ class Learner:
     ) -> None:
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
+        if hardware.device.type == "cpu":
+            avoid_faults(self.model, hardware.precision)
         self.optimizer = make_optimizer(params=self.model.parameters())
         self.scheduler = make_scheduler(
             optimizer=self.optimizer, total_steps=settings.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch

@@ -1,0 +1,64 @@
+"""A busy machine: jobs as users start them, with the cores for themselves and beside as many endless loops."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
+from vicinal.benchmarks.bench import Bar, Bench
+from vicinal.benchmarks.machine import cores
+from vicinal.benchmarks.processes import TRAIN, python
+from vicinal.benchmarks.timing import Timings
+
+BUSY = Bar(3.5, at_least=False)
+QUIET = Bar(1.03, at_least=False)
+JOBS = {
+    "the default job": ("trainer.epochs=30",),
+    "preact_resnet18, width 16": ("model=preact_resnet18", "model.width=16", "trainer.epochs=3"),
+}
+ROUNDS = 9
+SPINS = {"GOMP_SPINCOUNT": "300000"}
+"""GNU OpenMP's own, where nobody says how threads wait."""
+
+
+def measure(bench: Bench) -> None:
+    """Seconds of training per image, in whole processes that take turns."""
+    numbers = count()
+    loops, rounds = cores(), 1 if bench.quick else ROUNDS
+
+    def seconds(words: tuple[str, ...], environment: dict[str, str] | None = None) -> float:
+        output = bench.folder / str(next(numbers))
+        python(TRAIN, *words, f"output_dir={output}", folder=bench.folder, environment=environment)
+        [result] = output.glob("runs/*/result.json")
+        return 1 / float(json.loads(result.read_text())["images_per_second"])
+
+    for name, words in JOBS.items():
+        own = (*words, "wandb.mode=disabled", "trainer.device=cpu", *(["trainer.epochs=1"] if bench.quick else []))
+        own = tuple({word.partition("=")[0]: word for word in own}.values())
+        timed: dict[str, list[float]] = {"quiet": [], "busy": [], "before": []}
+        for _ in range(rounds):
+            timed["quiet"].append(seconds(own))
+            timed["before"].append(seconds((*own, f"trainer.threads={loops}"), SPINS))
+            with busy(loops):
+                timed["busy"].append(seconds(own))
+        timings = Timings(timed)
+        bench.keep(f"{name}: seconds of training per image", timings)
+        bench.row(f"{name}: beside {loops} busy loops", "a quiet machine", timings.ratio("busy", "quiet"), bar=BUSY)
+        against = "a thread per core that spins as GNU OpenMP has it"
+        bench.row(f"{name}: on a quiet machine", against, timings.ratio("quiet", "before"), bar=QUIET)
+
+
+@contextmanager
+def busy(loops: int) -> Iterator[None]:
+    """Processes that do nothing, all the time."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()

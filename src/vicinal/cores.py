@@ -1,0 +1,56 @@
+"""How many cores this process may use, and how its threads wait for each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+SPINS = "1000"
+"""Looks at whether the others are done before a thread sleeps; the 300,000 of GNU OpenMP keep a core for a millisecond,
+and where other processes want that core, what the thread waits for does not run."""
+
+
+def usable_cores() -> int:
+    """At least 1: the smallest of the machine's cores, affinity, CPU limits of cgroups and Slurm's for a task."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([here, *_limits(), *_slurm()])))
+
+
+def wait_briefly() -> None:
+    """Let OpenMP's threads sleep soon, unless the environment says how they wait; call it before torch is loaded."""
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
+def _slurm() -> Iterator[int]:
+    with suppress(KeyError, ValueError):
+        yield int(os.environ["SLURM_CPUS_PER_TASK"])
+
+
+def _limits() -> Iterator[float]:
+    """Cores' worth of time that this process's cgroups have, of version 2 or 1, and those around them."""
+    with suppress(OSError):
+        for line in OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            mounted = CGROUPS / controllers if (CGROUPS / controllers).is_dir() else CGROUPS / "cpu"
+            root = mounted if controllers else CGROUPS
+            own = root / path.lstrip("/")
+            for folder in (own, *own.parents):
+                if folder.is_relative_to(root):
+                    yield from _limit(folder)
+
+
+def _limit(folder: Path) -> Iterator[float]:
+    with suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        yield int(quota) / int(period)  # "max" is no limit
+    with suppress(OSError, ValueError):
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if int(quota) > 0:  # -1 is no limit
+            yield int(quota) / int(period)
