@@ -1,6 +1,5 @@
 """Streams that cannot be written to: the work goes on, is whole, and its exit code says what came of it."""
 
-import ast
 import io
 import json
 import os
@@ -99,22 +98,6 @@ def test_a_stream_that_is_captured_is_left_as_it_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdout", captured)
     output.steady()
     assert sys.stdout is captured
-
-
-def test_every_text_file_has_an_encoding_of_its_own() -> None:
-    """Else it would be that of the terminal, and a table with ± could not be written in ASCII's."""
-    found = []
-    for file in [*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
-        for call in (node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call)):
-            name = ast.unparse(call.func).rpartition(".")
-            words = {word.arg: ast.unparse(word.value) for word in call.keywords}
-            modes = [ast.unparse(word) for word in call.args] + [words.get("mode", "")]
-            text = name[2] in ("read_text", "write_text", "fdopen", "FileHandler") or (
-                name[2] == "open" and name[0] not in ("os", "Image")
-            )
-            if text and "encoding" not in words and not any("b'" in mode for mode in modes):
-                found.append(f"{file.relative_to(ROOT)}:{call.lineno}: {ast.unparse(call)}")
-    assert found == []
 
 
 # A training

@@ -34,7 +34,7 @@ def _slurm() -> Iterator[int]:
 def _limits() -> Iterator[float]:
     """Cores' worth of time that this process's cgroups have, of version 2 or 1, and those around them."""
     with suppress(OSError):
-        for line in OWN_CGROUPS.read_text().splitlines():
+        for line in OWN_CGROUPS.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and "cpu" not in controllers.split(","):
                 continue
@@ -48,9 +48,9 @@ def _limits() -> Iterator[float]:
 
 def _limit(folder: Path) -> Iterator[float]:
     with suppress(OSError, ValueError):
-        quota, period = (folder / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         yield int(quota) / int(period)  # "max" is no limit
     with suppress(OSError, ValueError):
-        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period"))
         if int(quota) > 0:  # -1 is no limit
             yield int(quota) / int(period)

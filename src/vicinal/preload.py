@@ -21,5 +21,5 @@ with without_collections():
     import hydra_plugins.hydra_joblib_launcher._core  # noqa: F401
     import torch._dynamo  # the first optimizer would, for a second  # noqa: F401
 
-    import vicinal.job
+    import vicinal.job  # noqa: F401
     import vicinal.main  # noqa: F401
