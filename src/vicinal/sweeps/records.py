@@ -121,6 +121,8 @@ def _unfinished(folder: RunFolder) -> dict[str, Any]:
         return {"status": "missing", "error": "its result.json is damaged", **_configured(folder)}
     if worker := folder.locked():
         return {"status": "running", "error": f"not finished: {worker} works on it", **_configured(folder)}
+    if folder.sums.exists():  # which only a result takes along
+        return {"status": "stopped", "error": "its result.json is missing", **_configured(folder)}
     if folder.config.exists():
         return {"status": "stopped", "error": "not finished: interrupted or killed", **_configured(folder)}
     return {"status": "missing", "error": "never begun"}
