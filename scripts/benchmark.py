@@ -19,13 +19,13 @@ import os
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors, positive
+from vicinal.arguments import Arguments, log_to, one_line_errors, positive
 from vicinal.benchmarks.suite import PARTS, run
 
 
 def main() -> None:
     """Measure and write; exit code 1 if a part failed. A bar that does not hold is a result, not a failure."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    log_to(sys.stdout, logging.INFO)
     words = parser().parse_args()
     if words.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the processes that are started, too

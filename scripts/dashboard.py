@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors
+from vicinal.arguments import Arguments, log_to, one_line_errors
 from vicinal.dashboards.dashboard import Dashboard, make
 from vicinal.dashboards.sections import SCORE
 from vicinal.errors import UserError
@@ -25,7 +24,7 @@ from vicinal.errors import UserError
 
 def main() -> None:
     """Save both and print their addresses, or with --dry-run print them as JSON; a mistake is one line."""
-    logging.basicConfig(format="%(message)s")
+    log_to(sys.stderr)
     words = parser().parse_args()
     with one_line_errors():
         dashboard = made(words)

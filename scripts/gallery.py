@@ -10,14 +10,14 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors
+from vicinal.arguments import Arguments, log_to, one_line_errors
 from vicinal.config import CONF
 from vicinal.pictures.gallery import gallery
 
 
 def main() -> None:
     """Write the pictures and print their paths; a mistake is one line and exit code 1."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    log_to(sys.stdout, logging.INFO)
     words = parser().parse_args()
     with one_line_errors():
         for file in gallery(words.out, words.runs):

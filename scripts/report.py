@@ -8,11 +8,11 @@ python scripts/report.py outputs --where dataset=digits --swept mixup,model
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors
+from vicinal.arguments import Arguments, log_to, one_line_errors
 from vicinal.errors import UserError
 from vicinal.sweeps.comparing import compare
 from vicinal.sweeps.comparison import TESTED
@@ -22,7 +22,7 @@ from vicinal.sweeps.report import finish, name, publish
 
 def main() -> None:
     """Print tables and write them as CSV, Markdown, LaTeX, plots and a page; a mistake is one line and exit code 1."""
-    logging.basicConfig(format="%(message)s")
+    log_to(sys.stderr)
     with one_line_errors():
         report(parser().parse_args())
 

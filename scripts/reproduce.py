@@ -15,17 +15,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vicinal.arguments import Arguments, one_line_errors
+from vicinal.arguments import Arguments, log_to, one_line_errors
 from vicinal.reproduce import Reproduction, reproduce
 from vicinal.sweeps.terminal import Grid, show
 
 
 def main() -> None:
     """Repeat a run, print what was compared and the verdict; a mistake is one line and exit code 1."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    log_to(sys.stdout, logging.INFO)
     words = parser().parse_intermixed_args()
     with one_line_errors(words.overrides):
-        found = reproduce(words.run, words.output, words.overrides)
+        found = reproduce(words.run, words.output, words.overrides, words.trust)
     summarize(found)
     print(found.verdict())
     sys.exit(0 if found.identical else 1)
@@ -50,6 +50,7 @@ def parser() -> Arguments:
     words.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="what is elsewhere on this machine, such as dataset.root"
     )
+    words.trusts()
     words.add_argument(
         "--output",
         type=Path,

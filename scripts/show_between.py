@@ -13,7 +13,7 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors, png, whole
+from vicinal.arguments import Arguments, log_to, one_line_errors, png, whole
 from vicinal.errors import UserError
 from vicinal.pictures.between import PAIRS
 from vicinal.pictures.show_between import show
@@ -21,14 +21,14 @@ from vicinal.pictures.show_between import show
 
 def main() -> None:
     """Measure, draw and print the numbers; a mistake is one line and exit code 1."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    log_to(sys.stdout, logging.INFO)
     words = parser().parse_intermixed_args()
     runs = [Path(word) for word in words.words if "=" not in word or Path(word).is_dir()]
     overrides = [word for word in words.words if Path(word) not in runs]
     with one_line_errors(overrides):
         if not runs:
             raise UserError("say which runs: their folders, such as outputs/runs/*")
-        print(show(runs, words.out, overrides, words.pairs))
+        print(show(runs, words.out, overrides, words.pairs, words.trust))
 
 
 def parser() -> Arguments:
@@ -40,6 +40,7 @@ def parser() -> Arguments:
         metavar="RUN|KEY=VALUE",
         help="folders of completed runs; what is elsewhere, as dataset.root",
     )
+    words.trusts()
     words.add_argument("--pairs", type=whole, default=PAIRS, metavar="N", help="of test images (default: %(default)s)")
     default = Path("outputs/pictures/between.png")
     words.add_argument("--out", type=png, default=default, metavar="FILE", help="PNG (default: %(default)s)")

@@ -14,14 +14,14 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors, png, positive, whole
+from vicinal.arguments import Arguments, log_to, one_line_errors, png, positive, whole
 from vicinal.pictures.lambdas import ALPHAS
 from vicinal.pictures.show_mixing import IMAGES, show
 
 
 def main() -> None:
     """Write the two pictures and print their paths; a mistake is one line and exit code 1."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    log_to(sys.stdout, logging.INFO)
     words = parser().parse_intermixed_args()
     with one_line_errors(words.overrides):
         for file in show(words.overrides, words.out, words.images, words.alphas):

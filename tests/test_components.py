@@ -177,9 +177,40 @@ def test_an_integer_and_its_float_are_the_same_run(composed: Callable[..., DictC
 
 
 def test_a_target_that_would_run_a_program_is_refused() -> None:
-    component = bind("mixup", {"_target_": "os.system", "command": "true"})
-    with pytest.raises(Exception, match=r"os\.system"):
-        component()
+    with pytest.raises(ConfigError, match=r"^mixup\._target_=os\.system: must be the path of a class or function"):
+        bind("mixup", {"_target_": "os.system", "command": "true"})
+
+
+@pytest.mark.parametrize(
+    ("group", "target", "reason"),
+    [
+        ("mixup", "numpy.load", "must be a subclass of Strategy, or a function that returns one"),
+        ("mixup", "vicinal.mixing.MixPlan", "must be a subclass of Strategy, or a function that returns one"),
+        ("mixup", "json.loads", "must be a subclass of Strategy, or a function that returns one"),
+        ("dataset", "collections.UserDict", "must be a subclass of Source, or a function that returns one"),
+        ("model", "numpy.load", "must take the arguments channels, image_size, classes"),
+        ("optimizer", "numpy.testing.runstring", "must take the arguments params"),
+        (
+            "optimizer",
+            "torch.optim.lr_scheduler.StepLR",
+            "must be a subclass of Optimizer, or a function that returns one",
+        ),
+        ("scheduler", "numpy.testing.runstring", "must take the arguments optimizer, total_steps, steps_per_epoch"),
+    ],
+)
+def test_a_target_that_is_no_component_is_refused_before_it_is_called(group: str, target: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        bind(group, {"_target_": target})
+    assert str(refused.value) == f"{group}._target_={target}: {reason}"
+
+
+def test_a_target_whose_module_is_broken_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_strategy.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        bind("mixup", {"_target_": "broken_strategy.Fade"})
+    reason = "cannot be imported: ZeroDivisionError: division by zero"
+    assert str(refused.value) == f"mixup._target_=broken_strategy.Fade: {reason}"
 
 
 def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:

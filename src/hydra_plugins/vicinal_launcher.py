@@ -89,7 +89,7 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
 
 def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
     """What begins the lines of each job: the words that not all of them have."""
-    from vicinal.runs.environment import redact
+    from vicinal.redaction import redact
 
     common = set.intersection(*map(set, job_overrides))
     own = [redact(" ".join(word for word in words if word not in common)) for words in job_overrides]

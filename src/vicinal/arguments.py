@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from vicinal.output import steady
 
@@ -25,8 +26,32 @@ class Arguments(argparse.ArgumentParser):
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(description=start, epilog=more, formatter_class=form, allow_abbrev=False)
 
+    def trusts(self) -> None:
+        """Add ``--trust``, for a script that runs what a stored config names."""
+        trust(self)
+
     def error(self, message: str) -> NoReturn:
         sys.exit(f"error: {message}; --help says more")
+
+
+def log_to(stream: TextIO, level: int = logging.WARNING) -> None:
+    """Print what is logged, without secrets."""
+    from vicinal.redaction import Formatter
+
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Formatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust``: dotted prefixes of what a stored config may name besides our own components."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="a stored config may name this too, such as the module of a strategy of your own; again for more",
+    )
 
 
 @contextmanager
@@ -43,8 +68,10 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
         sys.exit(130)
     except Exception as error:
         from vicinal.explain import explain, is_mistake
+        from vicinal.redaction import show_bugs_redacted
 
         if not is_mistake(error):
+            show_bugs_redacted()
             raise
         sys.exit(f"error: {explain(error, overrides)}")
 

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, make_dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from dataclasses import field as dataclass_field
 from functools import cache
 from typing import Any
@@ -172,6 +172,23 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
 
 
+def typed(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of one schema, each converted to the type of its field; those of groups have to be mappings.
+
+    Hydra converts as well, but not what a command line takes out and puts in again: ``~seed +seed=abc``.
+
+    Raises:
+        ConfigError: one cannot be converted.
+    """
+    found, hints = {}, _hints(schema)
+    for name, value in values.items():
+        group = is_dataclass(hints[name]) or typing.get_origin(hints[name]) is dict
+        if group and not isinstance(value, Mapping):
+            raise ConfigError(prefix + name, value, "must be a group of keys")
+        found[name] = value if group else convert(prefix + name, value, hints[name])
+    return found
+
+
 def describe_type(hint: Any) -> str:
     """A type as a user would say it, to follow "must be"."""
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
@@ -195,15 +212,57 @@ _hints = cache(typing.get_type_hints)
 
 @cache
 def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
-    called = pydoc.locate(target)
-    if not callable(called):
-        raise ConfigError(f"{group}._target_", target, "must be the path of a class or function that can be imported")
-    function = called.__init__ if inspect.isclass(called) else called
     try:
-        hints = _hints(function)
+        called = pydoc.locate(target)
+    except pydoc.ErrorDuringImport as error:
+        raise ConfigError(
+            f"{group}._target_", target, f"cannot be imported: {type(error.value).__name__}: {error.value}"
+        ) from None
+    if not (inspect.isclass(called) or inspect.isfunction(called)):
+        raise ConfigError(f"{group}._target_", target, "must be the path of a class or function that can be imported")
+    try:
+        parameters = inspect.signature(called).parameters
+        hints = _hints(called.__init__ if inspect.isclass(called) else called)
+    except ValueError as error:  # some that are written in C
+        raise ConfigError(f"{group}._target_", target, str(error)) from None
     except NameError:  # an annotation that only type checkers can resolve
         hints = {}
-    return inspect.signature(called).parameters, hints
+    _check_kind(group, target, called if inspect.isclass(called) else hints.get("return"), parameters)
+    return parameters, hints
+
+
+def _check_kind(group: str, target: str, made: object, parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse what cannot be a component of the group, before it is called.
+
+    Args:
+        group: of the config.
+        target: dotted name.
+        made: the class of what it makes; anything else where that is not known.
+        parameters: of its signature.
+    """
+    kind = _kinds()[group]
+    fits = issubclass(made, kind) if isinstance(made, type) else group != "mixup"  # whose functions have to say it
+    if not fits:
+        raise ConfigError(
+            f"{group}._target_", target, f"must be a subclass of {kind.__name__}, or a function that returns one"
+        )
+    takes_all = any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    missing = [name for name in RUNTIME[group] if name not in parameters and not takes_all]
+    if missing:
+        raise ConfigError(f"{group}._target_", target, f"must take the arguments {', '.join(RUNTIME[group])}")
+
+
+@cache
+def _kinds() -> dict[str, type]:
+    """What the components of each group are or make; torch is imported when the first of them is bound."""
+    from torch.nn import Module
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from vicinal.data.images import Source
+    from vicinal.mixing import Strategy
+
+    return {"dataset": Source, "model": Module, "mixup": Strategy, "optimizer": Optimizer, "scheduler": LRScheduler}
 
 
 @cache

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from functools import cache
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from vicinal.config import CONF
 from vicinal.experiment import Experiment
-from vicinal.runs.environment import redact
+from vicinal.redaction import redact, redacted
 from vicinal.runs.files import DamagedError, read, read_json, sha256, write, write_json
 from vicinal.runs.shapes import ENVIRONMENT
 
@@ -26,23 +24,15 @@ def heading(experiment: Experiment) -> dict[str, Any]:
         "name": experiment.name,
         "seed": experiment.seed,
         "choices": experiment.choices,
-        "config": json.loads(redact(json.dumps(experiment.settings()))),
+        "config": redacted(experiment.settings()),
     }
 
 
 def config_file(experiment: Experiment) -> bytes:
-    """``config.yaml``: resolved, and a primary config of its own, so that Hydra can be given it back."""
-    primary = _primary()
-    settings = [dict(item) for item in primary.defaults if "hydra/" in str(item)]
+    """``config.yaml``: resolved, and all that is needed to run it again; see :mod:`vicinal.stored_config`."""
     command = f"python -m vicinal --config-path {experiment.folder.path} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
-    parts = [{"defaults": ["schema", "_self_", *settings]}, experiment.request(), {"hydra": primary.hydra}]
-    return (header + redact("".join(OmegaConf.to_yaml(part) for part in parts))).encode()
-
-
-@cache
-def _primary() -> Any:
-    return OmegaConf.load(CONF / "config.yaml")
+    return (redact(header) + OmegaConf.to_yaml(redacted(experiment.request()))).encode()
 
 
 def write_config(experiment: Experiment, continued: bool) -> None:

@@ -13,7 +13,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vicinal.components import OURS, Component, bind, places_of
+from vicinal import redaction
+from vicinal.components import OURS, Component, bind, places_of, typed
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
 from vicinal.data import CropFlip, ImageData, Images, Loader, fits, imagefolder, load
 from vicinal.data.faults import FAIL
@@ -23,6 +24,7 @@ from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names
 from vicinal.models import check as check_model
+from vicinal.runs.files import safe_name
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
 from vicinal.tracking import wandb_settings
@@ -56,17 +58,19 @@ class Experiment:
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
         check_keys(Config, self.config)
+        self.config = typed(Config, self.config)
         chosen = {
             group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")
         }
-        self.config["_choices_"] |= chosen
-        self.choices: dict[str, str] = self.config["_choices_"]
+        self.choices = {str(group): str(option) for group, option in {**self.config["_choices_"], **chosen}.items()}
+        self.config["_choices_"] = self.choices
         for group in GROUPS:
             if chosen and group not in self.choices:  # Hydra takes mixup=[input,none], and mixes the two files
                 raise ConfigError(group, "[...]", "must be one option; several, without brackets, are a sweep (-m)")
         check_ranges(Config, self.config)
         for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
             check_keys(schema, self.config[group], prefix=f"{group}.")
+            self.config[group] = typed(schema, self.config[group], prefix=f"{group}.")
             check_ranges(schema, self.config[group], prefix=f"{group}.")
         self.config["wandb"] = wandb_settings.settle(self.config["wandb"])
         self.trainer = TrainerConfig(**self.config["trainer"])
@@ -99,8 +103,12 @@ class Experiment:
         if self.trainer.threads == "auto":
             self.hardware = resolve(self.trainer, self._work())
 
-        self.cell_id = cell_id(self.effective())
+        effective = self.effective()
+        self.cell_id = cell_id(effective)
         self.run_id = run_id(self.cell_id, self.seed)
+        shown = {"output_dir": self.config["output_dir"], "project": self.wandb.project, "entity": self.wandb.entity}
+        needed = {**effective, **shown, "seed": self.seed}
+        redaction.need(needed, public=(self.name, *self.choices.values(), *self.targets))
         runs = Path(os.path.realpath(self.config["output_dir"])) / "runs"  # Path.resolve raises at a circle of links
         # The identity decides; the name before it is for people, and another name can lead to the same run.
         path = runs / f"{self.name}-{self.run_id}"
@@ -120,11 +128,11 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Readable, the same for all seeds of a cell."""
+        """Readable, the same for all seeds of a cell; also a name for a file."""
         parts = [self.choices.get(group, "custom") for group in ("dataset", "model", "mixup")]
         if "alpha" in self.mixup.arguments:
             parts.append(f"alpha{self.mixup.arguments['alpha']:g}")
-        return "-".join(parts)
+        return safe_name("-".join(parts))
 
     def effective(self) -> dict[str, Any]:
         """All that can change a result, but the seed; keys that have no effect are left out."""

@@ -18,6 +18,8 @@ from omegaconf.errors import (
 from vicinal.components import describe_type
 from vicinal.config import Config, describe_range, suggest
 from vicinal.errors import UserError
+from vicinal.escaping import visible
+from vicinal.redaction import redact
 
 MISSING_FOLDER = r"provider=hydra\.searchpath in [\w-]+, path=(.*) is not available\."
 """Hydra's warning of a folder or package of configs that is not there."""
@@ -36,12 +38,16 @@ def _null_option(error: Exception) -> bool:
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> str:
-    """One line for a user.
+    """One line for a user, without secrets.
 
     Args:
         error: of any kind; only a mistake's line is meant for a user.
         overrides: the words of the command line, where the value of a refused key is looked up.
     """
+    return visible(redact(_line(error, overrides)))
+
+
+def _line(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MissingConfigException):

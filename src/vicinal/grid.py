@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import Any
 
 from vicinal.errors import written
 from vicinal.experiment import Experiment
-from vicinal.runs.environment import redact
-from vicinal.runs.files import DamagedError, encode_json, make_folder, read, write
+from vicinal.redaction import redacted
+from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
 
 ABSENT = "-"
 """The value of a key that a run has no use for, such as alpha under ``none``."""
@@ -76,7 +75,7 @@ def _name(jobs: Sequence[Job]) -> str:
     short = [key.rpartition(".")[2] for key in keys]
     parts = [last if short.count(last) == 1 else key for key, last in zip(keys, short, strict=True)]
     name = "+".join(parts) or ("seed" if len(jobs) > 1 else "single")
-    return re.sub(r"[^\w.+]+", "_", name, flags=re.ASCII)[:LONGEST_NAME].strip(".+")
+    return safe_name(name, LONGEST_NAME)
 
 
 def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
@@ -85,9 +84,9 @@ def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
     A run's folder is relative to ``runs`` beside ``sweeps``; if one of the two is elsewhere, it is absolute.
     """
     keys = swept_keys(jobs)
-    command = [redact(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])]
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     content = {"command": command, "swept": keys, "runs": [_entry(job, keys, folder) for job in jobs]}
-    data, file = encode_json(content), folder / "sweep.json"
+    data, file = encode_json(redacted(content)), folder / "sweep.json"
     if not _holds(file, data):  # a finished sweep can be looked at where nobody may write
         make_folder(folder)
         write(file, data)
@@ -108,6 +107,6 @@ def _entry(job: Job, keys: Sequence[str], folder: Path) -> dict[str, Any]:
         "seed": experiment.seed,
         "name": experiment.name,
         "folder": path.name if path.parent == folder.parents[1] / "runs" else str(path),
-        "overrides": list(map(redact, job.overrides)),
+        "overrides": list(job.overrides),
         "values": {key: value(experiment, key) for key in keys},
     }

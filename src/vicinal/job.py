@@ -13,8 +13,10 @@ from vicinal import dry_run, mending, session
 from vicinal.data import ImageData
 from vicinal.description import heading
 from vicinal.errors import UserError
+from vicinal.escaping import visible
 from vicinal.experiment import Experiment
-from vicinal.runs.environment import differences, fixed, redact, versions
+from vicinal.redaction import redact
+from vicinal.runs.environment import differences, fixed, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
 from vicinal.runs.source import changed, sources
@@ -133,12 +135,12 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
                 result = session.train(experiment, saved, data or loaded, sweep)
         except Exception as error:
             known = isinstance(error, UserError)
-            reason = redact(str(error) if known else f"{type(error).__name__}: {error}")
+            reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))
             with suppress(OSError):  # the disk may be what is wrong
                 if folder.completed() is None:  # else a view has failed afterwards
                     folder.fail(heading(experiment), reason)
             with suppress(OSError), appending(folder.log) as own_log:  # whoever called decides what the terminal shows
-                own_log.write(f"failed: {reason}\n" if known else redact(traceback.format_exc()))
+                own_log.write(f"failed: {reason}\n" if known else visible(redact(traceback.format_exc()), keep="\n\t"))
             raise
     log.info("%s", _verdict(result))
     log.info("results in %s", folder.path)

@@ -13,18 +13,21 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import hydra
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vicinal import output
+from vicinal.arguments import trust
 from vicinal.config import CONF, register
 from vicinal.cores import wait_briefly
 from vicinal.errors import UserError, written
 from vicinal.explain import MISSING_FOLDER, explain, is_mistake
 from vicinal.imports import without_collections
+from vicinal.redaction import show_bugs_redacted
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ def command() -> None:
 
     output.steady()
     atexit.register(leave)
+    show_bugs_redacted()
     try:
         main()
         code = 0
@@ -84,7 +88,7 @@ def main() -> None:
     # Hydra would go on without a folder of configs that is not there.
     warnings.filterwarnings("error", MISSING_FOLDER, UserWarning)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+        _start()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -93,6 +97,24 @@ def main() -> None:
         if FULL_ERROR or not is_mistake(error):
             raise
         sys.exit(f"error: {explain(error, sys.argv[1:])}")
+
+
+def _start() -> None:
+    """What ``hydra.main`` does, but that Hydra never reads the config of a run, which is data: ``--config-path``."""
+    parser = get_args_parser()
+    trust(parser)
+    words = parser.parse_args()
+    if words.experimental_rerun is not None:
+        again = "the config of a run is: --config-path FOLDER --config-name config"
+        raise UserError(f"--experimental-rerun {words.experimental_rerun}: a pickle is a program, not data; {again}")
+    if words.config_path is not None:
+        from vicinal.stored_config import offer
+
+        name = (words.config_name or "config").removesuffix(".yaml")
+        words.config_name = offer(Path(words.config_path) / f"{name}.yaml", words.trust)
+        words.config_path = None
+    version.setbase("1.3")
+    _run_hydra(args=words, args_parser=parser, task_function=job, config_path=str(CONF), config_name="config")
 
 
 def job(cfg: DictConfig) -> float | None:

@@ -9,20 +9,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from vicinal.bitwise import Part, compare, environments, flat
-from vicinal.config import GROUPS, Config, TrainerConfig, register
+from vicinal.config import GROUPS, Config, TrainerConfig
 from vicinal.description import heading
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
-from vicinal.explain import explain
 from vicinal.job import run
-from vicinal.runs.files import read_yaml
 from vicinal.runs.folder import RunFolder
+from vicinal.stored_config import stored_config
 from vicinal.training.hardware import Hardware, resolve
 
 log = logging.getLogger(__name__)
@@ -71,16 +67,19 @@ class Reproduction:
         return "bit-identical"
 
 
-def reproduce(path: Path, output: Path | None = None, overrides: Sequence[str] = ()) -> Reproduction:
+def reproduce(
+    path: Path, output: Path | None = None, overrides: Sequence[str] = (), trusted: Sequence[str] = ()
+) -> Reproduction:
     """Run the config that is stored in a run's folder again, and compare.
 
     Args:
         path: folder of a completed run, wherever it is now.
         output: folder of the repetition, which must not exist; by default beside ``runs/``, in ``reproductions/``.
         overrides: ``key=value``, such as ``dataset.root`` on another machine.
+        trusted: what the stored config may name besides our own components; see :mod:`vicinal.stored_config`.
 
     Raises:
-        UserError: there is no completed run, its config is lost, or the code does not understand it any more.
+        UserError: there is no completed run, or its config is lost, refused, or not understood by the code any more.
     """
     then = RunFolder(path)
     result = original(then)
@@ -88,7 +87,7 @@ def reproduce(path: Path, output: Path | None = None, overrides: Sequence[str] =
     if gone := [line for line in damage if line.startswith(f"{then.config} ")]:
         raise UserError(f"{gone[0]}; without it there is nothing to run again")
     now = RunFolder(_new(output) if output else _beside(path.resolve()))
-    experiment = Experiment.composed(_compose(then, now, overrides))
+    experiment = Experiment.composed(_compose(then, now, overrides, trusted))
     experiment.folder = now
     recorded = result["hardware"]
     asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
@@ -142,26 +141,8 @@ def _beside(path: Path) -> Path:
     return next(folder for folder in itertools.chain([place], others) if not folder.exists())
 
 
-def stored_config(folder: RunFolder, overrides: Sequence[str]) -> DictConfig:
-    """The ``config.yaml`` of a run, composed anew.
-
-    Raises:
-        UserError: there is none, or the code does not understand it any more.
-    """
-    register()
-    try:
-        read_yaml(folder.config)  # Hydra's parser can be kept busy for ever
-    except FileNotFoundError:
-        raise UserError(f"{folder.config} is missing; without it there is nothing to run again") from None
-    try:
-        with initialize_config_dir(str(folder.path.resolve()), version_base="1.3"):
-            return compose("config", list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{folder.config}: {explain(error, overrides)}") from error
-
-
-def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str]) -> DictConfig:
-    cfg = stored_config(then, overrides)
+def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str], trusted: Sequence[str]) -> DictConfig:
+    cfg = stored_config(then.config, overrides, trusted)
     cfg.output_dir = str(now.path)
     cfg.rerun = cfg.dry_run = False
     cfg.wandb.mode = "disabled"

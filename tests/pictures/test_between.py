@@ -187,8 +187,8 @@ def test_runs_with_other_test_images_are_not_compared(runs: dict[str, Path], mon
 
     first, second = runs.values()
 
-    def other(path: Path, overrides: Any) -> Any:
-        found = stored(path, overrides)
+    def other(path: Path, *words: Any) -> Any:
+        found = stored(path, *words)
         if path == second:
             images = found.test.images.flip(0)
             object.__setattr__(found, "test", Images(images, found.test.labels, found.test.rows))

@@ -136,3 +136,14 @@ def test_latex_compiles(runs: Any, tmp_path: Path) -> None:
 )
 def test_numbers_as_text(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_words_of_a_sweep_are_not_computed_by_a_spreadsheet(runs: Any, tmp_path: Path) -> None:
+    words = ["=1+1\n\\write18{x}\x1b[2J|", "-0.5", "mlp"]
+    for word in words:
+        runs.add("none", None, 0, 0.5, model=word)
+    files = {file.name: file for file in write_csv(compare(runs.found("model")), tmp_path)}
+    with files["summary.csv"].open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["model"] for row in rows] == [f"'{words[0]}", "-0.5", "mlp"]
+    assert [float(row["test/last mean"]) for row in rows] == [0.5, 0.5, 0.5]

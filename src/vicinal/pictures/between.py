@@ -65,7 +65,9 @@ class Normalised(nn.Module):
         return logits
 
 
-def lines(runs: Sequence[Path], overrides: Sequence[str] = (), pairs: int = PAIRS) -> list[Line]:
+def lines(
+    runs: Sequence[Path], overrides: Sequence[str] = (), pairs: int = PAIRS, trusted: Sequence[str] = ()
+) -> list[Line]:
     """Every run on the same pairs of test images.
 
     Raises:
@@ -74,7 +76,7 @@ def lines(runs: Sequence[Path], overrides: Sequence[str] = (), pairs: int = PAIR
     found: list[Line] = []
     shown: tuple[Tensor, Tensor] | None = None
     for path in runs:
-        run = stored(path, overrides)
+        run = stored(path, overrides, trusted)
         images, labels = chain(run.test, pairs)
         if shown is not None and not all(map(torch.equal, shown, (images, labels))):
             raise UserError(f"{path}: its test images are not those of {runs[0]}, so the two cannot be compared")

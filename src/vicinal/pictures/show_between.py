@@ -30,10 +30,11 @@ def show(
     out: Path,
     overrides: Sequence[str] = (),
     pairs: int = PAIRS,
+    trusted: Sequence[str] = (),
     report: Callable[[str], None] = print,
 ) -> Path:
     """Draw the runs to ``out``."""
-    found = lines(runs, overrides, pairs)
+    found = lines(runs, overrides, pairs, trusted)
     for path, line in zip(runs, found, strict=True):
         worst, mean = line.between.miss.max().item(), line.between.gradient.mean().item()
         report(f"{path.name}: misses at most {worst:.3f}, gradient norm {mean:.2f} on average")

@@ -11,10 +11,11 @@ from torch import nn
 from vicinal.data import Images
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.reproduce import original, stored_config
+from vicinal.reproduce import original
 from vicinal.runs import checkpoint
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
+from vicinal.stored_config import stored_config
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,22 @@ class Stored:
     std: tuple[float, ...]
 
 
-def stored(path: Path, overrides: Sequence[str] = ()) -> Stored:
+def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = ()) -> Stored:
     """Load a run's weights and the test images, on the CPU.
 
     Args:
         path: of the folder, wherever it is now.
         overrides: ``key=value``, such as ``dataset.root`` on another machine.
+        trusted: what the stored config may name besides our own components; see :mod:`vicinal.stored_config`.
 
     Raises:
-        UserError: there is no completed run, or its config, its weights or its data are lost; a line says which.
+        UserError: there is no completed run, or its config, its weights or its data are lost or refused; a line says
+            which.
     """
     folder = RunFolder(path)
     result = original(folder)
-    experiment = Experiment.composed(stored_config(folder, ["trainer.device=cpu", "trainer.compile=false", *overrides]))
+    words = ["trainer.device=cpu", "trainer.compile=false", *overrides]
+    experiment = Experiment.composed(stored_config(folder.config, words, trusted))
     model = experiment.make_model()
     try:
         model.load_state_dict(weights(folder))

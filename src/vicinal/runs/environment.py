@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
+from vicinal.redaction import redact_code, redacted
 from vicinal.runs.source import digest, sources
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "scikit-learn")
-SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 LONGEST_DIFF = 2**18
 """Characters; of more than that nobody reads what was changed."""
 _HEX = "[0-9a-f]" * 10
@@ -32,7 +32,7 @@ OUTPUTS = (
 
 
 def describe(device: torch.device, precision: str, threads: int, targets: tuple[str, ...] = ()) -> dict[str, Any]:
-    """One session of a run, as ``environment.json`` has it, free of the secrets in the environment variables.
+    """One session of a run, as ``environment.json`` has it, without secrets.
 
     Args:
         device: of the run.
@@ -46,8 +46,8 @@ def describe(device: torch.device, precision: str, threads: int, targets: tuple[
         "pid": os.getpid(),
         "host": platform.node(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": [redact(word) for word in sys.argv],
-        "git": {"commit": commit, "diff": redact(diff)},
+        "command": redacted(sys.argv),
+        "git": {"commit": commit, "diff": redact_code(diff)},
         "python": platform.python_version(),
         "versions": versions(),
         "platform": platform.platform(),
@@ -108,14 +108,6 @@ def code() -> tuple[str | None, str]:
         return commit, diff
     except (OSError, subprocess.CalledProcessError):
         return None, ""
-
-
-def redact(text: str) -> str:
-    """``text`` without the values of environment variables whose names say that they are secret."""
-    for name, value in os.environ.items():
-        if SECRET.search(name) and len(value) >= 8:
-            text = text.replace(value, f"<{name}>")
-    return text
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ DEEPEST = 24
 """Containers within containers; a config has 4."""
 CAREFULLY: int = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 """How a file is opened: not through a link, and without waiting for who is at the other end of a pipe."""
+LONGEST_NAME = 160
+"""Characters; most file systems end at 255, and a run's id and suffixes follow."""
 
 
 class DamagedError(UserError):
@@ -45,6 +48,20 @@ class DamagedError(UserError):
 
 
 # Writing
+
+
+def safe_name(text: str, longest: int = LONGEST_NAME) -> str:
+    """``text`` as the name of one file or folder, wherever it came from: no way up, no separator, nothing hidden.
+
+    Args:
+        text: any; what is a safe name already stays as it is.
+        longest: characters; the end of a longer one is a hash of the whole.
+    """
+    name = re.sub(r"[^\w.+=-]+", "_", text, flags=re.ASCII).lstrip(".-") or "_"
+    if len(name) <= longest:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"{name[: longest - len(digest) - 1]}-{digest}"
 
 
 def write(file: Path, data: bytes, durable: bool = True) -> None:

@@ -21,6 +21,7 @@ import filelock
 
 from vicinal import output
 from vicinal.errors import UserError
+from vicinal.redaction import Formatter
 from vicinal.runs.files import (
     LARGEST,
     PARTIAL,
@@ -328,7 +329,7 @@ class RunFolder:
         if self.log.exists() and self.log.stat().st_nlink > 1:
             write(self.log, read(self.log))  # a file of its own: its other name may be that of somebody's else
         handler = _LogFile(self.log)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger()
         root.addHandler(handler)
         before = faulthandler.is_enabled()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vicinal.errors import written
+from vicinal.redaction import redact
 from vicinal.runs.files import read_yaml
 from vicinal.runs.folder import RunFolder, unreadable
 from vicinal.runs.shapes import CONFIG, misfit
@@ -110,7 +111,7 @@ def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:
     if result.get("run_id") != run_id:
         return Run(**about, status="missing", error=f"its result.json is that of another run, {result.get('run_id')}")
     if result["status"] != "completed":
-        return Run(**about, status="failed", error=str(result.get("error", f"status {result['status']}")))
+        return Run(**about, status="failed", error=redact(str(result.get("error", f"status {result['status']}"))))
     known = {each.name for each in fields(Run)} - set(about)
     return Run(**about, **{key: value for key, value in result.items() if key in known})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from vicinal.errors import UserError
+from vicinal.escaping import visible
 from vicinal.imports import without_collections
-from vicinal.runs.files import DamagedError, read, read_json, sha256, write_json
+from vicinal.runs.files import DamagedError, read, read_json, safe_name, sha256, write_json
 from vicinal.runs.files import write as write_file
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.shapes import Shape, plain
@@ -81,8 +81,7 @@ def name(start: str, baseline: Sequence[str], score: str, swept: Sequence[str] =
     """Of a report's folder: other options never replace what these gave."""
     options = {"baseline": "+".join(baseline), "score": score if score != TESTED[0] else "", "swept": "+".join(swept)}
     words = [start, *(f"{key}={value}" for key, value in options.items() if value), *["anyway"] * anyway]
-    whole = re.sub(r"[^\w.+=-]", "-", "-".join(words))
-    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}-{hashlib.sha256(whole.encode()).hexdigest()[:10]}"
+    return safe_name("-".join(words).replace("/", "-"), LONGEST)
 
 
 def publish(comparison: Comparison, folder: Path, made_from: str = "", console: Console | None = None) -> None:
@@ -108,7 +107,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     for file, written in ((folder / "table.md", tables.markdown), (folder / "table.tex", tables.latex)):
         write_file(file, written(found, comparison.notes).encode())
         files.append(file)
-    write_file(folder / NOTES, "".join(f"{note}\n" for note in comparison.notes).encode())
+    write_file(folder / NOTES, "".join(f"{visible(note)}\n" for note in comparison.notes).encode())
     files.append(folder / NOTES)
     files += plots.draw(comparison, folder)
     page.write(comparison, folder / PAGE)

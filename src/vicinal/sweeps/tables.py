@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vicinal import escaping
 from vicinal.runs.files import write
 from vicinal.sweeps.comparison import SCORES, Comparison, validation_of
 from vicinal.sweeps.terminal import Grid
@@ -31,7 +32,8 @@ def write_csv(comparison: Comparison, folder: Path) -> list[Path]:
     """``summary.csv``, ``pairs.csv`` and ``chosen.csv``: accuracies as fractions, with all their digits."""
     tables = {"summary": comparison.table, "pairs": comparison.pairs, "chosen": comparison.chosen}
     for name, table in tables.items():
-        write(folder / f"{name}.csv", table.to_csv(index=False).encode())
+        safe = table.map(escaping.csv).rename(columns=escaping.csv)
+        write(folder / f"{name}.csv", safe.to_csv(index=False).encode())
     return [folder / f"{name}.csv" for name in tables]
 
 
@@ -41,9 +43,10 @@ def markdown(found: Sequence[Grid], notes: Sequence[str]) -> str:
     for grid in found:
         rule = ["--:" if heading in grid.numbers else "---" for heading in grid.headings]
         lines = [grid.headings, rule, *grid.rows]
-        rows = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
-        parts.append(f"{grid.title}\n\n" + "\n".join(rows))
-    return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+        rows = ["| " + " | ".join(map(escaping.markdown, line)) + " |" for line in lines]
+        parts.append(f"{escaping.markdown(grid.title)}\n\n" + "\n".join(rows))
+    listed = "\n".join(f"- {escaping.markdown(note)}" for note in notes)
+    return "\n\n".join([*parts, *([listed] if notes else [])]) + "\n"
 
 
 def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
@@ -54,13 +57,15 @@ def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
     for grid in found:
         kept = [index for index, heading in enumerate(grid.headings) if heading != "folder"]
         headings = [grid.headings[index] for index in kept]
-        rows = [[_tex(row[index]) for index in kept] for row in grid.rows]
+        rows = [[escaping.latex(row[index]) for index in kept] for row in grid.rows]
         for row in rows:
-            row[0] = f"{{{row[0]}}}" if row[0].startswith("[") else row[0]  # a bracket after a row's end is a length
+            if row[0].startswith(("[", "*")):  # after a row's end they would belong to it
+                row[0] = f"{{{row[0]}}}"
         columns = "".join("r" if heading in grid.numbers else "l" for heading in headings)
-        table = pd.DataFrame(rows, columns=[_tex(heading) for heading in headings])
-        parts.append(table.to_latex(index=False, column_format=columns, caption=_tex(grid.title), position="htbp"))
-    return "\n".join([*parts, *(f"% {note}" for note in notes)]) + "\n"
+        table = pd.DataFrame(rows, columns=[escaping.latex(heading) for heading in headings])
+        caption = escaping.latex(grid.title)
+        parts.append(table.to_latex(index=False, column_format=columns, caption=caption, position="htbp"))
+    return "\n".join([*parts, *(f"% {escaping.visible(note)}" for note in notes)]) + "\n"
 
 
 def percent(mean: float, std: float) -> str:
@@ -143,10 +148,3 @@ def _shown(table: pd.DataFrame) -> list[str]:
 
 def _score(row: dict[str, Any], score: str) -> str:
     return percent(row[f"{score} mean"], row[f"{score} std"])
-
-
-def _tex(text: str) -> str:
-    special = {character: f"\\{character}" for character in "&%$#_{}"}
-    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
-    return "".join(special.get(character, character) for character in text)

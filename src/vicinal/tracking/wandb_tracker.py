@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from vicinal.redaction import redact, redacted
 from vicinal.runs.predictions import Predictions
 from vicinal.tracking import wandb_host, wandb_record
 from vicinal.tracking.tracker import RunInfo, Tracker
@@ -99,13 +100,13 @@ class WandbTracker(Tracker):
             mode=self._asked,
             project=self._project,
             entity=self._entity,
-            tags=self._tags,
+            tags=tuple(redacted(self._tags)),
             name=self.name,
             group=self.group,
-            notes=self._notes,
+            notes=redacted(self._notes),
             id=self.id,
             resume=self.id == self._continued,
-            program=tuple(sys.argv),
+            program=tuple(redacted(sys.argv)),
             process=os.getpid(),
         )
         wandb_record.begin(self._info.folder, self.id)
@@ -140,7 +141,7 @@ class WandbTracker(Tracker):
         if self._process is None:
             return
         failed = isinstance(error, Exception)  # an interruption is none
-        text = "".join(traceback.format_exception(error)) if failed else None
+        text = redact("".join(traceback.format_exception(error))) if failed else None
         self._tell("close", text, 0 if error is None else 1)
         began = time.monotonic()
         try:
