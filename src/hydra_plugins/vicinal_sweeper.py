@@ -172,9 +172,7 @@ class GridSweeper(BasicSweeper):
         results = [job.experiment.folder.completed() for job in jobs]
         if done := sum(result is not None for result in results):
             log.info("%d of %d runs are completed already (rerun=true trains them again)", done, len(jobs))
-        for job, result in zip(jobs, results, strict=True):
-            if result:
-                vouch(job.experiment, result)
+        vouch([(job.experiment, result) for job, result in zip(jobs, results, strict=True) if result])
         return [job for job, result in zip(jobs, results, strict=True) if result is None]
 
     def _settle(self, jobs: Sequence[Job]) -> Path:

@@ -47,6 +47,11 @@ class Component:
     idle: dict[str, Any]
     """Keys that have no effect here, but have one with another option of the group, such as alpha under ``none``."""
 
+    @property
+    def called(self) -> Any:
+        """The class or function that the target names."""
+        return pydoc.locate(self.target)
+
     def __call__(self, **runtime: Any) -> Any:
         from hydra.utils import instantiate  # refuses targets that would run arbitrary code
 

@@ -64,7 +64,7 @@ class DatasetConfig:
 
     _target_: str = key(MISSING, "function that loads the official train and test parts as uint8 tensors")
     root: str = key(MISSING, "folder of the data on this machine; created if it is downloaded to", neutral=True)
-    cache_dir: str = key(MISSING, "folder for decoded images", neutral=True)
+    cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True)
     channels: int = key(MISSING, "of an image", low=1)
     image_size: int = key(MISSING, "height and width in pixels", low=1)
     classes: int | None = key(None, "number of classes; null = counted from the folders", low=2)

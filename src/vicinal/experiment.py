@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 from vicinal import redaction
 from vicinal.components import OURS, Component, bind, places_of, typed
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
-from vicinal.data import CropFlip, ImageData, Images, Loader, fits, imagefolder, load
+from vicinal.data import CropFlip, ImageData, Images, Loader, contents, fits, imagefolder, load
 from vicinal.data.faults import FAIL
 from vicinal.errors import ConfigError, written
 from vicinal.imports import without_collections
@@ -40,6 +40,8 @@ _works: dict[str, int] = {}
 """How much a step of a network has to do; the jobs of a sweep have few networks."""
 _rehearsed: set[str] = set()
 """What has been rehearsed without a complaint in this process; the jobs of a sweep have much of it in common."""
+_loaded: dict[str, dict[str, str]] = {}
+"""Hashes of images that were loaded in this process only to compare them."""
 
 
 class Experiment:
@@ -143,7 +145,7 @@ class Experiment:
         }
         effective = {"trainer": trainer, **{component.group: component.identity() for component in self._components()}}
         if self._tree is not None:
-            effective["dataset"]["folder"] = imagefolder.fingerprint(**self._tree)
+            effective["dataset"]["folder"] = imagefolder.fingerprint(**self._tree, kept=self._tree_contents())
         return effective
 
     def settings(self) -> dict[str, Any]:
@@ -173,15 +175,45 @@ class Experiment:
         return model
 
     def load_data(self) -> ImageData:
-        """Read, or download, and split the images."""
+        """Read, or download, and split the images, and hash what they were read from."""
         values = self.dataset.values
         keys = ("val_size", "train_size", "split_seed", "mean", "std")
-        data = load(self.dataset(), **{name: values[name] for name in keys})
+        source = self.dataset()
+        data = load(source, **{name: values[name] for name in keys})
         found = (*data.train.images.shape[1:3], len(data.class_names))
         for name, expected, real in zip(("channels", "image_size", "classes"), self._sizes(), found, strict=True):
             if expected != real:
                 raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
-        return data
+        known = self._files()
+        return replace(data, contents=contents.of_images(source) if known is None else known)
+
+    def data_contents(self) -> dict[str, str]:
+        """{name: hash} of the data that the experiment would use now; of a tree nothing, which is in the identity.
+
+        The images are loaded for it where their source does not say which files it reads, once per process.
+        """
+        known = self._files()
+        if known is not None:
+            return known
+        key = repr((self.dataset.target, self.dataset.arguments))
+        if key not in _loaded:
+            _loaded[key] = contents.of_images(self.dataset())
+        return _loaded[key]
+
+    def _files(self) -> dict[str, str] | None:
+        """{name: hash} of the files of the data; None where nobody says which they are."""
+        if self._tree is not None:
+            self._tree_contents().save()
+            return {}
+        try:
+            files = contents.files_of(self.dataset.called, self.dataset.arguments)
+        except Exception as error:  # of a source of anyone's
+            raise ConfigError("dataset._target_", self.dataset.target, f"cannot say what it reads ({error})") from error
+        return None if files is None else contents.of_files(files, Path(self.dataset.values["cache_dir"]))
+
+    def _tree_contents(self) -> contents.Kept:
+        assert self._tree is not None
+        return imagefolder.contents(self._tree["root"], self.dataset.values["cache_dir"])
 
     def make_loaders(self, data: ImageData) -> Loaders:
         """The parts, on the device where they fit; only the images that are trained on are augmented."""

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from vicinal import dry_run, mending, session
@@ -16,10 +17,10 @@ from vicinal.errors import UserError
 from vicinal.escaping import visible
 from vicinal.experiment import Experiment
 from vicinal.redaction import redact
-from vicinal.runs.environment import differences, fixed, versions
+from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
-from vicinal.runs.source import changed, sources
+from vicinal.runs.source import sources
 from vicinal.telling import catch_up, show
 from vicinal.tracking.wandb_mode import agent_run
 from vicinal.tracking.wandb_record import unfinished
@@ -68,7 +69,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
 def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     folder = experiment.folder
     log.info("already completed: %s (rerun=true trains it again)", folder.path)
-    vouch(experiment, done)
+    vouch([(experiment, done)])
     if agent_run():
         show(folder, done, experiment.wandb, id=None)
     else:
@@ -76,13 +77,23 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     return done
 
 
-def vouch(experiment: Experiment, done: dict[str, Any]) -> None:
-    """Say what has to be said of a result that is used instead of training, and mend what is damaged beside it."""
-    lines = reservations(experiment, done)
-    for line in lines:
-        log.warning("%s", line)
-    for line in mending.mend(experiment, done, lines):
-        log.info("%s", line)
+def vouch(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
+    """Say what has to be said of results that are used instead of training, and mend what is damaged beside them.
+
+    A remark on several results is one line.
+    """
+    remarks: dict[str, list[Path]] = {}
+    for experiment, done in completed:
+        damage = experiment.folder.damage()
+        for line in damage:
+            log.warning("%s", line)
+        for line in mending.mend(experiment, done, damage):
+            log.info("%s", line)
+        for remark in reservations(experiment, done):
+            remarks.setdefault(remark, []).append(experiment.folder.path)
+    for remark, paths in remarks.items():
+        those = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs, such as {paths[0]}"
+        log.warning("%s: %s", those, remark)
 
 
 def tell_rest(completed: Sequence[Experiment]) -> None:
@@ -96,22 +107,26 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
 
 
 def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
-    """What has to be said of a result that is used instead of training, a line each.
+    """What has to be said of a result that is used instead of training, a remark each.
 
-    What "auto" means on this machine may be something else than where it was made, the code that computes may have been
-    edited since, and files beside it may be damaged.
+    What "auto" means on this machine may be something else than where it was made, and the code that computes or the
+    data may have been changed since.
     """
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
-    lines = experiment.folder.damage()
-    for text in differences(fixed(done), fixed({**here, "versions": versions()})):
-        lines.append(
-            f"{experiment.folder.path}: made with {text.replace(', then', ', here it would be')}: other last bits"
-        )
-    then = experiment.folder.sources()
-    if then and (names := changed(then, sources(experiment.targets))):
-        lines.append(f"{experiment.folder.path}: made with other code ({names}); rerun=true trains it again")
-    return lines
+    remarks = [
+        f"made with {text.replace(', then', ', here it would be')}: other last bits"
+        for text in differences(fixed(done), fixed({**here, "versions": versions()}))
+    ]
+    made = {"code": experiment.folder.sources(), "data": done.get("data")}
+    now: dict[str, Any] = {"code": sources(experiment.targets)}
+    if made["data"]:
+        try:
+            now["data"] = experiment.data_contents()
+        except Exception as error:  # a source of anyone's, whose data may be gone
+            reason = visible(redact(str(error) or repr(error)))
+            remarks.append(f"its data cannot be compared with those here ({reason})")
+    return remarks + [f"made with {text}; rerun=true trains again" for text in others(made, now)]
 
 
 def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
@@ -124,6 +139,9 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     if not again:
         folder.inspect()
     data = experiment.load_data() if again else None  # data that cannot be had must not cost the result that is there
+    if data is not None and (done := folder.completed()):
+        for text in others(done, {"data": data.contents}):
+            log.warning("%s: the result that is replaced was made with %s", folder.path, text)
     saved = None if again else session.recover(experiment)
     if saved is None:
         folder.clear()

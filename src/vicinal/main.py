@@ -151,7 +151,7 @@ def job(cfg: DictConfig) -> float | None:
         if not single:
             log.error("failed: %s", explain(error))
         raise
-    return result["val"]["acc1"] if result.get("val") else None
+    return (result.get("val") or {}).get("acc1")
 
 
 def _refuse_sweep(settings: HydraConf) -> None:

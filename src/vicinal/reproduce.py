@@ -96,12 +96,12 @@ def reproduce(
     requested = list(_request(result, experiment))
     notes = [*_history(environment, result), *requested, *notes]
     log.info("running %s again in %s", then.config, now.path)
-    run(experiment)
+    again = run(experiment)
     return Reproduction(
         then,
         now,
         compare(then, now, damage),
-        list(environments(environment, now.about())),
+        list(environments(environment, now.about() | {"data": again.get("data", {})})),
         requested,
         [*(line for line in damage if line.startswith(f"{then.environment} ")), *notes, *_doubts(experiment)],
     )
@@ -201,7 +201,7 @@ def _environment(folder: RunFolder, result: Mapping[str, Any], damage: Sequence[
     """Of the original; without ``environment.json`` as far as the result has it."""
     lost = any(line.startswith(f"{folder.environment} ") for line in damage)
     whole = {} if lost else folder.about()
-    return {**whole, "versions": result["versions"], **result["hardware"]}
+    return {**whole, "versions": result["versions"], "data": result.get("data", {}), **result["hardware"]}
 
 
 def _doubts(experiment: Experiment) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from vicinal.description import heading, write_config, write_environment
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs import checkpoint
-from vicinal.runs.environment import describe, differences, fixed
+from vicinal.runs.environment import describe, differences, fixed, others
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.interruption import Interruption
@@ -45,7 +46,7 @@ class Saved:
     Attributes:
         training: of :class:`Training`.
         wandb_id: W&B's id of the run.
-        made_with: what decides the last bits, and the source's hash, in the session that wrote it.
+        made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
         changed: how the sessions before differed in that.
         seconds: that all sessions have taken.
     """
@@ -111,12 +112,12 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     here = describe(hardware.device, hardware.precision, hardware.threads, experiment.targets)
     write_config(experiment, continued=saved is not None)
     write_environment(experiment, here, continued=saved is not None)
-    made_with = {**fixed(here), "source": here["source"]}
-    news = [] if saved is None else differences(saved.made_with, made_with)
-    changed = [*(saved.changed if saved else []), *news]
     apply(hardware, settings)
     memory.reset_peak(hardware.device)
     data = data or experiment.load_data()
+    made_with = {**fixed(here), "code": here["sources"], "data": data.contents}
+    news = _news(saved.made_with, made_with) if saved else []
+    changed = [*(saved.changed if saved else []), *news]
     loaders = experiment.make_loaders(data)
     info, steps = run_info(experiment, sweep), len(loaders.train)
     log.info(
@@ -188,11 +189,18 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
                 "compile": hardware.compile,
             },
             "versions": here["versions"],
+            "data": data.contents,
             "skipped_files": list(data.skipped),
             "changed": changed,
             "wandb": {name: getattr(wandb, name) for name in ("mode", "id", "name", "group")},
         }
         return folder.complete(result)  # the done mark; at its end the `with` waits for W&B
+
+
+def _news(made: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """How a session differs from the one before in what decides its numbers."""
+    bits = {name: value for name, value in here.items() if not isinstance(value, Mapping)}
+    return [*differences(made, bits), *others(made, here)]
 
 
 def _restore(training: Training, saved: Saved, news: list[str], folder: RunFolder) -> None:
@@ -206,7 +214,8 @@ def _restore(training: Training, saved: Saved, news: list[str], folder: RunFolde
             f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
         ) from error
     for line in news:
-        log.warning("it is not continued as it was begun: %s; the last bits may differ", line)
+        more = "rerun=true trains from the beginning" if line.startswith("other ") else "the last bits may differ"
+        log.warning("it is not continued as it was begun: %s; %s", line, more)
     rows = training.history.rows
     if folder.rows()[: len(rows)] != rows:
         log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)

@@ -98,8 +98,8 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
         with suppress(OSError, DamagedError):
             wandb.predictions(Predictions.load(folder.predictions))
         wandb.restore(folder.rows(), step=0)
-        summary = {name: result[name] for name in ("best_epoch", "images_per_second")}
-        wandb.finish(final_numbers({name: result[name] for name in ("val", "val_best", "test")}) | summary)
+        names = ("val", "val_best", "test", "best_epoch", "images_per_second")  # older results lack some
+        wandb.finish(final_numbers({name: result.get(name) for name in names}))
 
 
 def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -> str | None:

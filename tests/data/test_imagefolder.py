@@ -69,11 +69,15 @@ def test_pixels_equal_torchvisions_transforms(tree, size, channels):
 
 def test_a_tree_is_decoded_once(tree):
     first = load(tree)
+    (cache,) = (tree.parent / "cache").iterdir()
+    made = cache.stat().st_mtime_ns
+    assert same(load(tree), first)
+    assert cache.stat().st_mtime_ns == made
     image = tree / "train/ant/0.jpg"
     stat = image.stat()
     image.write_bytes(bytes(stat.st_size))
-    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert same(load(tree), first)  # the image is garbage now, but nothing tells so without reading it
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as `cp -p` and `tar` do
+    assert f"{image} cannot be decoded" in refused(tree)
 
 
 def test_a_changed_tree_is_decoded_again(tree):

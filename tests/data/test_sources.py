@@ -21,6 +21,7 @@ from torchvision.datasets import utils
 from torchvision.transforms.functional import pil_to_tensor
 
 from vicinal.data import digits, torchvision_dataset
+from vicinal.data.contents import files_of
 from vicinal.data.sources import DOWNLOAD_TIMEOUT
 from vicinal.errors import ConfigError
 
@@ -111,6 +112,21 @@ def test_tensors_equal_torchvisions_items(name, tmp_path, monkeypatch):
         assert part.labels.dtype == torch.int64
         assert part.labels.tolist() == [label for _, label in theirs]
     assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_the_files_that_are_said_to_be_read_are_all_that_is_read(name, tmp_path, monkeypatch):
+    FAKES[name][0](tmp_path, name, monkeypatch)
+    asked = {"root": str(tmp_path), "name": name}
+    first = torchvision_dataset(**asked)  # unpacks what is packed
+    files = files_of(torchvision_dataset, asked)
+    for file in tmp_path.rglob("*"):
+        if file.is_file() and file not in files:
+            file.unlink()
+    again = torchvision_dataset(**asked)
+    assert torch.equal(first.train.images, again.train.images)
+    assert torch.equal(first.test.images, again.test.images)
+    assert all(file.is_file() for file in files)
 
 
 @pytest.mark.parametrize(

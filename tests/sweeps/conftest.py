@@ -144,7 +144,7 @@ def write_run(
         "wandb": {"mode": "disabled", "id": None},
     }
     for key, value in about.items():
-        result[key] = {**result[key], **value} if isinstance(value, dict) else value
+        result[key] = {**result.get(key, {}), **value} if isinstance(value, dict) else value
     rows = []
     for epoch in range(1, result["epochs"] + 1):
         row = {"epoch": epoch, "step": 20 * epoch, "lr": 0.1, "train/loss": 2 / epoch, "train/acc1": last * epoch / 4}

@@ -275,15 +275,6 @@ def test_a_swept_precision_is_no_hidden_difference(runs: Any) -> None:
     assert not has(comparison, "the same precision")
 
 
-def test_another_code_is_said(runs: Any) -> None:
-    runs.add("none", None, 0, 0.5)
-    path = runs.add("input", 0.2, 0, 0.5)
-    (path / "environment.json").write_text('{"source": "ffffffffff"}')
-    comparison = compare(runs.found(*ALPHA))
-    assert has(comparison, "the same source: 0123456789 in none seed 0; ffffffffff in input alpha=0.2 seed 0")
-    assert has(comparison, "environment.json is damaged")
-
-
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -391,13 +391,15 @@ def test_sessions_that_differ_are_said(
     words = tuple(word for word in MLP if not word.startswith("trainer.threads"))
     describe = session.describe
 
-    def elsewhere(threads: int, torch_version: str) -> None:
+    def elsewhere(threads: int, torch_version: str, laws: str = "0", digits: str = "0") -> None:
         def described(*args: Any) -> dict[str, Any]:
             about = describe(*args)
+            about["sources"]["vicinal/mixing/laws.py"] = laws
             return about | {"versions": about["versions"] | {"torch": torch_version}}
 
         monkeypatch.setattr("vicinal.training.hardware.AUTO_THREADS", threads)
         monkeypatch.setattr(session, "describe", described)
+        monkeypatch.setattr(Experiment, "_files", lambda experiment: {"digits.csv.gz": digits})
 
     for threads, version in ((1, "2.13.0+cpu"), (2, "2.13.0+cu130")):
         elsewhere(threads, version)
@@ -405,13 +407,18 @@ def test_sessions_that_differ_are_said(
         events.after["step", 3] = terminate
         with interrupted():
             run(compose(*words))
-    elsewhere(2, "2.15.0")
+    elsewhere(2, "2.15.0", laws="1", digits="1")
     result = run(compose(*words))
-    assert result["changed"] == ["threads 1, then 2", "torch 2.13.0, then 2.15.0"]
+    assert result["data"] == {"digits.csv.gz": "1"}
+    changes = {
+        "threads 1, then 2": "the last bits may differ",
+        "torch 2.13.0, then 2.15.0": "the last bits may differ",
+        "other code (vicinal/mixing/laws.py)": "rerun=true trains from the beginning",
+        "other data (digits.csv.gz)": "rerun=true trains from the beginning",
+    }
+    assert result["changed"] == list(changes)
     warnings = [text for text in caplog.messages if "not continued as it was begun" in text]
-    assert warnings == [
-        f"it is not continued as it was begun: {change}; the last bits may differ" for change in result["changed"]
-    ]
+    assert warnings == [f"it is not continued as it was begun: {what}; {then}" for what, then in changes.items()]
 
 
 # The negative control: a checkpoint that forgets or changes one part, and a comparison that has to notice.

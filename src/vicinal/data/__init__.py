@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vicinal.data import imagefolder
+from vicinal.data import contents, imagefolder
 from vicinal.data.augmentation import CropFlip
 from vicinal.data.images import ImageData, Images, Source
 from vicinal.data.loader import Loader
@@ -20,6 +20,7 @@ __all__ = [
     "Loader",
     "Source",
     "channel_statistics",
+    "contents",
     "digits",
     "fits",
     "imagefolder",

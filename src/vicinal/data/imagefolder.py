@@ -15,6 +15,7 @@ from stat import S_ISREG
 
 import torch
 
+from vicinal.data.contents import Kept, stamp
 from vicinal.data.faults import FAIL, Faults
 from vicinal.data.images import Images, Source
 from vicinal.data.pixels import pixels
@@ -125,6 +126,11 @@ def class_names(root: str, val_size: int | None = 0) -> tuple[str, ...]:
     return tuple(train)
 
 
+def contents(root: str, cache_dir: str) -> Kept:
+    """Hashes of the files of a tree, as far as they are known."""
+    return Kept.of(Path(cache_dir), str(Path(root).expanduser().absolute()))
+
+
 def validation_folder(root: str) -> Path | None:
     """The folder of a tree whose images are for validation; None if it has none.
 
@@ -155,17 +161,19 @@ def _say_validation(root: str, val_size: int | None) -> None:
 
 
 @cache
-def fingerprint(root: str, val_size: int | None = 0, on_error: str = FAIL) -> str:
+def fingerprint(root: str, val_size: int | None = 0, on_error: str = FAIL, kept: Kept | None = None) -> str:
     """Which images a tree holds, wherever it lies and however it is called: a hash of relative names and bytes.
 
-    60,000 small files take some seconds, once a process. Images that are in two parts, byte by byte, are counted in a
-    warning.
+    60,000 small files take some seconds, once; later processes take a stat of each if their hashes are kept. Images
+    that are in two parts, byte by byte, are counted in a warning.
 
     Args:
         root: the tree.
         val_size: as for `imagefolder`.
         on_error: likewise.
+        kept: hashes of its files that are known already.
     """
+    sha256 = kept.sha256 if kept else Kept().sha256
     folder, faults = Path(root).expanduser().absolute(), Faults(root, on_error)
     digest = hashlib.sha256()
     contents: dict[str, list[str]] = {}
@@ -174,7 +182,7 @@ def fingerprint(root: str, val_size: int | None = 0, on_error: str = FAIL) -> st
         contents[part] = []
         for path, label in _list(faults, place, names)[0]:
             try:
-                content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                content = sha256(path)
             except OSError as error:
                 faults.note(path, _unreadable(error))
                 continue
@@ -265,7 +273,7 @@ def _fingerprint(folder: Path, samples: Mapping[str, Samples], image_size: int, 
     for part in samples.values():
         for path, label in part:
             stat = os.stat(path)  # noqa: PTH116 - a Path a file would take longer than all the rest
-            digest.update(repr((path, label, stat.st_size, stat.st_mtime_ns)).encode())
+            digest.update(repr((path, label, *stamp(stat))).encode())
     return digest.hexdigest()[:16]
 
 

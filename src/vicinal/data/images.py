@@ -1,6 +1,7 @@
 """What the parts of this package hand to each other: decoded images with their labels."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -43,3 +44,4 @@ class ImageData:
     mean: tuple[float, ...]  # (C,) of pixels scaled to [0, 1]
     std: tuple[float, ...]  # (C,) likewise
     skipped: tuple[str, ...] = ()  # files that could not be used
+    contents: Mapping[str, str] = field(default_factory=dict)  # {name: hash} of what was read, by ``contents.py``

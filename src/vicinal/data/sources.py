@@ -2,7 +2,7 @@
 
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vicinal.data.contents import reads
 from vicinal.data.images import Images, Source
 from vicinal.data.splits import stratified
 from vicinal.errors import ConfigError
@@ -30,24 +31,44 @@ TORCHVISION = {
     "CIFAR100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz into it",
     "SVHN": "train_32x32.mat and test_32x32.mat of http://ufldl.stanford.edu/housenumbers into it",
 }
+_IDX_FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
+FILES = {
+    "MNIST": ("MNIST/raw", _IDX_FILES),
+    "FashionMNIST": ("FashionMNIST/raw", _IDX_FILES),
+    "CIFAR10": ("cifar-10-batches-py", [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]),
+    "CIFAR100": ("cifar-100-python", ["train", "test", "meta"]),
+    "SVHN": ("", ["train_32x32.mat", "test_32x32.mat"]),
+}
+"""Folder below ``root`` and files in it that torchvision reads, of each class."""
 
 
+def _digits_file() -> Path:
+    package = find_spec("sklearn")  # not imported, which takes a second
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+
+
+def _torchvision_files(root: str, name: str) -> Sequence[Path]:
+    folder, files = FILES[name]
+    return [Path(root).expanduser() / folder / file for file in files]
+
+
+@reads(lambda: [_digits_file()])
 def digits() -> Source:
     """The 1797 grey 8x8 digits that are embedded in scikit-learn: images (N, 1, 8, 8).
 
     Pixels count 0 to 16 and are scaled to 0 to 255. There is no official test set: 360 images, stratified and the same
     ones for every run, are held out as one.
     """
-    package = find_spec("sklearn")  # not imported, which takes a second
-    assert package is not None
-    assert package.origin is not None
-    table = np.loadtxt(Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz", delimiter=",")
+    table = np.loadtxt(_digits_file(), delimiter=",")
     pixels = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8)).mul(255 / 16).round().to(torch.uint8)
     labels = torch.from_numpy(table[:, -1]).long()
     train, test = stratified(labels, DIGITS_TEST_SIZE, DIGITS_TEST_SEED)
     return Source(Images(pixels[train], labels[train]), Images(pixels[test], labels[test]), tuple("0123456789"))
 
 
+@reads(_torchvision_files)
 def torchvision_dataset(root: str, name: str) -> Source:
     """The official train and test parts of one of torchvision's data sets, downloaded into `root` on first use.
 

@@ -16,10 +16,13 @@ from typing import Any
 
 import torch
 
+from vicinal.escaping import visible
 from vicinal.redaction import redact_code, redacted
-from vicinal.runs.source import digest, sources
+from vicinal.runs.source import changed, digest, sources
 
-PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "scikit-learn")
+PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
+DECIDING = ("torch", "torchvision", "numpy", "pillow")
+"""Those of them whose version can change a number."""
 LONGEST_DIFF = 2**18
 """Characters; of more than that nobody reads what was changed."""
 _HEX = "[0-9a-f]" * 10
@@ -64,17 +67,30 @@ def describe(device: torch.device, precision: str, threads: int, targets: tuple[
 def fixed(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a result's last bits, of the content of ``environment.json`` or of a ``result.json``."""
     about = {**environment, **environment.get("hardware", {})}
-    return {
-        "device": about["device"],
-        "precision": about["precision"],
-        "threads": about["threads"],
-        "torch": str(about["versions"]["torch"]).partition("+")[0],
-    }
+    versions = {name: str(version).partition("+")[0] for name, version in about["versions"].items() if name in DECIDING}
+    return {name: about[name] for name in ("device", "precision", "threads")} | versions
 
 
 def differences(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Where two such descriptions differ, as texts such as ``threads 1, then 2``."""
-    return [f"{name} {made[name]}, then {here[name]}" for name in here if made.get(name) != here[name]]
+    """Where two such descriptions differ, as texts such as ``threads 1, then 2``, in what both of them say."""
+    return [f"{name} {made[name]}, then {here[name]}" for name in here if name in made and made[name] != here[name]]
+
+
+def others(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What decides more than the last bits and was another, as texts such as ``other code (vicinal/mixing/laws.py)``.
+
+    Args:
+        made: {"code": {file: hash}, "data": {name: hash}}; what is missing or empty is no difference.
+        here: the same.
+    """
+    lines = []
+    for what in ("code", "data"):
+        then, now = made.get(what) or {}, here.get(what) or {}
+        if what == "data":  # where only the files are here, or only the images, nothing can be compared
+            then, now = ({name: each[name] for name in then.keys() & now.keys()} for each in (then, now))
+        if then and now and (names := changed(then, now)):
+            lines.append(visible(f"other {what} ({names})"))  # names that a stranger may have chosen
+    return lines
 
 
 @cache

@@ -103,6 +103,7 @@ COMPLETED: Shape = {
     "peak_memory?": (whole,),
     "hardware": HARDWARE,
     "versions": VERSIONS,
+    "data?": {str: str},
     "changed": [str],
     "wandb": {"mode": str, "id": (str,)},
 }

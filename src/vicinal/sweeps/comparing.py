@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vicinal.sweeps import doubts
+from vicinal.sweeps import doubts, origins
 from vicinal.sweeps.baselines import find_baselines, match
 from vicinal.sweeps.cells import make_cells
 from vicinal.sweeps.comparison import TESTED, Comparison
@@ -38,7 +38,10 @@ def compare(
     chosen = chosen_table(cells, keys, score)
     notes = [
         *beyond,
+        *origins.other_code(cells),
+        *origins.other_data(cells),
         *doubts.hidden_differences(cells, keys),
+        *doubts.missing_metrics(cells),
         *doubts.unfinished(cells),
         *found.notes,
         *doubts.baseline(cells, against, unmatched, score),

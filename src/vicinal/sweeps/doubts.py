@@ -10,7 +10,7 @@ from vicinal.sweeps.cells import STRATEGY, effective, fullest, group_of
 from vicinal.sweeps.comparison import MEDIAN, Cell, headings, validation_of
 from vicinal.sweeps.records import Run
 from vicinal.sweeps.statistics import DECIMALS, FEWEST, least_wilcoxon
-from vicinal.sweeps.summaries import folder, mean_of
+from vicinal.sweeps.summaries import METRICS, folder, mean_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,9 @@ HIDDEN = {
     "precision": "trainer.precision",
     "threads": "trainer.threads",
     "torch": "",
-    "source": "",
+    "torchvision": "",
+    "numpy": "",
+    "pillow": "",
 }
 """What the machine made of a request, and the key that asks for it."""
 
@@ -53,7 +55,8 @@ def hidden_differences(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]
             continue
         made: dict[str, list[str]] = {}
         for cell, run in runs:
-            made.setdefault(_made_with(run, name), []).append(f"{cell.label} seed {run.seed}")
+            if value := _made_with(run, name):
+                made.setdefault(value, []).append(f"{cell.label} seed {run.seed}")
         if len(made) > 1:
             parts = "; ".join(f"{value} in {_some(where)}" for value, where in made.items())
             lines.append(f"not all runs were made with the same {name.replace('_', ' ')}: {parts}")
@@ -66,6 +69,21 @@ def hidden_differences(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]
     for labels in same.values():
         if len(labels) > 1:
             lines.append(f"{', '.join(labels)} differ in nothing that their configs say, perhaps in the data's files")
+    return lines
+
+
+def missing_metrics(cells: Sequence[Cell]) -> list[str]:
+    """Runs whose results lack a metric that a table shows, as those of older versions may."""
+    lines = []
+    for metric in METRICS:
+        lacking = [
+            f"{cell.label} seed {run.seed}"
+            for cell in cells
+            for run in cell.completed
+            if any(metric not in scores for scores in run.scored())
+        ]
+        if lacking:
+            lines.append(f"without {metric}, as results of an older version are, so left out of it: {_some(lacking)}")
     return lines
 
 
@@ -198,7 +216,7 @@ def choice(cells: Sequence[Cell], chosen: pd.DataFrame, score: str) -> list[str]
 
 
 def _made_with(run: Run, name: str) -> str:
-    return str(run.hardware.get(name) or run.versions.get(name) or run.environment().get(name) or "unknown")
+    return str(run.hardware.get(name) or run.versions.get(name) or run.environment().get(name) or "")
 
 
 def _some(names: Iterable[str], most: int = 4) -> str:

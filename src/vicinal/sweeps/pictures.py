@@ -236,7 +236,10 @@ def _calibration(comparison: Shown, styles: dict[str, Style]) -> Picture:
     for metric, axis in y.items():
         dots, most = [], 1.0 if metric == "ece" else math.inf
         for cell, row in _rows(comparison, score):
-            over = summarise(list(cell.scores(score, metric).values()), most)
+            values = list(cell.scores(score, metric).values())
+            if not values:
+                continue
+            over = summarise(values, most)
             dots.append(
                 Series(
                     cell.label,

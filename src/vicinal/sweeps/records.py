@@ -36,6 +36,7 @@ class Run:
         val: scores ``acc1 acc5 nll ece`` of the last epoch, accuracies as fractions; None without a validation split.
         val_best: likewise of the best epoch; older results do not have them.
         test: {"last": scores, "best_val": scores or None, "median10": scores}; empty if not completed.
+        data: {name: hash} of what the images were read from; older results do not have it.
         changed: what differed between the sessions of a resumed run, as texts.
     """
 
@@ -57,6 +58,7 @@ class Run:
     versions: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, Any] = field(default_factory=dict)
     images_per_second: float = 0.0
+    data: dict[str, str] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     wandb: dict[str, Any] = field(default_factory=dict)
 
@@ -78,11 +80,15 @@ class Run:
         """The content of ``environment.json``; empty if it cannot be read."""
         return RunFolder(self.folder).about()
 
+    def scored(self) -> list[dict[str, float]]:
+        """All scores that the result has, of validation and of test."""
+        return [scores for scores in (self.val, self.val_best, *self.test.values()) if scores]
+
     def score(self, name: str, metric: str = "acc1") -> float | None:
         """A number by the name of its column, such as ``test/last``; None where there is none."""
         part, _, which = name.partition("/")
         scores = self.test.get(which) if part == "test" else {"val": self.val, "val_best": self.val_best}[part]
-        return scores[metric] if scores else None
+        return scores.get(metric) if scores else None
 
 
 def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:

@@ -20,6 +20,7 @@ from vicinal.runs.folder import RunFolder
 from vicinal.runs.shapes import Shape, plain
 from vicinal.sweeps.comparison import TESTED
 from vicinal.sweeps.finding import find, read_sweep
+from vicinal.sweeps.origins import code_here
 from vicinal.sweeps.terminal import Grid, show
 
 if TYPE_CHECKING:
@@ -121,10 +122,10 @@ def _tell(folder: Path, console: Console | None) -> None:
 def _digest(sweep: Path, arguments: Sequence[str]) -> str:
     """Of everything that a report on a sweep says: the arguments, this program, the sweep's runs and their files."""
     content = read_sweep(sweep)
-    asked = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
-    digest = hashlib.sha256(json.dumps(asked).encode())
-    own = (file for file in Path(__file__).parent.rglob("*") if file.is_file() and file.suffix != ".pyc")
     folders = [content.folder_of(run) for run in content.runs]
+    asked = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
+    digest = hashlib.sha256(json.dumps([asked, code_here(folders)]).encode())
+    own = (file for file in Path(__file__).parent.rglob("*") if file.is_file() and file.suffix != ".pyc")
     for file in [*sorted(own), *(folder / each for folder in folders for each in READ)]:
         try:
             what = sha256(read(file))

@@ -13,6 +13,9 @@ from vicinal.sweeps.statistics import compare, holm, summarise
 if TYPE_CHECKING:
     import pandas as pd
 
+METRICS = ("acc1", "nll", "ece")
+"""What the tables have of each score."""
+
 
 def cell_table(cells: Sequence[Cell], swept: Sequence[str]) -> pd.DataFrame:
     """A row a cell: :attr:`~vicinal.sweeps.comparison.Comparison.table`."""
@@ -23,7 +26,7 @@ def cell_table(cells: Sequence[Cell], swept: Sequence[str]) -> pd.DataFrame:
         others = {
             f"{score}/{metric} mean": summarise(list(cell.scores(score, metric).values())).mean
             for score in SCORES
-            for metric in ("nll", "ece")
+            for metric in METRICS[1:]
         }
         failed = "; ".join(f"seed {run.seed}: {run.error}" for run in cell.runs if not run.completed)
         rows.append({**_values(cell, swept), **_scores(cell), **others, "failed": failed, "folder": folder(cell)})

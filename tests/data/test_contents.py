@@ -1,0 +1,204 @@
+"""Hashes of what a data set holds: of files, kept by their stat, and of images."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vicinal.data import Images, Source, contents, imagefolder
+from vicinal.data.contents import Kept
+from vicinal.experiment import Experiment
+
+Compose = Callable[..., Experiment]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "images.bin"
+    file.write_bytes(b"0123")
+    return file
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all files had been written a while ago."""
+    monkeypatch.setattr(contents, "SETTLED", -60.0)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are read to be hashed."""
+    names: list[str] = []
+    digest = hashlib.file_digest
+
+    def noted(stream, name):
+        names.append(Path(stream.name).name)
+        return digest(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    return names
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_is_read_once_for_all_processes(file: Path, tmp_path: Path, settled: None, read: list[str]) -> None:
+    store = tmp_path / "cache/kept.json"
+    kept = Kept(store)
+    assert kept.sha256(str(file)) == sha(b"0123")
+    assert not store.parent.exists()  # to look is not to write
+    kept.save()
+    assert kept.sha256(str(file)) == Kept(store).sha256(str(file)) == sha(b"0123")
+    assert read == ["images.bin"]
+
+
+@pytest.mark.parametrize("change", ["content", "content, with the time put back", "another file", "touched"])
+def test_a_file_is_read_again_where_its_stat_is_another(
+    file: Path, tmp_path: Path, settled: None, read: list[str], change: str
+) -> None:
+    kept = Kept(tmp_path / "kept.json")
+    kept.sha256(str(file))
+    kept.save()
+    before = file.stat()
+    match change:
+        case "another file":
+            (tmp_path / "other").write_bytes(b"4567")
+            (tmp_path / "other").replace(file)
+        case "touched":
+            os.utime(file)
+        case _:
+            file.write_bytes(b"4567")
+    if "put back" in change or change == "another file":
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Kept(tmp_path / "kept.json").sha256(str(file)) == sha(b"0123" if change == "touched" else b"4567")
+    assert read == ["images.bin"] * 2
+
+
+def test_a_file_that_was_just_written_is_not_trusted_to_stay(file: Path, tmp_path: Path, read: list[str]) -> None:
+    """Within a tick of the file system's clock the next write leaves the same times."""
+    kept = Kept(tmp_path / "kept.json")
+    assert [kept.sha256(str(file)), kept.sha256(str(file))] == [sha(b"0123")] * 2
+    kept.save()
+    assert not (tmp_path / "kept.json").exists()
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"a": 1}', b'{"a": ["b", 2]}', b"[" * 100_000])
+def test_a_damaged_store_is_no_store(file: Path, tmp_path: Path, settled: None, content: bytes) -> None:
+    store = tmp_path / "kept.json"
+    store.write_bytes(content)
+    kept = Kept(store)
+    assert kept.sha256(str(file)) == sha(b"0123")
+    kept.save()
+    assert list(json.loads(store.read_bytes())) == [str(file)]
+
+
+def test_a_store_that_cannot_be_written_costs_a_reading(file: Path, settled: None, read: list[str]) -> None:
+    for _ in range(2):
+        kept = Kept(file / "kept.json")  # below a file
+        assert kept.sha256(str(file)) == sha(b"0123")
+        kept.save()
+    assert len(read) == 2
+    assert [path.name for path in file.parent.iterdir()] == ["images.bin"]
+
+
+def test_files_are_named_below_the_folder_that_holds_them(tmp_path: Path) -> None:
+    for name in ("a/images", "b/images"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(name.encode())
+    files = [tmp_path / "a/images", tmp_path / "b/images", tmp_path / "b/gone"]
+    expected = {name: sha(name.encode())[:16] for name in ("a/images", "b/images")}
+    assert contents.of_files(files, tmp_path / "cache") == expected
+    assert list(contents.of_files(files[:1], tmp_path / "cache")) == ["images"]
+    assert contents.of_files(files[2:], tmp_path / "cache") == {}
+
+
+def test_a_folder_has_one_hash_of_all_that_is_in_it(tmp_path: Path) -> None:
+    def found() -> str:
+        (name, digest), *rest = contents.of_files([tmp_path / "tree"], tmp_path / "cache").items()
+        assert (name, rest) == ("tree", [])
+        return digest
+
+    (tmp_path / "tree/deep").mkdir(parents=True)
+    empty = found()
+    (tmp_path / "tree/deep/a").write_bytes(b"0")
+    first = found()
+    (tmp_path / "tree/deep/a").write_bytes(b"1")
+    second = found()
+    (tmp_path / "tree/deep/a").rename(tmp_path / "tree/deep/b")
+    assert len({empty, first, second, found()}) == 4
+    (tmp_path / "tree/deep/b").rename(tmp_path / "tree/deep/a")
+    assert found() == second
+
+
+def test_the_files_of_a_tree_are_read_once_and_kept_when_its_images_are_loaded(
+    compose: Compose, tmp_path: Path, settled: None, read: list[str]
+) -> None:
+    for part, size in (("train", 6), ("test", 1)):
+        for name in "ab":
+            (tmp_path / "tree" / part / name).mkdir(parents=True)
+            for index in range(size):
+                Image.new("L", (8, 8), color=index + 1).save(tmp_path / f"tree/{part}/{name}/{index}.png")
+    words = ("dataset=imagefolder", f"dataset.root={tmp_path}/tree", "dataset.channels=1", "model=mlp")
+    words = (*words, "dataset.image_size=8", "dataset.val_size=2", "dataset.std=[0.5]")
+
+    def composed() -> Experiment:
+        imagefolder.fingerprint.cache_clear()
+        Kept.of.cache_clear()
+        return compose(*words)
+
+    first = composed()
+    assert len(read) == 14
+    assert not (tmp_path / "outputs").exists()
+    assert first.load_data().contents == {}
+    assert len(list((tmp_path / "outputs/cache").glob("contents-*.json"))) == 1
+    assert composed().run_id == first.run_id
+    assert len(read) == 14
+    Image.new("L", (8, 8), color=9).save(tmp_path / "tree/train/a/0.png")
+    assert composed().run_id != first.run_id
+    assert read[14:] == ["0.png"]
+
+
+def source(channels: int = 3) -> Source:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, channels, 4, 5), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(12) % 2
+    return Source(Images(images[:8], labels[:8]), Images(images[8:], labels[8:]), ("a", "b"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_memory_format_of_images_does_not_count(channels: int) -> None:
+    plain = source(channels)
+    images = plain.train.images.to(memory_format=torch.channels_last)
+    other = plain._replace(train=Images(images, plain.train.labels))
+    assert contents.of_images(other) == contents.of_images(plain)
+
+
+def test_every_part_of_a_source_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = source()
+    expected = contents.of_images(plain)
+    assert expected.keys() == {"train", "test", "class names"}
+
+    def differing(**parts) -> set[str]:
+        found = contents.of_images(plain._replace(**parts))
+        return {name for name in expected if found[name] != expected[name]}
+
+    images, labels, _ = plain.train
+    pixel, label = images.clone(), labels.clone()
+    pixel[7, 2, 3, 4] ^= 1
+    label[7] = 0
+    assert differing() == set()
+    assert differing(train=Images(pixel, labels)) == {"train"}
+    assert differing(train=Images(images, label)) == {"train"}
+    assert differing(train=Images(images, labels, torch.arange(8).flip(0))) == {"train"}
+    assert differing(train=Images(images.reshape(8, 3, 5, 4), labels)) == {"train"}
+    assert differing(test=Images(plain.test.images.flip(0), plain.test.labels)) == {"test"}
+    assert differing(class_names=("b", "a")) == {"class names"}
+    monkeypatch.setattr(contents, "CHUNK", 3)
+    assert differing() == set()
