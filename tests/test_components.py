@@ -239,7 +239,9 @@ def fake_torchvision(root: str, name: str) -> Source:
     return random_source(*PARTS[name])
 
 
-def fake_imagefolder(folder: str, image_size: int, channels: int, cache_dir: str) -> Source:
+def fake_imagefolder(
+    folder: str, image_size: int, channels: int, cache_dir: str, val_size: int | None, on_error: str = "fail"
+) -> Source:
     return random_source(channels, image_size, CLASSES)
 
 

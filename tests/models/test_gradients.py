@@ -36,8 +36,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
 """Of a layer's gradients, as a share of their norm. bf16 has 8 bits: what it multiplies is off by 1 part in 500."""
-WHOLE = 2e-3
-"""Of a network's gradient in fp32: where an activation is near 0, rounding decides whether ReLU lets it through."""
+WHOLE = 1e-4
+"""Of a network's gradient in fp32."""
 
 
 def build(name: str) -> nn.Module:
@@ -67,8 +67,12 @@ def gradients(layer: nn.Module, inputs: Tensor, of_outputs: Tensor) -> tuple[Ten
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_equal_those_in_float64(name: str) -> None:
-    """Of the network in fp32; of each layer alone, where no ReLU comes between, in both precisions."""
+def test_gradients_equal_those_in_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the network in fp32; of each layer alone in both precisions.
+
+    Without kinks: near 0, rounding would decide whether ReLU lets a gradient through.
+    """
+    monkeypatch.setattr("torch.nn.functional.relu", lambda hidden, inplace=False: F.silu(hidden))
     model = build(name)
     images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
     exact = copy.deepcopy(model).double()
