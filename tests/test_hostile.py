@@ -211,7 +211,7 @@ def test_folders_that_mean_harm(
                     f"{about}: touched {[name for name in {*now, *before} if now.get(name) != before.get(name)]}"
                 )
                 before = now
-    assert failures == []
+    assert not failures, "\n".join(failures)
 
 
 @pytest.mark.parametrize("link", ["report", "table.md"])

@@ -64,6 +64,11 @@ def plain(name: Any) -> bool:
     return isinstance(name, str) and bool(name) and not set(name) & set("/\\\0") and len(name) < 250
 
 
+def path(value: Any) -> bool:
+    """A text that can be the path of a file."""
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
 def histogram(value: Any) -> bool:
     """Counts or shares of equal bins of [0, 1]."""
     return isinstance(value, list) and bool(value) and all(number(each) and each >= 0 for each in value)
@@ -123,7 +128,7 @@ ENVIRONMENT: Shape = {
 SWEEP: Shape = {
     "swept": [str],
     "runs": [
-        {"run_id": str, "cell_id": plain, "seed": whole, "name": plain, "folder": str, "values": {str: str}},
+        {"run_id": str, "cell_id": plain, "seed": whole, "name": plain, "folder": path, "values": {str: str}},
     ],
 }
 """Of ``sweep.json``."""
