@@ -23,8 +23,9 @@ from vicinal.explain import explain, is_mistake
 from vicinal.grid import Job, write_sweep
 from vicinal.job import run
 from vicinal.pictures.stored import weights
-from vicinal.reproduce import original, stored_config
+from vicinal.reproduce import original
 from vicinal.runs.folder import RunFolder, say
+from vicinal.stored_config import stored_config
 from vicinal.sweeps import live_page, page
 from vicinal.sweeps.comparing import compare
 from vicinal.sweeps.finding import find
@@ -120,7 +121,7 @@ class Readers:
         return {(result["cell_id"], result["seed"]): (result["val"], result["test"])}
 
     def config(self) -> Scores:
-        stored_config(self.folder, [])
+        stored_config(self.folder.config, [])
         return {}
 
     def weights(self) -> Scores:
