@@ -127,7 +127,7 @@ def test_a_read_only_disk(disk: Path) -> None:
     code, out, err = run(str(TRAIN), *words, "seed=1")
     (line,) = err.splitlines()
     assert code == 1
-    assert line.startswith(f"error: {disk / 'outputs/runs'}/")
+    assert line.startswith(f"error: output_dir={disk / 'outputs'}: {disk / 'outputs/runs'}/")
     assert line.endswith(": Read-only file system")
     assert "Traceback" not in out
 
@@ -135,5 +135,5 @@ def test_a_read_only_disk(disk: Path) -> None:
 def test_output_folders_that_are_files(train: Train, tmp_path: Path) -> None:
     (tmp_path / "outputs").write_text("in the way")
     code, _, err = train(*QUICK, "output_dir=outputs")
-    assert (code, err) == (1, "error: outputs: File exists\n")
+    assert (code, err) == (1, f"error: output_dir=outputs: must be a folder, and {tmp_path / 'outputs'} is a file\n")
     assert (tmp_path / "outputs").read_text() == "in the way"

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
+from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.grid import Job, sweep_folder, swept_keys, value, write_sweep
+from vicinal.grid import Job, check_axes, sweep_folder, swept_keys, value, write_sweep
 
 Compose = Callable[..., Experiment]
 
@@ -120,3 +123,41 @@ def test_runs_of_a_sweep_that_lies_elsewhere_are_found(compose: Compose, tmp_pat
     write_sweep(folder, grid)
     [run] = json.loads((folder / "sweep.json").read_text())["runs"]
     assert folder.parents[1] / "runs" / run["folder"] == grid[0].experiment.folder.path
+
+
+def axes(*words: str) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(words))
+
+
+@pytest.mark.parametrize("words", [("seed=range(100000)",), ("seed=range(0,200,2)", "mixup.alpha=range(0,1,0.001)")])
+def test_a_grid_may_have_a_hundred_thousand_jobs_and_no_more(words: tuple[str, ...]) -> None:
+    check_axes(axes(*words))
+    with pytest.raises(UserError, match=f": {200_000} jobs are too many for one sweep, which has at most 100000$"):
+        check_axes(axes(*words, "mixup=none,input"))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "mixup.alpha=range(0.1,0.4,0.1)",
+            "has 4 values, 0.1 to 0.4, since fractions are rounded; write choice(0.1,0.2,0.3)",
+        ),
+        ("mixup.alpha=range(0,1,0.25)", ""),
+        ("mixup.alpha=range(1,0,-0.25)", ""),
+        ("seed=range(5)", ""),
+    ],
+)
+def test_a_range_that_has_its_end_by_rounding_is_said(word: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    check_axes(axes(word))
+    assert caplog.messages == ([f"{word}: {said} to leave the end out"] if said else [])
+
+
+def test_a_dict_of_values_is_swept_key_by_key(compose: Compose) -> None:
+    points = ["+mixup={alpha:0.2,prob:1}", "+mixup={alpha:0.4,prob:1}"]
+    rows = jobs(compose, *points)
+    assert swept_keys(rows) == ["mixup.alpha"]
+    assert [value(job.experiment, "mixup.alpha") for job in rows] == ["0.2", "0.4"]
+    mixed = jobs(compose, "mixup=none", "mixup={prob:0.5}", "mixup={prob:0.5,alpha:0.4}")
+    assert swept_keys(mixed) == ["mixup", "mixup.prob", "mixup.alpha"]
+    assert [value(job.experiment, "mixup.prob") for job in mixed] == ["-", "0.5", "0.5"]

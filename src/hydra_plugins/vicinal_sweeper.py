@@ -66,7 +66,7 @@ class GridSweeper(BasicSweeper):
             self._start_aside()
         with without_collections():
             from vicinal import composing, dry_run, grid
-            from vicinal.job import tell_rest
+            from vicinal.job import check_data, tell_rest
             from vicinal.sweeps.frozen import freeze
             from vicinal.sweeps.live import Live
             from vicinal.sweeps.report import finish
@@ -82,6 +82,8 @@ class GridSweeper(BasicSweeper):
             dry_run.show(jobs)
             return []
         left = self._left(jobs)
+        if self._parallel() or self._launches(BasicLauncher):  # elsewhere than on this machine the data may be others
+            check_data(job.experiment for job in left)
         folder = self._settle(jobs)
         grid.write_sweep(folder, jobs)
         earlier = [job.experiment for job in jobs if job not in left]
@@ -106,14 +108,13 @@ class GridSweeper(BasicSweeper):
 
     def _jobs(self, arguments: list[str], observer: Observer) -> list[Job]:
         """The different runs of the grid, in its order."""
+        from vicinal import grid
         from vicinal.composing import hidden, resolve_once
         from vicinal.experiment import Experiment
         from vicinal.grid import Job
 
         overrides = OverridesParser.create(config_loader=observer).parse_overrides([*self._parse_config(), *arguments])
-        for override in overrides:
-            if override.is_sweep_override() and not list(override.sweep_iterator()):
-                raise UserError(f"{override.input_line}: there is no value in it to sweep over")
+        grid.check_axes(overrides)
         [points] = self.split_arguments(overrides, max_batch_size=None)
         jobs: dict[str, Job] = {}
         unread: dict[str, None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import pydoc
 import re
 import types
@@ -19,7 +20,7 @@ from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from vicinal.config import CONF, GROUPS, check_ranges, suggest
+from vicinal.config import CONF, GROUPS, LARGEST, check_ranges, suggest_key
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -55,18 +56,29 @@ class Component:
     def __call__(self, **runtime: Any) -> Any:
         from hydra.utils import instantiate  # refuses targets that would run arbitrary code
 
-        factory = instantiate({"_target_": self.target, **self.arguments}, _partial_=True, _convert_="all")
         try:
+            factory = instantiate({"_target_": self.target, **self.arguments}, _partial_=True, _convert_="all")
             return factory(**runtime)
-        except ValueError as error:
-            raise self._refused(str(error)) from error
+        except UserError:
+            raise
+        except Exception as error:  # its arguments are the user's, whatever a library makes of them
+            reason = " ".join(str(error).split("\n")[0].split())
+            raise self.refused(
+                reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
+            ) from error
 
-    def _refused(self, reason: str) -> UserError:
+    def refused(self, reason: str) -> UserError:
         """A target's own complaint, led by the keys that it is about."""
         own = re.fullmatch(r"(\w+)(?:=[^:]*)?:? (.*?)(?:, got .*)?", reason, re.DOTALL)
         if own and own[1] in self.arguments:
             return ConfigError(f"{self.group}.{own[1]}", self.arguments[own[1]], own[2])
-        about = [name for name in self.arguments if re.search(rf"\b{name}\b", reason, re.IGNORECASE)]
+        large = set(re.findall(r"\d{4,}", reason))
+
+        def meant(name: str) -> bool:
+            by_value = not large.isdisjoint(re.findall(r"\d+", written(self.arguments[name])))
+            return by_value or re.search(rf"\b{name}\b", reason, re.IGNORECASE) is not None
+
+        about = [name for name in self.arguments if meant(name)]
         *others, last = about or ["_target_"]
         values = {"_target_": self.target, **self.arguments}
         also = "".join(f"{self.group}.{name}={written(values[name])} " for name in others)
@@ -122,12 +134,14 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     idle: dict[str, Any] = {}
     for name, value in node.items():
         if name not in (*own, *ours) and name not in _keys_of_options(group, places):
-            allowed = suggest(name, dict.fromkeys([*own, *ours]))
+            allowed = suggest_key(name, dict.fromkeys([*own, *ours]))
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {allowed}")
         hint = known.get(name) or _supported(hints.get(name, Any))
         (values if name in (*own, *ours) else idle)[name] = convert(f"{group}.{name}", value, hint)
     given = {name: value for name, value in {**idle, **values}.items() if value != MISSING}
     check_ranges(GROUPS[group], given, f"{group}.")
+    for name, value in given.items():
+        _check_numbers(f"{group}.{name}", value)
     needed = [name for name in own if parameters[name].default is inspect.Parameter.empty]
     needed += [name for name in schema if name in (*own, *ours) and schema[name].default == MISSING]
     for name in (*values, *needed):
@@ -136,6 +150,21 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     del values["_target_"]
     arguments = {name: value for name, value in values.items() if name in own}
     return Component(group, target, values, arguments, _defaults(parameters, own), idle)
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    """Refuse numbers that the files of a run cannot hold, wherever they stand."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            waiting.extend(each.values())
+        elif isinstance(each, (list, tuple)):
+            waiting.extend(each)
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise ConfigError(key, value, "must be a finite number")
+        elif isinstance(each, int) and abs(each) > LARGEST:
+            raise ConfigError(key, value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
 
 
 def _defaults(parameters: Mapping[str, inspect.Parameter], own: Sequence[str]) -> dict[str, Any]:
@@ -171,7 +200,7 @@ def convert(name: str, value: Any, hint: Any) -> Any:
         if hint is bool and not isinstance(value, bool):  # OmegaConf would take 3 for true
             raise ValidationError
         holder.value = value
-    except OmegaConfBaseException:
+    except (OmegaConfBaseException, OverflowError, TypeError):  # an integer that no float can be, a list in a list
         raise ConfigError(name, value, f"must be {describe_type(hint)}") from None
     converted = holder.value
     return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted

@@ -30,7 +30,7 @@ def written(value: object) -> str:
         return "{" + ",".join(f"{name}:{written(each)}" for name, each in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value) or "''"
 
 
 def _rebuild(key: str, text: str) -> ConfigError:

@@ -15,24 +15,46 @@ from torch import nn
 
 from vicinal import redaction
 from vicinal.components import OURS, Component, bind, places_of, typed
-from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, check_keys, check_ranges, suggest
-from vicinal.data import CropFlip, ImageData, Images, Loader, contents, fits, imagefolder, load
+from vicinal.config import (
+    GROUPS,
+    Config,
+    DatasetConfig,
+    TrainerConfig,
+    WandbConfig,
+    check_keys,
+    check_ranges,
+    suggest,
+)
+from vicinal.data import (
+    CropFlip,
+    ImageData,
+    Images,
+    Loader,
+    contents,
+    fits,
+    imagefolder,
+    load,
+    split,
+    steps_per_epoch,
+)
 from vicinal.data.faults import FAIL
 from vicinal.errors import ConfigError, written
 from vicinal.imports import without_collections
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
-from vicinal.models import block_names
+from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.runs.files import safe_name
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
 from vicinal.tracking import wandb_settings
-from vicinal.training.hardware import resolve, work
+from vicinal.training.hardware import host_memory, resolve, work
 from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
 from vicinal.training.streams import derive
 
+PATHS = ("output_dir", *(f"dataset.{item.name}" for item in fields(DatasetConfig) if item.metadata["path"]))
+"""Keys whose value is a folder on this machine."""
 TREE = "vicinal.data.imagefolder.imagefolder"
 """The source whose classes are counted and whose files are part of a run's identity."""
 
@@ -57,6 +79,7 @@ class Experiment:
     """
 
     def __init__(self, cfg: DictConfig, choices: Mapping[str, str], places: tuple[str, ...] = OURS) -> None:
+        cfg = _at_home(cfg)
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
         check_keys(Config, self.config)
@@ -78,10 +101,12 @@ class Experiment:
         self.trainer = TrainerConfig(**self.config["trainer"])
         self.wandb = WandbConfig(**self.config["wandb"])
         self.seed: int = self.config["seed"]
+        self._check_output()
         self.hardware = resolve(self.trainer)
         self.checkpoint_every = Interval.parse(self.trainer.checkpoint_every)
 
         self.dataset = bind("dataset", self.config["dataset"], places)
+        self._check_images()
         self._tree: dict[str, Any] | None = None
         names: tuple[str, ...] = ()
         if self.dataset.target == TREE:
@@ -92,6 +117,8 @@ class Experiment:
             raise ConfigError(
                 "dataset.classes", None, "must be an integer >= 2; only a folder of images can be counted"
             )
+        if names and len(names) != self.classes:
+            raise ConfigError("dataset.classes", self.classes, f"must be {len(names)}, as in the data")
         self.model = bind("model", self.config["model"], places)
         self._choose_layers()
         self.mixup = bind("mixup", self.config["mixup"], places)
@@ -178,6 +205,13 @@ class Experiment:
         """Read, or download, and split the images, and hash what they were read from."""
         values = self.dataset.values
         keys = ("val_size", "train_size", "split_seed", "mean", "std")
+        if self._tree is not None:  # a cut that is impossible is known without decoding, which leaves a cache
+            split(
+                imagefolder.undecoded(**self._tree),
+                val_size=values["val_size"],
+                train_size=values["train_size"],
+                seed=values["split_seed"],
+            )
         source = self.dataset()
         data = load(source, **{name: values[name] for name in keys})
         found = (*data.train.images.shape[1:3], len(data.class_names))
@@ -214,6 +248,15 @@ class Experiment:
     def _tree_contents(self) -> contents.Kept:
         assert self._tree is not None
         return imagefolder.contents(self._tree["root"], self.dataset.values["cache_dir"])
+
+    def check_steps(self, data: ImageData) -> None:
+        """Refuse a schedule that does not fit the number of steps, which only the data can show.
+
+        Raises:
+            ConfigError: names the key, the value and what is allowed.
+        """
+        steps = steps_per_epoch(len(data.train.labels), self.trainer.batch_size)
+        self._rehearse_schedule(steps)
 
     def make_loaders(self, data: ImageData) -> Loaders:
         """The parts, on the device where they fit; only the images that are trained on are augmented."""
@@ -280,13 +323,16 @@ class Experiment:
         Once a process for all that these depend on.
         """
         parts = [(part.target, part.arguments) for part in (self.model, self.optimizer, self.scheduler)]
-        depends_on = repr((parts, self._sizes(), list(self.strategy.depths), self.trainer.epochs))
+        alone = self.trainer.batch_size == 1
+        depends_on = repr((parts, self._sizes(), list(self.strategy.depths), self.trainer.epochs, alone))
         if depends_on in _rehearsed:
             return
+        self._check_memory()
         check_model(self._outline, *self._sizes())
+        if alone and (reason := refuses_one(self._outline, *self._sizes()[:2])):
+            raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {self.model.target}: {reason}")
         self._check_layers()
-        rehearsal = self.optimizer(params=[nn.Parameter(torch.zeros(1))])
-        self.scheduler(optimizer=rehearsal, total_steps=1000 * self.trainer.epochs, steps_per_epoch=1000)
+        self._rehearse_schedule(1000)
         _rehearsed.add(depends_on)
 
     def _choose_validation(self, places: tuple[str, ...]) -> dict[str, Any]:
@@ -301,6 +347,59 @@ class Experiment:
             self.dataset = bind("dataset", self.config["dataset"], places)
         given = self.dataset.arguments
         return {"root": root, "val_size": given["val_size"], "on_error": given.get("on_error", FAIL)}
+
+    def _rehearse_schedule(self, steps: int) -> None:
+        """Build the optimizer and the schedule for so many steps an epoch; once a process for all that is alike."""
+        epochs = self.trainer.epochs
+        depends_on = repr((self.optimizer.arguments, self.scheduler.target, self.scheduler.arguments, epochs, steps))
+        if depends_on in _rehearsed:
+            return
+        weight = nn.Parameter(torch.zeros(1))
+        weight.grad = torch.zeros(1)
+        rehearsal = self.optimizer(params=[weight])
+        self.scheduler(optimizer=rehearsal, total_steps=steps * epochs, steps_per_epoch=steps)
+        try:
+            rehearsal.step()
+        except Exception as error:  # it wants more than gradients, such as a closure
+            raise self.optimizer.refused(f"cannot be stepped: {error}") from error
+        _rehearsed.add(depends_on)
+
+    def _check_output(self) -> None:
+        """Refuse an output folder that cannot become one."""
+        output = self.config["output_dir"]
+        if not output:
+            raise ConfigError("output_dir", output, "must be the path of a folder")
+        place = Path(output).absolute()
+        try:
+            there = next(path for path in (place, *place.parents) if path.exists())
+        except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a NUL
+            raise ConfigError("output_dir", output, str(getattr(error, "strerror", error))) from None
+        if not there.is_dir():
+            raise ConfigError("output_dir", output, f"must be a folder, and {there} is a file")
+
+    def _check_images(self) -> None:
+        """What the keys of a data set say of each other, before any of it is read."""
+        values = self.dataset.values
+        channels, size = values["channels"], values["image_size"]
+        for name in ("mean", "std"):
+            if values[name] is not None and len(values[name]) != channels:
+                allowed = f"must be null or a list of {channels}, a number a channel"
+                raise ConfigError(f"dataset.{name}", values[name], allowed)
+        if values["augment"] and values["crop_padding"] > size:
+            allowed = f"must be an integer in [0, {size}], dataset.image_size"
+            raise ConfigError("dataset.crop_padding", values["crop_padding"], allowed)
+
+    def _check_memory(self) -> None:
+        """Refuse a network whose weights and gradients alone are more than this machine holds."""
+        weights = sum(weight.numel() * weight.element_size() for weight in self._outline.parameters())
+        if 2 * weights <= (memory := host_memory()):
+            return
+        sizes = {f"model.{name}": value for name, value in self.model.arguments.items()}
+        sizes |= dict(zip(("dataset.channels", "dataset.image_size", "dataset.classes"), self._sizes(), strict=True))
+        name = max(sizes, key=lambda name: _largest(sizes[name]))
+        needs = f"its weights and gradients would take {2 * weights / 1e9:.3g} GB"
+        allowed = f"the network is too large: {needs}, and this machine has {memory / 1e9:.3g} GB"
+        raise ConfigError(name, sizes[name], allowed)
 
     def _choose_layers(self) -> None:
         """``mixup.layers: null`` is the input and the outputs of the first two blocks, as in the reference code."""
@@ -321,3 +420,27 @@ class Experiment:
                 raise ConfigError("mixup.layers", layer, f"no block of {self.model.target}; {allowed}") from None
             except RuntimeError as error:
                 raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None
+
+
+def _at_home(cfg: DictConfig) -> DictConfig:
+    """The config with ``~`` expanded where a folder is named, before other keys refer to it."""
+    cfg = cfg.copy()
+    for key in PATHS:
+        path = OmegaConf.select(cfg, key, default=None)
+        if isinstance(path, str) and path.startswith("~"):
+            try:
+                home = Path(path).expanduser()
+            except RuntimeError:
+                user = path.partition("/")[0][1:]
+                raise ConfigError(key, path, f"there is no user {user}") from None
+            OmegaConf.update(cfg, key, str(home), force_add=True)
+    return cfg
+
+
+def _largest(value: Any) -> int:
+    """The largest integer in a value of the config, which may be a list."""
+    if isinstance(value, Mapping):
+        return _largest([*value.values()])
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
-from vicinal.errors import written
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
+
+from vicinal.config import Config
+from vicinal.errors import UserError, written
 from vicinal.experiment import Experiment
 from vicinal.redaction import redacted
 from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
 
+log = logging.getLogger(__name__)
+
+OF_THE_COMMAND = tuple(item.name for item in fields(Config) if item.metadata.get("neutral"))
+"""Keys that a sweep has one value of."""
+LARGEST_GRID = 100_000
+"""Jobs of a sweep; each is composed and checked before the first one trains."""
 ABSENT = "-"
 """The value of a key that a run has no use for, such as alpha under ``none``."""
 LONGEST_NAME = 60
@@ -41,14 +53,81 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
+def check_axes(overrides: Sequence[Override]) -> None:
+    """Refuse a grid that cannot be run, before it is laid out.
+
+    Raises:
+        UserError: an axis has no values or no end, is of the whole command, or there are too many jobs.
+    """
+    jobs = 1
+    for override in overrides:
+        if not override.is_sweep_override():
+            continue
+        word, key = override.input_line, override.key_or_group
+        if not override.is_discrete_sweep():
+            raise UserError(f"{word}: an interval has no single values to run; write choice(0.2,0.4) or range(1,5)")
+        if key in OF_THE_COMMAND:
+            raise UserError(f"{word}: {key} is of the whole command, and cannot be swept")
+        values = _count(override)
+        if not values:
+            raise UserError(f"{word}: there is no value in it to sweep over")
+        jobs *= values
+    if jobs > LARGEST_GRID:
+        axes = " ".join(str(override.input_line) for override in overrides if override.is_sweep_override())
+        raise UserError(f"{axes}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
+    for override in overrides:
+        if note := _rounding(override):
+            log.warning("%s", note)
+
+
+def _count(override: Override) -> int:
+    """The number of values of an axis; ranges are not laid out, which may never end."""
+    axis = override.value()
+    if not isinstance(axis, RangeSweep):
+        return len(list(override.sweep_iterator()))
+    start, stop, step = (Decimal(repr(number)) for number in (axis.start, axis.stop, axis.step))
+    if not (start.is_finite() and stop.is_finite() and step.is_finite() and step):
+        raise UserError(f"{override.input_line}: start, stop and step must be finite numbers, and the step not 0")
+    return max(0, int(((stop - start) / step).to_integral_value(ROUND_CEILING)))
+
+
+def _rounding(override: Override) -> str | None:
+    """That a range of fractions, whose steps are added up, has its end in it for that reason."""
+    axis = override.value()
+    if not isinstance(axis, RangeSweep) or not override.is_sweep_override():
+        return None
+    values = [float(value) for value in axis.range()]
+    if len(values) <= _count(override):
+        return None
+    shown = ",".join(f"{value:.12g}" for value in sorted(values)[:-1])
+    return (
+        f"{override.input_line}: has {len(values)} values, {min(values):.12g} to {max(values):.12g}, since fractions "
+        f"are rounded; write choice({shown}) to leave the end out"
+    )
+
+
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
     """Keys that differ between the jobs, in the order of the command line; not the seed."""
-    values: dict[str, set[str]] = {}
-    for job in jobs:
-        for override in job.overrides:
-            key, _, value = override.partition("=")
-            values.setdefault(key.lstrip("+"), set()).add(value)
-    return [key for key in values if len(values[key]) > 1 and key != "seed"]
+    words = [_assigned(job.overrides) for job in jobs]
+    keys = dict.fromkeys(key for each in words for key in each)
+    return [key for key in keys if key != "seed" and len({each.get(key) for each in words}) > 1]
+
+
+def _assigned(words: Sequence[str]) -> dict[str, str]:
+    """{dotted key: value} of the words of a job; a dict of values, such as ``mixup={alpha:0.2}``, is as many keys."""
+    assigned: dict[str, str] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        key = key.lstrip("+")
+        inside = OverridesParser.create().parse_override(word).value() if value.startswith("{") else None
+        assigned |= _leaves(key, inside) if isinstance(inside, dict) and inside else {key: value}
+    return assigned
+
+
+def _leaves(key: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {key: written(value)}
+    return {name: leaf for part, each in value.items() for name, leaf in _leaves(f"{key}.{part}", each).items()}
 
 
 def value(experiment: Experiment, key: str) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
+import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,49 @@ from vicinal.worker import packed
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """The data of a run, had before it has a folder, so that a refusal leaves nothing behind.
+
+    Attributes:
+        data: of the run; what only they can show has been checked.
+        seconds: that it took.
+        said: what was logged meanwhile, which belongs into the run's own log.
+    """
+
+    data: ImageData
+    seconds: float
+    said: list[logging.LogRecord]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Loaded:
+        """Load them. Raises UserError."""
+        began, listener = time.perf_counter(), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
+        root = logging.getLogger()
+        root.addHandler(listener)
+        try:
+            data = experiment.load_data()
+            experiment.check_steps(data)
+        finally:
+            root.removeHandler(listener)
+        return cls(data, time.perf_counter() - began, listener.buffer)
+
+
+def check_data(experiments: Iterable[Experiment]) -> None:
+    """Refuse what only the data can show, for all runs of a sweep and before any of them begins.
+
+    Raises:
+        UserError: the data cannot be had, or a key does not fit them.
+    """
+    alike: dict[str, list[Experiment]] = {}
+    for each in experiments:
+        alike.setdefault(repr((each.dataset.target, each.dataset.values)), []).append(each)
+    for group in alike.values():
+        data = group[0].load_data()
+        for each in group:
+            each.check_steps(data)
+
+
 def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
     """Train one experiment, unless it is done already.
 
@@ -52,13 +99,14 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
         return done or {}
     if done and not config["rerun"]:
         return _reuse(experiment, done)
+    loaded = Loaded.of(experiment) if sweep is None else None  # whoever sweeps has called check_data
     try:
         with folder.lock(wait=config["busy"] == "wait"):
             done = folder.completed()  # by the process that was waited for
             if done and not config["rerun"]:
                 return _reuse(experiment, done)
             try:
-                return _work(experiment, sweep)
+                return _work(experiment, sweep, loaded)
             finally:
                 give_back()
     except BusyError as busy:
@@ -129,7 +177,7 @@ def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     return remarks + [f"made with {text}; rerun=true trains again" for text in others(made, now)]
 
 
-def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
+def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> dict[str, Any]:
     folder = experiment.folder
     for line in experiment.idle():
         log.info("%s", line)
@@ -138,19 +186,21 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
     again = experiment.config["rerun"]
     if not again:
         folder.inspect()
-    data = experiment.load_data() if again else None  # data that cannot be had must not cost the result that is there
-    if data is not None and (done := folder.completed()):
-        for text in others(done, {"data": data.contents}):
+    if again and loaded is None:
+        loaded = Loaded.of(experiment)  # data that cannot be had must not cost the result that is there
+    if again and loaded and (done := folder.completed()):
+        for text in others(done, {"data": loaded.data.contents}):
             log.warning("%s: the result that is replaced was made with %s", folder.path, text)
     saved = None if again else session.recover(experiment)
     if saved is None:
         folder.clear()
     else:
         folder.begin()
-    with folder.logging():
+    with folder.logging(loaded.said if loaded else ()):
         try:
-            with _room(experiment) as loaded:
-                result = session.train(experiment, saved, data or loaded, sweep)
+            loaded = loaded or Loaded.of(experiment)
+            with _room(experiment, loaded.data):
+                result = session.train(experiment, saved, loaded.data, sweep, loaded.seconds)
         except Exception as error:
             known = isinstance(error, UserError)
             reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))
@@ -166,16 +216,15 @@ def _work(experiment: Experiment, sweep: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _room(experiment: Experiment) -> Iterator[ImageData | None]:
-    """Wait for memory on a GPU that other jobs of a parallel sweep use too; gives the data, if it had to load them."""
+def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
+    """Wait for memory on a GPU that other jobs of a parallel sweep use too."""
     if not (packed() and experiment.hardware.device.type == "cuda"):
-        yield None
+        yield
         return
     from vicinal import memory
 
-    data = experiment.load_data()
     with memory.room(memory.needs(experiment, data)):
-        yield data
+        yield
 
 
 @cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
+import difflib
 import logging
 import os
 import signal
@@ -82,9 +84,7 @@ def main() -> None:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
     register()
-    # argparse wants the overrides in one piece; people put -m and --config-dir anywhere
-    overrides = [word for word in sys.argv[1:] if word[:1] == "~" or ("=" in word and word[:1] != "-")]
-    sys.argv[1:] = [*overrides, *(word for word in sys.argv[1:] if word not in overrides)]
+    _order_arguments()
     # Hydra would go on without a folder of configs that is not there.
     warnings.filterwarnings("error", MISSING_FOLDER, UserWarning)
     try:
@@ -160,6 +160,34 @@ def _refuse_sweep(settings: HydraConf) -> None:
         recipe = settings.runtime.choices.get("experiment")
         word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(dict(params))}"
         raise UserError(f"{word}: is a sweep, which needs -m; hydra.sweeper.params=null makes it one job")
+
+
+def _order_arguments() -> None:
+    """Put the overrides before the flags: argparse wants them in one piece, and people put -m anywhere.
+
+    Raises:
+        SystemExit: with 2, as argparse does, for a flag that Hydra does not have or whose value is wrong.
+    """
+    parser = get_args_parser()
+    trust(parser)
+    parser.exit_on_error = False
+    try:
+        given, unknown = parser.parse_known_intermixed_args(sys.argv[1:])
+    except argparse.ArgumentError as error:
+        _refuse_flag(f"{error}; --hydra-help lists the flags")
+    for word in unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
+        _refuse_flag(f"{word}: no such flag; {f'did you mean {close[0]}? ' if close else ''}--hydra-help lists them")
+    flags = sys.argv[1:]
+    for word in given.overrides:
+        flags.remove(word)
+    sys.argv[1:] = [*given.overrides, *flags]
+
+
+def _refuse_flag(line: str) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

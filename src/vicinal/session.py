@@ -89,24 +89,27 @@ def recover(experiment: Experiment) -> Saved | None:
     return None
 
 
-def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, sweep: str | None) -> dict[str, Any]:
+def train(
+    experiment: Experiment, saved: Saved | None, data: ImageData, sweep: str | None, loading: float
+) -> dict[str, Any]:
     """Train to the end, and write everything, the result last. The done mark does not wait for W&B.
 
     Args:
         experiment: checked.
         saved: to go on from.
-        data: where it has been loaded already.
+        data: of the run.
         sweep: the name of the sweep it belongs to, W&B's group.
+        loading: seconds that the data have taken.
 
     Returns:
         The content of ``result.json``.
 
     Raises:
-        UserError: the data cannot be had, the training diverged, or the code does not fit the checkpoint any more.
+        UserError: the training diverged, or the code does not fit the checkpoint any more.
         Interrupted: the process was asked to stop, and everything is saved. At the end of the ``with`` that owns the
             signals it becomes what the signal means for the process.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() - loading
     started = began - (saved.seconds if saved else 0.0)
     folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
     here = describe(hardware.device, hardware.precision, hardware.threads, experiment.targets)
@@ -114,7 +117,6 @@ def train(experiment: Experiment, saved: Saved | None, data: ImageData | None, s
     write_environment(experiment, here, continued=saved is not None)
     apply(hardware, settings)
     memory.reset_peak(hardware.device)
-    data = data or experiment.load_data()
     made_with = {**fixed(here), "code": here["sources"], "data": data.contents}
     news = _news(saved.made_with, made_with) if saved else []
     changed = [*(saved.changed if saved else []), *news]

@@ -118,11 +118,11 @@ def test_without_a_cut_the_official_parts_are_used():
             {"train_size": 0},
             "dataset.train_size=0: must be null, 100 or from 2 to 98: there are 100 images of 2 classes to choose from",
         ),
-        ([50, 1], {"val_size": 10}, "dataset.val_size=10: must be 0: a class with one image cannot be cut in two"),
+        ([50, 1], {"val_size": 10}, "dataset.val_size=10: must be 0: a class with one image cannot be cut in two: 1"),
         (
             [50, 1],
             {"train_size": 10},
-            "dataset.train_size=10: must be null, 51: a class with one image cannot be cut in two",
+            "dataset.train_size=10: must be null, 51: a class with one image cannot be cut in two: 1",
         ),
     ],
 )

@@ -226,10 +226,10 @@ def test_dry_run_writes_nothing(compose: Compose, tmp_path: Path, caplog: pytest
 def test_a_bug_leaves_its_traceback_in_the_log(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = compose(*QUICK)
 
-    def broken() -> Any:
+    def broken(data: object) -> Any:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(experiment, "load_data", broken)
+    monkeypatch.setattr(experiment, "make_loaders", broken)
     with pytest.raises(ZeroDivisionError):
         run(experiment)
     result = json.loads(experiment.folder.result.read_text())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vicinal.errors import ConfigError
+from vicinal.errors import ConfigError, written
 from vicinal.runs.interruption import Interrupted, Interruption
 from vicinal.training.keeper import Interval, Keeper
 
@@ -32,8 +32,8 @@ def test_interval(value: int | str, interval: Interval) -> None:
 def test_what_is_no_interval(value: int | str) -> None:
     with pytest.raises(ConfigError) as refused:
         Interval.parse(value)
-    allowed = "must be an integer >= 1, of epochs, or of steps: 200steps"
-    assert str(refused.value) == f"trainer.checkpoint_every={value}: {allowed}"
+    allowed = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
+    assert str(refused.value) == f"trainer.checkpoint_every={written(value)}: {allowed}"
 
 
 class Run:

@@ -7,7 +7,7 @@ import torch
 from vicinal.data import contents, imagefolder
 from vicinal.data.augmentation import CropFlip
 from vicinal.data.images import ImageData, Images, Source
-from vicinal.data.loader import Loader
+from vicinal.data.loader import Loader, steps_per_epoch
 from vicinal.data.sources import digits, torchvision_dataset
 from vicinal.data.splits import split
 from vicinal.data.store import fits
@@ -26,6 +26,7 @@ __all__ = [
     "imagefolder",
     "load",
     "split",
+    "steps_per_epoch",
     "torchvision_dataset",
 ]
 

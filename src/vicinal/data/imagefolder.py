@@ -94,6 +94,21 @@ def imagefolder(
     return Source(images["train"], images["test"], names, images.get("val"), faults.names(tree))
 
 
+def undecoded(root: str, val_size: int | None, on_error: str = FAIL) -> Source:
+    """The same tree before anything is decoded: its labels, with images of no pixels (N, 1, 0, 0).
+
+    Raises:
+        ConfigError: as :func:`imagefolder`, but for files that cannot be decoded.
+    """
+    names, faults = class_names(root, val_size), Faults(root, on_error)
+    parts = {}
+    for part, place in _parts(str(Path(root).expanduser().absolute()), val_size).items():
+        samples, _ = _list(faults, place, names)
+        labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
+        parts[part] = Images(torch.empty(len(labels), 1, 0, 0, dtype=torch.uint8), labels)
+    return Source(parts["train"], parts["test"], names, parts.get("val"))
+
+
 def class_names(root: str, val_size: int | None = 0) -> tuple[str, ...]:
     """The sorted class folders of `root`, the same in all parts; nothing is decoded.
 

@@ -43,8 +43,9 @@ class Loader:
         compile: bool = False,  # noqa: A002 - the name of the key
     ) -> None:
         self.batch_size, self.augmentation = batch_size, augmentation
+        self._largest = min(batch_size, max(len(images.labels), 1))
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.store: Resident | Streamed = (Streamed if stream else Resident)(images, batch_size, device, layout)
+        self.store: Resident | Streamed = (Streamed if stream else Resident)(images, self._largest, device, layout)
         self.labels = images.labels.to(device)
         shape = images.images.shape[1:]
         # (x / 255 - mean) / std as one product and one sum; as wide as a line, so that it is one loop over memory
@@ -53,14 +54,14 @@ class Loader:
             value.float().to(device).expand(1, -1, 1, shape[2]).contiguous(memory_format=layout)
             for value in (1 / (255 * std64), -mean64 / std64)
         )
-        self._batch = torch.empty((batch_size, *shape), device=device, memory_format=layout)
+        self._batch = torch.empty((self._largest, *shape), device=device, memory_format=layout)
         self._canvas: Tensor | None = None
         # Nothing else is compiled: loaders share what dynamo allows a function in graphs, and training is to have it.
         compiled = compile and augmentation is not None and not stream
         self._compiled = torch.compile(self._assemble, dynamic=False) if compiled else None
 
     def __len__(self) -> int:
-        return -(-self._shuffled_size() // self.batch_size)
+        return steps_per_epoch(len(self.labels), self.batch_size)
 
     def epoch(
         self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0
@@ -72,7 +73,7 @@ class Loader:
 
         A single image left over at the end is left out of this epoch: batch norm cannot normalise one value.
         """
-        permutation = torch.randperm(len(self.labels), generator=order)[: self._shuffled_size()]
+        permutation = torch.randperm(len(self.labels), generator=order)[: _shuffled(len(self.labels), self.batch_size)]
         chunks = self._chunks(permutation)
         for chunk in chunks[:skip]:
             self._sample(len(chunk), augmentation)
@@ -81,10 +82,6 @@ class Loader:
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, without augmentation."""
         yield from self._make(self._chunks(torch.arange(len(self.labels))), None)
-
-    def _shuffled_size(self) -> int:
-        size = len(self.labels)
-        return size - 1 if size > 1 and size % self.batch_size == 1 else size
 
     def _chunks(self, indices: Tensor) -> Sequence[Tensor]:
         """Of a batch each; all are sent to the device at once."""
@@ -106,7 +103,7 @@ class Loader:
         for chunk, images in zip(chunks, store.fetch(chunks), strict=True):
             if augmentation and (draws := self._sample(len(chunk), generator)):
                 if self._canvas is None:
-                    self._canvas = augmentation.canvas(images, self.batch_size)
+                    self._canvas = augmentation.canvas(images, self._largest)
                 images = augmentation.apply(images, draws, self._canvas)
             batch = self._batch[: len(chunk)].copy_(images).mul_(self.scale).add_(self.shift)
             yield batch, self.labels[chunk.to(device, non_blocking=True)]
@@ -116,3 +113,13 @@ class Loader:
         assert self.augmentation is not None
         chosen = self.augmentation.gather(self.store.images, rows, draws)
         return self._batch.copy_(chosen * self.scale[..., :1] + self.shift[..., :1])
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Batches of a shuffled epoch over so many images."""
+    return -(-_shuffled(images, batch_size) // batch_size)
+
+
+def _shuffled(images: int, batch_size: int) -> int:
+    """How many of the images an epoch sees."""
+    return images - 1 if images > 1 and images % batch_size == 1 else images

@@ -1,5 +1,6 @@
 """Stratified cuts of a training set, fixed by a seed of their own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,21 +34,23 @@ def split(
     if val_size is None and val is None:
         raise ConfigError("dataset.val_size", None, "must be an integer >= 0: the data have no validation part")
     if val_size:
-        kept, held_out = _cut(train.labels, val_size, seed, "dataset.val_size", "0")
+        kept, held_out = _cut(train.labels, val_size, seed, "dataset.val_size", "0", source.class_names)
         train, val = train.choose(kept), train.choose(held_out)
     if train_size is not None and train_size != len(train.labels):
-        _, chosen = _cut(train.labels, train_size, seed, "dataset.train_size", f"null, {len(train.labels)}")
+        otherwise = f"null, {len(train.labels)}"
+        _, chosen = _cut(train.labels, train_size, seed, "dataset.train_size", otherwise, source.class_names)
         train = train.choose(chosen)
     return train, val, source.test
 
 
-def _cut(labels: Tensor, size: int, seed: int, key: str, otherwise: str) -> tuple[Tensor, Tensor]:
+def _cut(labels: Tensor, size: int, seed: int, key: str, otherwise: str, names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Indices of all but `size` images and of these `size` images, both ascending."""
     counts = torch.bincount(labels)
-    counts = counts[counts > 0]
-    total, classes = len(labels), len(counts)
-    if counts.min() < 2:
-        raise ConfigError(key, size, f"must be {otherwise}: a class with one image cannot be cut in two")
+    single = [names[label] for label in torch.nonzero(counts == 1).flatten().tolist()]
+    total, classes = len(labels), int((counts > 0).sum())
+    if single:
+        which = ", ".join(single[:3]) + (" and others" if len(single) > 3 else "")
+        raise ConfigError(key, size, f"must be {otherwise}: a class with one image cannot be cut in two: {which}")
     if not classes <= size <= total - classes:
         has = f"there are {total} images of {classes} classes to choose from"
         raise ConfigError(key, size, f"must be {otherwise} or from {classes} to {total - classes}: {has}")

@@ -142,7 +142,7 @@ class ManifoldMixup(BetaMixup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.layers, str) or not self.layers:
+        if isinstance(self.layers, str) or not self.layers or not all(self.layers):
             raise ValueError(f'layers must be a list of block names or "{INPUT}", at least one, got {self.layers!r}')
 
     @property

@@ -5,6 +5,6 @@ Every network is made by a callable ``target(channels, image_size, classes, *, o
 """
 
 from vicinal.models.blocks import block_names
-from vicinal.models.shapes import check
+from vicinal.models.shapes import check, refuses_one
 
-__all__ = ["block_names", "check"]
+__all__ = ["block_names", "check", "refuses_one"]

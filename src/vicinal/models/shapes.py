@@ -40,11 +40,28 @@ def check(model: nn.Module, channels: int, image_size: int, classes: int) -> Non
         raise ConfigError("model._target_", target, f"must return logits (2, {classes}) for 2 images, not {found}")
 
 
+def refuses_one(model: nn.Module, channels: int, image_size: int) -> str:
+    """Why a network cannot be trained on one image at a time; nothing if it can.
+
+    Batch norm over a single pixel has one value a channel then, and nothing to normalise it by.
+
+    Args:
+        model: as :func:`check` has let it through.
+        channels: of an image.
+        image_size: height and width in pixels.
+    """
+    try:
+        _forward(model, channels, image_size, batch=1)
+    except ValueError as error:  # anything else has to do with values, which shapes don't have
+        return str(error).partition("\n")[0]
+    return ""
+
+
 @torch.no_grad()
-def _forward(model: nn.Module, channels: int, image_size: int) -> object:
+def _forward(model: nn.Module, channels: int, image_size: int, batch: int = 2) -> object:
     state = [*model.named_parameters(), *model.named_buffers()]
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state}
-    images = torch.empty(2, channels, image_size, image_size, device="meta")
+    images = torch.empty(batch, channels, image_size, image_size, device="meta")
     return functional_call(model, shapes, (images,))
 
 

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 from vicinal.models.preact_resnet import stage
 from vicinal.models.ranges import require, require_dropout, require_image_size
 
+DEEPEST = 1000
+"""Layers; blocks are made one by one."""
+
 
 class WideResNet(nn.Module):
     """WRN-depth-width: three stages of pre-activation blocks, BN-ReLU, global average pool; blocks layer1 to layer3.
@@ -37,7 +40,8 @@ class WideResNet(nn.Module):
         width: int = 10,
         dropout: float = 0.0,
     ) -> None:
-        require(depth >= 10 and depth % 6 == 4, "depth", depth, "must be 6n + 4 with n >= 1: 10, 16, 22, 28, ...")
+        fits = 10 <= depth <= DEEPEST and depth % 6 == 4
+        require(fits, "depth", depth, f"must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to {DEEPEST}")
         require(width >= 1, "width", width, "must be at least 1")
         require_dropout("dropout", dropout)
         require_image_size(image_size, 4, "WideResNet")

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import TextIOWrapper
@@ -324,12 +324,18 @@ class RunFolder:
         log.warning("%s; it is %s, %s", damage, where, consequence)
 
     @contextmanager
-    def logging(self) -> Iterator[None]:
-        """Copy what is logged to ``train.log``, and say there where a crash was and whether the terminal had it all."""
+    def logging(self, earlier: Iterable[logging.LogRecord] = ()) -> Iterator[None]:
+        """Copy what is logged to ``train.log``, and say there where a crash was and whether the terminal had it all.
+
+        Args:
+            earlier: what was logged before, which comes first.
+        """
         if self.log.exists() and self.log.stat().st_nlink > 1:
             write(self.log, read(self.log))  # a file of its own: its other name may be that of somebody's else
         handler = _LogFile(self.log)
         handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for record in earlier:
+            handler.handle(record)
         root = logging.getLogger()
         root.addHandler(handler)
         before = faulthandler.is_enabled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -87,6 +88,14 @@ def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
     if graphs and name != "cuda":
         raise ConfigError("trainer.compile", "max", f"must be auto, true or false: {name} has no CUDA graphs")
     return Hardware(torch.device(name), precision, threads, compiled, graphs)
+
+
+def host_memory() -> float:
+    """Bytes of memory that this machine has; infinite where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _present(name: str) -> bool:

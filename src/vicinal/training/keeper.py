@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vicinal.config import BILLION
 from vicinal.errors import ConfigError
 from vicinal.runs.interruption import Interruption
 from vicinal.training.state import Training
@@ -25,11 +26,10 @@ class Interval:
         Raises:
             ConfigError: it is neither.
         """
-        found = re.fullmatch(r"(\d+)(epochs?|steps?)?", str(value).replace(" ", ""))
-        if not found or int(found[1]) < 1:
-            raise ConfigError(
-                "trainer.checkpoint_every", value, "must be an integer >= 1, of epochs, or of steps: 200steps"
-            )
+        found = re.fullmatch(r"([0-9]{1,10})(epochs?|steps?)?", str(value).replace(" ", ""))
+        if not found or not 1 <= int(found[1]) <= BILLION:
+            allowed = f"must be an integer in [1, {BILLION}], of epochs, or of steps: 200steps"
+            raise ConfigError("trainer.checkpoint_every", value, allowed)
         number = int(found[1])
         return cls(steps=number) if (found[2] or "").startswith("step") else cls(epochs=number)
 

@@ -34,6 +34,8 @@ def multistep(
     warmup_epochs: float = 0.0,
 ) -> LRScheduler:
     """Times ``gamma`` at each of the ``milestones``, in epochs from the start of training (warm-up included)."""
+    if gamma < 0:
+        raise ValueError(f"gamma={gamma}: must be a finite number >= 0")
     warmup = round(warmup_epochs * steps_per_epoch)
     steps = [round(epoch * steps_per_epoch) - warmup for epoch in milestones]
     if sorted(steps) != list(steps) or any(step <= 0 for step in steps):
@@ -75,6 +77,9 @@ def onecycle(
         raise ValueError(f"pct_start={pct_start}: must be in (0, 1)")
     if pct_start * total_steps <= 1:
         raise ValueError(f"pct_start={pct_start}: must be more than a step, 1/{total_steps} of this training")
+    for name, factor in {"div_factor": div_factor, "final_div_factor": final_div_factor}.items():
+        if factor <= 0:
+            raise ValueError(f"{name}={factor}: must be a finite number > 0")
     peak = optimizer.param_groups[0]["lr"]
     return OneCycleLR(
         optimizer,
