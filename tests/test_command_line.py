@@ -127,15 +127,14 @@ def test_the_process_ends_as_python_would(end: str, code: int, said: str) -> Non
     assert bool(ended.stderr) == bool(said)
 
 
-def test_output_that_nobody_can_read_is_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_that_cannot_be_read_changes_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer) as pipe:
         code = [sys.executable, "-c", ENDING.format(end="return")]
         ended = subprocess.run(code, stdout=pipe, stderr=subprocess.PIPE, text=True)
-    assert ended.returncode == 120
-    assert "BrokenPipeError" in ended.stderr
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 RESTING = """

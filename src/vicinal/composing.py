@@ -61,7 +61,7 @@ class Composer(ConfigLoaderImpl):
                 self._chosen.clear()
             self._chosen[key] = super().load_sweep_config(master_config, options)
         config = deepcopy(self._chosen[key])
-        self._apply_overrides_to_config([_parse(word) for word in sweep_overrides if word not in options], config)
+        self._apply_overrides_to_config([parse(word) for word in sweep_overrides if word not in options], config)
         with open_dict(config.hydra):
             config.hydra.overrides.task = list(sweep_overrides)
             config.hydra.job.override_dirname = self._dirname(config, sweep_overrides)
@@ -71,7 +71,7 @@ class Composer(ConfigLoaderImpl):
     def _options(self, words: Sequence[str]) -> list[str]:
         """The words of a point that choose an option of a group."""
         exists = self.repository.group_exists
-        parsed = {word: _parse(word) for word in words}
+        parsed = {word: parse(word) for word in words}
         return [
             word for word, each in parsed.items() if exists(each.key_or_group) and not isinstance(each.value(), dict)
         ]
@@ -79,12 +79,12 @@ class Composer(ConfigLoaderImpl):
     @staticmethod
     def _dirname(config: DictConfig, words: Sequence[str]) -> str:
         form = config.hydra.job.config.override_dirname
-        parsed = [each for each in map(_parse, words) if not each.is_hydra_override()]
+        parsed = [each for each in map(parse, words) if not each.is_hydra_override()]
         return get_overrides_dirname(parsed, kv_sep=form.kv_sep, item_sep=form.item_sep, exclude_keys=form.exclude_keys)
 
 
 @cache
-def _parse(word: str) -> Override:
+def parse(word: str) -> Override:
     return OverridesParser.create().parse_override(word)
 
 
