@@ -346,7 +346,8 @@ def main(count: int, seed: int, folder: Path) -> None:
     """Run the lines one after another and print what is wrong, a JSON object a line, and how they ended."""
     import torch
 
-    for name in (
+    parts = ("experiment", "job", "sweeps.live", "sweeps.report")
+    for name in ("torch._dynamo", *(f"vicinal.{part}" for part in parts)):
         "torch._dynamo",
         *(f"vicinal.{part}" for part in ("experiment", "job", "sweeps.live", "sweeps.report")),
     ):
