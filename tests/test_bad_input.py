@@ -251,8 +251,8 @@ REFUSED = [
         "model=wide_resnet28_10 model.depth=6000000004",
         "model.depth=6000000004: must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to 1000",
     ),
-    ("wandb.tags=[[1]]", "wandb.tags=[[1]]: must be a list of strings"),
-    ("wandb.tags=[null]", "wandb.tags=[null]: must be a list of strings"),
+    ("wandb.tags=[[1]]", "wandb.tags=[[1]]: must be a list of strings or null"),
+    ("wandb.tags=[null]", "wandb.tags=[null]: must be a list of strings or null"),
     ("dataset.mean=[[1]]", "dataset.mean=[[1]]: must be a list of numbers or null"),
     ("dataset.mean=[0.1,0.2]", "dataset.mean=[0.1,0.2]: must be null or a list of 1, a number a channel"),
     ("mixup=manifold mixup.layers=['']", "mixup.layers=['']: must be a list of block names or \"input\", at least one"),
@@ -264,11 +264,11 @@ REFUSED = [
     # what is no component
     (
         "mixup._target_=builtins.dict",
-        "mixup._target_=builtins.dict: must have a signature, which says its arguments",
+        "mixup._target_=builtins.dict: no signature found for builtin type <class 'dict'>",
     ),
     (
         "dataset._target_=builtins.list",
-        "dataset._target_=builtins.list: must make a Source; what it makes has no train",
+        "dataset._target_=builtins.list: must be a subclass of Source, or a function that returns one",
     ),
     (
         "optimizer._target_=torch.optim.LBFGS",
@@ -335,7 +335,8 @@ REFUSED = [
     ("--resolve", "The --resolve flag can only be used in conjunction with --cfg or --help"),
     (
         "--experimental-rerun x",
-        "--experimental-rerun: it loads a pickle, which can run any code; use scripts/reproduce.py",
+        "--experimental-rerun x: a pickle is a program, not data; the config of a run is: --config-path FOLDER "
+        "--config-name config",
     ),
     # axes
     (
@@ -457,7 +458,7 @@ def test_what_a_component_raises_is_one_line_whatever_it_is(
     folder: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "own_parts.py").write_text(
-        "from vicinal.mixing import NoMix\n\ndef strategy(length: int = 1):\n    return [NoMix()][length]\n"
+        "from vicinal.mixing import NoMix\n\ndef strategy(length: int = 1) -> NoMix:\n    return [NoMix()][length]\n"
     )
     monkeypatch.syspath_prepend(str(folder))
     code, out, err = train("mixup=none", "mixup._target_=own_parts.strategy", "+mixup.length=3")

@@ -348,9 +348,6 @@ def main(count: int, seed: int, folder: Path) -> None:
 
     parts = ("experiment", "job", "sweeps.live", "sweeps.report")
     for name in ("torch._dynamo", *(f"vicinal.{part}" for part in parts)):
-        "torch._dynamo",
-        *(f"vicinal.{part}" for part in ("experiment", "job", "sweeps.live", "sweeps.report")),
-    ):
         import_module(name)  # once for all
     torch.set_num_threads(1)
     codes: dict[int, int] = {}

@@ -30,6 +30,7 @@ from vicinal.data import (
     ImageData,
     Images,
     Loader,
+    Source,
     contents,
     fits,
     imagefolder,
@@ -201,25 +202,40 @@ class Experiment:
         model: nn.Module = self.model(channels=channels, image_size=image_size, classes=classes)
         return model
 
+    def check_cuts(self) -> None:
+        """Refuse an impossible cut of a tree of images, which is known without decoding it."""
+        if self._tree is not None:
+            values = self.dataset.values
+            sizes = {name: values[name] for name in ("val_size", "train_size")}
+            split(imagefolder.undecoded(**self._tree), **sizes, seed=values["split_seed"])
+
     def load_data(self) -> ImageData:
-        """Read, or download, and split the images, and hash what they were read from."""
+        """Read, or download, and split the images, and hash what they were read from.
+
+        Raises:
+            UserError: they cannot be had, or a key does not fit them; no hashes are kept then.
+        """
+        source, data = self.load_images()
+        self.check_steps(data)
+        known = self._files()
+        return replace(data, contents=contents.of_images(source) if known is None else known)
+
+    def load_images(self) -> tuple[Source, ImageData]:
+        """The same without hashes, as the source has them and split.
+
+        Raises:
+            UserError: they cannot be had, or a key does not fit them.
+        """
+        self.check_cuts()
         values = self.dataset.values
-        keys = ("val_size", "train_size", "split_seed", "mean", "std")
-        if self._tree is not None:  # a cut that is impossible is known without decoding, which leaves a cache
-            split(
-                imagefolder.undecoded(**self._tree),
-                val_size=values["val_size"],
-                train_size=values["train_size"],
-                seed=values["split_seed"],
-            )
         source = self.dataset()
+        keys = ("val_size", "train_size", "split_seed", "mean", "std")
         data = load(source, **{name: values[name] for name in keys})
         found = (*data.train.images.shape[1:3], len(data.class_names))
         for name, expected, real in zip(("channels", "image_size", "classes"), self._sizes(), found, strict=True):
             if expected != real:
                 raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
-        known = self._files()
-        return replace(data, contents=contents.of_images(source) if known is None else known)
+        return source, data
 
     def data_contents(self) -> dict[str, str]:
         """{name: hash} of the data that the experiment would use now; of a tree nothing, which is in the identity.

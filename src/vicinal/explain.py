@@ -226,6 +226,8 @@ def _unresolved(error: InterpolationResolutionError, overrides: Sequence[str]) -
         name, reason = variable[1], f"the environment variable {variable[1]} is not set"
     elif key := re.search(r"Interpolation key '(.+)' not found", reason):
         name, reason = key[1], f"there is no key {key[1]}"
+    elif missing := re.search(r"Missing mandatory value: (\S+)$", reason):
+        name, reason = missing[1], "is missing"
     else:
         name = str(error.full_key)
     # The key that is being resolved may be one of Hydra's own that refers to what the user wrote.

@@ -58,7 +58,6 @@ class Loaded:
         root.addHandler(listener)
         try:
             data = experiment.load_data()
-            experiment.check_steps(data)
         finally:
             root.removeHandler(listener)
         return cls(data, time.perf_counter() - began, listener.buffer)
@@ -73,8 +72,10 @@ def check_data(experiments: Iterable[Experiment]) -> None:
     alike: dict[str, list[Experiment]] = {}
     for each in experiments:
         alike.setdefault(repr((each.dataset.target, each.dataset.values)), []).append(each)
+    for first, *_ in alike.values():
+        first.check_cuts()  # all of them before anything is decoded and kept
     for group in alike.values():
-        data = group[0].load_data()
+        _, data = group[0].load_images()
         for each in group:
             each.check_steps(data)
 
