@@ -174,7 +174,7 @@ def test_without_a_law_there_is_no_picture_of_one(script: Any, tmp_path: Path) -
             ["mixup=cutmx"],
             "error: mixup=cutmx: no such option; did you mean cutmix? allowed: cutmix, input, manifold, none",
         ),
-        (["mixup.alpha=-1"], "error: mixup.alpha=-1: must be a finite number >= 0"),
+        (["mixup.alpha=-1"], "error: mixup.alpha=-1: must be a finite number in [0, 1000000]"),
         (["--images", "0"], "error: argument --images: 0: must be an integer >= 1; --help says more"),
         (["--out", "a.svg"], "error: argument --out: a.svg: must end in .png; --help says more"),
         (["--alphas", "0"], "error: argument --alphas: 0: must be a finite number > 0; --help says more"),
