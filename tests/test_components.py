@@ -58,7 +58,8 @@ def tree(tmp_path: Path) -> Path:
     for part in ("train", "test"):
         for name in range(CLASSES):
             (tmp_path / f"tree/{part}/class{name}").mkdir(parents=True)
-            (tmp_path / f"tree/{part}/class{name}/0.jpg").touch()
+            for index in range(4):  # enough for three parts
+                (tmp_path / f"tree/{part}/class{name}/{index}.jpg").touch()
     return tmp_path / "tree"
 
 

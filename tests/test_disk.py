@@ -90,7 +90,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     words = (*QUICK, f"output_dir={disk / 'outputs'}")
     code, out, err = run("-c", FILLING, str(disk / "filler"), moment, *words)
     (folder,) = map(RunFolder, (disk / "outputs/runs").iterdir())
-    assert (code, err) == (1, f"error: {folder.path / file}: No space left on device\n")
+    assert (code, err) == (1, f"error: {words[-1]}: {folder.path / file}: No space left on device\n")
     assert "Traceback" not in out
     assert not list(folder.path.glob("*.partial"))
     assert folder.completed() is None

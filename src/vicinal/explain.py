@@ -115,6 +115,8 @@ def _composition(error: BaseException, overrides: Sequence[str]) -> str:
     reason = _first_line(error)
     if nameless := next((word for word in overrides if not word.partition("=")[0].strip("+~")), None):
         return f"{nameless}: {NO_KEY}"
+    if re.match(r"(Additional|Primary) config directory", reason):
+        return reason
     if re.search("one subcommand|COMP_LINE", reason):
         return "--shell-completion: needs install=bash or uninstall=bash; a shell itself asks with query=bash"
     if sweep := re.match(r"Ambiguous value for argument '(.*)'$|Sweep parameters '(.*)' requires", reason):
