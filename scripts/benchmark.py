@@ -25,7 +25,7 @@ from vicinal.benchmarks.suite import PARTS, run
 
 def main() -> None:
     """Measure and write; exit code 1 if a part failed. A bar that does not hold is a result, not a failure."""
-    log_to(sys.stdout, logging.INFO)
+    log_to("stdout", logging.INFO)
     words = parser().parse_args()
     if words.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the processes that are started, too

@@ -24,7 +24,7 @@ from vicinal.errors import UserError
 
 def main() -> None:
     """Save both and print their addresses, or with --dry-run print them as JSON; a mistake is one line."""
-    log_to(sys.stderr)
+    log_to("stderr")
     words = parser().parse_args()
     with one_line_errors():
         dashboard = made(words)

@@ -7,7 +7,6 @@ python scripts/gallery.py --out /tmp/gallery --runs /tmp/runs
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 from vicinal.arguments import Arguments, log_to, one_line_errors
@@ -17,7 +16,7 @@ from vicinal.pictures.gallery import gallery
 
 def main() -> None:
     """Write the pictures and print their paths; a mistake is one line and exit code 1."""
-    log_to(sys.stdout, logging.INFO)
+    log_to("stdout", logging.INFO)
     words = parser().parse_args()
     with one_line_errors():
         for file in gallery(words.out, words.runs):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from vicinal.arguments import Arguments, log_to, one_line_errors
@@ -22,7 +21,7 @@ from vicinal.sweeps.report import finish, name, publish
 
 def main() -> None:
     """Print tables and write them as CSV, Markdown, LaTeX, plots and a page; a mistake is one line and exit code 1."""
-    log_to(sys.stderr)
+    log_to("stderr")
     with one_line_errors():
         report(parser().parse_args())
 

@@ -22,7 +22,7 @@ from vicinal.sweeps.terminal import Grid, show
 
 def main() -> None:
     """Repeat a run, print what was compared and the verdict; a mistake is one line and exit code 1."""
-    log_to(sys.stdout, logging.INFO)
+    log_to("stdout", logging.INFO)
     words = parser().parse_intermixed_args()
     with one_line_errors(words.overrides):
         found = reproduce(words.run, words.output, words.overrides, words.trust)

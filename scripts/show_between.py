@@ -10,7 +10,6 @@ python scripts/show_between.py RUN RUN dataset.root=data --pairs 50 --out betwee
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 from vicinal.arguments import Arguments, log_to, one_line_errors, png, whole
@@ -21,7 +20,7 @@ from vicinal.pictures.show_between import show
 
 def main() -> None:
     """Measure, draw and print the numbers; a mistake is one line and exit code 1."""
-    log_to(sys.stdout, logging.INFO)
+    log_to("stdout", logging.INFO)
     words = parser().parse_intermixed_args()
     runs = [Path(word) for word in words.words if "=" not in word or Path(word).is_dir()]
     overrides = [word for word in words.words if Path(word) not in runs]

@@ -11,7 +11,6 @@ python scripts/show_mixing.py dataset=cifar10 mixup=cutmix mixup.alpha=0.2,1 --o
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 from vicinal.arguments import Arguments, log_to, one_line_errors, png, positive, whole
@@ -21,7 +20,7 @@ from vicinal.pictures.show_mixing import IMAGES, show
 
 def main() -> None:
     """Write the two pictures and print their paths; a mistake is one line and exit code 1."""
-    log_to(sys.stdout, logging.INFO)
+    log_to("stdout", logging.INFO)
     words = parser().parse_intermixed_args()
     with one_line_errors(words.overrides):
         for file in show(words.overrides, words.out, words.images, words.alphas):

@@ -14,16 +14,18 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors
+from vicinal.arguments import Arguments, log_to, one_line_errors
 from vicinal.errors import UserError
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking.upload import Offline, lacking_runs, offline_runs, server, upload, worker
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Print a line for each run; exit code 1 if one could not be uploaded."""
     words = parser().parse_args()
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
+    log_to("stdout", logging.INFO)
     with one_line_errors():
         sys.exit(sync(words.target, words.dry_run))
 
@@ -34,15 +36,15 @@ def sync(target: Path, dry_run: bool) -> int:
         raise UserError(f"{target}: there is no such folder")
     lacking = lacking_runs(target)
     for folder in lacking:
-        print(f"{folder.path.name}: {catch_up(folder, dry_run)}", flush=True)
+        log.info("%s: %s", folder.path.name, catch_up(folder, dry_run))
     runs = offline_runs(target)
     states = []
     for number, run in enumerate(runs, start=1):
         states.append(state(run, dry_run))
-        print(f"{number}/{len(runs)} {run.name}: {states[-1]}", flush=True)
+        log.info("%d/%d %s: %s", number, len(runs), run.name, states[-1])
     failed = sum(each.startswith("failed") for each in states)
     failed += 0 if dry_run else len(lacking_runs(target))
-    print(f"{len(runs)} offline runs, {states.count('uploaded')} uploaded, {failed} failed")
+    log.info("%d offline runs, %d uploaded, %d failed", len(runs), states.count("uploaded"), failed)
     return 1 if failed else 0
 
 

@@ -55,7 +55,7 @@ def test_configs_are_what_hydra_composes(loader: ConfigLoaderImpl, own: tuple[st
     base = master(loader, *own)
     observer = Observer(base)
     composer = observer.from_copy(CONF)
-    for words in [point.split() for point in POINTS]:
+    for words in [point.split() for point in (*POINTS, *POINTS)]:
         seen, launched, expected = (each.load_sweep_config(base, list(words)) for each in (observer, composer, loader))
         assert OmegaConf.to_container(seen) == OmegaConf.to_container(expected), words
         for each in (launched, expected):

@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.vicinal_launcher import ParallelLauncher
-from vicinal.config import CONF
 from vicinal.errors import ConfigError, UserError
 from vicinal.imports import without_collections
 from vicinal.packing import AUTO
@@ -37,13 +34,6 @@ if TYPE_CHECKING:
     from vicinal.packing import Packing
 
 log = logging.getLogger(__name__)
-
-
-class ConfPath(SearchPathPlugin):
-    """Groups are found in ``conf/`` too when the primary config is a run's own ``config.yaml``."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        search_path.append("vicinal", f"file://{CONF}")
 
 
 class GridSweeper(BasicSweeper):
@@ -86,7 +76,8 @@ class GridSweeper(BasicSweeper):
             check_data(job.experiment for job in left)
         folder = self._settle(jobs)
         grid.write_sweep(folder, jobs)
-        earlier = [job.experiment for job in jobs if job not in left]
+        waiting = {job.experiment.run_id for job in left}
+        earlier = [job.experiment for job in jobs if job.experiment.run_id not in waiting]
         if not left:
             finish(folder)
             tell_rest(earlier)
@@ -94,7 +85,7 @@ class GridSweeper(BasicSweeper):
         self.hydra_context.config_loader = observer.from_copy(freeze(observer.seen, folder))
         epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}
         try:
-            with Live(folder, epochs, {job.experiment.run_id for job in left}):
+            with Live(folder, epochs, waiting):
                 returns = self._launch(left, packing)
         except (KeyboardInterrupt, SystemExit):
             done = sum(job.experiment.folder.completed() is not None for job in jobs)
@@ -121,7 +112,7 @@ class GridSweeper(BasicSweeper):
         for words in points:
             config = observer.load_sweep_config(self.config, list(words))
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
-                [recipe] = [word for word in words if word.startswith("experiment=")]
+                recipe = next((word for word in words if word.startswith("experiment=")), " ".join(words))
                 raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
             resolved = resolve_once(self.config, config)
             experiment = Experiment.composed(config)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from vicinal.output import steady
 
@@ -31,14 +31,23 @@ class Arguments(argparse.ArgumentParser):
         trust(self)
 
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; --help says more")
+        from vicinal.escaping import visible
+        from vicinal.redaction import redact
+
+        sys.exit(visible(redact(f"error: {message}; --help says more")))
 
 
-def log_to(stream: TextIO, level: int = logging.WARNING) -> None:
-    """Print what is logged, without secrets."""
+def log_to(stream: str, level: int = logging.WARNING) -> None:
+    """Print what is logged, without secrets.
+
+    Args:
+        stream: ``stdout`` or ``stderr``.
+        level: of the least important lines that are printed.
+    """
     from vicinal.redaction import Formatter
 
-    handler = logging.StreamHandler(stream)
+    steady()
+    handler = logging.StreamHandler(getattr(sys, stream))
     handler.setFormatter(Formatter("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
 

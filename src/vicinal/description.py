@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from vicinal.escaping import visible
 from vicinal.experiment import Experiment
 from vicinal.redaction import redact, redacted
 from vicinal.runs.files import DamagedError, read, read_json, sha256, write, write_json
@@ -30,7 +32,8 @@ def heading(experiment: Experiment) -> dict[str, Any]:
 
 def config_file(experiment: Experiment) -> bytes:
     """``config.yaml``: resolved, and all that is needed to run it again; see :mod:`vicinal.stored_config`."""
-    command = f"python -m vicinal --config-path {experiment.folder.path} --config-name config"
+    place = shlex.quote(visible(str(experiment.folder.path)))
+    command = f"python -m vicinal --config-path {place} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
     return (redact(header) + OmegaConf.to_yaml(redacted(experiment.request()))).encode()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import traceback
 import typing
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
@@ -23,6 +25,7 @@ from omegaconf.errors import (
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from vicinal.components import describe_type
+from vicinal.composing import parse
 from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig, describe_range, suggest, suggest_key
 from vicinal.errors import UserError
 from vicinal.escaping import visible
@@ -170,10 +173,9 @@ def _culprit(error: BaseException, overrides: Sequence[str]) -> str | None:
 
 
 def _parse(word: str) -> Override | None:
-    try:
-        return OverridesParser.create().parse_override(word)
-    except Exception:  # Python's own complaints about a number come out of it too
-        return None
+    with suppress(Exception):  # Python's own complaints about a number come out of it too
+        return parse(word)
+    return None
 
 
 def _chooses_nothing(override: Override | None) -> bool:
@@ -256,8 +258,14 @@ def _place(error: OSError, overrides: Sequence[str]) -> str:
     """What is wrong with a file or a folder, after the key that leads there."""
     line = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     file = str(error.filename or "")
-    words = [word for word in overrides if len(word.partition("=")[2]) > 1 and word.partition("=")[2] in file]
+    words = [word for word in overrides if file and _leads_to(word, file)]
     return f"{words[-1]}: {line}" if words else line
+
+
+def _leads_to(word: str, file: str) -> bool:
+    """Whether the value of a word is a path to a file or to a folder that holds it."""
+    value, place = word.partition("=")[2].strip("'\""), Path(os.path.realpath(file))
+    return bool(value) and Path(os.path.realpath(value)) in (place, *place.parents)
 
 
 def _field(key: str) -> tuple[Any, Any]:

@@ -12,9 +12,9 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
 
+from vicinal.composing import parse
 from vicinal.config import Config
 from vicinal.errors import UserError, written
 from vicinal.experiment import Experiment
@@ -119,7 +119,7 @@ def _assigned(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         key, _, value = word.partition("=")
         key = key.lstrip("+")
-        inside = OverridesParser.create().parse_override(word).value() if value.startswith("{") else None
+        inside = parse(word).value() if value.startswith("{") else None
         assigned |= _leaves(key, inside) if isinstance(inside, dict) and inside else {key: value}
     return assigned
 

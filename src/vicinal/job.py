@@ -91,7 +91,8 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
         The content of its ``result.json``; nothing where another process is at it and ``busy=skip``.
 
     Raises:
-        UserError: the data cannot be had, or the training diverged. The reason is in ``result.json`` too.
+        UserError: the data cannot be had, which leaves nothing behind; or the training diverged, and the reason is in
+            ``result.json`` too.
     """
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
@@ -100,7 +101,10 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
         return done or {}
     if done and not config["rerun"]:
         return _reuse(experiment, done)
-    loaded = Loaded.of(experiment) if sweep is None else None  # whoever sweeps has called check_data
+    if config["busy"] == "skip" and (worker := folder.locked()):  # before data are loaded for nothing
+        log.info("%s: %s works on this run; skipped", folder.path, worker)
+        return {}
+    loaded = Loaded.of(experiment) if sweep is None else None  # else checked before, or another machine's
     try:
         with folder.lock(wait=config["busy"] == "wait"):
             done = folder.completed()  # by the process that was waited for

@@ -27,9 +27,10 @@ from vicinal.arguments import trust
 from vicinal.config import CONF, register
 from vicinal.cores import wait_briefly
 from vicinal.errors import UserError, written
+from vicinal.escaping import visible
 from vicinal.explain import MISSING_FOLDER, explain, is_mistake
 from vicinal.imports import without_collections
-from vicinal.redaction import show_bugs_redacted
+from vicinal.redaction import redact, show_bugs_redacted
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def command() -> None:
 
 
 def main() -> None:
-    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed) or 130/143 (interrupted).
+    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed or a mistake), 2 (no such
+    flag) or 130/143 (interrupted).
 
     A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
     """
@@ -186,7 +188,7 @@ def _order_arguments() -> None:
 
 
 def _refuse_flag(line: str) -> NoReturn:
-    print(f"error: {line}", file=sys.stderr)
+    print(visible(redact(f"error: {line}")), file=sys.stderr)
     sys.exit(2)
 
 

@@ -41,9 +41,9 @@ def _of_checkpoint(experiment: Experiment, result: dict[str, Any]) -> dict[Any, 
     try:
         saved = checkpoint.load(folder.checkpoint, checkpoint.WEIGHTS)
         times = [result["seconds"]["epochs"][name] for name in TIME_FIELDS]
-        rows, arrays = saved["rows"], {name: value.numpy() for name, value in saved["predictions"].items()}
+        rows, arrays = saved["rows"], {name: value.numpy(force=True) for name, value in saved["predictions"].items()}
         predictions = Predictions(**arrays, class_names=tuple(saved["class_names"]))
-    except (OSError, DamagedError, KeyError, TypeError):  # damaged too, or of an older version
+    except (OSError, DamagedError, KeyError, TypeError, RuntimeError):  # damaged too, or of an older version
         return {}
     rows = [{**row, **dict(zip(TIME_FIELDS, own, strict=True))} for row, *own in zip(rows, *times, strict=False)]
     return {folder.metrics: encode(rows), folder.predictions: predictions.encode()}

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+from vicinal.escaping import visible
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -51,6 +53,8 @@ class _Steady(io.FileIO):
     def _ready(self) -> bool:
         """Wait for the reader: without a limit, but at most PATIENCE seconds beside a training."""
         seconds = None if not _Hurry.depth else 0.0 if self._stuck else PATIENCE
+        if not hasattr(select, "poll"):  # Windows
+            return True
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT)
         self._stuck = not poll.poll(None if seconds is None else 1000 * seconds)
@@ -120,8 +124,7 @@ def hurried() -> Iterator[None]:
 
 def printable(text: str, encoding: str) -> str:
     """Return ``text`` as a stream of this encoding shows it, with escapes for what would control the terminal."""
-    shown = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    return shown.encode(encoding, ERRORS).decode(encoding)
+    return visible(text).encode(encoding, ERRORS).decode(encoding)
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:

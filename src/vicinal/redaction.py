@@ -93,15 +93,15 @@ def redacted(content: Any) -> Any:
     """A copy of plain containers whose texts are without secrets, and so are all under a key that says so."""
     clean = _filter()
 
-    def copy(value: Any) -> Any:
-        if isinstance(value, str):
-            return clean(value)
+    def copy(value: Any, secret: str = "") -> Any:
         if isinstance(value, Mapping):
-            return {
-                key: f"<{key}>" if value and isinstance(value, str) and TELLING_KEY.search(str(key)) else copy(value)
-                for key, value in value.items()
-            }
-        return [copy(each) for each in value] if isinstance(value, (list, tuple)) else value
+            named = {key: str(key) if TELLING_KEY.search(str(key)) else secret for key in value}
+            return {key: copy(each, named[key]) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [copy(each, secret) for each in value]
+        if secret and value and not isinstance(value, bool):
+            return f"<{secret}>"
+        return clean(value) if isinstance(value, str) else value
 
     return copy(content)
 
@@ -131,7 +131,8 @@ def show_bugs_redacted() -> None:
     """Print tracebacks that end the process without secrets too."""
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+        text = redact("".join(traceback.format_exception(kind, error, trace)))
+        print(visible(text, keep="\n\t"), end="", file=sys.stderr)
 
     sys.excepthook = show
 
@@ -214,7 +215,7 @@ def _words() -> frozenset[str]:
     schemas = (Config, TrainerConfig, WandbConfig)
     words = {word for schema in schemas for item in fields(schema) for word in item.metadata.get("choices", ())}
     for file in CONF.rglob("*.yaml"):
-        text = re.sub(r"(^|\s)#.*", "", file.read_text())
+        text = re.sub(r"(^|\s)#.*", "", file.read_text(encoding="utf-8"))
         words |= {file.stem, *re.split(r"[\s,\[\]{}:\"'()=]+", text)}
     return frozenset(words)
 

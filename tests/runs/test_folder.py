@@ -15,6 +15,7 @@ from vicinal.experiment import Experiment
 from vicinal.job import run
 from vicinal.runs.files import write_json
 from vicinal.runs.folder import RunFolder
+from vicinal.stored_config import stored_config
 
 Compose = Callable[..., Experiment]
 QUICK = ("model=mlp", "model.hidden=[8]", "dataset.train_size=100", "trainer.epochs=2", "trainer.precision=fp32")
@@ -268,19 +269,12 @@ def test_the_log_is_let_go(tmp_path: Path) -> None:
 
 
 def test_the_written_config_asks_for_the_same_run(compose: Compose) -> None:
-    from hydra import compose as compose_config
-    from hydra import initialize_config_dir
     from omegaconf import OmegaConf
 
     experiment = compose(*QUICK, "mixup=manifold", "seed=3", "trainer.clip_grad_norm=2")
     run(experiment)
-    written = OmegaConf.load(experiment.folder.config)
-    assert isinstance(written, type(OmegaConf.create({})))
-    own = OmegaConf.masked_copy(written, list(experiment.config))
-    assert OmegaConf.to_container(own) == experiment.config
-    with initialize_config_dir(str(experiment.folder.path), version_base="1.3"):
-        cfg = compose_config("config", return_hydra_config=True)
-    again = Experiment.composed(cfg)
+    assert OmegaConf.to_container(OmegaConf.load(experiment.folder.config)) == experiment.request()
+    again = Experiment.composed(stored_config(experiment.folder.config))
     assert (again.run_id, again.folder.path, again.config) == (
         experiment.run_id,
         experiment.folder.path,

@@ -100,7 +100,9 @@ def test_heavy_libraries_are_not_imported_the_second_time(runs: Any) -> None:
     assert outputs[1].stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("change", ["result", "failure", "metrics", "checkpoint", "config", "file", "record"])
+@pytest.mark.parametrize(
+    "change", ["result", "failure", "metrics", "checkpoint", "config", "environment", "file", "record"]
+)
 def test_what_changed_is_compared_again(runs: Any, compared: list[object], change: str) -> None:
     missing = runs.add("input", 1.0, 0, None, status="missing")
     sweep = fill(runs)
@@ -122,6 +124,8 @@ def test_what_changed_is_compared_again(runs: Any, compared: list[object], chang
         case "config":
             missing.mkdir()
             (missing / "config.yaml").touch()
+        case "environment":
+            (run / "environment.json").write_text("{")
         case "file":
             (sweep / "report" / "pairs.csv").unlink()
         case "record":
@@ -131,6 +135,7 @@ def test_what_changed_is_compared_again(runs: Any, compared: list[object], chang
     assert (second == first) == (change in ("file", "record"))
     assert second.count("checkpoint.pt is damaged") == (change == "checkpoint")
     assert second.count("metrics.jsonl is damaged") == (change == "metrics")
+    assert second.count("environment.json is damaged") == (change == "environment")
     assert {path.name for path in (sweep / "report").iterdir()} >= FILES
 
 

@@ -213,8 +213,9 @@ def test_the_least_p_of_the_signed_rank_test_is_reached_where_all_signs_agree(n:
     assert (least_wilcoxon(n) < 0.05) == (n >= 6)
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    draws = np.random.default_rng(0).beta(90, 10, size=(4000, 5))  # 0.9 with a deviation of 0.03
+@pytest.mark.parametrize(("mean", "count"), [(0.9, 100), (0.5, 25)])  # deviations of 0.03 and 0.1
+def test_the_interval_covers_the_mean_as_often_as_it_says(mean: float, count: int) -> None:
+    draws = np.random.default_rng(0).beta(mean * count, (1 - mean) * count, size=(4000, 5))
     intervals = [summarise(draw) for draw in draws.tolist()]
-    covered = np.mean([about.low <= 0.9 <= about.high for about in intervals])
+    covered = np.mean([about.low <= mean <= about.high for about in intervals])
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / 4000))

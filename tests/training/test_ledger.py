@@ -347,6 +347,14 @@ def test_it_changes_nothing(compose: Compose, tmp_path: Path) -> None:
     for part in ("model", "best_model"):
         assert ours[part].keys() == theirs[part].keys()
         assert all(torch.equal(value, theirs[part][name]) for name, value in ours[part].items())
+    assert ours["class_names"] == theirs["class_names"]
+    assert ours["predictions"].keys() == theirs["predictions"].keys()
+    assert all(torch.equal(value, theirs["predictions"][name]) for name, value in ours["predictions"].items())
+    for rows in (ours["rows"], theirs["rows"]):
+        for row in rows:
+            for name in [name for name in row if name.startswith("train_clean/")]:
+                del row[name]
+    assert ours["rows"] == theirs["rows"]
     for with_it, without in zip(read_rows(on), read_rows(off), strict=True):
         for key in ("throughput", "seconds", "train_clean/acc1", "train_clean/loss"):
             with_it.pop(key)

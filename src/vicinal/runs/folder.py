@@ -264,7 +264,7 @@ class RunFolder:
 
     def _worker(self) -> str:
         about = self.about()
-        session = about | about.get("continued", [{}])[-1]  # which says what is not as it was
+        session = about | (about.get("continued") or [{}])[-1]  # which says what is not as it was
         if {"pid", "host"} <= session.keys():
             return f"process {session['pid']} on {session['host']}"
         return "another process"  # it has only just begun

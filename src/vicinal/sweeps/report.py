@@ -39,7 +39,7 @@ READ = (
 PAGE = "report.html"
 RECORD = "report.json"
 """What the terminal showed, and a digest of what it was made from."""
-GRID: Shape = {"title": str, "headings": [str], "numbers": [str], "rows": [[str]]}
+GRID: Shape = {"title": str, "headings": [str], "numbers": [str], "rows": [[str]], "spare": [str]}
 SHAPE: Shape = {"made from": str, "files": [plain], "grids": [GRID], "notes": [str]}
 """Of it."""
 
@@ -152,4 +152,10 @@ def _recorded(folder: Path, made_from: str) -> tuple[list[Grid], list[str]] | No
         return None
     if record["made from"] != made_from or not all((folder / name).exists() for name in record["files"]):
         return None
-    return [Grid(**{name: grid[name] for name in GRID}) for grid in record["grids"]], record["notes"]
+    grids = [Grid(**{name: grid[name] for name in GRID}) for grid in record["grids"]]
+    return (grids, record["notes"]) if all(map(_can_be_shown, grids)) else None
+
+
+def _can_be_shown(grid: Grid) -> bool:
+    known = bool(grid.numbers) and {*grid.numbers} <= {*grid.headings}
+    return known and all(len(row) == len(grid.headings) for row in grid.rows)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vicinal.errors import ConfigError, UserError, written
+from vicinal.escaping import visible
 
 NAME_LENGTH = 128
 """Characters of a project, an entity, a run's name or a group, at most."""
@@ -182,7 +183,7 @@ def _check_address(url: str) -> None:
 
 def _shown(text: str) -> str:
     """On one line, and no longer than somebody reads."""
-    clean = "".join(each if each.isprintable() else "?" for each in text)
+    clean = visible(text)
     if not text.strip():
         return f"'{clean}'"
     return clean if len(clean) <= NAME_LENGTH // 2 else f"{clean[: NAME_LENGTH // 2]}... ({len(text)} characters)"
