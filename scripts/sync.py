@@ -1,6 +1,6 @@
 """Upload the runs that W&B was offline for, with its own `wandb sync`.
 
-A completed run of which W&B lacks a part, since its process was stopped or killed, is told from its files first.
+First, W&B is sent what it lacks of completed runs (its process was stopped or killed), from the runs' files.
 What is uploaded already is skipped, by the marker that wandb leaves; so is a run that a process works on. After a run
 that cannot be uploaded the others follow, and the exit code is 1; the same command tries again.
 

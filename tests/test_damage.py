@@ -335,7 +335,7 @@ def test_what_a_run_was_made_with_cannot_change_between_two_sessions(
     damaged.environment.write_text(json.dumps({**environment, "threads": 2}))
     assert trial.check(damaged, caplog, damaged.path) == (
         f"{damaged.environment} is damaged: it is not what was written; it is set aside as environment.json.damaged, "
-        "and begun anew"
+        "and a new one is started"
     )
     assert json.loads(damaged.environment.read_bytes())["threads"] == 1
 
@@ -350,7 +350,7 @@ def test_a_lost_config_is_written_again_if_the_same_is_asked_for(
     assert not damaged.config.exists()
     caplog.clear()
     trial.ask()
-    assert caplog.messages[1:] == [f"{damaged.config} is missing", f"{damaged.config} is written again, as it was"]
+    assert caplog.messages[1:] == [f"{damaged.config} is missing", f"{damaged.config} is restored, byte for byte"]
     assert damaged.config.read_bytes() == whole
     assert damaged.damage() == []
 
@@ -365,7 +365,7 @@ def test_what_request_and_checkpoint_can_say_is_mended(trial: Trial, caplog: pyt
             [line] = damaged.damage()
             assert line.startswith(f"{file} is ")
             trial.ask()
-            assert caplog.messages[-2:] == [line, f"{file} is written again, as it was"]
+            assert caplog.messages[-2:] == [line, f"{file} is restored, byte for byte"]
             assert {each.name: each.read_bytes() for each in damaged.path.iterdir()} == whole
 
 

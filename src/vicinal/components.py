@@ -101,11 +101,11 @@ class Component:
 
 
 OURS = (f"file://{CONF}",)
-"""Where options are, if nobody says that there are more."""
+"""Places of options by default: ``conf/`` alone."""
 
 
 def places_of(hydra: Any) -> tuple[str, ...]:
-    """Where Hydra has looked for options, ``scheme://path``; of its own node of a composed config."""
+    """Where Hydra has looked for options, ``scheme://path``, by the ``hydra`` node of a composed config."""
     return tuple(f"{each.schema}://{each.path}" for each in hydra.runtime.config_sources)
 
 
@@ -275,7 +275,7 @@ def _check_kind(group: str, target: str, made: object, parameters: Mapping[str, 
         parameters: of its signature.
     """
     kind = _kinds()[group]
-    fits = issubclass(made, kind) if isinstance(made, type) else group != "mixup"  # whose functions have to say it
+    fits = issubclass(made, kind) if isinstance(made, type) else group != "mixup"  # a strategy's must be known
     if not fits:
         raise ConfigError(
             f"{group}._target_", target, f"must be a subclass of {kind.__name__}, or a function that returns one"

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep are composed: looked at once before the first one trains, and launched as they were seen."""
+"""Compose the jobs of a sweep: once to check them, then from a copy of the same files to launch them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vicinal.errors import UserError
 RESOLVER = re.compile(r"\$\{(?!\s*oc\.)[^{}$:]*[{$:]")
 """Where an interpolation calls a resolver that may give something else the next time; OmegaConf's ``oc.*`` do not."""
 HYDRA = re.compile(r"\$\{\s*hydra:\s*([\w.]+)\s*\}")
-"""What of Hydra's own a value asks for."""
+"""A reference to Hydra's own node in a value."""
 
 
 class Composer(ConfigLoaderImpl):
@@ -118,7 +118,7 @@ class Observer(Composer):
         for folder in self._folders():
             for file in (file for group in GROUPS for file in (folder / group).glob("*.yaml")):
                 name = file.relative_to(folder).as_posix()
-                if name not in self.seen:  # what it may be crossed with: a key of one option is accepted by the others
+                if name not in self.seen:  # a sweep may cross options, and a key of one is accepted by the others
                     self._see(folder, name)
 
     def load_configuration(self, *arguments: Any, **named: Any) -> DictConfig:
@@ -154,7 +154,7 @@ class Observer(Composer):
 
 
 def resolve_once(master: DictConfig, config: DictConfig) -> tuple[str, ...]:
-    """Resolve in a job's config what may be something else when it is looked at again: a time, a counter.
+    """Resolve the values of a job's config that may change between two readings, such as a time or a counter.
 
     Args:
         master: of the sweep; a time is the same for all its jobs.
@@ -222,7 +222,7 @@ def _spelled(value: Any) -> str:
 
 
 def hidden(hydra: Any) -> Iterator[str]:
-    """A line for each chosen option that has a file in a folder of the user's which is not read, for another is first.
+    """Yield a line for each of the user's files of a chosen option that another file of the same name hides.
 
     Args:
         hydra: Hydra's own node of a composed config.

@@ -74,7 +74,7 @@ class DatasetConfig:
         MISSING, "folder of the data on this machine; created if it is downloaded to", neutral=True, path=True
     )
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
-    channels: int = key(MISSING, "of an image", low=1, high=1024)
+    channels: int = key(MISSING, "channels of an image", low=1, high=1024)
     image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536)
     classes: int | None = key(None, "number of classes; null = counted from the folders", low=2, high=MANY)
     mean: list[float] | None = key(
@@ -85,14 +85,14 @@ class DatasetConfig:
     )
     val_size: int | None = key(
         0,
-        "images cut from train for validation, stratified; null = the data's own validation part",
+        "images cut from train for validation, stratified; null = the data's own part, or 1000 of a tree without one",
         low=0,
         high=BILLION,
     )
     train_size: int | None = key(
         None, "images kept of the rest for training, stratified; null = all", low=1, high=BILLION
     )
-    split_seed: int = key(0, "of both cuts; not the seed of the run", low=0, high=2**32 - 1)
+    split_seed: int = key(0, "seed of the validation and training cuts; not of the run", low=0, high=2**32 - 1)
     augment: bool = key(False, "random crop and flip of the training images")
     crop_padding: int = key(
         4, "black pixels around an image before it is cropped to its size", low=0, high=65536, needs="augment"
@@ -108,13 +108,13 @@ class ModelConfig:
 @dataclass
 class OptimizerConfig:
     _target_: str = key(MISSING, "torch.optim class")
-    lr: float = key(MISSING, "peak learning rate, a step", above=0, high=1e30)
+    lr: float = key(MISSING, "peak learning rate", above=0, high=1e30)
     weight_decay: float = key(0.0, "on every parameter, as in the papers; decoupled for AdamW", low=0, high=MANY)
     momentum: float = key(0.0, "of SGD", low=0, below=1)
     nesterov: bool = key(False, "Nesterov momentum (SGD)")
     betas: list[float] = key([0.9, 0.999], "decay of the two running means (Adam, AdamW)", low=0, below=1, length=2)
     eps: float = key(1e-8, "added to the denominator (Adam, AdamW)", above=0, high=MANY)
-    fused: bool = key(False, "one kernel for all weights; torch's own loop over them has other last bits")
+    fused: bool = key(False, "one kernel for all weights; torch's own loop over them differs in the last digits")
 
 
 @dataclass
@@ -134,9 +134,9 @@ class MixupConfig:
 @dataclass
 class TrainerConfig:
     epochs: int = key(30, "passes over the training images", low=1, high=MANY)
-    batch_size: int = key(64, "images a step", low=1, high=MANY)
+    batch_size: int = key(64, "images per step", low=1, high=MANY)
     eval_batch_size: int = key(
-        500, "images at a time in evaluation; others, other last bits of the scores", low=1, high=MANY
+        500, "images per batch in evaluation; changes the last digits of the scores", low=1, high=MANY
     )
     device: str = key("auto", "cuda, mps or cpu, the first there is", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = key(
@@ -144,7 +144,7 @@ class TrainerConfig:
     )
     threads: int | str = key(
         "auto",
-        "CPU threads; auto = one for little work, else all cores. Others, other last bits",
+        "CPU threads; auto = one for little work, else at most the usable cores; changes the last digits",
         choices=("auto",),
         low=1,
         high=1024,
@@ -183,13 +183,15 @@ class TrainerConfig:
 @dataclass
 class WandbConfig:
     mode: str = key(
-        "auto", "auto = online when logged in, else offline", choices=("auto", "online", "offline", "disabled")
+        "auto",
+        "auto = WANDB_DISABLED, WANDB_MODE, else online when logged in, else offline",
+        choices=("auto", "online", "offline", "disabled"),
     )
     project: str | None = key(None, "W&B project; null = WANDB_PROJECT, else vicinal")
     entity: str | None = key(None, "W&B user or team; null = WANDB_ENTITY, else your default")
-    name: str | None = key(None, "of the run there; null = WANDB_NAME, else its readable name and seed")
-    group: str | None = key(None, "of runs there; null = WANDB_RUN_GROUP, else the sweep's name")
-    notes: str | None = key(None, "about the run; null = WANDB_NOTES, else none")
+    name: str | None = key(None, "name of the run at W&B; null = WANDB_NAME, else its readable name and seed")
+    group: str | None = key(None, "group of runs at W&B; null = WANDB_RUN_GROUP, else the sweep's name")
+    notes: str | None = key(None, "notes on the run; null = WANDB_NOTES, else none")
     tags: list[str] | None = key(None, "labels of the run; null = WANDB_TAGS (a,b), else none")
     images: int = key(16, "mixed images shown from the first four batches; 0 = none", low=0, high=1000)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 SPINS = "1000"
-"""Looks at whether the others are done before a thread sleeps; the 300,000 of GNU OpenMP keep a core for a millisecond,
-and where other processes want that core, what the thread waits for does not run."""
+"""Spins of a waiting thread before it sleeps. GNU OpenMP's default of 300,000 keeps a core busy for a millisecond; on a
+busy machine the threads that it waits for then cannot run there."""
 
 
 def usable_cores() -> int:

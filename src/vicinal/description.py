@@ -65,9 +65,9 @@ def write_environment(experiment: Experiment, here: dict[str, Any], continued: b
             again = {name: value for name, value in here.items() if value != earlier.get(name)}
             content = {**earlier, "continued": [*earlier.get("continued", []), again]}
         except FileNotFoundError:
-            log.warning("%s is missing; it is begun anew", file)
+            log.warning("%s is missing; a new one is started", file)
         except DamagedError as damage:
-            experiment.folder.set_aside(damage, "and begun anew")
+            experiment.folder.set_aside(damage, "and a new one is started")
     write_json(file, {**content, "checksum": _checksum(experiment, content)})
 
 

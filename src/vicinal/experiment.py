@@ -251,7 +251,7 @@ class Experiment:
         return _loaded[key]
 
     def _files(self) -> dict[str, str] | None:
-        """{name: hash} of the files of the data; None where nobody says which they are."""
+        """{name: hash} of the files of the data; None where the source does not name them."""
         if self._tree is not None:
             self._tree_contents().save()
             return {}
@@ -352,7 +352,7 @@ class Experiment:
         _rehearsed.add(depends_on)
 
     def _choose_validation(self, places: tuple[str, ...]) -> dict[str, Any]:
-        """``dataset.val_size: null`` is a part of train where a tree has no images for validation; what tells it apart.
+        """Replace ``dataset.val_size: null`` by a number where a tree has no folder for validation.
 
         Returns:
             Arguments of `imagefolder.fingerprint`.

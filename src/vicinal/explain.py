@@ -152,7 +152,7 @@ def _composition(error: BaseException, overrides: Sequence[str]) -> str:
     if "integer string conversion" in reason:
         reason = "the number has too many digits"
     if reason == AssertionError.__name__:
-        reason = "Hydra cannot do with this value"
+        reason = "Hydra cannot use this value"
     return f"{word}: {_allowed(word.partition('=')[0].lstrip('+~')) or reason}"
 
 

@@ -40,7 +40,7 @@ class Job:
     overrides: tuple[str, ...]
     experiment: Experiment
     resolved: tuple[str, ...] = ()
-    """Those of its values that may be others when they are looked at again, as words (``composing.py``)."""
+    """Overrides that fix the values which could change when they are resolved again (``composing.py``)."""
 
     @property
     def launched(self) -> list[str]:
@@ -92,7 +92,7 @@ def _count(override: Override) -> int:
 
 
 def _rounding(override: Override) -> str | None:
-    """That a range of fractions, whose steps are added up, has its end in it for that reason."""
+    """Warn of a range of fractions that contains its end because rounding errors of the steps add up."""
     axis = override.value()
     if not isinstance(axis, RangeSweep) or not override.is_sweep_override():
         return None

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """The data of a run, had before it has a folder, so that a refusal leaves nothing behind.
+    """The data of a run, loaded before its folder is made, so that a refusal leaves nothing behind.
 
     Attributes:
         data: of the run; what only they can show has been checked.
@@ -150,7 +150,7 @@ def vouch(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
 
 
 def tell_rest(completed: Sequence[Experiment]) -> None:
-    """Tell W&B what it lacks of runs that an earlier process has completed, which it did not outlive or W&B failed."""
+    """Send W&B what it lacks of completed runs: a process was killed before W&B had all, or W&B had failed."""
     for experiment in completed:
         folder = experiment.folder
         if unfinished(folder.path) is None or (done := folder.completed()) is None:
@@ -160,7 +160,7 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
 
 
 def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
-    """What has to be said of a result that is used instead of training, a remark each.
+    """Remarks on a result that is used instead of training: how its hardware, code or data differ from those here.
 
     What "auto" means on this machine may be something else than where it was made, and the code that computes or the
     data may have been changed since.
@@ -168,7 +168,7 @@ def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
     remarks = [
-        f"made with {text.replace(', then', ', here it would be')}: other last bits"
+        f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
         for text in differences(fixed(done), fixed({**here, "versions": versions()}))
     ]
     made = {"code": experiment.folder.sources(), "data": done.get("data")}

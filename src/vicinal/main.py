@@ -125,7 +125,7 @@ def job(cfg: DictConfig) -> float | None:
     Returns:
         The last epoch's validation accuracy, for sweepers that search; None without a validation split.
     """
-    output.steady()  # a launcher of somebody else's has processes of its own
+    output.steady()  # a launcher from a plugin may run jobs in other processes
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
@@ -157,7 +157,7 @@ def job(cfg: DictConfig) -> float | None:
 
 
 def _refuse_sweep(settings: HydraConf) -> None:
-    """A recipe with values to sweep over is no single job, whose default would be another thing than it says."""
+    """Refuse a recipe with values to sweep over as a single job: it would silently train the defaults."""
     if params := settings.sweeper.get("params"):
         recipe = settings.runtime.choices.get("experiment")
         word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(dict(params))}"

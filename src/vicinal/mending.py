@@ -1,4 +1,4 @@
-"""What the files beside a result held, as far as the request and the checkpoint can say: so what is lost can be had."""
+"""Restore damaged files beside a result from the config that was requested and the checkpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def mend(experiment: Experiment, result: dict[str, Any], damage: list[str]) -> l
         contents |= _of_checkpoint(experiment, result)
     for file in lost:
         if file in contents and folder.mend(file, contents[file]):
-            lines.append(f"{file} is written again, as it was")
+            lines.append(f"{file} is restored, byte for byte")
     return lines
 
 

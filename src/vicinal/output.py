@@ -76,7 +76,7 @@ _streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
 def steady() -> None:
     """Replace the standard streams of this process by some that raise no error, unless this has been done already.
 
-    A stream that somebody else has replaced, to capture what is printed, is left as it is. A closed standard stream
+    A stream that other code has replaced, to capture what is printed, is left alone. A closed standard stream
     becomes ``/dev/null``: else the next file to be opened would have its descriptor, and take what others print.
     """
     for number in range(3):

@@ -37,7 +37,7 @@ TELLING = re.compile(
 TELLING_KEY = re.compile(
     r"passw(or)?d|passphrase|secret|credential|(api|access|private)_?key|(^|_|auth)token$", re.IGNORECASE
 )
-"""Names in a config or in code that hold them; a ``key`` there is mostly another kind."""
+"""Names of secrets in a config or in code. A bare ``key`` is left out: there it is mostly the key of a mapping."""
 PLACES = ("PWD", "OLDPWD")
 """Variables with such a name that say where the process is."""
 SHORT = 8
@@ -74,10 +74,10 @@ _needed: set[str] = set()
 
 
 def need(config: Mapping[str, Any], public: Iterable[str]) -> None:
-    """Say what is no secret: without it a run could not be had again.
+    """Register values that are never replaced: without them a run could not be repeated.
 
     Args:
-        config: what decides a result; its values, but those of a key that says that it holds a secret.
+        config: what decides a result. Values under a key that names a secret are not registered.
         public: names of ours, any part of which is ours too.
     """
     _public.update(public)
@@ -107,7 +107,7 @@ def redacted(content: Any) -> Any:
 
 
 def redact_code(text: str) -> str:
-    """Likewise of code, in which a secret is mostly a value with a telling name."""
+    """Code without secrets; values that are assigned to a telling name are replaced too."""
 
     def hide(found: re.Match[str]) -> str:
         plain = found["plain"]
@@ -189,7 +189,7 @@ def _is_secret(value: str) -> bool:
     if len(value) < shortest or value in _needed or any(value in name for name in (*_words(), *_public)):
         return False
     with suppress(OSError, ValueError):  # too long for a path, or with a zero in it
-        return not (Path(value).is_absolute() and Path(value).exists())  # where a secret is kept is none
+        return not (Path(value).is_absolute() and Path(value).exists())  # the path of a file with a secret is no secret
     return True
 
 

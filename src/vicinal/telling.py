@@ -142,7 +142,7 @@ def _commit(folder: RunFolder) -> str | None:
 
 
 def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:
-    """The panel of mixed images as it was told, from ``mixed.png``: uint8 (n, 4, C, H, W), and n captions.
+    """The panel of mixed images, read back from ``mixed.png``: uint8 (n, 4, C, H, W), and n captions.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -161,7 +161,7 @@ def test_a_metric_that_older_results_lack_is_an_empty_cell_and_a_note(runs: Any,
     out = StringIO()
     report = finish(runs.sweep(*SWEPT), console=Console(file=out, width=250))
     shown = metric != "acc5"  # which no table has
-    line = f"without {metric}, as results of an older version are, so left out of it: none seed 0, none seed 1"
+    line = f"results of an older version lack {metric}, and are left out of its column: none seed 0, none seed 1"
     for name in ("table.md", "table.tex", "notes.txt", "report.html"):
         assert (line in (report / name).read_text()) is shown, name
     assert (line in out.getvalue()) is shown

@@ -22,7 +22,7 @@ JOBS = {
 }
 ROUNDS = 9
 SPINS = {"GOMP_SPINCOUNT": "300000"}
-"""GNU OpenMP's own, where nobody says how threads wait."""
+"""GNU OpenMP's default."""
 
 
 def measure(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from vicinal.data.images import Images, Source
 CHUNK = 10_000
 """Images that are hashed at a time."""
 SETTLED = 2.0
-"""Seconds; what was written later than so long ago may be written again without another time in its stat."""
+"""Seconds; a file written more recently may change again without a new time stamp, so its hash is not kept."""
 SHORT = 16
 
 Files = Callable[..., Sequence[Path]]
@@ -109,13 +109,13 @@ class Kept:
         Raises:
             OSError: it cannot be read.
         """
-        stat = os.stat(path)  # noqa: PTH116 - a Path a file would take longer than all the rest
+        stat = os.stat(path)  # noqa: PTH116 - a Path per file would take longer than all the rest
         now = stamp(stat)
         entry = self._entries.get(path)
         if entry is not None and entry[0] == now:
             return entry[1]
         begun = time.time_ns()
-        with open(path, "rb") as stream:  # noqa: PTH123 - likewise
+        with open(path, "rb") as stream:  # noqa: PTH123 - a Path takes longer
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if begun - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED * 1e9:
             self._entries[path] = now, digest

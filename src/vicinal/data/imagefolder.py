@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 VAL_NAMES = ("val", "valid", "validation")
 """Of the folder that is used for validation."""
 VAL_SIZE = 1000
-"""Images that are cut from train where nobody says how many and the tree has none for validation."""
+"""Images cut from train by default, where a tree has no folder for validation."""
 CHUNK = 256  # images a task of the thread pool: long enough to hide what a task costs
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Of files that are images, as torchvision's ``ImageFolder`` has them."""
@@ -58,7 +58,7 @@ def imagefolder(
         image_size: pixels a side.
         channels: 1 or 3.
         cache_dir: created if it is missing.
-        val_size: None to validate on val/; a number, which others cut from train, leaves it alone.
+        val_size: None to validate on val/; with a number val/ is not read, and the caller cuts so many from train.
         on_error: of a file that cannot be read or decoded: "fail", or "skip" it, with a line in the log.
 
     Raises:

@@ -28,7 +28,7 @@ CAPTION = (
 
 def show(toys: Sequence[str], out: Path, seed: int = 0, report: Callable[[str], None] = print) -> Path:
     """Train on the toys and draw a row each to ``out``."""
-    torch.set_num_threads(1)  # the network is tiny: more threads are slower, and have other last bits
+    torch.set_num_threads(1)  # the network is tiny: more threads are slower, and change the last digits
     found = {toy: {name: regions(toy, strategy, seed) for name, strategy in STRATEGIES.items()} for toy in toys}
     for toy, strategies in found.items():
         for name, each in strategies.items():

@@ -24,7 +24,7 @@ PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb
 DECIDING = ("torch", "torchvision", "numpy", "pillow")
 """Those of them whose version can change a number."""
 LONGEST_DIFF = 2**18
-"""Characters; of more than that nobody reads what was changed."""
+"""Characters of a recorded diff; the rest of a longer one is left out."""
 _HEX = "[0-9a-f]" * 10
 OUTPUTS = (
     f":(exclude,glob)**/runs/*-{_HEX}-s*/**",

@@ -1,5 +1,6 @@
-"""Files that are there whole or not at all, and how the files of a run's folder are read: as if somebody had put them
-there who means harm. Whatever is wrong with one is a :class:`DamagedError` that names it.
+"""Write files whole or not at all, and read the files of a run's folder as untrusted input.
+
+A file that cannot be accepted raises a :class:`DamagedError` that names it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PARTIAL = ".partial"
 LARGEST = 2**28
 """Bytes of a file that is read as a whole; 160,000 epochs are as many."""
 YAML_LARGEST = 2**18
-"""Likewise of YAML, whose parser needs a second for so many; a config has 5,000."""
+"""Bytes of a YAML file that is read; its parser takes a second for as many. A config has 5,000."""
 DEEPEST = 24
 """Containers within containers; a config has 4."""
 CAREFULLY: int = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))

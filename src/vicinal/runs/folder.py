@@ -296,7 +296,7 @@ class RunFolder:
             return
         if not expected(kind):
             what = "a folder" if stat.S_ISDIR(kind) else "a link" if stat.S_ISLNK(kind) else "of another kind"
-            self.set_aside(DamagedError(file, f"it is {what}"), "and the file is written anew")
+            self.set_aside(DamagedError(file, f"it is {what}"), "and the file is written again")
 
     def begin(self) -> None:
         """Take away what says that the run had ended, and files that were only half written."""
@@ -331,7 +331,7 @@ class RunFolder:
             earlier: what was logged before, which comes first.
         """
         if self.log.exists() and self.log.stat().st_nlink > 1:
-            write(self.log, read(self.log))  # a file of its own: its other name may be that of somebody's else
+            write(self.log, read(self.log))  # breaks a hard link: the other name may belong to something else
         handler = _LogFile(self.log)
         handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for record in earlier:

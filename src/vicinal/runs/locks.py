@@ -20,7 +20,7 @@ def check(lock: Path) -> None:
     """Refuse what a process could not lock without harm: filelock empties the file that it has locked.
 
     Raises:
-        DamagedError: it is a link, a folder, a pipe, or somebody's file under a second name.
+        DamagedError: it is a link, a folder, a pipe, or a hard link to another file.
     """
     try:
         about = lock.lstat()

@@ -1,4 +1,4 @@
-"""The Python files that a number depends on, each by its hash: so code that is not that of a result can be named."""
+"""Hash the Python files that a number depends on, so that code that has changed since a result can be named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPUTING = ("data", "mixing", "models", "training", "components.py", "experimen
 VERSIONED = ("torch", "torchvision")
 """Packages whose version is recorded, and stands for their files."""
 INSTALLED = ("site-packages", "dist-packages")
-"""Folders of what pip installs: files of one's own do not lie there."""
+"""Folders of packages that pip installs: not the user's own files."""
 SHOWN = 4
 TOKEN = re.compile(
     r"""(?P<string>\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
@@ -47,7 +47,7 @@ def sources(targets: tuple[str, ...] = ()) -> dict[str, str]:
 def counterparts(names: Iterable[str]) -> dict[str, str]:
     """Hashes of the files here that have the names of a run's: all of the package's, and others that can be found.
 
-    Nothing is imported: the run may be a stranger's. The hash of a file of the package that is gone is empty.
+    Nothing is imported: the run may not be trusted. A file that the package no longer has gets an empty hash.
     """
     found = dict(of_package())
     for name in names:

@@ -83,7 +83,7 @@ def missing_metrics(cells: Sequence[Cell]) -> list[str]:
             if any(metric not in scores for scores in run.scored())
         ]
         if lacking:
-            lines.append(f"without {metric}, as results of an older version are, so left out of it: {_some(lacking)}")
+            lines.append(f"results of an older version lack {metric}, and are left out of its column: {_some(lacking)}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Code and data that the runs of a table were made with, where they are not those of today or not the same for all."""
+"""Find runs of a table whose code or data differ from the present ones, or from those of the other runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def other_data(cells: Sequence[Cell]) -> list[str]:
 
 
 def _not_the_same(what: str, made: Mapping[str, Hashes]) -> list[str]:
-    """One line that names what differs and which runs have which; nothing where all that say it say the same."""
+    """One line that names what differs and groups the runs by it; none where all recorded hashes agree."""
     said: dict[str, set[str]] = {}
     for name, each in chain.from_iterable(hashes.items() for hashes in made.values()):
         said.setdefault(name, set()).add(each)

@@ -20,7 +20,7 @@ UP = "\x1b[1A\x1b[2K"
 class Pinned:
     """A block of lines below what is printed.
 
-    The cursor waits in an empty line below the block, where a terminal may echo keys: ``^C`` is as long as it is.
+    The cursor waits in an empty line below the block, where a terminal may echo keys, such as ``^C``.
     On a terminal of another size than before, the lines that are already there may have been wrapped, cut or left as
     they were. What has been printed there is then erased, by the larger of the numbers of lines that it may take, and
     drawn again: rather a line twice in the history of the terminal than half a block on the screen.
@@ -45,7 +45,7 @@ class Pinned:
         return self._measure() != self._size
 
     def draw(self, block: Callable[[int, int], RenderableType], printed: Sequence[str] = ()) -> None:
-        """Draw the block anew.
+        """Redraw the block.
 
         Args:
             block: makes what is to be at the bottom for a number of columns and of lines of the terminal. Of too many

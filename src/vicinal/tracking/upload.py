@@ -50,7 +50,7 @@ def lacking_runs(target: Path) -> list[RunFolder]:
 
 
 def offline_runs(target: Path) -> list[Offline]:
-    """All below a folder, or the folder itself, by their paths; what a link or a pipe leads to is nobody's run."""
+    """All below a folder, or the folder itself, by their paths; links and pipes are left out."""
     found = (path for path in target.rglob("*.wandb") if path.parent.name.startswith("offline-run-"))
     own = {
         path.parent.resolve() for path in found if path.is_file() and not any(map(Path.is_symlink, (path, path.parent)))

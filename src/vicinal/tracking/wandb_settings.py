@@ -37,18 +37,18 @@ VARIABLES = {
 """{key: the variable that speaks where it is null}."""
 MODE, DISABLED, BASE_URL = "WANDB_MODE", "WANDB_DISABLED", "WANDB_BASE_URL"
 AGENTS = frozenset({"WANDB_DIR", "WANDB_RUN_ID"})
-"""That an agent of a W&B sweep sets for each run, and has its way with."""
+"""Variables that W&B's agent sets for each run of a W&B sweep; there they keep their effect."""
 IGNORED = {
     "WANDB_DIR": "W&B's files are in the run's folder",
     "WANDB_DATA_DIR": "W&B's files are in the run's folder",
-    "WANDB_RUN_ID": "the run's folder knows its id",
+    "WANDB_RUN_ID": "the id is in the run's folder",
     "WANDB_RESUME": "the run's folder says whether there is something to continue",
-    "WANDB_JOB_TYPE": "it is train",
+    "WANDB_JOB_TYPE": "the job type is always train",
     "WANDB_CONSOLE": "what is printed is not uploaded",
     "WANDB_SAVE_CODE": "code is not uploaded",
     "WANDB_DISABLE_CODE": "code is not uploaded",
     "WANDB_DISABLE_GIT": "the commit is in the config",
-    "WANDB_PROGRAM": "it is the script that trains",
+    "WANDB_PROGRAM": "the program is the script that trains",
     "WANDB_SILENT": "W&B prints nothing",
     "WANDB_QUIET": "W&B prints nothing",
 }
@@ -169,7 +169,7 @@ def _check_tags(where: str, tags: list[str]) -> None:
 
 
 def _check_address(url: str) -> None:
-    """Of the server. It is not repeated: it may hold a password."""
+    """Refuse what is no address of a W&B server. The message does not repeat it: it may hold a password."""
     try:
         parts = urlsplit(url)
         host, right = parts.hostname or "", parts.scheme in ("http", "https") and parts.port != 0
@@ -182,7 +182,7 @@ def _check_address(url: str) -> None:
 
 
 def _shown(text: str) -> str:
-    """On one line, and no longer than somebody reads."""
+    """``text`` on one line, shortened for a message."""
     clean = visible(text)
     if not text.strip():
         return f"'{clean}'"

@@ -24,7 +24,7 @@ TRITON_CAPABILITY = (7, 0)
 CHOSEN = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
 """Whether the user has told torch how many threads to take."""
 AUTO_THREADS = torch.get_num_threads() if CHOSEN else min(torch.get_num_threads(), usable_cores())
-"""Of a job that gains by more; looked up before the first run of a sweep may change it, less in one of several jobs."""
+"""Threads of a job with enough work for several. Read at import, before a run changes it; parallel jobs get fewer."""
 SMALL = 250_000_000
 """Multiplications in the forward pass of a step, as `work` counts them, below which one thread is enough."""
 
