@@ -41,7 +41,7 @@ def test_the_output_goes_away_while_it_trains(
     monkeypatch.setattr(Learner, "step", last)
     code, out, err = train(*QUICK)
     # The mixed images of the first batches are what is written next.
-    assert (code, err) == (1, f"error: {seen[0].mixed}: No such file or directory\n")
+    assert (code, err) == (1, f"error: output_dir=outputs: {seen[0].mixed}: No such file or directory\n")
     assert "Traceback" not in out
     assert not outputs.exists()
     if how == "moved":
@@ -53,7 +53,7 @@ def test_the_output_goes_away_while_it_trains(
     [
         ("n" * 300, "File name too long"),
         ("loop", "Too many levels of symbolic links"),
-        ("file/below", "Not a directory"),
+        ("file/below", "must be a folder, and {tmp_path}/file is a file"),
     ],
 )
 @pytest.mark.parametrize("sweep", [False, True])
@@ -66,7 +66,7 @@ def test_places_that_cannot_be(train: Train, tmp_path: Path, name: str, says: st
     assert code == 1
     assert line.startswith("error: ")
     assert name in line
-    assert line.endswith((f": {says}", ": File exists"))
+    assert line.endswith((f": {says.format(tmp_path=tmp_path)}", ": File exists"))
     assert "Traceback" not in out
     assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -80,7 +80,7 @@ def test_any_error_of_the_disk(train: Train, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(files.os, "fsync", fsync)
     code, _, err = train(*QUICK)
     file = only_folder(tmp_path / "outputs").checkpoint
-    assert (code, err) == (1, f"error: {file}: {os.strerror(number)}\n")
+    assert (code, err) == (1, f"error: output_dir=outputs: {file}: {os.strerror(number)}\n")
     monkeypatch.undo()
     assert not list(file.parent.glob("*.partial"))
 
@@ -93,7 +93,7 @@ def test_a_limit_of_the_size_of_files(train: Train, tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1
-    assert err == f"error: {only_folder(tmp_path / 'outputs').checkpoint}: File too large\n"
+    assert err == f"error: output_dir=outputs: {only_folder(tmp_path / 'outputs').checkpoint}: File too large\n"
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
@@ -107,7 +107,10 @@ def test_a_file_system_without_locks(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     code, _, err = train(*QUICK)
-    assert (code, err) == (1, f"error: {only_folder(tmp_path / 'outputs').path}: {os.strerror(number)}\n")
+    assert (code, err) == (
+        1,
+        f"error: output_dir=outputs: {only_folder(tmp_path / 'outputs').path}: {os.strerror(number)}\n",
+    )
 
 
 def test_a_run_is_not_trained_through_a_link(train: Train, tmp_path: Path) -> None:

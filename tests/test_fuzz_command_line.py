@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SEED, COUNT = 15, 200
 SECONDS = 60
 """After which a line is taken for one that never ends."""

@@ -36,6 +36,8 @@ from vicinal.tracking.upload import offline_runs
 from . import hostile
 from .test_damage import CORRUPTIONS, FILES, VIEWS
 
+pytestmark = pytest.mark.slow
+
 CASES = int(os.environ.get("VICINAL_FUZZ_FOLDERS", "200"))
 """1000 is the whole of it."""
 SECONDS = 10

@@ -24,6 +24,7 @@ from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
 from vicinal.memory import Claim, Gpu, Ledger, choose, kept_for_backward
 from vicinal.packing import Packing, pack
+from vicinal.runs.folder import RunFolder
 from vicinal.tracking.jsonlines import TIME_FIELDS
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -505,5 +506,5 @@ def test_an_earlier_run_of_the_cell_says_what_is_needed(compose: Callable[..., E
     for seed, peak in ((0, 7 * GIB), (2, 6 * GIB), (3, None)):
         folder = experiment.folder.path.with_name(f"x-{experiment.cell_id}-s{seed}")
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"peak_memory": peak}))
+        RunFolder(folder).fail({"run_id": folder.name, "peak_memory": peak}, "the loss is not finite")
     assert memory.needs(experiment, data) == 7 * GIB + memory.CONTEXT

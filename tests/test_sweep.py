@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
@@ -26,6 +25,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.runs import environment
 from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.training.learner import Learner
 
 SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]
 Train = Callable[..., tuple[int, str, str]]
@@ -86,7 +86,7 @@ def counted(owner: type, name: str) -> Iterator[list[None]]:
 @pytest.mark.slow
 def test_strategies_against_alpha_are_seven_runs_and_are_trained_once(train: Train, tmp_path: Path) -> None:
     words = ["mixup=none,input,manifold,cutmix", "mixup.alpha=0.2,0.4", *SMALL, "-m"]
-    with counted(torch.optim.SGD, "step") as steps:
+    with counted(Learner, "step") as steps:
         code, first, err = train(*words)
     assert (code, err) == (0, "")
     assert "8 combinations are 7 different runs" in first
@@ -100,7 +100,7 @@ def test_strategies_against_alpha_are_seven_runs_and_are_trained_once(train: Tra
     assert cells["n"].tolist() == [1] * 7
 
     before = stamps(tmp_path)
-    with counted(torch.optim.SGD, "step") as steps, counted(ConfigLoaderImpl, "load_configuration") as composed:
+    with counted(Learner, "step") as steps, counted(ConfigLoaderImpl, "load_configuration") as composed:
         code, second, err = train(*words)
     assert (code, err) == (0, "")
     assert steps == []
@@ -115,13 +115,13 @@ def test_strategies_against_alpha_are_seven_runs_and_are_trained_once(train: Tra
 def test_only_what_is_not_completed_is_trained(train: Train, tmp_path: Path, unreported: None) -> None:
     assert train("mixup.alpha=0.2", *SMALL)[0] == 0
     before = stamps(tmp_path)
-    with counted(torch.optim.SGD, "step") as steps:
+    with counted(Learner, "step") as steps:
         code, printed, err = train("mixup.alpha=0.2,0.4", *SMALL, "-m")
     assert (code, err, len(steps)) == (0, "", 2)
     assert "1 of 2 runs are completed already (rerun=true trains them again)\nfollow it in a browser: " in printed
     assert "/report/report.html\nLaunching 1 jobs locally" in printed
     assert before.items() <= stamps(tmp_path).items()
-    with counted(torch.optim.SGD, "step") as steps:
+    with counted(Learner, "step") as steps:
         code, printed, err = train("mixup.alpha=0.2,0.4", *SMALL, "rerun=true", "-m")
     assert (code, err, len(steps)) == (0, "", 4)
     assert "completed already" not in printed

@@ -21,6 +21,8 @@ from vicinal.models.wide_resnet import WideResNet
 from vicinal.training.convolutions import avoid_faults
 from vicinal.training.hardware import DTYPES
 
+pytestmark = pytest.mark.slow
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "cnn": partial(CNN, 3, 8, 10),
     "mlp": partial(MLP, 3, 8, 10),

@@ -207,6 +207,9 @@ def test_logits_are_not_probabilities_and_one_image_is_enough_in_evaluation(chan
         torch.testing.assert_close(model(images[:1]), logits[:1], rtol=1e-4, atol=1e-5)
 
 
+DEPTHS = "must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to 1000"
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -218,8 +221,14 @@ def test_logits_are_not_probabilities_and_one_image_is_enough_in_evaluation(chan
         (lambda: PreActResNet(1, 7, 10), "dataset.image_size=7: must be at least 8 for PreActResNet"),
         (lambda: PreActResNet(1, 8, 10, depth=50), "model.depth=50: must be 18 or 34"),
         (lambda: PreActResNet(1, 8, 10, width=0), "model.width=0: must be at least 1"),
-        (lambda: WideResNet(1, 8, 10, depth=27), "model.depth=27: must be 6n + 4 with n >= 1: 10, 16, 22, 28, ..."),
-        (lambda: WideResNet(1, 8, 10, depth=4), "model.depth=4: must be 6n + 4 with n >= 1: 10, 16, 22, 28, ..."),
+        (
+            lambda: WideResNet(1, 8, 10, depth=27),
+            f"model.depth=27: {DEPTHS}",
+        ),
+        (
+            lambda: WideResNet(1, 8, 10, depth=4),
+            f"model.depth=4: {DEPTHS}",
+        ),
         (lambda: WideResNet(1, 8, 10, width=0), "model.width=0: must be at least 1"),
         (lambda: WideResNet(1, 8, 10, dropout=1.5), "model.dropout=1.5: must be a probability in [0, 1)"),
         (lambda: WideResNet(1, 3, 10), "dataset.image_size=3: must be at least 4 for WideResNet"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vicinal.data import ImageData
 from vicinal.experiment import Experiment
 from vicinal.job import run
 from vicinal.runs import environment
@@ -144,10 +145,10 @@ def test_no_file_of_a_run_has_a_secret(
     experiment = compose(f"dataset.root={SECRET}", "model=mlp", "dataset.train_size=100", "trainer.epochs=1")
     if fails:
 
-        def refuse() -> None:
+        def refuse(data: ImageData) -> None:
             raise PermissionError(f"server says no to {SECRET}")
 
-        monkeypatch.setattr(experiment, "load_data", refuse)
+        monkeypatch.setattr(experiment, "make_loaders", refuse)
         with pytest.raises(PermissionError):
             run(experiment)
     else:

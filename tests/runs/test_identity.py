@@ -17,7 +17,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
         ["dataset=mnist"],
         ["dataset._target_=vicinal.data.sources.digits", "~dataset.name"],
     ),
-    "dataset.channels": ([], ["dataset.channels=3"]),
+    "dataset.channels": (["dataset.mean=null", "dataset.std=null"], ["dataset.channels=3"]),
     "dataset.image_size": ([], ["dataset.image_size=9"]),
     "dataset.classes": ([], ["dataset.classes=11"]),
     "dataset.mean": ([], ["dataset.mean=[0.5]"]),

@@ -298,7 +298,10 @@ def test_a_rerun_names_the_data_that_its_predecessor_had(same: Same) -> None:
 def test_data_that_are_gone_are_no_obstacle_to_a_reuse(same: Same) -> None:
     for kind, lines in {
         "declared source": [],  # nothing is known of them
-        "own source": ["its data cannot be compared with those here ([Errno 2] No such file or directory: '{}')"],
+        "own source": [
+            "its data cannot be compared with those here (dataset._target_=stored_of_a_test.stored: FileNotFoundError: "
+            "[Errno 2] No such file or directory: '{}')"
+        ],
     }.items():
         same(kind)
         file = same.world / "images.npz"

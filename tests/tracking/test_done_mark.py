@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -53,7 +54,9 @@ def check_all_is_told(folder: RunFolder, read_offline_run: Read) -> None:
     assert [row["epoch"] for row in run.history] == [1, 2, 3]
     assert (run.exit_code, run.name, "error" in run.summary) == (0, f"{result['name']}-s0", False)
     assert run.summary["test/last/acc1"] == result["test"]["last"]["acc1"]
-    panel = zip(run.images["mixed_images"], run.captions["mixed_images"], mixed_sheet.read(folder.mixed), strict=True)
+    panel = zip(
+        run.images["mixed_images"], run.captions["mixed_images"], mixed_sheet.read(folder.mixed, 100), strict=True
+    )
     for shown, caption, (png, written) in panel:
         tiles, sheet = np.asarray(Image.open(shown)), np.asarray(Image.open(io.BytesIO(png)).convert("L"))
         assert caption == written
@@ -127,7 +130,7 @@ def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
     monkeypatch.setattr("vicinal.telling.PATIENCE", 0.5)
     command = [sys.executable, "-c", KILLED, STOP, *WORDS]
     killed = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=120)
-    pid = int(killed.stdout.rpartition("W&B ")[2])
+    pid = int(re.findall(r"^W&B (\d+)$", killed.stdout, re.MULTILINE)[0])
     before = folder().result.read_bytes()
     try:
         assert killed.returncode == -signal.SIGKILL

@@ -96,12 +96,15 @@ def test_a_process_that_is_slow_is_waited_for_and_one_that_gives_no_sign_of_life
     ],
 )
 def test_it_sees_no_variable_whose_word_it_is_told_and_no_empty_one(
-    name: str, value: str, seen: str | None, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, seen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    monkeypatch.setattr(wandb_host, "MAIN", f"import os, sys; sys.exit(repr(os.environ.get({name!r})))")
+    heeded = tmp_path / "heeded"
+    waits = f"import os, sys, time\nwhile not os.path.exists({str(heeded)!r}): time.sleep(0.01)\n"
+    monkeypatch.setattr(wandb_host, "MAIN", f"{waits}sys.exit(repr(os.environ.get({name!r})))")
     process, heard = WandbProcess(), []
     process.heard = lambda *reply: heard.append(reply)
+    heeded.touch()
     assert process.settle(30)
     assert heard == [("died", repr(seen))]
 

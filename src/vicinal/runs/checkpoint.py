@@ -34,10 +34,15 @@ WEIGHTS: Shape = {
 TRAINING: Shape = {
     "run_id": str,
     "training": {
-        "history": {"rows": [ROW], "best_epoch": (whole,), "best_weights": {str: Tensor}, "predictions": {str: Tensor}},
-        "panel": {"counts": [whole], "shown": [Tensor], "captions": list},
-        "clock": {str: number},
-        "lr": number,
+        "history?": {
+            "rows": [ROW],
+            "best_epoch": (whole,),
+            "best_weights": {str: Tensor},
+            "predictions": {str: Tensor},
+        },
+        "panel?": {"counts": [whole], "shown": [Tensor], "captions": list},
+        "clock?": {str: number},
+        "lr?": number,
         str: dict,
     },
     "wandb_id": (str,),
@@ -45,7 +50,7 @@ TRAINING: Shape = {
     "changed": [str],
     "seconds": number,
 }
-"""Of one that a training goes on from."""
+"""Of one that a training goes on from; whether the code still fits its parts is found when they are restored."""
 
 
 def save(file: Path, content: dict[str, Any]) -> None:
