@@ -254,7 +254,7 @@ REFUSED = [
     ("wandb.tags=[[1]]", "wandb.tags=[[1]]: must be a list of strings or null"),
     ("wandb.tags=[null]", "wandb.tags=[null]: must be a list of strings or null"),
     ("dataset.mean=[[1]]", "dataset.mean=[[1]]: must be a list of numbers or null"),
-    ("dataset.mean=[0.1,0.2]", "dataset.mean=[0.1,0.2]: must be null or a list of 1, a number a channel"),
+    ("dataset.mean=[0.1,0.2]", "dataset.mean=[0.1,0.2]: must be null or a list of 1, one number per channel"),
     ("mixup=manifold mixup.layers=['']", "mixup.layers=['']: must be a list of block names or \"input\", at least one"),
     (
         "trainer.batch_size=1 model=resnet18",

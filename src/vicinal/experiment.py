@@ -399,7 +399,7 @@ class Experiment:
         channels, size = values["channels"], values["image_size"]
         for name in ("mean", "std"):
             if values[name] is not None and len(values[name]) != channels:
-                allowed = f"must be null or a list of {channels}, a number a channel"
+                allowed = f"must be null or a list of {channels}, one number per channel"
                 raise ConfigError(f"dataset.{name}", values[name], allowed)
         if values["augment"] and values["crop_padding"] > size:
             allowed = f"must be an integer in [0, {size}], dataset.image_size"

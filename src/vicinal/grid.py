@@ -166,7 +166,7 @@ def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     content = {"command": command, "swept": keys, "runs": [_entry(job, keys, folder) for job in jobs]}
     data, file = encode_json(redacted(content)), folder / "sweep.json"
-    if not _holds(file, data):  # a finished sweep can be looked at where nobody may write
+    if not _holds(file, data):  # a finished sweep can be read in a folder without write access
         make_folder(folder)
         write(file, data)
 

@@ -49,7 +49,7 @@ def serve(pipe: Connection, setup: bytes, out: int, errors: int) -> None:
         pipe: gives for each job what begins the lines of its output, and its arguments; takes what came of it.
         setup: the environment, what a job is, and its threads where ``trainer.threads`` is auto; pickled.
         out: descriptor for standard output, that of the process that gives out the jobs.
-        errors: descriptor for standard error, likewise.
+        errors: descriptor for standard error of that process.
     """
     from vicinal.tracking import wandb_host
 

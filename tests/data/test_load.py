@@ -90,8 +90,8 @@ def test_what_is_not_given_is_computed_from_the_training_part_alone():
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"mean": [0.5]}, "dataset.mean=[0.5]: must be null or a list of 3, a number a channel"),
-        ({"std": [0.5, 0.5]}, "dataset.std=[0.5,0.5]: must be null or a list of 3, a number a channel"),
+        ({"mean": [0.5]}, "dataset.mean=[0.5]: must be null or a list of 3, one number per channel"),
+        ({"std": [0.5, 0.5]}, "dataset.std=[0.5,0.5]: must be null or a list of 3, one number per channel"),
         (
             {"std": [0.5, 0.0, 0.5]},
             "dataset.std=[0.5,0,0.5]: must be above 0; a channel of one value needs a std set by hand",

@@ -11,6 +11,8 @@ from vicinal.runs import files
 from vicinal.runs.files import DamagedError, read, read_json, read_yaml, write
 from vicinal.runs.shapes import COMPLETED, ROW, misfit, plain, share, whole
 
+from ..outcome import RESULT, SCORES
+
 Harm = Callable[[Path], object]
 
 
@@ -115,32 +117,13 @@ def test_a_new_folder_is_on_the_disk_with_those_above_it(tmp_path: Path, monkeyp
 
 
 def test_shapes_name_the_place_that_does_not_fit() -> None:
-    scores = {"acc1": 0.5, "nll": 2.0}
-    result = {
-        "run_id": "c0ffee-s0",
-        "cell_id": "c0ffee",
-        "name": "digits",
-        "seed": 0,
-        "choices": {},
-        "config": {},
-        "status": "completed",
-        "epochs": 3,
-        "best_epoch": None,
-        "val": None,
-        "seconds": {},
-        "changed": [],
-        "images_per_second": 1.0,
-        "versions": {},
-        "wandb": {"mode": "disabled", "id": None},
-        "test": {"last": scores, "best_val": None, "median10": scores},
-        "hardware": {"device": "cpu", "precision": "fp32", "threads": 1},
-    }
+    result = {**RESULT, "status": "completed"}
     assert misfit(result, COMPLETED) is None
     for key, value, place in (
         ("test", 5, "test"),
-        ("test", {"last": scores, "best_val": None}, "test/median10"),
-        ("test", {**result["test"], "last": {"acc1": 1.5}}, "test/last/acc1"),  # type: ignore[dict-item]
-        ("test", {**result["test"], "last": {"acc1": 0.5, "nll": True}}, "test/last/nll"),  # type: ignore[dict-item]
+        ("test", {"last": SCORES, "best_val": None}, "test/median10"),
+        ("test", {**result["test"], "last": {"acc1": 1.5}}, "test/last/acc1"),
+        ("test", {**result["test"], "last": {"acc1": 0.5, "nll": True}}, "test/last/nll"),
         ("val", {"nll": 1.0}, "val/acc1"),
         ("epochs", 0, "epochs"),
         ("changed", ["a", 1], "changed/1"),

@@ -17,6 +17,8 @@ from vicinal.runs.files import write_json
 from vicinal.runs.folder import RunFolder
 from vicinal.stored_config import stored_config
 
+from ..outcome import RESULT
+
 Compose = Callable[..., Experiment]
 QUICK = ("model=mlp", "model.hidden=[8]", "dataset.train_size=100", "trainer.epochs=2", "trainer.precision=fp32")
 
@@ -73,26 +75,6 @@ def test_a_damaged_result_is_named_and_set_aside(
     assert (tmp_path / "result.json.damaged").read_bytes() == content
 
 
-SCORES = {"acc1": 0.5, "nll": 1.0}
-RESULT: dict[str, Any] = {
-    "run_id": "c0ffee-s0",
-    "cell_id": "c0ffee",
-    "name": "digits-mlp",
-    "seed": 0,
-    "choices": {},
-    "config": {},
-    "epochs": 2,
-    "best_epoch": None,
-    "val": None,
-    "seconds": {},
-    "images_per_second": 1.0,
-    "changed": [],
-    "test": {"last": SCORES, "best_val": None, "median10": SCORES},
-    "hardware": {"device": "cpu", "precision": "fp32", "threads": 1},
-    "versions": {"torch": "2.11.0"},
-    "wandb": {"mode": "disabled", "id": None},
-}
-"""As little as a completed run says."""
 COMPLETED = {**RESULT, "status": "completed"}
 
 

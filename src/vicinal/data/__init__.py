@@ -50,7 +50,7 @@ def load(
         val_size: see `split`.
         train_size: see `split`.
         split_seed: see `split`.
-        mean: a number a channel, of pixels scaled to [0, 1]; None for that of the training images left by the split.
+        mean: one number per channel, of pixels scaled to [0, 1]; None = of the training images left by the split.
         std: likewise.
 
     Raises:
@@ -63,7 +63,7 @@ def load(
     channels = train.images.shape[1]
     for key, values in (("dataset.mean", mean), ("dataset.std", std)):
         if len(values) != channels:
-            raise ConfigError(key, list(values), f"must be null or a list of {channels}, a number a channel")
+            raise ConfigError(key, list(values), f"must be null or a list of {channels}, one number per channel")
     if not min(std) > 0:
         raise ConfigError("dataset.std", list(std), "must be above 0; a channel of one value needs a std set by hand")
     return ImageData(train, val, test, source.class_names, tuple(mean), tuple(std), source.skipped)

@@ -185,7 +185,7 @@ def fingerprint(root: str, val_size: int | None = 0, on_error: str = FAIL, kept:
     Args:
         root: the tree.
         val_size: as for `imagefolder`.
-        on_error: likewise.
+        on_error: as for `imagefolder`.
         kept: hashes of its files that are known already.
     """
     sha256 = kept.sha256 if kept else Kept().sha256

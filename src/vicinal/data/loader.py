@@ -19,7 +19,7 @@ class Loader:
     Args:
         images: the data set, a byte a pixel.
         batch_size: images a batch; the last batch has what is left.
-        mean: a number a channel, of pixels scaled to [0, 1].
+        mean: one number per channel, of pixels scaled to [0, 1].
         std: likewise.
         device: where the batches are made and left.
         augmentation: applied to the batches of a shuffled epoch.

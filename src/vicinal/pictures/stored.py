@@ -29,7 +29,7 @@ class Stored:
         seed: of the run.
         model: with the weights of the last epoch (the averaged ones, if they are what was scored), in evaluation mode.
         test: images that it was not trained on.
-        mean, std: a number a channel, of pixels in [0, 1], as it was trained with.
+        mean, std: one number per channel, of pixels in [0, 1], as it was trained with.
     """
 
     name: str

@@ -39,7 +39,7 @@ def held(lock: Path) -> bool:
         if fcntl is None:
             return lock.exists() and _taken(lock)
         descriptor = os.open(lock, os.O_RDONLY | CAREFULLY)
-    except (OSError, DamagedError):  # there is none, or not ours to lock: nobody works there
+    except (OSError, DamagedError):  # no lock file, or one that may not be locked: no process works there
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other

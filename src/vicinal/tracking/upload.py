@@ -39,7 +39,7 @@ class Offline:
 
 
 def worker(folder: Path) -> str | None:
-    """Who still works on a run, in words; None if nobody does."""
+    """Process that still works on a run, in words; None if there is none."""
     return RunFolder(folder).locked() or ("W&B's own process" if being_told(folder) else None)
 
 

@@ -84,7 +84,7 @@ def wished_mode(mode: str) -> tuple[str, str]:
 def settle(values: Mapping[str, Any]) -> dict[str, Any]:
     """The group ``wandb`` of a config with what the environment says where it is silent, all of it checked.
 
-    Variables are read where W&B is asked for at all. Name and group stay null where nobody has given one: by default
+    Variables are read where W&B is asked for at all. Name and group stay null where none is given: by default
     they are those of the run and its sweep.
 
     Args:
