@@ -205,6 +205,36 @@ def test_an_interrupted_run_says_so_and_is_not_done(sent: signal.Signals, code: 
     assert not list(tmp_path.glob("outputs/runs/*/result.json"))
 
 
+IMPORTED = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.{sent})
+    time.sleep(60)
+except BaseException:
+    os.abort()
+"""
+"""What torch, C++ that imports Python, does with an exception."""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("words", [[], ["-m"]], ids=["run", "sweep"])
+def test_a_signal_in_the_middle_of_an_import_ends_the_command(
+    tmp_path: Path, sent: signal.Signals, code: int, words: list[str]
+) -> None:
+    (tmp_path / "nets.py").write_text(IMPORTED.format(sent=sent.name))
+    ended = subprocess.run(
+        [*TRAIN, "model._target_=nets.Net", *words],
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "terminate" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("words", [[], ["mixup.alpha=0.2,0.4", "-m"]], ids=["run", "sweep"])
 def test_a_signal_of_which_a_library_makes_an_error_still_ends_the_command(

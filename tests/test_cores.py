@@ -57,17 +57,3 @@ def test_cgroups_of_version_1_count(tmp_path: Path, mounted: str, quota: str, co
     (folder / "cpu.cfs_quota_us").write_text(quota)
     (folder / "cpu.cfs_period_us").write_text("100000")
     assert cores.usable_cores() == count
-
-
-@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "active"), ("GOMP_SPINCOUNT", "7"), (None, "")])
-def test_threads_wait_as_the_user_says(monkeypatch: pytest.MonkeyPatch, name: str | None, value: str) -> None:
-    for known in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.setenv(known, "")  # what is set below is taken back
-        monkeypatch.delenv(known)
-    if name:
-        monkeypatch.setenv(name, value)
-    cores.wait_briefly()
-    expected = {name: value} if name else {"GOMP_SPINCOUNT": "1000"}
-    assert {
-        known: os.environ[known] for known in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if known in os.environ
-    } == expected

@@ -144,7 +144,7 @@ class TrainerConfig:
     )
     threads: int | str = key(
         "auto",
-        "CPU threads; auto = one for little work, else at most the usable cores; changes the last digits",
+        "CPU threads; auto = one for small layers, else at most the usable cores; changes the last digits",
         choices=("auto",),
         low=1,
         high=1024,

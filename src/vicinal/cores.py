@@ -1,4 +1,4 @@
-"""How many cores this process may use, and how its threads wait for each other."""
+"""How many cores this process may use."""
 
 from __future__ import annotations
 
@@ -9,21 +9,12 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
-SPINS = "1000"
-"""Spins of a waiting thread before it sleeps. GNU OpenMP's default of 300,000 keeps a core busy for a millisecond; on a
-busy machine the threads that it waits for then cannot run there."""
 
 
 def usable_cores() -> int:
     """At least 1: the smallest of the machine's cores, affinity, CPU limits of cgroups and Slurm's for a task."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([here, *_limits(), *_slurm()])))
-
-
-def wait_briefly() -> None:
-    """Let OpenMP's threads sleep soon, unless the environment says how they wait; call it before torch is loaded."""
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
 def _slurm() -> Iterator[int]:

@@ -25,19 +25,19 @@ from omegaconf import DictConfig
 from vicinal import output
 from vicinal.arguments import trust
 from vicinal.config import CONF, register
-from vicinal.cores import wait_briefly
 from vicinal.errors import UserError, written
 from vicinal.escaping import visible
 from vicinal.explain import MISSING_FOLDER, explain, is_mistake
 from vicinal.imports import without_collections
 from vicinal.redaction import redact, show_bugs_redacted
+from vicinal.runs.interruption import present
 
 log = logging.getLogger(__name__)
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """The user asks for tracebacks."""
-STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-"""What ends the process at once, unless a training is under way, which ends its step (``runs/interruption.py``)."""
+IMPORTING = "<frozen importlib."
+"""Begins the file of Python's own frames of an import."""
 
 
 class _Stop:
@@ -79,10 +79,9 @@ def main() -> None:
 
     A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
     """
-    wait_briefly()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
     _Stop.signal = None
-    for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):
+    for number in present():
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
     register()
@@ -193,8 +192,15 @@ def _refuse_flag(line: str) -> NoReturn:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise, so that `with` blocks end: W&B, the progress bar."""
+    """Raise, so that `with` blocks end: W&B, the progress bar. Within a training `Interruption` has the signals.
+
+    In the middle of an import leave at once: torch is C++ that imports, and aborts the process if that raises.
+    """
     _Stop.signal = number
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(IMPORTING):
+            os._exit(128 + number)
+        frame = frame.f_back
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)

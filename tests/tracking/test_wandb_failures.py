@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -303,7 +304,7 @@ def test_a_stuck_process_of_wandb_holds_the_end_of_the_run_for_a_bounded_time(
         began = time.perf_counter()
     assert 1 <= time.perf_counter() - began < 10
     (line,) = warnings(caplog)
-    assert line.startswith("W&B stopped, the run goes on without it: not at its end within 1 s; to upload ")
+    assert re.match(r"W&B stopped, the run goes on without it: not at its end within \d+ s; to upload ", line), line
     assert not Path(f"/proc/{pid}").exists()
 
 

@@ -29,7 +29,9 @@ def test_auto_threads_do_not_depend_on_the_run_before(compose: Callable[..., Any
         ((), 1),  # the default job
         (("model=mlp",), 1),
         (("model=mlp", "model.hidden=[4096,4096,4096]", "trainer.batch_size=512"), 6),
-        (("model=preact_resnet18", "model.width=16"), 6),
+        (("model=preact_resnet18", "model.width=16", "trainer.precision=bf16"), 1),
+        (("model=preact_resnet18", "model.width=16", "trainer.precision=fp32"), 6),
+        (("model=preact_resnet18", "model.width=24", "trainer.precision=bf16"), 6),
         (("experiment=mnist_cnn",), 6),
         (("trainer.threads=3",), 3),
     ],
@@ -46,27 +48,8 @@ def test_auto_threads_follow_the_work(
 
 def test_work_is_counted_by_the_shapes_of_the_weights() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 5))
-    assert hardware.work(model, image_size=8, batch_size=10) == 10 * (18 * 64 + 2 + 72 * 5 + 5)
-
-
-WAITING = """
-import os, sys
-import vicinal.main
-assert "torch" not in sys.modules
-try:
-    sys.argv = ["train.py", "--help"]
-    vicinal.main.main()
-except SystemExit:
-    pass
-assert "torch" not in sys.modules
-sys.stderr.write(os.environ["GOMP_SPINCOUNT"])
-"""
-
-
-def test_how_threads_wait_is_chosen_before_torch_is_loaded() -> None:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    done = subprocess.run([sys.executable, "-c", WAITING], env=clean, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "1000")
+    assert hardware.work(model, image_size=8, batch_size=10) == 10 * (18 * 64 + 72 * 5) // 2
+    assert hardware.work(torch.nn.Identity(), image_size=8, batch_size=10) == 0
 
 
 def test_deterministic_algorithms_end_with_the_run(compose: Callable[..., Any]) -> None:

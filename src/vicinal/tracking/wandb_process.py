@@ -18,11 +18,9 @@ import time
 from contextlib import suppress
 from typing import BinaryIO
 
+from vicinal.runs.interruption import present
 from vicinal.tracking.wandb_host import BEAT_SECONDS
 from vicinal.tracking.wandb_run import WandbRun
-
-IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-"""They mean the training, which ends in its own time; without it, this process leaves by itself."""
 
 
 class Replies(logging.Handler):
@@ -48,9 +46,8 @@ def main() -> None:
     Each is a pickled pair of a name and a tuple of arguments; the messages are methods of :class:`WandbRun`. The only
     argument of the command line is a folder for what wandb leaves behind in temporary ones, to be removed at the end.
     """
-    for name in IGNORED:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in present():  # they mean the training; without it, this process leaves by itself
+        signal.signal(number, signal.SIG_IGN)
     temporary = sys.argv[1]
     replies = Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what wandb or its helpers print is no reply
