@@ -182,12 +182,6 @@ def sweep(runs: Any, grid: dict[str, Path]) -> Path:
     return runs.sweep("mixup", "mixup.alpha")  # type: ignore[no-any-return]
 
 
-@pytest.fixture(autouse=True)
-def no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels collects garbage at every correction: nothing for one report, minutes for hundreds."""
-    monkeypatch.setattr("gc.collect", lambda *_: 0)
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     from playwright.sync_api import Error, sync_playwright
