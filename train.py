@@ -1,6 +1,6 @@
 """Train, sweep and log: ``python train.py --help`` says how."""
 
-from vicinal.main import command
+from vicinal.cli.train import command
 
 if __name__ == "__main__":
     command()

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from vicinal.benchmarks.loading import our_loader
-from vicinal.benchmarks.synthetic import images
+from benchmarks.suite.loading import our_loader
+from benchmarks.suite.synthetic import images
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, NoMix, Strategy
 from vicinal.training.evaluation import Metrics
 

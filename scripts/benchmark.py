@@ -19,8 +19,10 @@ import os
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, log_to, one_line_errors, positive
-from vicinal.benchmarks.suite import PARTS, run
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the suite is beside its results, not in the package
+
+from benchmarks.suite.suite import PARTS, run
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors, positive
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import json
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, log_to, one_line_errors
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors
 from vicinal.dashboards.dashboard import Dashboard, make
 from vicinal.dashboards.sections import SCORE
 from vicinal.errors import UserError

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from vicinal.arguments import Arguments, log_to, one_line_errors
-from vicinal.config import CONF
-from vicinal.pictures.gallery import gallery
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors
+from vicinal.config.schema import CONF
+from vicinal.visualize.gallery import gallery
 
 
 def main() -> None:

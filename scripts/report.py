@@ -11,12 +11,12 @@ import argparse
 import os
 from pathlib import Path
 
-from vicinal.arguments import Arguments, log_to, one_line_errors
+from vicinal.analysis.compare import compare
+from vicinal.analysis.comparison import TESTED
+from vicinal.analysis.load import SWEEP, Found, find
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors
 from vicinal.errors import UserError
-from vicinal.sweeps.comparing import compare
-from vicinal.sweeps.comparison import TESTED
-from vicinal.sweeps.finding import SWEEP, Found, find
-from vicinal.sweeps.report import finish, name, publish
+from vicinal.report.report import finish, name, publish
 
 
 def main() -> None:

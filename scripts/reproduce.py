@@ -15,9 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vicinal.arguments import Arguments, log_to, one_line_errors
-from vicinal.reproduce import Reproduction, reproduce
-from vicinal.sweeps.terminal import Grid, show
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors
+from vicinal.jobs.reproduce import Reproduction, reproduce
+from vicinal.report.terminal import Grid, show
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from vicinal.arguments import Arguments, log_to, one_line_errors, png, whole
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, whole
 from vicinal.errors import UserError
-from vicinal.pictures.between import PAIRS
-from vicinal.pictures.show_between import show
+from vicinal.visualize.between import PAIRS
+from vicinal.visualize.show_between import show
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from vicinal.arguments import Arguments, one_line_errors, png, whole
-from vicinal.pictures.show_boundary import show
-from vicinal.pictures.toys import TOYS
+from vicinal.cli.script_args import Arguments, one_line_errors, png, whole
+from vicinal.visualize.show_boundary import show
+from vicinal.visualize.toys import TOYS
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from vicinal.arguments import Arguments, log_to, one_line_errors, png, positive, whole
-from vicinal.pictures.lambdas import ALPHAS
-from vicinal.pictures.show_mixing import IMAGES, show
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, positive, whole
+from vicinal.visualize.lambdas import ALPHAS
+from vicinal.visualize.show_mixing import IMAGES, show
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ import logging
 import sys
 from pathlib import Path
 
-from vicinal.arguments import Arguments, log_to, one_line_errors
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors
 from vicinal.errors import UserError
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking.upload import Offline, lacking_runs, offline_runs, server, upload, worker
+from vicinal.tracking.wandb.upload import Offline, lacking_runs, offline_runs, server, upload, worker
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,11 @@ def catch_up(folder: RunFolder, dry_run: bool) -> str:
         return f"skipped, {at_work} works on it"
     if dry_run:
         return "W&B would be told what it lacks"
-    from vicinal import telling
+    from vicinal.jobs import run_info
 
     result = folder.completed() or {}
     try:
-        return telling.catch_up(folder, result, telling.settings(result)) or "W&B is disabled"
+        return run_info.catch_up(folder, result, run_info.settings(result)) or "W&B is disabled"
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         return f"failed: its result is not what a run writes ({error})"
 

@@ -17,6 +17,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+pytest_plugins = ["tests.stored_sweeps"]
+
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Which a run in this process handles itself."""
 Train = Callable[..., tuple[int, str, str]]
@@ -192,7 +194,7 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     from hydra import compose as compose_config
     from hydra import initialize_config_dir
 
-    from vicinal.config import CONF, register
+    from vicinal.config.schema import CONF, register
     from vicinal.experiment import Experiment
 
     def composed(*overrides: str) -> Experiment:
@@ -214,11 +216,11 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """``train.py`` in this process, in a folder of the test's own: exit code, stdout and stderr."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from vicinal import main
+    from vicinal.cli import train as main
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # main sets it; this way it is taken back
-    monkeypatch.setattr("vicinal.main.FULL_ERROR", False)
+    monkeypatch.setattr("vicinal.cli.train.FULL_ERROR", False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     handlers, level = logging.root.handlers[:], logging.root.level

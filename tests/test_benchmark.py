@@ -17,18 +17,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from vicinal.benchmarks import gpu, mixing, suite
-from vicinal.benchmarks.aside import Aside
-from vicinal.benchmarks.bench import Bar, Bench, Row, SkippedError, UnequalWorkError, line, peer, verdict
-from vicinal.benchmarks.budget import OutOfTime, noticed, time_limit
-from vicinal.benchmarks.gpu import step_checks, training_checks
-from vicinal.benchmarks.gpu.speed import covered
-from vicinal.benchmarks.loading import is_crop, our_loader
-from vicinal.benchmarks.machine import slug
-from vicinal.benchmarks.synthetic import images
-from vicinal.benchmarks.table import markdown
-from vicinal.benchmarks.timing import Case, Spread, Timings, measure, slope
-from vicinal.config import CONF
+from benchmarks.suite import gpu, mixing, suite
+from benchmarks.suite.aside import Aside
+from benchmarks.suite.bench import Bar, Bench, Row, SkippedError, UnequalWorkError, line, peer, verdict
+from benchmarks.suite.budget import OutOfTime, noticed, time_limit
+from benchmarks.suite.gpu import step_checks, training_checks
+from benchmarks.suite.gpu.speed import covered
+from benchmarks.suite.loading import is_crop, our_loader
+from benchmarks.suite.machine import slug
+from benchmarks.suite.synthetic import images
+from benchmarks.suite.table import markdown
+from benchmarks.suite.timing import Case, Spread, Timings, measure, slope
+from vicinal.config.schema import CONF
 from vicinal.data import Images
 from vicinal.mixing import MixPlan
 
@@ -406,9 +406,9 @@ def test_a_part_that_fails_is_told_and_the_others_stay(tmp_path: Path, monkeypat
         bench.row("c", "d", Spread(5, 5, 5))
         raise RuntimeError(f"{bench.folder} is odd")
 
-    monkeypatch.setattr("vicinal.benchmarks.loading.measure", good)
+    monkeypatch.setattr("benchmarks.suite.loading.measure", good)
     assert suite.run(["loader"], quick=False, out=tmp_path) == 0
-    monkeypatch.setattr("vicinal.benchmarks.mixing.measure", bad)
+    monkeypatch.setattr("benchmarks.suite.mixing.measure", bad)
     assert suite.run(["mixing"], quick=False, out=tmp_path) == 1
     [file] = tmp_path.glob("*.json")
     parts = json.loads(file.read_text())["parts"]

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import torch
 
-from vicinal import memory
-from vicinal.benchmarks.bench import Bench
-from vicinal.benchmarks.gpu import step_checks, training_checks
-from vicinal.bitwise import compare
-from vicinal.config import TrainerConfig
+from benchmarks.suite.bench import Bench
+from benchmarks.suite.gpu import step_checks, training_checks
+from vicinal.config.schema import TrainerConfig
 from vicinal.data import Images
 from vicinal.data.store import fits
+from vicinal.jobs.bitwise_diff import compare
+from vicinal.launch import gpu_memory
 from vicinal.runs.folder import RunFolder
 from vicinal.training.hardware import resolve
 
@@ -154,7 +154,7 @@ def test_streaming_begins_where_half_of_the_free_memory_would_not_do() -> None:
 
 def test_a_job_waits_until_another_gives_memory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the GPU that is there; the other job is a claim of a process that lives."""
-    [gpu, *_] = memory._visible()
+    [gpu, *_] = gpu_memory._visible()
     claims = tmp_path / "claims.json"
     other = {"uuid": gpu.uuid, "needed": int(0.9 * gpu.free), "capacity": gpu.free}
     claims.write_text(json.dumps({os.getppid(): other}))
@@ -164,8 +164,8 @@ def test_a_job_waits_until_another_gives_memory_back(tmp_path: Path, monkeypatch
         looks.append(seconds)
         claims.write_text("{}")  # the other job has ended
 
-    monkeypatch.setattr(memory.time, "sleep", sleep)
-    with memory.room(int(0.5 * gpu.free), memory.Ledger(tmp_path), gpus=lambda: memory._visible()[:1]):
+    monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
+    with gpu_memory.room(int(0.5 * gpu.free), gpu_memory.Ledger(tmp_path), gpus=lambda: gpu_memory._visible()[:1]):
         assert torch.cuda.current_device() == 0
         assert list(json.loads(claims.read_bytes())) == [str(os.getpid())]
     assert len(looks) == 1
@@ -173,7 +173,7 @@ def test_a_job_waits_until_another_gives_memory_back(tmp_path: Path, monkeypatch
 
 
 def test_the_gpu_is_seen_with_its_memory() -> None:
-    [gpu, *_] = memory._visible()
+    [gpu, *_] = gpu_memory._visible()
     assert gpu.uuid.count("-") == 4
     assert 0 < gpu.free <= gpu.total == torch.cuda.get_device_properties(0).total_memory
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vicinal.config import CONF
+from vicinal.config.schema import CONF
 from vicinal.models.preact_resnet import PreActResNet
 
 README = (CONF.parent / "README.md").read_text()

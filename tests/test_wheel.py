@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from vicinal.config import CONF
-from vicinal.sweeps.frozen import contents
+from vicinal.config.schema import CONF
+from vicinal.launch.config_snapshot import contents
 
 ROOT = CONF.parent
 BUILD = """
@@ -55,7 +55,7 @@ def test_every_file_of_conf_and_of_the_code_is_in_the_wheel(built: Path) -> None
     expected |= {name: content for name, content in code.items() if not name.endswith(".pyc")}
     assert files.keys() == expected.keys()
     assert files == expected
-    assert "vicinal-train = vicinal.main:command" in points
+    assert "vicinal-train = vicinal.cli.train:command" in points
 
 
 def test_the_source_archive_builds(built: Path) -> None:

@@ -15,8 +15,8 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
-from vicinal.cores import usable_cores
-from vicinal.packing import AUTO, Packing, pack
+from vicinal.launch.packing import AUTO, Packing, pack
+from vicinal.utils.cores import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
 
     def _pack_alike(self) -> Packing:
         """Where a sweeper that is not ours has said nothing of its jobs: as if all were the first."""
-        from vicinal.config import TrainerConfig
+        from vicinal.config.schema import TrainerConfig
         from vicinal.training.hardware import resolve
 
         trainer = TrainerConfig(**self.config.trainer)
@@ -67,7 +67,7 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
     def _launch(self, job_overrides: Sequence[Sequence[str]], first: int, packing: Packing) -> Sequence[JobReturn]:
         from hydra_plugins.hydra_joblib_launcher._core import execute_job
 
-        from vicinal.workers import Workers
+        from vicinal.launch.worker_pool import Workers
 
         setup_globals()
         hydra, count = self.config.hydra, len(job_overrides)
@@ -89,7 +89,7 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
 
 def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
     """What begins the lines of each job: the words that not all of them have."""
-    from vicinal.redaction import redact
+    from vicinal.config.redaction import redact
 
     common = set.intersection(*map(set, job_overrides))
     own = [redact(" ".join(word for word in words if word not in common)) for words in job_overrides]

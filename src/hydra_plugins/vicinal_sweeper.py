@@ -25,13 +25,13 @@ from omegaconf import DictConfig
 
 from hydra_plugins.vicinal_launcher import ParallelLauncher
 from vicinal.errors import ConfigError, UserError
-from vicinal.imports import without_collections
-from vicinal.packing import AUTO
+from vicinal.launch.packing import AUTO
+from vicinal.utils.gc_pause import without_collections
 
 if TYPE_CHECKING:
-    from vicinal.composing import Observer
-    from vicinal.grid import Job
-    from vicinal.packing import Packing
+    from vicinal.config.composition import Observer
+    from vicinal.launch.grid import Job
+    from vicinal.launch.packing import Packing
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +55,19 @@ class GridSweeper(BasicSweeper):
         if not self.config.dry_run:
             self._start_aside()
         with without_collections():
-            from vicinal import composing, dry_run, grid
-            from vicinal.job import check_data, tell_rest
-            from vicinal.sweeps.frozen import freeze
-            from vicinal.sweeps.live import Live
-            from vicinal.sweeps.report import finish
+            from vicinal.config import composition
+            from vicinal.jobs import dry_run
+            from vicinal.jobs.run import check_data, tell_rest
+            from vicinal.launch import grid
+            from vicinal.launch.config_snapshot import freeze
+            from vicinal.live.monitor import Live
+            from vicinal.report.report import finish
 
         size = self.max_batch_size
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
-        composing.refuse_moving(self.config.hydra)
-        observer = composing.Observer(self.config)
+        composition.refuse_moving(self.config.hydra)
+        observer = composition.Observer(self.config)
         jobs = self._jobs(arguments, observer)
         packing = self._pack(jobs)
         if self.config.dry_run:
@@ -99,10 +101,10 @@ class GridSweeper(BasicSweeper):
 
     def _jobs(self, arguments: list[str], observer: Observer) -> list[Job]:
         """The different runs of the grid, in its order."""
-        from vicinal import grid
-        from vicinal.composing import hidden, resolve_once
+        from vicinal.config.composition import hidden, resolve_once
         from vicinal.experiment import Experiment
-        from vicinal.grid import Job
+        from vicinal.launch import grid
+        from vicinal.launch.grid import Job
 
         overrides = OverridesParser.create(config_loader=observer).parse_overrides([*self._parse_config(), *arguments])
         grid.check_axes(overrides)
@@ -141,13 +143,13 @@ class GridSweeper(BasicSweeper):
         """Start the processes that the jobs will want, beside the imports that follow, which use one core."""
         launcher = self.config.hydra.launcher
         if self._parallel() and launcher.n_jobs != 1:
-            from vicinal.workers import warm_up
+            from vicinal.launch.worker_pool import warm_up
 
             warm_up()
         elif self._launches(BasicLauncher):
-            from vicinal.tracking import wandb_host
+            from vicinal.tracking.wandb import client
 
-            wandb_host.begin(self.config.wandb.mode)
+            client.begin(self.config.wandb.mode)
 
     def _parallel(self) -> bool:
         return self._launches(ParallelLauncher)
@@ -157,7 +159,7 @@ class GridSweeper(BasicSweeper):
 
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""
-        from vicinal.job import vouch
+        from vicinal.jobs.run import vouch
 
         if self.config.rerun:
             return list(jobs)
@@ -169,7 +171,7 @@ class GridSweeper(BasicSweeper):
 
     def _settle(self, jobs: Sequence[Job]) -> Path:
         """The sweep's folder, which is told to the jobs, wherever the launcher runs them."""
-        from vicinal.grid import sweep_folder
+        from vicinal.launch.grid import sweep_folder
 
         hydra = self.config.hydra
         folder = Path(os.path.realpath(hydra.sweep.dir)) if hydra.sweep.dir else sweep_folder(jobs)

@@ -1,6 +1,6 @@
 """``python -m vicinal`` is ``vicinal-train``."""
 
-from vicinal.main import command
+from vicinal.cli.train import command
 
 if __name__ == "__main__":
     command()

@@ -13,9 +13,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vicinal import redaction
-from vicinal.components import OURS, Component, bind, places_of, typed
-from vicinal.config import (
+from vicinal.config import redaction
+from vicinal.config.components import OURS, Component, bind, places_of, typed
+from vicinal.config.schema import (
     GROUPS,
     Config,
     DatasetConfig,
@@ -40,7 +40,6 @@ from vicinal.data import (
 )
 from vicinal.data.faults import FAIL
 from vicinal.errors import ConfigError, written
-from vicinal.imports import without_collections
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names, refuses_one
@@ -48,11 +47,12 @@ from vicinal.models import check as check_model
 from vicinal.runs.files import safe_name
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
-from vicinal.tracking import wandb_settings
+from vicinal.tracking.wandb import settings as wandb_settings
+from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import host_memory, resolve, work
-from vicinal.training.keeper import Interval
 from vicinal.training.loop import Loaders
-from vicinal.training.streams import derive
+from vicinal.training.rng_streams import derive
+from vicinal.utils.gc_pause import without_collections
 
 PATHS = ("output_dir", *(f"dataset.{item.name}" for item in fields(DatasetConfig) if item.metadata["path"]))
 """Keys whose value is a folder on this machine."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vicinal.config import CONF
+from vicinal.config.schema import CONF
 
 STRATEGIES = ("none", "input", "manifold", "cutmix")
 SETTINGS = ("mixup.alpha=1", "trainer.epochs=2", "trainer.threads=1", "dataset.train_size=200", "wandb.images=6")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from vicinal.config import CONF
+from vicinal.analysis.load import find
+from vicinal.config.schema import CONF
 from vicinal.dashboards.dashboard import make
 from vicinal.dashboards.keys import Keys, Named, check, logged, named, panels_of
 from vicinal.dashboards.sections import SCORE, sections
 from vicinal.errors import UserError
-from vicinal.sweeps.finding import find
 
 Sweep = Any  # the one of conftest.py
 # wandb-workspaces 0.4 itself speaks pydantic's first version, where it is imported.

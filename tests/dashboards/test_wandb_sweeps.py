@@ -13,7 +13,7 @@ import yaml
 from wandb.sdk.lib import config_util
 from wandb.wandb_agent import Agent
 
-from vicinal.config import CONF
+from vicinal.config.schema import CONF
 
 ROOT = CONF.parent
 FILES = sorted((CONF / "wandb_sweeps").glob("*.yaml"))

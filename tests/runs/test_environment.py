@@ -14,7 +14,7 @@ import torch
 
 from vicinal.data import ImageData
 from vicinal.experiment import Experiment
-from vicinal.job import run
+from vicinal.jobs.run import run
 from vicinal.runs import environment
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"

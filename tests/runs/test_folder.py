@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from vicinal.experiment import Experiment
-from vicinal.job import run
+from vicinal.jobs.run import run
+from vicinal.jobs.stored_config import stored_config
 from vicinal.runs.files import write_json
 from vicinal.runs.folder import RunFolder
-from vicinal.stored_config import stored_config
 
 from ..outcome import RESULT
 

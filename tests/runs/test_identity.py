@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vicinal.config import GROUPS, Config, TrainerConfig, WandbConfig
+from vicinal.config.schema import GROUPS, Config, TrainerConfig, WandbConfig
 from vicinal.experiment import Experiment
 from vicinal.runs.identity import cell_id, run_id
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vicinal.data import contents, imagefolder, sources
 from vicinal.experiment import Experiment, _loaded
-from vicinal.job import run
+from vicinal.jobs.run import run
 from vicinal.runs import environment, source
 
 Compose = Callable[..., Experiment]
@@ -141,7 +141,7 @@ def same(
     monkeypatch.chdir(world)
     monkeypatch.syspath_prepend(world)
     monkeypatch.setattr(source, "PACKAGE", world / "vicinal")
-    monkeypatch.setattr("vicinal.config.CONF", world / "conf")
+    monkeypatch.setattr("vicinal.config.schema.CONF", world / "conf")
     monkeypatch.setattr(sources, "_digits_file", lambda: world / "digits.csv.gz")
     caplog.set_level("INFO")
     yield Same(compose, world, experiments, caplog)
@@ -224,10 +224,10 @@ EDITS = {
     "a docstring": ("own strategy", "fade_of_a_test.py", replace("    pass", '    """Fade."""\n\n    pass'), ""),
     "a module that nothing imports": ("own strategy", "fade_parts/unused.py", replace("1", "2"), ""),
     "a comment of conf/": ("digits", "conf/mixup/input.yaml", append("# A comment.\n"), ""),
-    "a report": ("digits", "vicinal/sweeps/tables.py", append("x = 1\n"), ""),
-    "the live view": ("digits", "vicinal/sweeps/live_table.py", append("x = 1\n"), ""),
+    "a report": ("digits", "vicinal/report/tables.py", append("x = 1\n"), ""),
+    "the live view": ("digits", "vicinal/live/terminal.py", append("x = 1\n"), ""),
     "a dashboard": ("digits", "vicinal/dashboards/build.py", append("x = 1\n"), ""),
-    "pictures": ("digits", "vicinal/pictures/mixing.py", append("x = 1\n"), ""),
+    "pictures": ("digits", "vicinal/visualize/mixing.py", append("x = 1\n"), ""),
     "tracking": ("digits", "vicinal/tracking/console.py", append("x = 1\n"), ""),
     "train.py": ("digits", "train.py", append("x = 1\n"), ""),
     "a script": ("digits", "scripts/report.py", append("x = 1\n"), ""),

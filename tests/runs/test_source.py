@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vicinal.experiment import Experiment
-from vicinal.job import reservations, run
+from vicinal.jobs.run import reservations, run
 from vicinal.runs import source
 
 Compose = Callable[..., Experiment]
@@ -40,9 +40,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("mixing/laws.py", "mixing/strategies.py", "training/loop.py", "data/store.py", "models/deep/net.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("value = 1\n")
-    for name in ("components.py", "experiment.py", "session.py", "job.py"):
-        (folder / name).write_text("value = 1\n")
-    for name in ("sweeps/tables.py", "tracking/console.py", "dashboards/build.py", "benchmarks/steps.py"):
+    names = ("config/components.py", "experiment.py", "jobs/session.py", "jobs/run.py")
+    for name in (*names, "report/tables.py", "tracking/console.py", "dashboards/build.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("value = 1\n")
     monkeypatch.setattr(source, "PACKAGE", folder)
@@ -51,9 +50,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("file", "counts"), [
     ("mixing/laws.py", True), ("mixing/strategies.py", True), ("training/loop.py", True), ("data/store.py", True),
-    ("models/deep/net.py", True), ("components.py", True), ("experiment.py", True), ("session.py", True),
-    ("sweeps/tables.py", False), ("tracking/console.py", False), ("dashboards/build.py", False),
-    ("benchmarks/steps.py", False), ("job.py", False), ("mixing/README.md", False),
+    ("models/deep/net.py", True), ("config/components.py", True), ("experiment.py", True), ("jobs/session.py", True),
+    ("report/tables.py", False), ("tracking/console.py", False), ("dashboards/build.py", False),
+    ("jobs/run.py", False), ("mixing/README.md", False),
 ])  # fmt: skip
 def test_an_edit_counts_where_it_can_change_a_number(package: Path, file: str, counts: bool) -> None:
     before = source.sources()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from vicinal.tracking import wandb_host
 from vicinal.tracking.tracker import RunInfo
-from vicinal.tracking.wandb_tracker import WandbTracker
+from vicinal.tracking.wandb import client
+from vicinal.tracking.wandb.tracker import WandbTracker
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def in_the_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Has W&B's process, a new one, run some lines before it begins."""
 
     def run_first(lines: str) -> None:
-        monkeypatch.setattr(wandb_host, "MAIN", f"{lines}\n{wandb_host.MAIN}")
+        monkeypatch.setattr(client, "MAIN", f"{lines}\n{client.MAIN}")
 
     return run_first
 
@@ -63,7 +63,7 @@ def in_the_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 @pytest.fixture
 def host_pid() -> Callable[[], int]:
     """The id of W&B's process."""
-    return lambda: wandb_host.process()._process.pid
+    return lambda: client.process()._process.pid
 
 
 class Server(ThreadingHTTPServer):

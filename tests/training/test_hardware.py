@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from vicinal.config import TrainerConfig
+from vicinal.config.schema import TrainerConfig
 from vicinal.errors import ConfigError
 from vicinal.training import hardware
 
@@ -141,7 +141,7 @@ def test_precision_is_that_of_the_products(precision: str, dtype: torch.dtype) -
 FAULTS = """
 import ctypes, resource, sys
 import torch
-from vicinal.training.allocation import keep_memory
+from vicinal.training.malloc import keep_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -14,13 +14,13 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vicinal.config import TrainerConfig
+from vicinal.config.schema import TrainerConfig
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 from vicinal.training.hardware import Hardware
 from vicinal.training.learner import Learner
-from vicinal.training.ledger import Ledger
+from vicinal.training.mixing_stats import Ledger
 from vicinal.training.schedules import constant, multistep
-from vicinal.training.tally import Tally
+from vicinal.training.train_metrics import Tally
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 LR, MOMENTUM, DECAY = 0.1, 0.9, 0.01
@@ -268,7 +268,7 @@ def test_a_step_never_waits_for_the_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On the device "meta", whose tensors have no values to be asked for."""
-    monkeypatch.setattr("vicinal.training.ledger.FOLD", 1)  # each step counts what it has mixed
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 1)  # each step counts what it has mixed
     with META:
         model = make_model()
     learner = make_learner(model, strategy, META, optimizer, **extras)
@@ -285,7 +285,7 @@ def test_a_step_never_waits_for_the_gpu(
     extras: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vicinal.training.ledger.FOLD", 1)
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 1)
     device = torch.device("cuda", 0)
     learner = make_learner(make_model(), strategy, device, optimizer, **extras)
     for _ in range(2):  # the first time, libraries are set up

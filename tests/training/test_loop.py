@@ -16,12 +16,12 @@ import torch
 
 from vicinal.data import Loader
 from vicinal.experiment import Experiment
-from vicinal.job import run
+from vicinal.jobs.run import run
 from vicinal.tracking.jsonlines import TIME_FIELDS
 from vicinal.training.evaluation import evaluate
 from vicinal.training.learner import Learner
 from vicinal.training.state import History
-from vicinal.training.tally import DivergedError
+from vicinal.training.train_metrics import DivergedError
 
 Compose = Callable[..., Experiment]
 ROOT = Path(__file__).parents[2]

@@ -19,21 +19,21 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from vicinal import session
 from vicinal.data import Loader
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.job import run
+from vicinal.jobs import session
+from vicinal.jobs.run import run
 from vicinal.mixing import MixPlan
 from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import TIME_FIELDS, JsonLines
-from vicinal.tracking.wandb_tracker import WandbTracker
+from vicinal.tracking.wandb.tracker import WandbTracker
 from vicinal.training import loop
 from vicinal.training.learner import Learner
 from vicinal.training.state import Training
-from vicinal.training.tally import DivergedError
+from vicinal.training.train_metrics import DivergedError
 
 Compose = Callable[..., Experiment]
 Record = dict[str, Any]
@@ -334,7 +334,7 @@ def test_killed_as_the_final_weights_are_taken_out_of_the_way(
     events.before["complete", events.counts["complete"] + 1] = kill
     with pytest.raises(Killed):
         run(compose(*MLP))
-    for target in ("vicinal.description.write", "vicinal.session._restore", "vicinal.runs.checkpoint.keep"):
+    for target in ("vicinal.jobs.provenance.write", "vicinal.jobs.session._restore", "vicinal.runs.checkpoint.keep"):
         with monkeypatch.context() as patch:
             patch.setattr(target, lambda *_: kill())
             with pytest.raises(Killed):

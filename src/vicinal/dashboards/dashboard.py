@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vicinal.analysis.load import SWEEP, find
+from vicinal.analysis.records import Run
 from vicinal.dashboards import build
 from vicinal.dashboards.keys import check, logged
 from vicinal.dashboards.sections import available, sections
 from vicinal.errors import UserError
 from vicinal.runs.files import read
-from vicinal.sweeps.finding import SWEEP, find
-from vicinal.sweeps.records import Run
 
 
 @dataclass(frozen=True)

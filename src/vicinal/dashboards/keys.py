@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from vicinal.config import suggest
+from vicinal.analysis.records import Run, flat
+from vicinal.config.schema import suggest
 from vicinal.errors import UserError
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
-from vicinal.sweeps.records import Run, flat
-from vicinal.tracking.charts import keys as chart_keys
-from vicinal.tracking.wandb_run import IMAGES
+from vicinal.tracking.wandb.charts import keys as chart_keys
+from vicinal.tracking.wandb.run import IMAGES
 
 PLACES = {"config:": "config", "summary:": "summary", "summary_metrics.": "summary"}
 """How W&B's specifications say where a key is to be looked for; others are of the history."""

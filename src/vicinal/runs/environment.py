@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from vicinal.escaping import visible
-from vicinal.redaction import redact_code, redacted
+from vicinal.config.redaction import redact_code, redacted
 from vicinal.runs.source import changed, digest, sources
+from vicinal.utils.escaping import visible
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
 DECIDING = ("torch", "torchvision", "numpy", "pillow")

@@ -19,9 +19,8 @@ from typing import Any
 
 import filelock
 
-from vicinal import output
+from vicinal.config.redaction import Formatter
 from vicinal.errors import UserError
-from vicinal.redaction import Formatter
 from vicinal.runs.files import (
     LARGEST,
     PARTIAL,
@@ -40,6 +39,7 @@ from vicinal.runs.files import (
 )
 from vicinal.runs.locks import check, held
 from vicinal.runs.shapes import COMPLETED, ENVIRONMENT, RESULT, ROW, misfit
+from vicinal.utils import output
 
 log = logging.getLogger(__name__)
 

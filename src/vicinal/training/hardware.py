@@ -12,10 +12,10 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from vicinal.config import TrainerConfig
-from vicinal.cores import usable_cores
+from vicinal.config.schema import TrainerConfig
 from vicinal.errors import ConfigError
-from vicinal.training.allocation import keep_memory
+from vicinal.training.malloc import keep_memory
+from vicinal.utils.cores import usable_cores
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from vicinal.config import TrainerConfig
+from vicinal.config.schema import TrainerConfig
 from vicinal.mixing import MixPlan, MixPoints, Strategy
 from vicinal.mixing.strategies import INPUT
-from vicinal.training.averaging import AveragedWeights
 from vicinal.training.convolutions import avoid_faults
+from vicinal.training.ema import AveragedWeights
 from vicinal.training.hardware import Hardware
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from vicinal.data import Loader
 from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import Progress, Tracker
+from vicinal.training.checkpointer import Keeper
 from vicinal.training.evaluation import evaluate
-from vicinal.training.keeper import Keeper
-from vicinal.training.ledger import BINS
+from vicinal.training.mixing_stats import BINS
 from vicinal.training.state import LAST, History, Row, Scores, Training
-from vicinal.training.tally import DivergedError, Tally
+from vicinal.training.train_metrics import DivergedError, Tally
 
 log = logging.getLogger(__name__)
 

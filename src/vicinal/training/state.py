@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from vicinal.training.learner import Learner
-from vicinal.training.ledger import Ledger
-from vicinal.training.panel import Panel
-from vicinal.training.streams import Streams
-from vicinal.training.tally import Tally
+from vicinal.training.mixed_examples import Panel
+from vicinal.training.mixing_stats import Ledger
+from vicinal.training.rng_streams import Streams
+from vicinal.training.train_metrics import Tally
 
 LAST = 10
 """Epochs at the end whose test metrics enter the median, as in the mixup paper (arXiv 1710.09412, section 3.2)."""

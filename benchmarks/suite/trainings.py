@@ -1,0 +1,139 @@
+"""Real trainings on synthetic images, put together from a command line's words as a run puts its own together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from benchmarks.suite.synthetic import MEAN, STD, image_data
+from vicinal.config.schema import CONF, register
+from vicinal.data import ImageData
+from vicinal.experiment import Experiment
+from vicinal.runs.signals import Interruption
+from vicinal.tracking.tracker import Tracker
+from vicinal.training.checkpointer import Interval, Keeper
+from vicinal.training.hardware import Hardware, apply
+from vicinal.training.learner import Learner
+from vicinal.training.loop import Loaders, train_epoch
+from vicinal.training.mixed_examples import Panel
+from vicinal.training.rng_streams import Streams
+from vicinal.training.state import Training
+
+LR = 0.01
+SETTINGS = (
+    "dataset=cifar10",
+    f"dataset.mean={list(MEAN)}",
+    f"dataset.std={list(STD)}",
+    "trainer.batch_size=128",
+    f"optimizer.lr={LR}",
+    "scheduler=constant",
+    "wandb.mode=disabled",
+    "wandb.images=0",
+)
+"""Of every training on synthetic images; the rest is what the config says."""
+QUIET = ("wandb.mode=disabled", "wandb.images=0")
+"""Of a training on data of its own."""
+
+
+def experiment(folder: Path, *words: str, settings: Sequence[str] = SETTINGS) -> Experiment:
+    """The experiment of a command line, in a folder of its own."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return Experiment.composed(
+            compose("config", [*settings, f"output_dir={folder}", *words], return_hydra_config=True)
+        )
+
+
+def synthetic(folder: Path, images: int, *words: str) -> Experiment:
+    """The experiment of a command line on random images, to be run as a whole."""
+    job = experiment(folder, *words)
+    job.load_data = lambda: image_data(images)  # type: ignore[method-assign]
+    return job
+
+
+class Run:
+    """A training whose epochs are run one by one, which shows and saves nothing.
+
+    Args:
+        folder: for its output, which is none.
+        images: how many are made up; None for the data that the words choose.
+        *words: of the command line.
+        data: instead.
+    """
+
+    def __init__(self, folder: Path, images: int | None, *words: str, data: ImageData | None = None) -> None:
+        self.experiment = experiment(folder, *words, settings=QUIET if images is None else SETTINGS)
+        self.hardware = self.experiment.hardware
+        apply(self.hardware, self.experiment.trainer)
+        if data is None:
+            data = self.experiment.load_data() if images is None else image_data(images)
+        self.loaders: Loaders = self.experiment.make_loaders(data)
+        streams = Streams(0)
+        with streams.default("init"):
+            model = self.experiment.make_model()
+        self.learner = Learner(
+            model,
+            self.experiment.optimizer,
+            self.experiment.scheduler,
+            self.experiment.strategy,
+            self.experiment.trainer,
+            self.hardware,
+            steps_per_epoch=len(self.loaders.train),
+        )
+        self.training = Training(self.learner, streams, Panel(data, 0, 1, Tracker()), self.experiment.classes)
+
+    def epoch(self, keeper: Keeper | None = None) -> None:
+        """The next epoch in the real loop, without validation."""
+        train_epoch(self.training, self.loaders.train, Tracker(), keeper or Silent())
+        self.training.ledger.read()
+        self.training.end_epoch({})
+
+
+class Silent(Keeper):
+    """Saves nothing and stops nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda training: None, Interval(), 0, Interruption())
+
+
+class Bare:
+    """Forward, backward and optimizer step on batches that are there: what no loop over this network can do without."""
+
+    def __init__(self, job: Experiment, batches: Iterable[tuple[Tensor, Tensor]], compiled: bool = False) -> None:
+        self.hardware: Hardware = job.hardware
+        layout = torch.channels_last if job.trainer.channels_last else torch.contiguous_format
+        self.model: nn.Module = job.make_model().to(self.hardware.device, memory_format=layout)  # type: ignore[call-overload]
+        self.optimizer: Optimizer = SGD(self.model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4, fused=True)
+        self.forward: Callable[[Tensor], Tensor] = self.model
+        if compiled:
+            mode = "reduce-overhead" if job.hardware.cuda_graphs else None
+            self.forward = torch.compile(self.model, dynamic=False, mode=mode)
+        self.batches = [(images.clone(), labels.clone()) for images, labels in batches]
+        self.done = 0
+
+    @classmethod
+    def beside(cls, run: Run, compiled: bool = False) -> Self:
+        """With the weights and the images of a run."""
+        bare = cls(run.experiment, run.loaders.train.batches(), compiled)
+        bare.model.load_state_dict(run.learner.model.state_dict())
+        return bare
+
+    def step(self) -> Tensor:
+        """The next batch; returns the loss on the device."""
+        images, labels = self.batches[self.done % len(self.batches)]
+        self.done += 1
+        if self.hardware.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        with self.hardware.autocast():
+            loss = F.cross_entropy(self.forward(images), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()

@@ -1,0 +1,76 @@
+"""What cells are compared with: what somebody asks for, or what does not mix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vicinal.analysis.cells import STRATEGY, effective, fullest, group_of
+from vicinal.analysis.comparison import Cell
+from vicinal.analysis.records import same
+from vicinal.errors import UserError
+
+PLAIN = ("mixup=none", "mixup.alpha=0")
+
+
+def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> list[Cell]:
+    """What the conditions ask for, else all cells without mixing, completed ones first, else the first completed cell.
+
+    Args:
+        cells: in grid order.
+        conditions: one cell id, or ``key=value`` that all hold.
+
+    Raises:
+        UserError: the conditions hold for no cell, or for several.
+    """
+    if conditions:
+        return [_asked(cells, conditions)]
+    for plain in PLAIN:
+        if found := [cell for cell in cells if _holds(cell, plain)]:
+            return _completed_first(found)
+    return _completed_first(cells)[:1]
+
+
+def match(cells: Sequence[Cell], baselines: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
+    """Which of several baselines a cell is compared with: the one that agrees with it in all but the mixing.
+
+    Returns:
+        {cell id: baseline} without the baselines themselves, and the labels of the cells that are compared with the
+        first because none agrees, or several do.
+    """
+    against: dict[str, Cell] = {}
+    unmatched = []
+    for cell in cells:
+        if any(cell is baseline for baseline in baselines) or not baselines:
+            continue
+        found = [baseline for baseline in baselines if _setting(baseline) == _setting(cell)]
+        if len(found) > 1:
+            found = [baseline for baseline in found if baseline.strategy == cell.strategy] or found
+        against[cell.cell_id] = found[0] if len(found) == 1 else baselines[0]
+        if len(found) != 1 and len(baselines) > 1:
+            unmatched.append(cell.label)
+    return against, unmatched
+
+
+def _asked(cells: Sequence[Cell], conditions: Sequence[str]) -> Cell:
+    found = [cell for cell in cells if all(_holds(cell, condition) for condition in conditions)]
+    if len(found) == 1:
+        return found[0]
+    asked = " ".join(f"--baseline {condition}" for condition in conditions)
+    names = ", ".join(cell.label for cell in found or cells)
+    raise UserError(f"{asked}: {'these are several cells' if found else 'no such cell; there are'}: {names}")
+
+
+def _completed_first(cells: Sequence[Cell]) -> list[Cell]:
+    return sorted(cells, key=lambda cell: not cell.completed)
+
+
+def _setting(cell: Cell) -> dict[str, str]:
+    return {key: text for key, text in cell.values.items() if group_of(key) != STRATEGY}
+
+
+def _holds(cell: Cell, condition: str) -> bool:
+    key, equals, asked = condition.partition("=")
+    if not equals:
+        return cell.cell_id == condition
+    values = {**effective(fullest(cell.runs)), **cell.values}
+    return key in values and same(values[key], asked)

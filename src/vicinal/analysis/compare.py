@@ -1,0 +1,54 @@
+"""From runs to a comparison of their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vicinal.analysis import caveats, origins
+from vicinal.analysis.baselines import find_baselines, match
+from vicinal.analysis.cells import make_cells
+from vicinal.analysis.comparison import TESTED, Comparison
+from vicinal.analysis.load import Found
+from vicinal.analysis.summary import cell_table, chosen_table, pair_table
+
+
+def compare(
+    found: Found,
+    baseline: Sequence[str] = (),
+    score: str = TESTED[0],
+    swept: Sequence[str] = (),
+    anyway: bool = False,
+) -> Comparison:
+    """Summarise, test and choose.
+
+    Args:
+        found: the runs.
+        baseline: conditions ``key=value`` for the cell that the others are compared with, or its id.
+        score: the one of TESTED that is tested.
+        swept: the keys by which the cells are meant to differ, if not those of the sweep.
+        anyway: compare cells that differ in more than these.
+
+    Raises:
+        UserError: the cells of a folder differ in more than the swept keys, or there is no such baseline.
+    """
+    keys, cells, beyond = make_cells(found, swept, anyway)
+    baselines = find_baselines(cells, baseline)
+    against, unmatched = match(cells, baselines)
+    table, pairs = cell_table(cells, keys), pair_table(cells, against, score)
+    chosen = chosen_table(cells, keys, score)
+    notes = [
+        *beyond,
+        *origins.other_code(cells),
+        *origins.other_data(cells),
+        *caveats.hidden_differences(cells, keys),
+        *caveats.missing_metrics(cells),
+        *caveats.unfinished(cells),
+        *found.notes,
+        *caveats.baseline(cells, against, unmatched, score),
+        *caveats.few_seeds(cells, against, pairs),
+        *caveats.equal_scores(cells, table),
+        *caveats.short_medians(cells),
+        *caveats.tests(cells, against, pairs),
+        *caveats.choice(cells, chosen, score),
+    ]
+    return Comparison(found.title, keys, cells, next(iter(baselines), None), score, table, pairs, chosen, notes)

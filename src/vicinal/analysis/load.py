@@ -1,0 +1,147 @@
+"""The runs that a report is about: of a sweep, below a folder, or those that chose something."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vicinal.analysis.records import ABSENT, RUN_NAME, Run, flat, lookup, read, same
+from vicinal.config.schema import suggest
+from vicinal.errors import UserError
+from vicinal.runs.files import DamagedError, read_json
+from vicinal.runs.shapes import SWEEP as SHAPE
+
+SWEEP = "sweep.json"
+"""In the folder of a sweep: the command, the swept keys and the runs in grid order."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The runs that a report is about.
+
+    Attributes:
+        title: the sweep's name, the folder or the conditions.
+        runs: in grid order; those of a folder are sorted.
+        swept: the keys by which the runs are meant to differ, in the order of the command line; None if nobody said.
+        values: {cell id: {swept key: text}}; empty if nobody said.
+        notes: what was wrong with the files, one line each.
+    """
+
+    title: str
+    runs: list[Run]
+    swept: list[str] | None = None
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def find(target: Path, where: Sequence[str] = ()) -> Found:
+    """The runs of a sweep's folder, or all runs below another folder.
+
+    Args:
+        target: the folder of a sweep, of a run, or any folder above runs.
+        where: conditions ``key=value`` that all hold; the key is a group (``mixup=input``) or has a dot
+            (``trainer.epochs=30``), numbers are compared as numbers.
+
+    Raises:
+        UserError: there is no such folder, no such key or no such run, or ``sweep.json`` is damaged.
+    """
+    if not target.is_dir():
+        raise UserError(f"{target}: there is no such folder")
+    found = _sweep(target) if (target / SWEEP).exists() else _folder(target)
+    runs = found.runs
+    for condition in where:
+        runs = _filtered(runs, condition)
+    title = f"{' '.join(where)} in {found.title}" if where else found.title
+    damage = [line for run in runs for line in run.damage]
+    return Found(title, runs, found.swept, found.values, [*found.notes, *damage])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The content of ``sweep.json``, as far as a report reads it.
+
+    Attributes:
+        folder: of the sweep.
+        swept: keys, in the order of the command line.
+        runs: in grid order; ``run_id cell_id seed name folder values`` of each.
+    """
+
+    folder: Path
+    swept: list[str]
+    runs: list[dict[str, Any]]
+
+    def folder_of(self, run: Mapping[str, Any]) -> Path:
+        """Runs and sweeps are moved together: the one is written down as seen from the other."""
+        return Path(os.path.normpath(Path(os.path.realpath(self.folder)).parents[1] / "runs" / run["folder"]))
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read ``sweep.json``.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        content = read_json(folder / SWEEP, SHAPE)
+    except DamagedError:
+        raise _damaged(folder) from None
+    swept, runs = content["swept"], content["runs"]
+    for run in runs:
+        if not set(swept) <= run["values"].keys() or run["run_id"] != f"{run['cell_id']}-s{run['seed']}":
+            raise _damaged(folder)
+    return Sweep(folder, swept, runs)
+
+
+def _damaged(folder: Path) -> UserError:
+    return UserError(f"{folder / SWEEP} is damaged; the command of the sweep writes it again")
+
+
+def _sweep(folder: Path) -> Found:
+    sweep = read_sweep(folder)
+    runs = [read(sweep.folder_of(entry), entry["cell_id"], entry["seed"], entry["name"]) for entry in sweep.runs]
+    values = {entry["cell_id"]: entry["values"] for entry in sweep.runs}
+    for run in runs:
+        for key in sweep.swept if run.completed else ():
+            shown, used = values[run.cell_id][key], lookup(run, key)
+            if shown != ABSENT and used is not None and not same(shown, used):
+                raise _damaged(folder)
+    return Found(folder.resolve().name, runs, sweep.swept, values)
+
+
+def _folder(folder: Path) -> Found:
+    runs: dict[str, Run] = {}
+    twice = []
+    for run in sorted(map(read, _run_folders(folder)), key=lambda run: (run.name, run.cell_id, run.seed)):
+        first = runs.setdefault(run.run_id, run)
+        if first is not run:
+            twice.append(f"{run.run_id} is there twice: {first.folder} is used and {run.folder} is not")
+    if not runs:
+        raise UserError(f"{folder}: there is neither a run nor a {SWEEP} in it")
+    return Found(str(folder), list(runs.values()), notes=twice)
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """Below ``folder``, or itself; what is inside a run's folder is not looked at."""
+    for place, below, _ in os.walk(folder):
+        if RUN_NAME.match(Path(os.path.realpath(place)).name):
+            below.clear()
+            yield Path(place)
+
+
+def _filtered(runs: Sequence[Run], condition: str) -> list[Run]:
+    key, equals, asked = condition.partition("=")
+    if not equals:
+        raise UserError(f"{condition}: a condition is key=value, such as mixup=input")
+    values = {run.run_id: lookup(run, key) for run in runs}
+    there = list(dict.fromkeys(value for value in values.values() if value is not None))
+    if not there:
+        group, dot, _ = key.partition(".")
+        known = {name for run in runs for name in (flat({group: run.config.get(group, {})}) if dot else run.choices)}
+        raise UserError(f"{condition}: no run has the key {key}; {suggest(key, sorted(known))}")
+    kept = [run for run in runs if same(values[run.run_id] or "", asked)]
+    if not kept:
+        raise UserError(f"{condition}: no such run; there are: {', '.join(there)}")
+    return kept

@@ -1,0 +1,114 @@
+"""The command line of a script: its help is the script's own docstring, and a mistake is one line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from vicinal.utils.output import steady
+
+
+class Arguments(argparse.ArgumentParser):
+    """Mistakes are one line here as everywhere, with the exit code of all mistakes.
+
+    Args:
+        doc: of the script: what it does, and after an empty line more about it and examples.
+    """
+
+    def __init__(self, doc: str | None) -> None:
+        start, _, more = (doc or "").partition("\n\n")
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=start, epilog=more, formatter_class=form, allow_abbrev=False)
+
+    def trusts(self) -> None:
+        """Add ``--trust``, for a script that runs what a stored config names."""
+        trust(self)
+
+    def error(self, message: str) -> NoReturn:
+        from vicinal.config.redaction import redact
+        from vicinal.utils.escaping import visible
+
+        sys.exit(visible(redact(f"error: {message}; --help says more")))
+
+
+def log_to(stream: str, level: int = logging.WARNING) -> None:
+    """Print what is logged, without secrets.
+
+    Args:
+        stream: ``stdout`` or ``stderr``.
+        level: of the least important lines that are printed.
+    """
+    from vicinal.config.redaction import Formatter
+
+    steady()
+    handler = logging.StreamHandler(getattr(sys, stream))
+    handler.setFormatter(Formatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+def trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust``: dotted prefixes of what a stored config may name besides our own components."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="a stored config may name this too, such as the module of a strategy of your own; again for more",
+    )
+
+
+@contextmanager
+def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
+    """A user's mistake inside ends the process in one line with exit code 1, Ctrl-C with 130; a bug has its traceback.
+
+    Args:
+        overrides: words of the command line that go to Hydra.
+    """
+    steady()
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        from vicinal.config.error_messages import explain, is_mistake
+        from vicinal.config.redaction import show_bugs_redacted
+
+        if not is_mistake(error):
+            show_bugs_redacted()
+            raise
+        sys.exit(f"error: {explain(error, overrides)}")
+
+
+def whole(text: str, low: int = 1) -> int:
+    """An integer >= ``low``, for ``add_argument(type=)``."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if number < low:
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer >= {low}")
+    return number
+
+
+def png(text: str) -> Path:
+    """A file that is to be a PNG, likewise."""
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text}: must end in .png")
+    return Path(text)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, likewise."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a finite number > 0")
+    return number

@@ -1,0 +1,212 @@
+"""The command line: ``python train.py``, ``vicinal-train`` and ``python -m vicinal``."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import difflib
+import logging
+import os
+import signal
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from vicinal.cli.script_args import trust
+from vicinal.config.error_messages import MISSING_FOLDER, explain, is_mistake
+from vicinal.config.redaction import redact, show_bugs_redacted
+from vicinal.config.schema import CONF, register
+from vicinal.errors import UserError, written
+from vicinal.runs.signals import present
+from vicinal.utils import output
+from vicinal.utils.escaping import visible
+from vicinal.utils.gc_pause import without_collections
+
+log = logging.getLogger(__name__)
+
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
+"""The user asks for tracebacks."""
+IMPORTING = "<frozen importlib."
+"""Begins the file of Python's own frames of an import."""
+
+
+class _Stop:
+    signal: int | None = None
+    """That has come."""
+
+
+def command() -> None:
+    """:func:`main` as all that a process is for, which then ends without Python being taken apart.
+
+    With torch's compilers in it that takes longer than a second, for memory that the system takes back at once.
+    """
+    code = 1
+
+    def leave() -> None:  # comes after all that is registered from here on
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # a library may have put something of its own there
+                stream.flush()
+        os._exit(code)
+
+    output.steady()
+    atexit.register(leave)
+    show_bugs_redacted()
+    try:
+        main()
+        code = 0
+    except SystemExit as asked:
+        code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        raise
+    except KeyboardInterrupt:
+        code = 130
+        raise
+
+
+def main() -> None:
+    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed or a mistake), 2 (no such
+    flag) or 130/143 (interrupted).
+
+    A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
+    _Stop.signal = None
+    for number in present():
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
+    register()
+    _order_arguments()
+    # Hydra would go on without a folder of configs that is not there.
+    warnings.filterwarnings("error", MISSING_FOLDER, UserWarning)
+    try:
+        _start()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        _obey()
+        if FULL_ERROR or not is_mistake(error):
+            raise
+        sys.exit(f"error: {explain(error, sys.argv[1:])}")
+
+
+def _start() -> None:
+    """What ``hydra.main`` does, but that Hydra never reads the config of a run, which is data: ``--config-path``."""
+    parser = get_args_parser()
+    trust(parser)
+    words = parser.parse_args()
+    if words.experimental_rerun is not None:
+        again = "the config of a run is: --config-path FOLDER --config-name config"
+        raise UserError(f"--experimental-rerun {words.experimental_rerun}: a pickle is a program, not data; {again}")
+    if words.config_path is not None:
+        from vicinal.jobs.stored_config import offer
+
+        name = (words.config_name or "config").removesuffix(".yaml")
+        words.config_name = offer(Path(words.config_path) / f"{name}.yaml", words.trust)
+        words.config_path = None
+    version.setbase("1.3")
+    _run_hydra(args=words, args_parser=parser, task_function=job, config_path=str(CONF), config_name="config")
+
+
+def job(cfg: DictConfig) -> float | None:
+    """One job, called by Hydra with each composed config.
+
+    Returns:
+        The last epoch's validation accuracy, for sweepers that search; None without a validation split.
+    """
+    output.steady()  # a launcher from a plugin may run jobs in other processes
+    settings = HydraConfig.get()
+    single = settings.mode == RunMode.RUN
+    try:
+        from vicinal.config.composition import hidden, refuse_moving
+        from vicinal.tracking.wandb import client
+
+        refuse_moving(settings)
+        if single:
+            _refuse_sweep(settings)
+        if not cfg.dry_run:
+            client.begin(cfg.wandb.mode)  # beside the imports that follow, which use one core
+        with without_collections():
+            from vicinal.config.components import places_of
+            from vicinal.experiment import Experiment
+            from vicinal.jobs.run import run
+
+            experiment = Experiment(cfg, settings.runtime.choices, places_of(settings))
+        for line in hidden(settings) if single else ():
+            log.warning("%s", line)
+        result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
+    except Exception as error:
+        _obey()
+        if single and is_mistake(error) and not FULL_ERROR:
+            sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
+        if not single:
+            log.error("failed: %s", explain(error))
+        raise
+    return (result.get("val") or {}).get("acc1")
+
+
+def _refuse_sweep(settings: HydraConf) -> None:
+    """Refuse a recipe with values to sweep over as a single job: it would silently train the defaults."""
+    if params := settings.sweeper.get("params"):
+        recipe = settings.runtime.choices.get("experiment")
+        word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(dict(params))}"
+        raise UserError(f"{word}: is a sweep, which needs -m; hydra.sweeper.params=null makes it one job")
+
+
+def _order_arguments() -> None:
+    """Put the overrides before the flags: argparse wants them in one piece, and people put -m anywhere.
+
+    Raises:
+        SystemExit: with 2, as argparse does, for a flag that Hydra does not have or whose value is wrong.
+    """
+    parser = get_args_parser()
+    trust(parser)
+    parser.exit_on_error = False
+    try:
+        given, unknown = parser.parse_known_intermixed_args(sys.argv[1:])
+    except argparse.ArgumentError as error:
+        _refuse_flag(f"{error}; --hydra-help lists the flags")
+    for word in unknown:
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
+        _refuse_flag(f"{word}: no such flag; {f'did you mean {close[0]}? ' if close else ''}--hydra-help lists them")
+    flags = sys.argv[1:]
+    for word in given.overrides:
+        flags.remove(word)
+    sys.argv[1:] = [*given.overrides, *flags]
+
+
+def _refuse_flag(line: str) -> NoReturn:
+    print(visible(redact(f"error: {line}")), file=sys.stderr)
+    sys.exit(2)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise, so that `with` blocks end: W&B, the progress bar. Within a training `Interruption` has the signals.
+
+    In the middle of an import leave at once: torch is C++ that imports, and aborts the process if that raises.
+    """
+    _Stop.signal = number
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(IMPORTING):
+            os._exit(128 + number)
+        frame = frame.f_back
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+def _obey() -> None:
+    """Called with any error: a library that was interrupted at a bad moment may have made one of the interruption."""
+    if _Stop.signal is not None:
+        sys.exit(128 + _Stop.signal)

@@ -1,0 +1,76 @@
+"""What a run's folder says of it besides its result: ``config.yaml``, ``environment.json``, and whose a result is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from vicinal.config.redaction import redact, redacted
+from vicinal.experiment import Experiment
+from vicinal.runs.files import DamagedError, read, read_json, sha256, write, write_json
+from vicinal.runs.shapes import ENVIRONMENT
+from vicinal.utils.escaping import visible
+
+log = logging.getLogger(__name__)
+
+
+def heading(experiment: Experiment) -> dict[str, Any]:
+    """Who a result belongs to; free of secrets."""
+    return {
+        "run_id": experiment.run_id,
+        "cell_id": experiment.cell_id,
+        "name": experiment.name,
+        "seed": experiment.seed,
+        "choices": experiment.choices,
+        "config": redacted(experiment.settings()),
+    }
+
+
+def config_file(experiment: Experiment) -> bytes:
+    """``config.yaml``: resolved, and all that is needed to run it again; see :mod:`vicinal.jobs.stored_config`."""
+    place = shlex.quote(visible(str(experiment.folder.path)))
+    command = f"python -m vicinal --config-path {place} --config-name config"
+    header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
+    return (redact(header) + OmegaConf.to_yaml(redacted(experiment.request()))).encode()
+
+
+def write_config(experiment: Experiment, continued: bool) -> None:
+    """``config.yaml``. What differs from the one that is there is said, where a run is continued."""
+    file, content = experiment.folder.config, config_file(experiment)
+    if continued and not file.exists():
+        log.warning("%s is missing; it is written again", file)
+    elif continued and read(file) != content:  # damaged, or the folder or W&B's settings are others now
+        log.warning("%s is not what is asked for now; it is written again", file)
+    write(file, content)
+
+
+def write_environment(experiment: Experiment, here: dict[str, Any], continued: bool) -> None:
+    """``environment.json``: what the first session ran on, and how the later ones differed.
+
+    Args:
+        experiment: checked.
+        here: of this session, by :func:`describe`.
+        continued: there was an earlier session.
+    """
+    content, file = here, experiment.folder.environment
+    if continued:
+        try:
+            earlier = read_json(file, ENVIRONMENT)
+            if earlier.pop("checksum", None) != _checksum(experiment, earlier):
+                raise DamagedError(file, "it is not what was written")
+            again = {name: value for name, value in here.items() if value != earlier.get(name)}
+            content = {**earlier, "continued": [*earlier.get("continued", []), again]}
+        except FileNotFoundError:
+            log.warning("%s is missing; a new one is started", file)
+        except DamagedError as damage:
+            experiment.folder.set_aside(damage, "and a new one is started")
+    write_json(file, {**content, "checksum": _checksum(experiment, content)})
+
+
+def _checksum(experiment: Experiment, environment: dict[str, Any]) -> str:
+    """Of the sessions so far, of this run: they have to be whole when the last of them seals all files."""
+    return sha256(json.dumps([experiment.run_id, environment]).encode())

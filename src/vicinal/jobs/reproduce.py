@@ -1,0 +1,209 @@
+"""Run a completed run's stored config again, in a new folder, and say whether the two are the same to the bit."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from vicinal.config.schema import GROUPS, Config, TrainerConfig
+from vicinal.errors import ConfigError, UserError, written
+from vicinal.experiment import Experiment
+from vicinal.jobs.bitwise_diff import Part, compare, environments, flat
+from vicinal.jobs.provenance import heading
+from vicinal.jobs.run import run
+from vicinal.jobs.stored_config import stored_config
+from vicinal.runs.folder import RunFolder
+from vicinal.training.hardware import Hardware, resolve
+
+log = logging.getLogger(__name__)
+
+HARDWARE = ("device", "precision", "threads")
+"""What "auto" stands for in a config, and a result records."""
+
+ELSEWHERE = {"git commit", "git diff"}
+"""What of the environment cannot change a number but through the package's source, which is compared too."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A run and its repetition.
+
+    Attributes:
+        then: the original.
+        now: the repetition.
+        parts: what was compared.
+        differences: (name, then, now) of the two environments.
+        requested: where the repetition was asked for something else, a line each.
+        notes: what else has to be known, a line each.
+    """
+
+    then: RunFolder
+    now: RunFolder
+    parts: list[Part]
+    differences: list[tuple[str, str, str]]
+    requested: list[str]
+    notes: list[str]
+
+    @property
+    def identical(self) -> bool:
+        return all(part.identical for part in self.parts)
+
+    def verdict(self) -> str:
+        """One line: "bit-identical", or the first place where the two part and what may be the cause."""
+        first = next((part.parting for part in self.parts if part.parting), None)
+        if first is not None:
+            causes = [f"{name} {then}, now {now}" for name, then, now in self.differences if name not in ELSEWHERE]
+            causes += self.requested
+            return f"{first} ({'; '.join(causes) or 'no recorded version or hardware differs'})"
+        missing = [part.name for part in self.parts if part.missing]
+        if missing:
+            return f"the same as far as it can be compared; without: {', '.join(missing)}"
+        return "bit-identical"
+
+
+def reproduce(
+    path: Path, output: Path | None = None, overrides: Sequence[str] = (), trusted: Sequence[str] = ()
+) -> Reproduction:
+    """Run the config that is stored in a run's folder again, and compare.
+
+    Args:
+        path: folder of a completed run, wherever it is now.
+        output: folder of the repetition, which must not exist; by default beside ``runs/``, in ``reproductions/``.
+        overrides: ``key=value``, such as ``dataset.root`` on another machine.
+        trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
+
+    Raises:
+        UserError: there is no completed run, or its config is lost, refused, or not understood by the code any more.
+    """
+    then = RunFolder(path)
+    result = original(then)
+    damage = then.damage()
+    if gone := [line for line in damage if line.startswith(f"{then.config} ")]:
+        raise UserError(f"{gone[0]}; without it there is nothing to run again")
+    now = RunFolder(_new(output) if output else _beside(path.resolve()))
+    experiment = Experiment.composed(_compose(then, now, overrides, trusted))
+    experiment.folder = now
+    recorded = result["hardware"]
+    asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    experiment.hardware, notes = _hardware(experiment.trainer, recorded, asked)
+    environment = _environment(then, result, damage)
+    requested = list(_request(result, experiment))
+    notes = [*_history(environment, result), *requested, *notes]
+    log.info("running %s again in %s", then.config, now.path)
+    again = run(experiment)
+    return Reproduction(
+        then,
+        now,
+        compare(then, now, damage),
+        list(environments(environment, now.about() | {"data": again.get("data", {})})),
+        requested,
+        [*(line for line in damage if line.startswith(f"{then.environment} ")), *notes, *_doubts(experiment)],
+    )
+
+
+def original(folder: RunFolder) -> dict[str, Any]:
+    """The result of the run that is to be repeated.
+
+    Raises:
+        UserError: there is none; the line says what there is instead.
+    """
+    if not folder.path.is_dir():
+        raise UserError(f"{folder.path}: there is no such folder")
+    result = folder.read_result()
+    if result is None:
+        if folder.result.exists():
+            raise UserError(f"{folder.path}: {folder.result.name} is damaged, so there is nothing to compare with")
+        if folder.config.exists():
+            raise UserError(f"{folder.path}: the run is not completed; train.py goes on with it")
+        raise UserError(f"{folder.path}: this is no folder of a run; it has no {folder.result.name}")
+    if result["status"] != "completed":
+        raise UserError(f"{folder.path}: the run {result['status']}: {result.get('error', 'no reason is known')}")
+    return result
+
+
+def _new(folder: Path) -> Path:
+    if folder.exists():
+        raise UserError(f"--output {folder}: is there already; it must be a new folder")
+    return folder
+
+
+def _beside(path: Path) -> Path:
+    """``<output_dir>/reproductions/<name of the run>-again``; no report takes a folder of such a name for a run."""
+    outputs = path.parents[1] if path.parent.name == "runs" else path.parent
+    place = outputs / "reproductions" / f"{path.name}-again"
+    others = (place.with_name(f"{place.name}{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([place], others) if not folder.exists())
+
+
+def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str], trusted: Sequence[str]) -> DictConfig:
+    cfg = stored_config(then.config, overrides, trusted)
+    cfg.output_dir = str(now.path)
+    cfg.rerun = cfg.dry_run = False
+    cfg.wandb.mode = "disabled"
+    if "cache_dir" in cfg.dataset and not Path(cfg.dataset.cache_dir).is_dir():  # of another machine
+        cfg.dataset.cache_dir = str(now.path / "cache")
+    return cfg
+
+
+def _hardware(settings: TrainerConfig, recorded: Mapping[str, Any], asked: set[str]) -> tuple[Hardware, list[str]]:
+    """What "auto" was for the original, where this machine has it; and a line for each that it has not."""
+    notes = []
+    for name in HARDWARE:
+        if getattr(settings, name) != "auto" or f"trainer.{name}" in asked:
+            continue
+        as_then = replace(settings, **{name: recorded[name]})
+        try:
+            resolve(as_then)
+            settings = as_then
+        except ConfigError:
+            notes.append(f"it was made with {name} {recorded[name]}, which this machine does not have")
+    return resolve(settings), notes
+
+
+def _history(environment: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]:
+    if sessions := len(environment.get("continued", [])):
+        yield f"the original was interrupted and continued, {sessions} {'time' if sessions == 1 else 'times'}"
+    if result["changed"]:
+        yield f"the original was not continued as it was begun: {'; '.join(result['changed'])}"
+
+
+def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
+    """Where today's code understands the stored config as another request than it was."""
+    neutral = {f"dataset/{item.name}" for item in fields(GROUPS["dataset"]) if item.metadata["neutral"]}
+    neutral |= {item.name for item in fields(Config) if item.metadata.get("neutral")}
+    neutral |= {f"trainer/{item.name}" for item in fields(TrainerConfig) if item.metadata["neutral"]}
+    then, now = flat(result["config"]), flat(heading(experiment)["config"])
+    differ = False
+    for name in dict.fromkeys([*then, *now]):
+        key = name.replace("/", ".")
+        same = name in then and name in now and then[name] == now[name]
+        if same or name in neutral or name.startswith("wandb/"):
+            continue
+        differ = True
+        if name not in now:
+            yield f"{key}={written(then[name])}: today's code has no such key"
+        elif name not in then:
+            yield f"{key}={written(now[name])}: a key that the original's code did not have"
+        else:
+            yield f"{key}: {written(then[name])} then, {written(now[name])} now"
+    if not differ and result["run_id"] != experiment.run_id:
+        images = "the files in dataset.folder, or " if "folder" in experiment.dataset.arguments else ""
+        yield f"the run id was {result['run_id']} and is {experiment.run_id} now: {images}how it is counted has changed"
+
+
+def _environment(folder: RunFolder, result: Mapping[str, Any], damage: Sequence[str]) -> dict[str, Any]:
+    """Of the original; without ``environment.json`` as far as the result has it."""
+    lost = any(line.startswith(f"{folder.environment} ") for line in damage)
+    whole = {} if lost else folder.about()
+    return {**whole, "versions": result["versions"], "data": result.get("data", {}), **result["hardware"]}
+
+
+def _doubts(experiment: Experiment) -> Iterator[str]:
+    if experiment.hardware.device.type != "cpu" and not experiment.trainer.deterministic:
+        yield "trainer.deterministic=false: on this device no two runs need to have the same bits"

@@ -1,0 +1,250 @@
+"""One job of the command line: skipped if its run is done, else trained or continued, by one process at a time."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+from vicinal.config.redaction import redact
+from vicinal.data import ImageData
+from vicinal.errors import UserError
+from vicinal.experiment import Experiment
+from vicinal.jobs import dry_run, repair, session
+from vicinal.jobs.provenance import heading
+from vicinal.jobs.run_info import catch_up, show
+from vicinal.launch.worker import packed
+from vicinal.runs.environment import differences, fixed, others, versions
+from vicinal.runs.files import appending
+from vicinal.runs.folder import BusyError
+from vicinal.runs.source import sources
+from vicinal.tracking.wandb.mode import agent_run
+from vicinal.tracking.wandb.record import unfinished
+from vicinal.tracking.wandb.settings import unheard
+from vicinal.training.malloc import give_back
+from vicinal.training.state import LAST
+from vicinal.utils.escaping import visible
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The data of a run, loaded before its folder is made, so that a refusal leaves nothing behind.
+
+    Attributes:
+        data: of the run; what only they can show has been checked.
+        seconds: that it took.
+        said: what was logged meanwhile, which belongs into the run's own log.
+    """
+
+    data: ImageData
+    seconds: float
+    said: list[logging.LogRecord]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Loaded:
+        """Load them. Raises UserError."""
+        began, listener = time.perf_counter(), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
+        root = logging.getLogger()
+        root.addHandler(listener)
+        try:
+            data = experiment.load_data()
+        finally:
+            root.removeHandler(listener)
+        return cls(data, time.perf_counter() - began, listener.buffer)
+
+
+def check_data(experiments: Iterable[Experiment]) -> None:
+    """Refuse what only the data can show, for all runs of a sweep and before any of them begins.
+
+    Raises:
+        UserError: the data cannot be had, or a key does not fit them.
+    """
+    alike: dict[str, list[Experiment]] = {}
+    for each in experiments:
+        alike.setdefault(repr((each.dataset.target, each.dataset.values)), []).append(each)
+    for first, *_ in alike.values():
+        first.check_cuts()  # all of them before anything is decoded and kept
+    for group in alike.values():
+        _, data = group[0].load_images()
+        for each in group:
+            each.check_steps(data)
+
+
+def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
+    """Train one experiment, unless it is done already.
+
+    Args:
+        experiment: checked.
+        sweep: the name of the sweep it belongs to, W&B's group.
+
+    Returns:
+        The content of its ``result.json``; nothing where another process is at it and ``busy=skip``.
+
+    Raises:
+        UserError: the data cannot be had, which leaves nothing behind; or the training diverged, and the reason is in
+            ``result.json`` too.
+    """
+    folder, config = experiment.folder, experiment.config
+    done = folder.completed()
+    if config["dry_run"]:
+        log.info("%s: %s", folder.path, dry_run.describe(experiment))
+        return done or {}
+    if done and not config["rerun"]:
+        return _reuse(experiment, done)
+    if config["busy"] == "skip" and (worker := folder.locked()):  # before data are loaded for nothing
+        log.info("%s: %s works on this run; skipped", folder.path, worker)
+        return {}
+    loaded = Loaded.of(experiment) if sweep is None else None  # else checked before, or another machine's
+    try:
+        with folder.lock(wait=config["busy"] == "wait"):
+            done = folder.completed()  # by the process that was waited for
+            if done and not config["rerun"]:
+                return _reuse(experiment, done)
+            try:
+                return _work(experiment, sweep, loaded)
+            finally:
+                give_back()
+    except BusyError as busy:
+        log.info("%s; skipped", busy)
+        return {}
+
+
+def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
+    folder = experiment.folder
+    log.info("already completed: %s (rerun=true trains it again)", folder.path)
+    vouch([(experiment, done)])
+    if agent_run():
+        show(folder, done, experiment.wandb, id=None)
+    else:
+        tell_rest([experiment])
+    return done
+
+
+def vouch(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
+    """Say what has to be said of results that are used instead of training, and mend what is damaged beside them.
+
+    A remark on several results is one line.
+    """
+    remarks: dict[str, list[Path]] = {}
+    for experiment, done in completed:
+        damage = experiment.folder.damage()
+        for line in damage:
+            log.warning("%s", line)
+        for line in repair.mend(experiment, done, damage):
+            log.info("%s", line)
+        for remark in reservations(experiment, done):
+            remarks.setdefault(remark, []).append(experiment.folder.path)
+    for remark, paths in remarks.items():
+        those = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs, such as {paths[0]}"
+        log.warning("%s: %s", those, remark)
+
+
+def tell_rest(completed: Sequence[Experiment]) -> None:
+    """Send W&B what it lacks of completed runs: a process was killed before W&B had all, or W&B had failed."""
+    for experiment in completed:
+        folder = experiment.folder
+        if unfinished(folder.path) is None or (done := folder.completed()) is None:
+            continue
+        if told := catch_up(folder, done, experiment.wandb):
+            log.info("%s: W&B lacked a part of it; %s", folder.path, told)
+
+
+def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
+    """Remarks on a result that is used instead of training: how its hardware, code or data differ from those here.
+
+    What "auto" means on this machine may be something else than where it was made, and the code that computes or the
+    data may have been changed since.
+    """
+    hardware = experiment.hardware
+    here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
+    remarks = [
+        f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
+        for text in differences(fixed(done), fixed({**here, "versions": versions()}))
+    ]
+    made = {"code": experiment.folder.sources(), "data": done.get("data")}
+    now: dict[str, Any] = {"code": sources(experiment.targets)}
+    if made["data"]:
+        try:
+            now["data"] = experiment.data_contents()
+        except Exception as error:  # a source of anyone's, whose data may be gone
+            reason = visible(redact(str(error) or repr(error)))
+            remarks.append(f"its data cannot be compared with those here ({reason})")
+    return remarks + [f"made with {text}; rerun=true trains again" for text in others(made, now)]
+
+
+def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> dict[str, Any]:
+    folder = experiment.folder
+    for line in experiment.idle():
+        log.info("%s", line)
+    for line in unheard(experiment.config["wandb"]):
+        _say_once(line)
+    again = experiment.config["rerun"]
+    if not again:
+        folder.inspect()
+    if again and loaded is None:
+        loaded = Loaded.of(experiment)  # data that cannot be had must not cost the result that is there
+    if again and loaded and (done := folder.completed()):
+        for text in others(done, {"data": loaded.data.contents}):
+            log.warning("%s: the result that is replaced was made with %s", folder.path, text)
+    saved = None if again else session.recover(experiment)
+    if saved is None:
+        folder.clear()
+    else:
+        folder.begin()
+    with folder.logging(loaded.said if loaded else ()):
+        try:
+            loaded = loaded or Loaded.of(experiment)
+            with _room(experiment, loaded.data):
+                result = session.train(experiment, saved, loaded.data, sweep, loaded.seconds)
+        except Exception as error:
+            known = isinstance(error, UserError)
+            reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))
+            with suppress(OSError):  # the disk may be what is wrong
+                if folder.completed() is None:  # else a view has failed afterwards
+                    folder.fail(heading(experiment), reason)
+            with suppress(OSError), appending(folder.log) as own_log:  # whoever called decides what the terminal shows
+                own_log.write(f"failed: {reason}\n" if known else visible(redact(traceback.format_exc()), keep="\n\t"))
+            raise
+    log.info("%s", _verdict(result))
+    log.info("results in %s", folder.path)
+    return result
+
+
+@contextmanager
+def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
+    """Wait for memory on a GPU that other jobs of a parallel sweep use too."""
+    if not (packed() and experiment.hardware.device.type == "cuda"):
+        yield
+        return
+    from vicinal.launch import gpu_memory
+
+    with gpu_memory.room(gpu_memory.needs(experiment, data)):
+        yield
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Log what is the same for all jobs of a process."""
+    log.info("%s", line)
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    test, parts = result["test"], []
+    for name, label in {
+        "last": "last epoch",
+        "best_val": "best by validation",
+        "median10": f"median of last {min(LAST, result['epochs'])}",
+    }.items():
+        if test[name] is not None:
+            parts.append(f"{label} {test[name]['acc1']:.4f}")
+    return "test acc1: " + ", ".join(parts)

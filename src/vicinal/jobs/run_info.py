@@ -1,0 +1,175 @@
+"""What trackers are told of a run besides its epochs: who it is, and its final numbers."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vicinal.config.schema import WandbConfig, check_ranges
+from vicinal.experiment import Experiment
+from vicinal.jobs.provenance import heading
+from vicinal.runs import mixed_sheet
+from vicinal.runs.environment import code
+from vicinal.runs.files import DamagedError
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.predictions import Predictions
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb import record
+from vicinal.tracking.wandb import settings as wandb_settings
+from vicinal.tracking.wandb.tracker import WandbTracker
+
+PATIENCE = 20.0
+"""Seconds; W&B's process outlives a training that is killed, and may have all that it needs."""
+TILES = 4
+"""Of a mixed image in a panel: itself, its partner, the mask and what entered the network."""
+
+
+def run_info(experiment: Experiment, sweep: str | None) -> RunInfo:
+    """Who the run is, for those who show it.
+
+    Args:
+        experiment: checked.
+        sweep: the name of the sweep it belongs to.
+    """
+    about = heading(experiment)
+    return RunInfo(
+        name=f"{experiment.name}-s{experiment.seed}",
+        run_id=experiment.run_id,
+        cell_id=experiment.cell_id,
+        config=about["config"],
+        choices=experiment.choices,
+        sweep=sweep,
+        git_commit=code()[0],
+        folder=experiment.folder.path,
+        epochs=experiment.trainer.epochs,
+    )
+
+
+def wandb_tracker(
+    settings: WandbConfig,
+    info: RunInfo,
+    id: str | None,  # noqa: A002 - W&B's own name for it
+) -> WandbTracker:
+    """W&B's tracker as the config wants it, for a new run or the one of an ``id``."""
+    return WandbTracker(
+        info,
+        mode=settings.mode,
+        project=settings.project or "",
+        entity=settings.entity,
+        tags=settings.tags or (),
+        images=settings.images,
+        name=settings.name,
+        group=settings.group,
+        notes=settings.notes,
+        id=id,
+    )
+
+
+def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: str | None) -> None:  # noqa: A002
+    """Tell W&B of a completed run from its files.
+
+    Args:
+        folder: of the run.
+        result: its ``result.json``.
+        settings: W&B's.
+        id: W&B's id of the run if it has been told in part; None for a run of its own.
+    """
+    info = RunInfo(
+        name=f"{result['name']}-s{result['seed']}",
+        run_id=result["run_id"],
+        cell_id=result["cell_id"],
+        config=result["config"],
+        choices=result["choices"],
+        sweep=result["wandb"].get("group") if id else None,
+        git_commit=_commit(folder),
+        folder=folder.path,
+        epochs=result["epochs"],
+    )
+    with wandb_tracker(settings, info, id) as wandb:
+        with suppress(OSError, ValueError, DamagedError):  # a view can do without
+            wandb.mixed_images(*_panel(folder.mixed))
+        with suppress(OSError, DamagedError):
+            wandb.predictions(Predictions.load(folder.predictions))
+        wandb.restore(folder.rows(), step=0)
+        names = ("val", "val_best", "test", "best_epoch", "images_per_second")  # older results lack some
+        wandb.finish(final_numbers({name: result.get(name) for name in names}))
+
+
+def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -> str | None:
+    """Tell W&B what it lacks of a completed run.
+
+    Args:
+        folder: of the run.
+        result: its ``result.json``.
+        settings: W&B's; where they disable it, nothing is done.
+
+    Returns:
+        What was done, in words; None where nothing was to be.
+    """
+    lacking = record.unfinished(folder.path)
+    if lacking is None or wandb_settings.wished_mode(settings.mode)[0] == "disabled":
+        return None
+    if record.being_told(folder.path, PATIENCE):
+        return "W&B's own process is still at it"
+    if (lacking := record.unfinished(folder.path)) is not None:  # the process may have told it meanwhile
+        show(folder, result, settings, lacking or None)
+    left = record.unfinished(folder.path)
+    return "W&B has all of it now" if left is None else "W&B still lacks a part of it"
+
+
+def settings(result: Mapping[str, Any]) -> WandbConfig:
+    """W&B's settings that a run was made with, checked.
+
+    Args:
+        result: a ``result.json``; whoever made it may have had other keys.
+    """
+    stored = {item.name: result["config"]["wandb"].get(item.name) for item in fields(WandbConfig)}
+    check_ranges(WandbConfig, stored, prefix="wandb.")
+    return WandbConfig(**wandb_settings.settle(stored))
+
+
+def _commit(folder: RunFolder) -> str | None:
+    """Of the source that made a run; None where that is not known."""
+    git = folder.about().get("git")
+    return git.get("commit") if isinstance(git, dict) else None
+
+
+def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:
+    """The panel of mixed images, read back from ``mixed.png``: uint8 (n, 4, C, H, W), and n captions.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedError: it is not what was written.
+        ValueError: its images have unequal sizes.
+    """
+    from PIL import Image
+
+    rows = []
+    for png, caption in mixed_sheet.read(file, sys.maxsize):
+        with Image.open(io.BytesIO(png)) as image:
+            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        _, size, width = pixels.shape  # images are square, so that what is left is the gaps
+        gap = (width - TILES * size) // (TILES - 1)
+        rows.append((torch.stack([pixels[:, :, at : at + size] for at in range(0, width, size + gap)]), caption))
+    images = torch.stack([tiles for tiles, _ in rows])
+    grey = bool((images == images[:, :, :1]).all())
+    return images[:, :, :1] if grey else images, [caption for _, caption in rows]
+
+
+def final_numbers(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """{"test": {"last": {"acc1": .98}}} as {"test/last/acc1": .98}."""
+    flat: dict[str, float] = {}
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            flat |= final_numbers(value, f"{prefix}{name}/")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,191 @@
+"""The grid of a sweep: its runs, the keys that it sweeps, its folder, and the ``sweep.json`` there that says it all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override, RangeSweep
+
+from vicinal.config.composition import parse
+from vicinal.config.redaction import redacted
+from vicinal.config.schema import Config
+from vicinal.errors import UserError, written
+from vicinal.experiment import Experiment
+from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
+
+log = logging.getLogger(__name__)
+
+OF_THE_COMMAND = tuple(item.name for item in fields(Config) if item.metadata.get("neutral"))
+"""Keys that a sweep has one value of."""
+LARGEST_GRID = 100_000
+"""Jobs of a sweep; each is composed and checked before the first one trains."""
+ABSENT = "-"
+"""The value of a key that a run has no use for, such as alpha under ``none``."""
+LONGEST_NAME = 60
+"""Characters of a sweep's readable name; some file systems end at 255, and a run's W&B group at 128."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One point of a grid: the words that ask for it, and what they mean."""
+
+    overrides: tuple[str, ...]
+    experiment: Experiment
+    resolved: tuple[str, ...] = ()
+    """Overrides that fix the values which could change when they are resolved again (``config/composition.py``)."""
+
+    @property
+    def launched(self) -> list[str]:
+        """The words that a launcher composes the job from."""
+        keys = set(map(_key, self.resolved))
+        return [*(word for word in self.overrides if _key(word) not in keys), *self.resolved]
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def check_axes(overrides: Sequence[Override]) -> None:
+    """Refuse a grid that cannot be run, before it is laid out.
+
+    Raises:
+        UserError: an axis has no values or no end, is of the whole command, or there are too many jobs.
+    """
+    jobs = 1
+    for override in overrides:
+        if not override.is_sweep_override():
+            continue
+        word, key = override.input_line, override.key_or_group
+        if not override.is_discrete_sweep():
+            raise UserError(f"{word}: an interval has no single values to run; write choice(0.2,0.4) or range(1,5)")
+        if key in OF_THE_COMMAND:
+            raise UserError(f"{word}: {key} is of the whole command, and cannot be swept")
+        values = _count(override)
+        if not values:
+            raise UserError(f"{word}: there is no value in it to sweep over")
+        jobs *= values
+    if jobs > LARGEST_GRID:
+        axes = " ".join(str(override.input_line) for override in overrides if override.is_sweep_override())
+        raise UserError(f"{axes}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
+    for override in overrides:
+        if note := _rounding(override):
+            log.warning("%s", note)
+
+
+def _count(override: Override) -> int:
+    """The number of values of an axis; ranges are not laid out, which may never end."""
+    axis = override.value()
+    if not isinstance(axis, RangeSweep):
+        return len(list(override.sweep_iterator()))
+    start, stop, step = (Decimal(repr(number)) for number in (axis.start, axis.stop, axis.step))
+    if not (start.is_finite() and stop.is_finite() and step.is_finite() and step):
+        raise UserError(f"{override.input_line}: start, stop and step must be finite numbers, and the step not 0")
+    return max(0, int(((stop - start) / step).to_integral_value(ROUND_CEILING)))
+
+
+def _rounding(override: Override) -> str | None:
+    """Warn of a range of fractions that contains its end because rounding errors of the steps add up."""
+    axis = override.value()
+    if not isinstance(axis, RangeSweep) or not override.is_sweep_override():
+        return None
+    values = [float(value) for value in axis.range()]
+    if len(values) <= _count(override):
+        return None
+    shown = ",".join(f"{value:.12g}" for value in sorted(values)[:-1])
+    return (
+        f"{override.input_line}: has {len(values)} values, {min(values):.12g} to {max(values):.12g}, since fractions "
+        f"are rounded; write choice({shown}) to leave the end out"
+    )
+
+
+def swept_keys(jobs: Sequence[Job]) -> list[str]:
+    """Keys that differ between the jobs, in the order of the command line; not the seed."""
+    words = [_assigned(job.overrides) for job in jobs]
+    keys = dict.fromkeys(key for each in words for key in each)
+    return [key for key in keys if key != "seed" and len({each.get(key) for each in words}) > 1]
+
+
+def _assigned(words: Sequence[str]) -> dict[str, str]:
+    """{dotted key: value} of the words of a job; a dict of values, such as ``mixup={alpha:0.2}``, is as many keys."""
+    assigned: dict[str, str] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        key = key.lstrip("+")
+        inside = parse(word).value() if value.startswith("{") else None
+        assigned |= _leaves(key, inside) if isinstance(inside, dict) and inside else {key: value}
+    return assigned
+
+
+def _leaves(key: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {key: written(value)}
+    return {name: leaf for part, each in value.items() for name, leaf in _leaves(f"{key}.{part}", each).items()}
+
+
+def value(experiment: Experiment, key: str) -> str:
+    """A swept key's value as tables show it: what the run really uses."""
+    if key in experiment.choices:
+        return experiment.choices[key]
+    found: Any = experiment.settings()
+    for name in key.split("."):
+        found = found.get(name, ABSENT) if isinstance(found, Mapping) else ABSENT
+    return written(found)
+
+
+def sweep_folder(jobs: Sequence[Job]) -> Path:
+    """``<output_dir>/sweeps/<swept keys>-<hash of the run ids>``: the same runs are the same sweep."""
+    ids = sorted(job.experiment.run_id for job in jobs)
+    identity = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:10]
+    sweeps = Path(os.path.realpath(jobs[0].experiment.config["output_dir"])) / "sweeps"
+    # As with runs, the identity decides, and the name before it is for people.
+    return next(sweeps.glob(f"*-{identity}"), sweeps / f"{_name(jobs)}-{identity}")
+
+
+def _name(jobs: Sequence[Job]) -> str:
+    keys = swept_keys(jobs)
+    short = [key.rpartition(".")[2] for key in keys]
+    parts = [last if short.count(last) == 1 else key for key, last in zip(keys, short, strict=True)]
+    name = "+".join(parts) or ("seed" if len(jobs) > 1 else "single")
+    return safe_name(name, LONGEST_NAME)
+
+
+def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write ``sweep.json``: the command, the swept keys and the runs, in the order of the grid.
+
+    A run's folder is relative to ``runs`` beside ``sweeps``; if one of the two is elsewhere, it is absolute.
+    """
+    keys = swept_keys(jobs)
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    content = {"command": command, "swept": keys, "runs": [_entry(job, keys, folder) for job in jobs]}
+    data, file = encode_json(redacted(content)), folder / "sweep.json"
+    if not _holds(file, data):  # a finished sweep can be read in a folder without write access
+        make_folder(folder)
+        write(file, data)
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    try:
+        return read(file) == data
+    except (FileNotFoundError, DamagedError):
+        return False
+
+
+def _entry(job: Job, keys: Sequence[str], folder: Path) -> dict[str, Any]:
+    experiment, path = job.experiment, job.experiment.folder.path
+    return {
+        "run_id": experiment.run_id,
+        "cell_id": experiment.cell_id,
+        "seed": experiment.seed,
+        "name": experiment.name,
+        "folder": path.name if path.parent == folder.parents[1] / "runs" else str(path),
+        "overrides": list(job.overrides),
+        "values": {key: value(experiment, key) for key in keys},
+    }

@@ -1,0 +1,1 @@
+"""A sweep while it runs: in the terminal and as a page."""

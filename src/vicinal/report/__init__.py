@@ -1,0 +1,1 @@
+"""What a sweep ends with: tables, plots and a page."""

@@ -1,0 +1,164 @@
+"""From a comparison to files and the terminal. What has not changed since the last time is not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from vicinal import analysis, report
+from vicinal.analysis.comparison import TESTED
+from vicinal.analysis.load import find, read_sweep
+from vicinal.analysis.origins import code_here
+from vicinal.errors import UserError
+from vicinal.report.terminal import Grid, show
+from vicinal.runs.files import DamagedError, read, read_json, safe_name, sha256, write_json
+from vicinal.runs.files import write as write_file
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.shapes import Shape, plain
+from vicinal.utils.escaping import visible
+from vicinal.utils.gc_pause import without_collections
+
+if TYPE_CHECKING:
+    from vicinal.analysis.comparison import Comparison
+
+REPORT = "report"
+"""In the folder of a sweep; with options, they follow."""
+NOTES = "notes.txt"
+LONGEST = 200
+"""Characters of a folder's name; file systems end at 255 bytes."""
+READ = (
+    *("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl"),
+    *("config.yaml", "environment.json", "mixed.png"),
+)
+"""What a report is made from, of a run; its absence too."""
+PAGE = "report.html"
+RECORD = "report.json"
+"""What the terminal showed, and a digest of what it was made from."""
+GRID: Shape = {"title": str, "headings": [str], "numbers": [str], "rows": [[str]], "spare": [str]}
+SHAPE: Shape = {"made from": str, "files": [plain], "grids": [GRID], "notes": [str]}
+"""Of it."""
+
+
+def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], console: Console | None = None) -> Path:
+    """Report on a sweep: print its tables and write ``report/``, or with other arguments a folder of its own.
+
+    A second call prints the same from ``report.json`` in it, unless a run, this program or the arguments have changed.
+
+    Args:
+        sweep: its folder, with ``sweep.json``.
+        baseline: conditions for the cell that the others are compared with; none, the one without mixing.
+        score: the one of TESTED that is tested.
+        console: where the tables go; standard output if not given.
+
+    Returns:
+        The folder of the report.
+
+    Raises:
+        UserError: ``sweep.json`` is damaged, or there is no such baseline.
+        OSError: the folder cannot be written to; the tables have been printed by then.
+    """
+    folder = sweep / name(REPORT, baseline, score)
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link; a report replaces files, and only in a folder of the sweep's own")
+    made_from = _digest(sweep, [*baseline, score])
+    shown = _recorded(folder, made_from)
+    if shown is None:
+        with without_collections("matplotlib"):
+            from vicinal.analysis.compare import compare
+
+            publish(compare(find(sweep), baseline, score), folder, made_from, console)
+    else:
+        show(*shown, console)
+        _tell(folder, console)
+    return folder
+
+
+def name(start: str, baseline: Sequence[str], score: str, swept: Sequence[str] = (), anyway: bool = False) -> str:
+    """Of a report's folder: other options never replace what these gave."""
+    options = {"baseline": "+".join(baseline), "score": score if score != TESTED[0] else "", "swept": "+".join(swept)}
+    words = [start, *(f"{key}={value}" for key, value in options.items() if value), *["anyway"] * anyway]
+    return safe_name("-".join(words).replace("/", "-"), LONGEST)
+
+
+def publish(comparison: Comparison, folder: Path, made_from: str = "", console: Console | None = None) -> None:
+    """Print a comparison, then write it as files, of which ``report.json`` is the last."""
+    from vicinal.report.tables import grids
+
+    found = grids(comparison)
+    show(found, comparison.notes, console)
+    files = sorted(path.name for path in write(comparison, folder))
+    record = {"made from": made_from, "files": files, "grids": [asdict(grid) for grid in found]}
+    write_json(folder / RECORD, {**record, "notes": comparison.notes})
+    _tell(folder, console)
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write CSV, Markdown and LaTeX tables, the notes, plots and the page, and return their paths."""
+    from vicinal.report import matplotlib_plots, tables
+    from vicinal.report.html import page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # it speaks for the files that are now replaced
+    found = tables.grids(comparison)
+    files = tables.write_csv(comparison, folder)
+    for file, written in ((folder / "table.md", tables.markdown), (folder / "table.tex", tables.latex)):
+        write_file(file, written(found, comparison.notes).encode())
+        files.append(file)
+    write_file(folder / NOTES, "".join(f"{visible(note)}\n" for note in comparison.notes).encode())
+    files.append(folder / NOTES)
+    files += matplotlib_plots.draw(comparison, folder)
+    page.write(comparison, folder / PAGE)
+    return [*files, folder / PAGE]
+
+
+def _tell(folder: Path, console: Console | None) -> None:
+    (console or Console()).print(f"report: {folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _digest(sweep: Path, arguments: Sequence[str]) -> str:
+    """Of everything that a report on a sweep says: the arguments, this program, the sweep's runs and their files."""
+    content = read_sweep(sweep)
+    folders = [content.folder_of(run) for run in content.runs]
+    asked = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
+    digest = hashlib.sha256(json.dumps([asked, code_here(folders)]).encode())
+    packages = (Path(folder) for each in (analysis, report) for folder in each.__path__)
+    own = (file for each in packages for file in each.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    for file in [*sorted(own), *(folder / each for folder in folders for each in READ)]:
+        try:
+            what = sha256(read(file))
+        except (OSError, DamagedError) as error:
+            what = str(error)
+        digest.update(f"{file.name} {what}\n".encode())
+    for folder in folders:
+        if not (folder / "result.json").exists():
+            digest.update(f"{RunFolder(folder).locked()}\n".encode())  # running, or stopped
+        try:
+            about = RunFolder(folder).checkpoint.stat()  # large: its bytes are not read
+            what = f"{about.st_size} {about.st_mtime_ns}"
+        except OSError as error:
+            what = str(error.errno)
+        digest.update(f"checkpoint {what}\n".encode())
+    return digest.hexdigest()
+
+
+def _recorded(folder: Path, made_from: str) -> tuple[list[Grid], list[str]] | None:
+    """What was shown, if it was made from the same and its files are still there."""
+    try:
+        record = read_json(folder / RECORD, SHAPE)
+    except (OSError, DamagedError):
+        return None
+    if record["made from"] != made_from or not all((folder / name).exists() for name in record["files"]):
+        return None
+    grids = [Grid(**{name: grid[name] for name in GRID}) for grid in record["grids"]]
+    return (grids, record["notes"]) if all(map(_can_be_shown, grids)) else None
+
+
+def _can_be_shown(grid: Grid) -> bool:
+    known = bool(grid.numbers) and {*grid.numbers} <= {*grid.headings}
+    return known and all(len(row) == len(grid.headings) for row in grid.rows)

@@ -1,1 +1,0 @@
-"""Many runs: which ones a grid is made of, and what came of them."""

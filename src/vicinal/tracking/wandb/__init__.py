@@ -1,0 +1,1 @@
+"""Weights & Biases, in a process of its own."""

@@ -1,0 +1,79 @@
+"""When training is saved: at intervals, and when somebody asks the process to stop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vicinal.config.schema import BILLION
+from vicinal.errors import ConfigError
+from vicinal.runs.signals import Interruption
+from vicinal.training.state import Training
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Every so many epochs or steps; at most one of the two is not 0."""
+
+    epochs: int = 0
+    steps: int = 0
+
+    @classmethod
+    def parse(cls, value: int | str) -> Interval:
+        """Of ``trainer.checkpoint_every``: 2 is every other epoch, ``200steps`` every 200 steps.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        found = re.fullmatch(r"([0-9]{1,10})(epochs?|steps?)?", str(value).replace(" ", ""))
+        if not found or not 1 <= int(found[1]) <= BILLION:
+            allowed = f"must be an integer in [1, {BILLION}], of epochs, or of steps: 200steps"
+            raise ConfigError("trainer.checkpoint_every", value, allowed)
+        number = int(found[1])
+        return cls(steps=number) if (found[2] or "").startswith("step") else cls(epochs=number)
+
+
+class Keeper:
+    """Saves a training under way.
+
+    Args:
+        save: writes a checkpoint.
+        every: between two checkpoints.
+        epochs: of the whole training, whose end is always saved.
+        interruption: of the process.
+    """
+
+    def __init__(
+        self, save: Callable[[Training], None], every: Interval, epochs: int, interruption: Interruption
+    ) -> None:
+        self._save, self._every, self._epochs, self._interruption = save, every, epochs, interruption
+        self._steps = 0  # since the last checkpoint
+
+    def after_step(self, training: Training) -> None:
+        """Called after each step, when all of it is in ``training``.
+
+        Raises:
+            Interrupted: somebody asked the process to stop, and everything is saved.
+        """
+        self._steps += 1
+        if self._steps == self._every.steps:
+            self.save(training)
+        self.check(training)
+
+    def after_epoch(self, training: Training) -> None:
+        """Called after each epoch, its row included."""
+        done = training.epoch - 1
+        if done == self._epochs or (self._every.epochs and done % self._every.epochs == 0):
+            self.save(training)
+
+    def check(self, training: Training) -> None:
+        """Save and raise :class:`Interrupted` if somebody asked the process to stop."""
+        if self._interruption.signal is not None:
+            self.save(training)
+            self._interruption.check()
+
+    def save(self, training: Training) -> None:
+        """Write a checkpoint now."""
+        self._save(training)
+        self._steps = 0

@@ -1,0 +1,1 @@
+"""What all may use, and what knows nothing of the rest."""

@@ -1,0 +1,136 @@
+"""Standard output and standard error as views of the work: when nothing can be written to them, the work continues."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import select
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+from vicinal.utils.escaping import visible
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+PATIENCE = 10.0
+"""Seconds that a training waits for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
+CHUNK = 4096
+"""Bytes per write. A pipe that is ready for writing takes as many at once on Linux."""
+SPELLED = {"±": "+-", "–": "-", "×": "x", "…": "...", "μ": "u", "σ": "s"}
+"""Replacements for characters that the encoding of the terminal lacks; all others are written as escapes."""
+ERRORS = "vicinal.spelled"
+
+
+class _Steady(io.FileIO):
+    """A file descriptor for writing that raises no error. What cannot be written is lost.
+
+    Args:
+        descriptor: to write to. It is not closed.
+        name: of the stream in messages.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.label = name
+        self.lost = ""
+        self._stuck = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write some of ``data``; return how many of its bytes are done with."""
+        try:
+            if self._ready():
+                return super().write(memoryview(data)[:CHUNK]) or 0  # it may not block, and takes nothing now
+        except OSError as error:
+            self._lose(error.strerror or str(error))
+        return memoryview(data).nbytes
+
+    def _ready(self) -> bool:
+        """Wait for the reader: without a limit, but at most PATIENCE seconds beside a training."""
+        seconds = None if not _Hurry.depth else 0.0 if self._stuck else PATIENCE
+        if not hasattr(select, "poll"):  # Windows
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLOUT)
+        self._stuck = not poll.poll(None if seconds is None else 1000 * seconds)
+        if self._stuck:
+            self._lose(f"its reader took nothing for {PATIENCE:g} s")
+        return not self._stuck
+
+    def _lose(self, reason: str) -> None:
+        self.lost = self.lost or f"{self.label} is incomplete since {time.strftime('%H:%M:%S')}: {reason}"
+
+
+class _Hurry:
+    depth = 0
+
+
+_streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
+
+
+def steady() -> None:
+    """Replace the standard streams of this process by some that raise no error, unless this has been done already.
+
+    A stream that other code has replaced, to capture what is printed, is left alone. A closed standard stream
+    becomes ``/dev/null``: else the next file to be opened would have its descriptor, and take what others print.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        before: TextIO | None = getattr(sys, name)
+        if before is getattr(sys, f"__{name}__"):
+            if before:
+                with suppress(OSError, ValueError):
+                    before.flush()
+            label = {"stdout": "standard output", "stderr": "standard error"}[name]
+            setattr(sys, name, stream(number, before.encoding if before else "utf-8", label))
+
+
+def stream(descriptor: int, encoding: str, name: str) -> TextIO:
+    """Open a descriptor as text whose writing raises no error, in any encoding.
+
+    Args:
+        descriptor: to write to. It stays open when the stream is closed.
+        encoding: of the text. Characters that it lacks are spelled out: "+-" for "±".
+        name: of the stream in messages.
+    """
+    raw = _Steady(descriptor, name)
+    _streams.add(raw)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, ERRORS, line_buffering=True)
+
+
+def lost() -> list[str]:
+    """Say what could not be printed so far, one line per stream."""
+    return sorted(each.lost for each in _streams if each.lost)
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Inside, a reader that stands still is not waited for longer than PATIENCE seconds."""
+    _Hurry.depth += 1
+    try:
+        yield
+    finally:
+        _Hurry.depth -= 1
+
+
+def printable(text: str, encoding: str) -> str:
+    """Return ``text`` as a stream of this encoding shows it, with escapes for what would control the terminal."""
+    return visible(text).encode(encoding, ERRORS).decode(encoding)
+
+
+def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(SPELLED.get(each) or each.encode("ascii", "backslashreplace").decode() for each in text), error.end
+
+
+codecs.register_error(ERRORS, _spell)

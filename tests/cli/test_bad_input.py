@@ -1,0 +1,571 @@
+"""Wrong command lines: one line that names the key, the value and what is allowed; exit code 1; nothing left behind."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vicinal.experiment import Experiment
+
+REPO = Path(__file__).parents[2]
+EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").glob("*.yaml")))
+ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, wandb"
+TRAINER = (
+    "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
+    "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
+)
+DATASET = (
+    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, augment, "
+    "crop_padding, flip"
+)
+EVERY = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
+TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"
+NO_KEY = (
+    "cannot be read as key=value; a key has letters, digits and _, groups and keys joined by dots, and no space stands "
+    "beside the ="
+)
+TOO_MANY = "jobs are too many for one sweep, which has at most 100000"
+QUOTE = "text of such characters is quoted:"
+OPTION = "must be the name of an option; --help lists them"
+SWEEP = "several values are a sweep, which needs -m; a list is written [a,b]"
+
+# A command line, and its message; {tmp} is a folder with no_test/train/cat/ in it.
+REFUSED = [
+    # types
+    ("trainer.epochs=many", "trainer.epochs=many: must be an integer in [1, 1000000]"),
+    ("trainer.epochs=1.5", "trainer.epochs=1.5: must be an integer in [1, 1000000]"),
+    ("trainer.epochs=null", "trainer.epochs=null: must be an integer in [1, 1000000]"),
+    ("trainer.compile=perhaps", "trainer.compile=perhaps: must be one of auto, max, true, false"),
+    ("trainer.compile=max", "trainer.compile=max: must be auto, true or false: cpu has no CUDA graphs"),
+    ("trainer.clip_grad_norm=big", "trainer.clip_grad_norm=big: must be null or a finite number in (0, 1000000000]"),
+    ("wandb.tags=abc", "wandb.tags=abc: must be a list of strings or null"),
+    ("output_dir=null", "output_dir=null: must be a string"),
+    ("optimizer.lr=fast", "optimizer.lr=fast: must be a number"),
+    ("optimizer.lr=[1,2]", "optimizer.lr=[1,2]: must be a number"),
+    ("optimizer.lr={a:1}", "optimizer.lr={a:1}: must be a number"),
+    ("mixup.alpha=null", "mixup.alpha=null: must be a number"),
+    ("dataset.augment=3", "dataset.augment=3: must be true or false"),
+    ("dataset.mean=0.5", "dataset.mean=0.5: must be a list of numbers or null"),
+    ("model=mlp model.hidden=64", "model.hidden=64: must be a list of integers"),
+    ("mixup=manifold mixup.layers=input", "mixup.layers=input: must be a list of strings"),
+    ("seed=null", "seed=null: must be an integer in [0, 9223372036854775807]"),
+    ("seed=1.5", "seed=1.5: must be an integer in [0, 9223372036854775807]"),
+    # keys
+    ("epochs=1", f"epochs=1: no such key; did you mean trainer.epochs? allowed: {ROOT}"),
+    ("+epochs=1", f"epochs=1: no such key; did you mean trainer.epochs? allowed: {ROOT}"),
+    ("+foo.bar=1", f"foo={{bar:1}}: no such key; allowed: {ROOT}"),
+    ("trainr.epochs=1", f"trainr.epochs=1: no such key; did you mean trainer? allowed: {ROOT}"),
+    ("trainer.epoch=1", f"trainer.epoch=1: no such key; did you mean epochs? allowed: {TRAINER}"),
+    ("+trainer.epoch=1", f"trainer.epoch=1: no such key; did you mean epochs? allowed: {TRAINER}"),
+    (
+        "+wandb.projekt=x",
+        "wandb.projekt=x: no such key; did you mean project? "
+        "allowed: mode, project, entity, name, group, notes, tags, images",
+    ),
+    (
+        "dataset.train_sise=100",
+        "dataset.train_sise=100: vicinal.data.sources.digits has no such argument; "
+        f"did you mean train_size? allowed: {DATASET}",
+    ),
+    (
+        "+dataset.train_sise=100",
+        "dataset.train_sise=100: vicinal.data.sources.digits has no such argument; "
+        f"did you mean train_size? allowed: {DATASET}",
+    ),
+    (
+        "model.widht=3",
+        "model.widht=3: vicinal.models.cnn.CNN has no such argument; did you mean model.width? "
+        "allowed: conv_dropout, hidden_dropout",
+    ),
+    (
+        "+model.widht=3",
+        "model.widht=3: vicinal.models.cnn.CNN has no such argument; did you mean model.width? "
+        "allowed: conv_dropout, hidden_dropout",
+    ),
+    (
+        "scheduler.gama=0.1",
+        "scheduler.gama=0.1: vicinal.training.schedules.cosine has no such argument; "
+        "did you mean scheduler.gamma? allowed: min_lr, warmup_epochs",
+    ),
+    (
+        "mixup.aplha=1",
+        "mixup.aplha=1: vicinal.mixing.InputMixup has no such argument; "
+        "did you mean alpha? allowed: alpha, prob, per_sample",
+    ),
+    ("~mixup.alpha", "mixup.alpha=???: is missing; vicinal.mixing.InputMixup needs it"),
+    ("~optimizer.lr", "optimizer.lr=???: is missing; torch.optim.SGD needs it"),
+    ("~seed", "seed=???: is missing"),
+    ("trainer.clip_grad_norm=???", "trainer.clip_grad_norm=???: is missing"),
+    ("output_dir=???", "output_dir=???: is missing"),
+    ("+seed=3", "+seed=3: seed is there already; leave out the +"),
+    ("+experiment=mnist_cnn", "+experiment=mnist_cnn: experiment is there already; leave out the +"),
+    # options
+    ("mixup=cutmx", "mixup=cutmx: no such option; did you mean cutmix? allowed: cutmix, input, manifold, none"),
+    (
+        "model=resnet19",
+        "model=resnet19: no such option; did you mean resnet18? allowed: cnn, mlp, preact_resnet18, preact_resnet34, "
+        "resnet18, torchvision, wide_resnet28_10",
+    ),
+    ("wandb=off", "wandb=off: no such option; allowed: default"),
+    ("experiment=nothing", f"experiment=nothing: no such option; allowed: {EXPERIMENTS}"),
+    ("mixup=null", "mixup=null: must be the name of an option; --help lists them"),
+    (
+        "mixup._target_=vicinal.mixing.Nope",
+        "mixup._target_=vicinal.mixing.Nope: must be the path of a class or function that can be imported",
+    ),
+    # ranges
+    ("mixup.alpha=-1", "mixup.alpha=-1: must be a finite number in [0, 1000000]"),
+    ("mixup.alpha=nan", "mixup.alpha=nan: must be a finite number in [0, 1000000]"),
+    ("mixup.alpha=inf", "mixup.alpha=inf: must be a finite number in [0, 1000000]"),
+    ("mixup.prob=1.5", "mixup.prob=1.5: must be a finite number in [0, 1]"),
+    ("mixup.prob=-0.1", "mixup.prob=-0.1: must be a finite number in [0, 1]"),
+    ("seed=-1", "seed=-1: must be an integer in [0, 9223372036854775807]"),
+    ("trainer.batch_size=0", "trainer.batch_size=0: must be an integer in [1, 1000000]"),
+    ("trainer.label_smoothing=2", "trainer.label_smoothing=2: must be a finite number in [0, 1]"),
+    ("trainer.ema_decay=1.5", "trainer.ema_decay=1.5: must be null or a finite number in [0, 1]"),
+    ("busy=no", "busy=no: must be one of wait, skip"),
+    ("trainer.checkpoint_every=0", "trainer.checkpoint_every=0: must be an integer in [1, 1000000000]"),
+    ("trainer.checkpoint_every=0steps", f"trainer.checkpoint_every=0steps: {EVERY}"),
+    ("trainer.checkpoint_every=5mins", f"trainer.checkpoint_every=5mins: {EVERY}"),
+    ("trainer.threads=0", "trainer.threads=0: must be auto or an integer in [1, 1024]"),
+    ("trainer.threads=all", "trainer.threads=all: must be auto or an integer in [1, 1024]"),
+    ("trainer.threads=2.5", "trainer.threads=2.5: must be auto or an integer in [1, 1024]"),
+    ("dataset.train_size=0", "dataset.train_size=0: must be null or an integer in [1, 1000000000]"),
+    ("optimizer.lr=0", "optimizer.lr=0: must be a finite number in (0, 1e+30]"),
+    ("optimizer=adamw optimizer.betas=[0.9]", "optimizer.betas=[0.9]: must be a list of 2"),
+    (
+        "optimizer=adamw optimizer.betas=[0.9,1]",
+        "optimizer.betas=[0.9,1]: each must be a finite number in [0, 1)",
+    ),
+    ("model.conv_dropout=1", "model.conv_dropout=1: must be a probability in [0, 1)"),
+    ("wandb.mode=ofline", "wandb.mode=ofline: must be one of auto, online, offline, disabled"),
+    ("scheduler=onecycle scheduler.pct_start=2", "scheduler.pct_start=2: must be in (0, 1)"),
+    # what does not fit together
+    (
+        "mixup=manifold mixup.layers=[input,blok1]",
+        "mixup.layers=blok1: no block of vicinal.models.cnn.CNN; did you mean block1? "
+        "allowed: input, block1, block2, hidden",
+    ),
+    (
+        "mixup=manifold mixup.layers=[]",
+        'mixup.layers=[]: must be a list of block names or "input", at least one',
+    ),
+    (
+        "optimizer.nesterov=true optimizer.momentum=0",
+        "optimizer.momentum=0 optimizer.nesterov=true: Nesterov momentum requires a momentum and zero dampening",
+    ),
+    (
+        "scheduler=multistep scheduler.milestones=[5,3]",
+        "scheduler.milestones=[5,3]: must rise, and lie after the warm-up of 0.0 epochs",
+    ),
+    ("scheduler.warmup_epochs=40", "scheduler.warmup_epochs=40: must be < 30, trainer.epochs"),
+    ("model=preact_resnet18 dataset.image_size=4", "dataset.image_size=4: must be at least 8 for PreActResNet"),
+    ("model=torchvision model.name=vgg11", "dataset.image_size=8: must be at least 32 for VGG"),
+    (
+        "model=torchvision model.name=resnet19",
+        "model.name=resnet19: must be a classification model of torchvision.models, "
+        "such as resnet18 or resnet152 or resnet101",
+    ),
+    # the machine
+    ("trainer.device=cuda", "trainer.device=cuda: must be one of what this machine has: auto, cpu"),
+    ("trainer.device=tpu", "trainer.device=tpu: must be one of auto, cpu, cuda, mps"),
+    (
+        "trainer.device=cpu trainer.precision=fp16",
+        "trainer.precision=fp16: must be one of what cpu can do: auto, bf16, fp32",
+    ),
+    (
+        "dataset=imagefolder dataset.root={tmp}/nowhere",
+        f"dataset.root={{tmp}}/nowhere: no folder {{tmp}}/nowhere/train; {TREE}",
+    ),
+    (
+        "dataset=imagefolder dataset.root={tmp}/no_test",
+        f"dataset.root={{tmp}}/no_test: no folder {{tmp}}/no_test/test; {TREE}",
+    ),
+    (
+        "dataset.root=${oc.env:NOT_SET_ANYWHERE}",
+        "dataset.root=${oc.env:NOT_SET_ANYWHERE}: the environment variable NOT_SET_ANYWHERE is not set",
+    ),
+    (
+        "output_dir=${oc.env:NOT_SET_ANYWHERE}",
+        "output_dir=${oc.env:NOT_SET_ANYWHERE}: the environment variable NOT_SET_ANYWHERE is not set",
+    ),
+    ("seed=${sead}", "seed=${sead}: there is no key sead"),
+    ("output_dir={tmp}/file", "output_dir={tmp}/file: must be a folder, and {tmp}/file is a file"),
+    # how it is written
+    ("mixup.alpha=0.2,0.4", f"mixup.alpha=0.2,0.4: {SWEEP}"),
+    ("mixup=input,cutmix", f"mixup=input,cutmix: {SWEEP}"),
+    ("seed=range(3)", f"seed=range(3): {SWEEP}"),
+    ("mixup.alpha=0.2 0.4", f"0.4: {NO_KEY}"),
+    (
+        "mixup.alpha=[",
+        f"""mixup.alpha=[: cannot be read (no viable alternative at input '['); {QUOTE} 'mixup.alpha="["'""",
+    ),
+    # sweeps: every point is checked before the first one trains
+    ("mixup.alpha=0.2,0.4,-1 -m", "mixup.alpha=-1: must be a finite number in [0, 1000000]"),
+    ("experiment=alpha_sweep mixup.alpha=0.1,-1", "mixup.alpha=-1: must be a finite number in [0, 1000000]"),
+    ("mixup=input,nothing -m", "mixup=nothing: no such option; allowed: cutmix, input, manifold, none"),
+    ("seed=range(0) -m", "seed=range(0): there is no value in it to sweep over"),
+    (
+        "hydra.sweeper.max_batch_size=0 -m",
+        "hydra.sweeper.max_batch_size=0: must be null or an integer >= 1",
+    ),
+    # both ends
+    ("trainer.threads=100000", "trainer.threads=100000: must be auto or an integer in [1, 1024]"),
+    (
+        "trainer.batch_size=9223372036854775808",
+        "trainer.batch_size=9223372036854775808: must be an integer in [1, 1000000]",
+    ),
+    ("trainer.checkpoint_every=99999999999steps", f"trainer.checkpoint_every=99999999999steps: {EVERY}"),
+    ("trainer.clip_grad_norm=1e400", "trainer.clip_grad_norm=inf: must be null or a finite number in (0, 1000000000]"),
+    (
+        f"trainer.clip_grad_norm={10**400}",
+        f"trainer.clip_grad_norm={10**400}: must be null or a finite number in (0, 1000000000]",
+    ),
+    (f"wandb.images={10**400}", f"wandb.images={10**400}: must be an integer in [0, 1000]"),
+    ("seed=18446744073709551616", "seed=18446744073709551616: must be an integer in [0, 9223372036854775807]"),
+    (
+        f"seed={'9' * 5000}",
+        f"seed={'9' * 55}... (5005 characters): must be an integer in [0, 9223372036854775807]",
+    ),
+    (f"model.width={'9' * 5000}", f"model.width={'9' * 48}... (5012 characters): the number has too many digits"),
+    ("dataset.split_seed=4294967296", "dataset.split_seed=4294967296: must be an integer in [0, 4294967295]"),
+    ("dataset.crop_padding=1000000", "dataset.crop_padding=1000000: must be an integer in [0, 65536]"),
+    (
+        "dataset.augment=true dataset.crop_padding=9",
+        "dataset.crop_padding=9: must be an integer in [0, 8], dataset.image_size",
+    ),
+    ("scheduler=multistep scheduler.gamma=nan", "scheduler.gamma=nan: must be a finite number"),
+    (
+        "scheduler=multistep scheduler.milestones=[1,inf]",
+        "scheduler.milestones=[1,inf]: must be a finite number",
+    ),
+    (
+        "model=preact_resnet18 model.width=9223372036854775808",
+        "model.width=9223372036854775808: must be an integer in [-9223372036854775807, 9223372036854775807]",
+    ),
+    (
+        "model=wide_resnet28_10 model.depth=6000000004",
+        "model.depth=6000000004: must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to 1000",
+    ),
+    ("wandb.tags=[[1]]", "wandb.tags=[[1]]: must be a list of strings or null"),
+    ("wandb.tags=[null]", "wandb.tags=[null]: must be a list of strings or null"),
+    ("dataset.mean=[[1]]", "dataset.mean=[[1]]: must be a list of numbers or null"),
+    ("dataset.mean=[0.1,0.2]", "dataset.mean=[0.1,0.2]: must be null or a list of 1, one number per channel"),
+    ("mixup=manifold mixup.layers=['']", "mixup.layers=['']: must be a list of block names or \"input\", at least one"),
+    (
+        "trainer.batch_size=1 model=resnet18",
+        "trainer.batch_size=1: must be at least 2 for vicinal.models.resnet.resnet18: Expected more than 1 value per "
+        "channel when training, got input size torch.Size([1, 512, 1, 1])",
+    ),
+    # what is no component
+    (
+        "mixup._target_=builtins.dict",
+        "mixup._target_=builtins.dict: no signature found for builtin type <class 'dict'>",
+    ),
+    (
+        "dataset._target_=builtins.list",
+        "dataset._target_=builtins.list: must be a subclass of Source, or a function that returns one",
+    ),
+    (
+        "optimizer._target_=torch.optim.LBFGS",
+        "optimizer._target_=torch.optim.LBFGS: cannot be stepped: LBFGS.step() missing 1 required positional argument: "
+        "'closure'",
+    ),
+    ("scheduler=onecycle scheduler.div_factor=0", "scheduler.div_factor=0: must be a finite number > 0"),
+    ("scheduler=multistep scheduler.gamma=-1", "scheduler.gamma=-1: must be a finite number >= 0"),
+    # what only the data can show
+    (
+        "dataset.val_size=1437",
+        "dataset.val_size=1437: must be 0 or from 10 to 1427: there are 1437 images of 10 classes to choose from",
+    ),
+    (
+        "dataset.val_size=0,1437 -m",
+        "dataset.val_size=1437: must be 0 or from 10 to 1427: there are 1437 images of 10 classes to choose from",
+    ),
+    (
+        "dataset.train_size=5",
+        "dataset.train_size=5: must be null, 1237 or from 10 to 1227: there are 1237 images of 10 classes to choose "
+        "from",
+    ),
+    ("dataset.image_size=9", "dataset.image_size=9: must be 8, as in the data"),
+    ("dataset.classes=7", "dataset.classes=7: must be 10, as in the data"),
+    (
+        "dataset=cifar10 dataset.name=CIFAR",
+        "dataset.name=CIFAR: must be one of MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN",
+    ),
+    (
+        "scheduler=onecycle scheduler.pct_start=0.01 trainer.epochs=2 trainer.batch_size=500",
+        "scheduler.pct_start=0.01: must be more than a step, 1/6 of this training",
+    ),
+    # keys of other groups
+    ("lr=0.1", f"lr=0.1: no such key; did you mean optimizer.lr? allowed: {ROOT}"),
+    ("alpha=0.2", f"alpha=0.2: no such key; did you mean mixup.alpha? allowed: {ROOT}"),
+    ("layer=[input]", f"layer=[input]: no such key; did you mean mixup.layers? allowed: {ROOT}"),
+    ("trainer.lr=1", f"trainer.lr=1: no such key; did you mean optimizer.lr? allowed: {TRAINER}"),
+    ("mixup=none mixup.foo=1", "mixup.foo=1: vicinal.mixing.NoMix has no such argument; it takes none"),
+    # quotes
+    (
+        "output_dir=a=b",
+        f"""output_dir=a=b: cannot be read (mismatched input '=' expecting <EOF>); {QUOTE} 'output_dir="a=b"'""",
+    ),
+    ("output_dir=\u00e9", f"""output_dir=\u00e9: cannot be read; {QUOTE} 'output_dir="\u00e9"'"""),
+    ("output_dir=x,y", f"""output_dir=x,y: {SWEEP}; a text with a comma is quoted: 'output_dir="x,y"'"""),
+    ("x,y", f"x,y: {NO_KEY}"),
+    ("%", f"%: {NO_KEY}"),
+    ("seed=1 +=", f"+=: {NO_KEY}"),
+    ("seed=1 ~", f"~: {NO_KEY}"),
+    # groups
+    ("wandb=5", f"wandb=5: {OPTION}"),
+    ("seed=1 trainer=[1]", f"trainer=[1]: {OPTION}"),
+    ("~dataset=1.5", f"~dataset=1.5: {OPTION}"),
+    # the whole command
+    ("dry_run=true,false -m", "dry_run=true,false: dry_run is of the whole command, and cannot be swept"),
+    ("output_dir=a,b -m", "output_dir=a,b: output_dir is of the whole command, and cannot be swept"),
+    ("output_dir='~no_such_user_here/o'", "output_dir=~no_such_user_here/o: there is no user no_such_user_here"),
+    # flags
+    ("-m --cfg job", "Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified"),
+    (
+        "--shell-completion",
+        "--shell-completion: needs install=bash or uninstall=bash; a shell itself asks with query=bash",
+    ),
+    ("--resolve", "The --resolve flag can only be used in conjunction with --cfg or --help"),
+    (
+        "--experimental-rerun x",
+        "--experimental-rerun x: a pickle is a program, not data; the config of a run is: --config-path FOLDER "
+        "--config-name config",
+    ),
+    # axes
+    (
+        "mixup.alpha=interval(0,1) -m",
+        "mixup.alpha=interval(0,1): an interval has no single values to run; write choice(0.2,0.4) or range(1,5)",
+    ),
+    (
+        "mixup.alpha=range(0,1,0) -m",
+        "mixup.alpha=range(0,1,0): start, stop and step must be finite numbers, and the step not 0",
+    ),
+    ("seed=range(1000000000) -m", f"seed=range(1000000000): 1000000000 {TOO_MANY}"),
+    ("mixup.alpha=range(0,1,1e-9) -m", f"mixup.alpha=range(0,1,1e-9): 1000000000 {TOO_MANY}"),
+    (
+        "seed=range(400) mixup=input,none mixup.alpha=range(400) -m",
+        f"seed=range(400) mixup=input,none mixup.alpha=range(400): 320000 {TOO_MANY}",
+    ),
+]  # fmt: skip
+
+Train = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "no_test/train/cat").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def cpu_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On any machine the lines are those of one with a CPU alone."""
+    monkeypatch.setattr("vicinal.training.hardware._present", lambda device: device == "cpu")
+    monkeypatch.delenv("NOT_SET_ANYWHERE", raising=False)
+
+
+def test_the_table_is_long_enough() -> None:
+    lines = [line for line, _ in REFUSED]
+    assert len(set(lines)) == len(lines) >= 120
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
+def test_a_mistake_is_one_line_and_leaves_nothing(line: str, message: str, folder: Path, train: Train) -> None:
+    before = sorted(folder.rglob("*"))
+    code, out, err = train(*line.replace("{tmp}", str(folder)).split(" "))
+    assert err == f"error: {message}\n".replace("{tmp}", str(folder))
+    assert out == ""
+    assert code == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+# A recipe of the user's own as bytes, and its message; {file} is its path.
+RECIPES = {
+    b"trainer: {epochs: 2}": "experiment=own: {recipe}",
+    b"\xef\xbb\xbf# @package _global_\nseed: 1": "experiment=own: {recipe}",
+    b"": "experiment=own: {recipe}",
+    b"- 1\n- 2": "experiment=own: {recipe}",
+    b"# @package _global_\n5": "{file}: Invalid loaded object type: int",
+    b"# @package _global_\nlr: 0.1": f"lr: no such key; did you mean optimizer.lr? allowed: {ROOT}",
+    b"# @package _global_\ndefaults:\n  - mixup: cutmix": (
+        "experiment/own.yaml: write `override /mixup: cutmix` in its defaults"
+    ),
+    b"# @package _global_\ndefaults:\n  - /mixup: cutmix": (
+        "experiment=own: mixup is chosen already; write `override mixup: cutmix` in its defaults"
+    ),
+    b"# @package _global_\ndefaults:\n  - override /mixxup: cutmix": (
+        "experiment/own.yaml: override mixxup: there is no such group; did you mean mixup? "
+        "allowed: dataset, model, optimizer, scheduler, mixup, trainer, wandb, experiment"
+    ),
+    b"# @package _global_\ntrainer:\n\tepochs: 2": "{file}, line 3: found a tab, that cannot start any token",
+    b"# @package _global_\nseed: 1\nseed: 2": "{file}, line 3: found duplicate key seed",
+    b"# @package _global_\n# caf\xe9": "{file}: must be UTF-8; byte 0xe9 is not",
+    b"# @package _global_\nseed: *a": "{file}, line 2: found undefined alias 'a'",
+    b"# @package _global_\ndefaults: 5": (
+        "experiment=own: Invalid defaults list in 'experiment/own', defaults must be a list (got int)"
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), RECIPES.items(), ids=map(repr, RECIPES))
+def test_a_recipe_that_cannot_be_used_is_one_line(content: bytes, message: str, folder: Path, train: Train) -> None:
+    file = folder / "own/experiment/own.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    recipe = "its file must begin with the line `# @package _global_`, and then say `key: value`"
+    expected = message.replace("{file}", str(file)).replace("{recipe}", recipe)
+    assert train("--config-dir", "own", "experiment=own") == (1, "", f"error: {expected}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--multirn", "--multirn: no such flag; did you mean --multirun? --hydra-help lists them"),
+        ("--qqq=1 seed=1", "--qqq=1: no such flag; --hydra-help lists them"),
+        ("--config-dir", "argument --config-dir/-cd: expected one argument; --hydra-help lists the flags"),
+    ],
+)
+def test_an_unknown_flag_is_one_line_and_exit_code_2(line: str, message: str, folder: Path, train: Train) -> None:
+    assert train(*line.split(" ")) == (2, "", f"error: {message}\n")
+
+
+def test_overrides_may_stand_between_flags(train: Train) -> None:
+    code, out, err = train("seed=4", "--cfg", "job", "mixup.alpha=0.7", "--package", "mixup")
+    assert (code, err) == (0, "")
+    assert "alpha: 0.7\n" in out
+
+
+def test_a_network_that_no_machine_holds_is_refused_before_memory_is_taken(train: Train) -> None:
+    code, out, err = train("model=mlp", "model.hidden=[16,99999999999]")
+    assert (code, out) == (1, "")
+    assert err.startswith(
+        "error: model.hidden=[16,99999999999]: the network is too large: its weights and gradients would take 2.16e+04 "
+    )
+    assert train("model=mlp", "model.hidden=[4611686018427387904]")[2].startswith(
+        "error: model.hidden=[46116860184273879"
+    )
+
+
+def test_what_a_component_raises_is_one_line_whatever_it_is(
+    folder: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "own_parts.py").write_text(
+        "from vicinal.mixing import NoMix\n\ndef strategy(length: int = 1) -> NoMix:\n    return [NoMix()][length]\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    code, out, err = train("mixup=none", "mixup._target_=own_parts.strategy", "+mixup.length=3")
+    assert (code, out) == (1, "")
+    assert err == "error: mixup._target_=own_parts.strategy: IndexError: list index out of range\n"
+
+
+def test_a_bug_is_not_taken_for_a_mistake(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vicinal.experiment.Experiment._check_images", lambda self: {}["x"])
+    with pytest.raises(KeyError):
+        train("seed=1")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "dataset.val_size=9",
+            "dataset.val_size=9: must be 0 or from 2 to 4: there are 6 images of 2 classes to choose from",
+        ),
+        (
+            "dataset.val_size=2 dataset.train_size=3",
+            "dataset.train_size=3: must be null, 4 or from 2 to 2: there are 4 ",
+        ),
+        ("dataset.val_size=0 dataset.classes=3", "dataset.classes=3: must be 2, as in the data"),
+        ("dataset.val_size=0 dataset.channels=2", "dataset.channels=2: must be 1 (grey) or 3 (RGB)"),
+    ],
+)
+def test_a_tree_of_images_is_not_decoded_for_a_refusal(line: str, message: str, folder: Path, train: Train) -> None:
+    from PIL import Image
+
+    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (folder / "tree" / place).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "tree" / place / f"{place[-3:]}{number}.png")
+    before = sorted(folder.rglob("*"))
+    words = ("dataset=imagefolder", "dataset.root=tree", "dataset.image_size=8", "dataset.crop_padding=0")
+    code, _, err = train(*words, *line.split(" "))
+    assert code == 1
+    assert err.startswith(f"error: {message}")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_home_is_expanded_where_a_folder_is_named(
+    folder: Path, compose: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    asked = compose("output_dir='~/o'", "dataset.root='~/d'")
+    assert asked.folder.path.parent == folder / "o/runs"
+    assert asked.config["dataset"]["root"] == f"{folder}/d"
+    assert asked.config["dataset"]["cache_dir"] == f"{folder}/o/cache"
+
+
+def test_a_mistake_in_a_file_is_found_like_one_on_the_command_line(folder: Path, train: Train) -> None:
+    recipes = folder / "own/experiment"
+    recipes.mkdir(parents=True)
+    for name, content in {
+        "word": "trainer: {epochs: many}",
+        "typo": "trainer: {epoch: 3}",
+        "own": "mixup: {strength: 1}",
+    }.items():
+        (recipes / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
+    messages = {
+        "word": "trainer.epochs=many: must be an integer in [1, 1000000]",
+        "typo": f"trainer.epoch: no such key; did you mean epochs? allowed: {TRAINER}",
+        "own": "mixup.strength=1: vicinal.mixing.InputMixup has no such argument; allowed: alpha, prob, per_sample",
+    }
+    for name, message in messages.items():
+        assert train("--config-dir", str(folder / "own"), f"experiment={name}") == (1, "", f"error: {message}\n")
+
+
+def test_two_mistakes_in_a_row_do_not_disturb_each_other(folder: Path, train: Train) -> None:
+    first = train("mixup.alpha=-1")
+    assert train("mixup=cutmx")[0] == 1
+    assert train("mixup.alpha=-1") == first
+    assert train("dry_run=true")[0] == 0
+
+
+def subprocess_of(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPO / "train.py"), *words]
+    inherited = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    return subprocess.run(command, cwd=folder, env=inherited | environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mixup.alpha=nan",
+        "trainer.epoch=1",
+        "mixup=cutmx",
+        "mixup=manifold mixup.layers=[]",
+        "mixup.alpha=0.2,0.4,-1 -m",
+    ],
+)
+def test_the_real_program_says_the_same(line: str, folder: Path) -> None:
+    ended = subprocess_of(folder, *line.split(" "))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"error: {dict(REFUSED)[line]}\n")
+
+
+@pytest.mark.slow
+def test_a_traceback_is_there_for_the_asking(folder: Path) -> None:
+    ended = subprocess_of(folder, "mixup.alpha=nan", HYDRA_FULL_ERROR="1")
+    assert ended.returncode == 1
+    assert "Traceback (most recent call last)" in ended.stderr
+    assert re.search(
+        r"^vicinal\.errors\.ConfigError: mixup\.alpha=nan: must be a finite number in \[0, 1000000\]$",
+        ended.stderr,
+        re.M,
+    )

@@ -1,0 +1,375 @@
+"""Every option of every group is composed and bound to its target; every experiment runs a batch."""
+
+import inspect
+import json
+import math
+import re
+import sys
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from vicinal.config.components import RUNTIME, _signature, _supported, bind, convert, describe_type
+from vicinal.config.schema import CONF, GROUPS, TrainerConfig, WandbConfig, register
+from vicinal.data import Images, Source, imagefolder, sources
+from vicinal.errors import ConfigError
+from vicinal.experiment import Experiment
+
+OPTIONS = {
+    "dataset": 7,
+    "experiment": 7,
+    "hydra/help": 1,
+    "hydra/hydra_logging": 1,
+    "hydra/job_logging": 1,
+    "hydra/launcher": 1,
+    "hydra/output": 1,
+    "hydra/sweeper": 1,
+    "mixup": 4,
+    "model": 7,
+    "optimizer": 3,
+    "scheduler": 4,
+    "trainer": 1,
+    "wandb": 1,
+    "wandb_sweeps": 2,  # not composed: W&B reads them
+}
+"""How many files each folder of conf/ has."""
+FOUND = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml") if path.parent != CONF)
+COMPONENTS = [path for path in FOUND if str(path.parent) in GROUPS]
+EXPERIMENTS = [path.name for path in FOUND if path.parent.name == "experiment"]
+PARTS = {"CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100), "MNIST": (1, 28, 10)}
+"""Channels, size and classes of torchvision's data sets that experiments use."""
+CLASSES = 10
+"""Of the tree of images."""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """What can be seen of an imagefolder before it is read."""
+    for part in ("train", "test"):
+        for name in range(CLASSES):
+            (tmp_path / f"tree/{part}/class{name}").mkdir(parents=True)
+            for index in range(4):  # enough for three parts
+                (tmp_path / f"tree/{part}/class{name}/{index}.jpg").touch()
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def composed(tree: Path, tmp_path: Path) -> Iterator[Callable[..., DictConfig]]:
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        common = (f"dataset.root={tree}", f"output_dir={tmp_path / 'outputs'}")
+        yield lambda *words: compose("config", [*words, *common], return_hydra_config=True)
+
+
+def test_all_options_are_found() -> None:
+    assert Counter(str(path.parent) for path in FOUND) == OPTIONS
+
+
+@pytest.mark.parametrize("path", COMPONENTS, ids=str)
+def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed: Callable[..., DictConfig]) -> None:
+    group, option = path.parts
+    experiment = Experiment.composed(composed(f"{group}={option}"))
+    component = getattr(experiment, group)
+    file = yaml.safe_load((CONF / path).with_suffix(".yaml").read_text())
+    parameters, hints = _signature(group, component.target)
+    own = {name: each for name, each in parameters.items() if name not in RUNTIME[group]}
+    typed = typing.get_type_hints(GROUPS[group])
+
+    assert experiment.choices[group] == option
+    assert component.target == file.pop("_target_")
+    assert set(component.values) == set(file)
+    assert set(component.arguments) == set(file) & set(own)
+    ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set()
+    assert set(file) - set(own) <= ours, "a key that nothing reads"
+    assert all(name in typed or _supported(hints[name]) is not Any for name in file), "a key that nothing checks"
+    needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
+    assert needed <= set(file), "a default that the command line would not show"
+    if group == "dataset":
+        assert set(file) >= {item.name for item in fields(GROUPS[group])} - {"_target_"}
+    elif component.target.startswith("vicinal."):
+        assert set(file) >= set(own)
+
+
+def test_defaults_of_a_target_are_those_of_its_file() -> None:
+    """Someone who calls it from Python gets what the command line gives, where the signature says anything."""
+    different = []
+    for path in COMPONENTS:
+        file = OmegaConf.to_container(OmegaConf.load((CONF / path).with_suffix(".yaml")))
+        if not file["_target_"].startswith("vicinal."):
+            continue
+        parameters, _ = _signature(path.parts[0], file["_target_"])
+        for name, parameter in parameters.items():
+            default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+            # null is settled by the program, from the network or the data
+            if default is not inspect.Parameter.empty and file[name] not in (None, default):
+                different.append(f"{path}: {name}")
+    assert different == ["model/preact_resnet34: depth"]  # two options of one class
+
+
+@pytest.mark.parametrize("group", ["trainer", "wandb"])
+def test_the_typed_groups_are_their_dataclasses(group: str, composed: Callable[..., DictConfig]) -> None:
+    experiment = Experiment.composed(composed())
+    schema = {"trainer": TrainerConfig, "wandb": WandbConfig}[group]
+    settled = {"project": "vicinal", "tags": []} if group == "wandb" else {}
+    assert getattr(experiment, group) == replace(schema(), **settled)
+    assert list(experiment.config[group]) == [item.name for item in fields(schema)]
+
+
+def test_shared_keys_of_a_group_are_typed_once_for_all_options() -> None:
+    """A key that two targets of a group share has one meaning, so its type belongs in the dataclass of the group."""
+    untyped = []
+    for group, schema in GROUPS.items():
+        targets: dict[str, set[str]] = {}
+        for path in COMPONENTS:
+            if path.parts[0] == group:
+                file = yaml.safe_load((CONF / path).with_suffix(".yaml").read_text())
+                for name in file:
+                    targets.setdefault(name, set()).add(file["_target_"])
+        known = {item.name for item in fields(schema)}
+        untyped += [f"{group}.{name}" for name, where in targets.items() if len(where) > 1 and name not in known]
+    # Networks have keys of their own, which their signatures type: depth is 6n + 4 in one and 18 or 34 in another.
+    assert sorted(untyped) == ["model.depth", "model.dropout", "model.width"]
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (int, "an integer"),
+        (float | None, "a number or null"),
+        (list[float] | None, "a list of numbers or null"),
+        (list[str], "a list of strings"),
+        (int | str, "an integer or a string"),
+        (bool, "true or false"),
+    ],
+)
+def test_types_in_words(hint: object, words: str) -> None:
+    assert describe_type(hint) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "converted"),
+    [(1, float, 1.0), ("2", int, 2), ([1, 2], list[float], [1.0, 2.0]), (None, float | None, None), (5, str, "5")],
+)
+def test_a_value_is_brought_to_its_type(value: object, hint: object, converted: object) -> None:
+    found = convert("a.b", value, hint)
+    assert (found, type(found)) == (converted, type(converted))
+
+
+@pytest.mark.parametrize(("value", "hint"), [(3, bool), (1.5, int), ("x", float), ("x", list[str]), (None, int)])
+def test_a_value_that_cannot_be_brought_to_its_type_is_refused(value: object, hint: object) -> None:
+    with pytest.raises(ConfigError, match=r"^a\.b=.*: must be "):
+        convert("a.b", value, hint)
+
+
+def test_an_integer_and_its_float_are_the_same_run(composed: Callable[..., DictConfig]) -> None:
+    ids = {Experiment.composed(composed(f"mixup.alpha={alpha}")).run_id for alpha in ("1", "1.0", "1e0")}
+    assert len(ids) == 1
+
+
+def test_a_target_that_would_run_a_program_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^mixup\._target_=os\.system: must be the path of a class or function"):
+        bind("mixup", {"_target_": "os.system", "command": "true"})
+
+
+@pytest.mark.parametrize(
+    ("group", "target", "reason"),
+    [
+        ("mixup", "numpy.load", "must be a subclass of Strategy, or a function that returns one"),
+        ("mixup", "vicinal.mixing.MixPlan", "must be a subclass of Strategy, or a function that returns one"),
+        ("mixup", "json.loads", "must be a subclass of Strategy, or a function that returns one"),
+        ("dataset", "collections.UserDict", "must be a subclass of Source, or a function that returns one"),
+        ("model", "numpy.load", "must take the arguments channels, image_size, classes"),
+        ("optimizer", "numpy.testing.runstring", "must take the arguments params"),
+        (
+            "optimizer",
+            "torch.optim.lr_scheduler.StepLR",
+            "must be a subclass of Optimizer, or a function that returns one",
+        ),
+        ("scheduler", "numpy.testing.runstring", "must take the arguments optimizer, total_steps, steps_per_epoch"),
+    ],
+)
+def test_a_target_that_is_no_component_is_refused_before_it_is_called(group: str, target: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        bind(group, {"_target_": target})
+    assert str(refused.value) == f"{group}._target_={target}: {reason}"
+
+
+def test_a_target_whose_module_is_broken_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_strategy.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        bind("mixup", {"_target_": "broken_strategy.Fade"})
+    reason = "cannot be imported: ZeroDivisionError: division by zero"
+    assert str(refused.value) == f"mixup._target_=broken_strategy.Fade: {reason}"
+
+
+def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
+    needed = {"root": ".", "cache_dir": ".", "channels": 1, "image_size": 8}
+    component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
+    left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, "_target_")]
+    assert component.values == needed | {item.name: item.default for item in left_out}
+    assert len(left_out) == 9
+
+
+# Experiments
+
+
+def random_images(count: int, channels: int, size: int, classes: int) -> Images:
+    generator = torch.Generator().manual_seed(count)
+    pixels = torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8, generator=generator)
+    return Images(pixels, torch.arange(count) % classes)
+
+
+def random_source(channels: int, size: int, classes: int) -> Source:
+    names = tuple(map(str, range(classes)))
+    return Source(*(random_images(count * classes, channels, size, classes) for count in (6, 2)), names)
+
+
+def fake_torchvision(root: str, name: str) -> Source:
+    return random_source(*PARTS[name])
+
+
+def fake_imagefolder(
+    folder: str, image_size: int, channels: int, cache_dir: str, val_size: int | None, on_error: str = "fail"
+) -> Source:
+    return random_source(channels, image_size, CLASSES)
+
+
+Train = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def train_on_fakes(train: Callable[..., tuple[int, str, str]], tree: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """``train.py`` on random images of the right shape: exit code, and what it printed."""
+    for module, name, fake in (
+        (sources, "torchvision_dataset", fake_torchvision),
+        (imagefolder, "imagefolder", fake_imagefolder),
+    ):
+        real, ours = (list(inspect.signature(each).parameters) for each in (getattr(module, name), fake))
+        assert real == ours
+        monkeypatch.setattr(module, name, fake)
+
+    def run(*words: str) -> tuple[int, str]:
+        code, out, err = train(*words, f"dataset.root={tree}")
+        return code, out + err
+
+    return run
+
+
+JOBS = {"alpha_sweep": 18, "strategies": 12, "cifar10_jpeg_strategies": 12}
+"""Experiments that are sweeps; the others are one job."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_point_of_an_experiment_is_bound_at_full_size(name: str, train_on_fakes: Train, tmp_path: Path) -> None:
+    words = [] if name in JOBS else ["hydra.mode=RUN"]
+    code, printed = train_on_fakes(*words, f"experiment={name}", "dry_run=true")
+    assert code == 0, printed
+    folders = set(re.findall(r"(\S+-s\d+)(?:: new$| .*│ new +│)", printed, re.MULTILINE))
+    assert len(folders) == JOBS.get(name, 1)
+    assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_one_batch(
+    name: str, train_on_fakes: Train, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    recipe = composed(f"experiment={name}")
+    classes = recipe.dataset.classes or CLASSES
+    small = {
+        "trainer.epochs": 1,
+        "trainer.batch_size": 2 * classes,
+        "trainer.threads": 1,
+        "trainer.precision": "fp32",
+        "dataset.train_size": 2 * classes,
+        "dataset.val_size": classes,
+        "model.width": 2 if "width" in recipe.model else None,
+        "scheduler.warmup_epochs": 0 if "warmup_epochs" in recipe.scheduler else None,
+        "seed": 0,
+    }
+    jobs = JOBS.get(name, 1) // (3 if name in JOBS else 1)  # one seed
+    code, printed = train_on_fakes(
+        f"experiment={name}", *(f"{key}={value}" for key, value in small.items() if value is not None)
+    )
+    assert code == 0, printed
+    runs = list((tmp_path / "outputs/runs").iterdir())
+    assert len(runs) == jobs
+    for run in runs:
+        (row,) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        assert row["step"] == 1
+        assert math.isfinite(row["train/loss"])
+        result = json.loads((run / "result.json").read_text())
+        assert result["status"] == "completed"
+        assert result["choices"]["experiment"] == name
+
+
+# A new variant is one class and one file
+
+VARIANT = '''
+from dataclasses import dataclass
+
+import torch
+
+from vicinal.mixing import MixPlan, Strategy
+
+
+@dataclass(frozen=True)
+class Fade(Strategy):
+    """Each image with its neighbour, always by the same amount."""
+
+    strength: float
+
+    def sample(self, shape, generator):
+        return MixPlan(torch.full((shape[0],), 1 - self.strength), torch.arange(shape[0]).roll(1))
+'''
+
+
+def test_a_new_strategy_is_a_class_and_a_file(
+    train_on_fakes: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "house_strategies.py").write_text(VARIANT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "house_strategies", raising=False)
+    (tmp_path / "own/mixup").mkdir(parents=True)
+    (tmp_path / "own/mixup/fade.yaml").write_text("_target_: house_strategies.Fade\nstrength: 0.5\n")
+    own = ["--config-dir", str(tmp_path / "own"), "mixup=fade", "trainer.threads=1", "trainer.precision=fp32"]
+    own += ["trainer.epochs=1", "dataset.train_size=64", "trainer.batch_size=64"]
+
+    code, printed = train_on_fakes(*own, "mixup.strength=0.25")
+    assert code == 0, printed
+    (run,) = (tmp_path / "outputs/runs").iterdir()
+    assert run.name.startswith("digits-cnn-fade-")
+    result = json.loads((run / "result.json").read_text())
+    assert (result["status"], result["config"]["mixup"]["strength"]) == ("completed", 0.25)
+    row = json.loads((run / "metrics.jsonl").read_text())
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    same = (row["train/acc1_ceiling"] - 0.75) / 0.25  # the share of pairs of one class
+    assert 0 <= same < 0.3
+    assert same * 64 == pytest.approx(round(same * 64), abs=1e-4)
+    assert row["train/loss_floor"] == pytest.approx((1 - same) * entropy, rel=1e-5)
+    assert row["mixing/same_class"] == pytest.approx(same, abs=1e-6)
+    assert (row["mixing/lam_mean_partner"], row["mixing/lam"][15]) == (0.25, 64)
+    assert "mixing/lam_law" not in row
+
+    typo = "mixup.strenght=1: house_strategies.Fade has no such argument; did you mean strength? allowed: strength\n"
+    assert train_on_fakes(*own, "mixup.strenght=1") == (1, f"error: {typo}")
+    assert train_on_fakes(*own, "+mixup.strenght=1") == (1, f"error: {typo}")
+    assert train_on_fakes(*own, "mixup.strength=much") == (1, "error: mixup.strength=much: must be a number\n")
+    assert train_on_fakes(*own, "mixup.strength=null") == (1, "error: mixup.strength=null: must be a number\n")
+    assert train_on_fakes(*own, "~mixup.strength") == (
+        1,
+        "error: mixup.strength=???: is missing; house_strategies.Fade needs it\n",
+    )

@@ -1,0 +1,511 @@
+"""Several jobs at once: the same bits, failures and interruptions of real processes, and who gets which GPU memory."""
+
+import io
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from hydra_plugins.vicinal_launcher import labels
+from vicinal.errors import ConfigError, UserError
+from vicinal.experiment import Experiment
+from vicinal.launch import gpu_memory, worker
+from vicinal.launch.gpu_memory import Claim, Gpu, Ledger, choose, kept_for_backward
+from vicinal.launch.packing import Packing, pack
+from vicinal.runs.folder import RunFolder
+from vicinal.tracking.jsonlines import TIME_FIELDS
+
+TRAIN = Path(__file__).parents[2] / "train.py"
+SMALL = ("trainer.precision=bf16", "dataset.train_size=200", "dataset.val_size=100", "trainer.batch_size=20")
+PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "wandb.mode=disabled", "-m")
+
+
+# How a machine is divided
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "gpus", "cores", "own", "expected"),
+    [
+        ("auto", {"auto"}, 0, 8, 8, Packing(8, 1)),
+        ("auto", {"auto"}, 0, 8, 4, Packing(8, 1)),
+        ("auto", {2}, 0, 8, 8, Packing(4, 2)),
+        ("auto", {1, 3}, 0, 8, 8, Packing(2, 4)),
+        ("auto", {16}, 0, 8, 8, Packing(1, 8)),
+        (2, {"auto"}, 0, 8, 8, Packing(2, 4)),
+        (2, {"auto"}, 0, 8, 3, Packing(2, 3)),
+        (3, {"auto"}, 0, 8, 8, Packing(3, 2)),
+        (1, {"auto"}, 0, 8, 8, Packing(1, 8)),
+        ("auto", {"auto"}, 2, 16, 8, Packing(2, 8)),
+        (4, {"auto"}, 1, 16, 16, Packing(4, 4)),
+        (4, {"auto"}, 1, 2, 2, Packing(4, 1)),
+    ],
+)
+def test_the_cores_are_divided_among_the_jobs(
+    asked: object, threads: set[int | str], gpus: int, cores: int, own: int, expected: Packing,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    assert pack(asked, threads, gpus, cores, own) == expected
+    assert caplog.text == ""
+
+
+def test_too_many_threads_are_said_with_their_keys(caplog: pytest.LogCaptureFixture) -> None:
+    assert pack(2, {2}, 0, 2, 2) == Packing(2, 1)
+    [line] = caplog.messages
+    assert line == (
+        "hydra.launcher.n_jobs=2 with trainer.threads=2: 4 threads on 2 cores wait for each other; "
+        "hydra.launcher.n_jobs=auto fits the jobs to the cores"
+    )
+
+
+@pytest.mark.parametrize("asked", [0, -1, True, 1.5, None, "many"])
+def test_a_number_of_jobs_that_is_none_is_refused(asked: object) -> None:
+    with pytest.raises(ConfigError, match=r"^hydra\.launcher\.n_jobs=.*: must be auto or an integer >= 1$"):
+        pack(asked, {"auto"}, 0, 2, 2)
+
+
+# What a worker prints and sends
+
+
+def test_lines_say_whose_they_are_by_what_differs() -> None:
+    words = [("a=1", "b=2", "seed=0"), ("a=10", "b=2", "seed=0")]
+    assert labels(words) == ["a=1  | ", "a=10 | "]
+    assert labels(words[:1]) == [""]
+
+
+def test_lines_are_whole_labelled_and_not_of_a_terminal() -> None:
+    out = io.StringIO()
+    lines = worker.Lines(out, "a=1 | ")
+    lines.write("half")
+    assert out.getvalue() == ""
+    lines.write(" a line\nand another\nrest")
+    assert out.getvalue() == "a=1 | half a line\na=1 | and another\n"
+    console = Console(file=lines)
+    assert not console.is_interactive
+
+
+class TwoArgumentsError(Exception):
+    def __init__(self, what: str, when: str) -> None:
+        super().__init__(f"{what} at {when}")
+
+
+def test_an_exception_that_cannot_be_sent_becomes_one_that_can() -> None:
+    error = TwoArgumentsError("it broke", "noon")
+    with pytest.raises(TypeError):
+        pickle.loads(pickle.dumps(error))
+    sent = pickle.loads(pickle.dumps(worker._sendable(error)))
+    assert str(sent) == "TwoArgumentsError: it broke at noon"
+    own = ConfigError("a.b", 1, "must be 2")
+    assert worker._sendable(own) is own
+
+
+# Real processes
+
+
+class Sweep:
+    """A sweep in a folder of its own; its output goes to a file."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.folder, self.words = folder, words
+        folder.mkdir()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / "out.txt").open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, str(TRAIN), *self.words, *more],
+                cwd=self.folder,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return self.process
+
+    def wait(self) -> tuple[int, str]:
+        assert self.process is not None
+        code = self.process.wait(timeout=300)
+        return code, (self.folder / "out.txt").read_text()
+
+    def run(self, *more: str) -> tuple[int, str]:
+        self.start(*more)
+        return self.wait()
+
+    def runs(self) -> list[Path]:
+        return sorted(self.folder.glob("outputs/runs/*"))
+
+    def rows(self) -> list[int]:
+        """Epochs done, of each run that has begun."""
+        return [file.read_bytes().count(b"\n") for file in self.folder.glob("outputs/runs/*/metrics.jsonl")]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        limit = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < limit, (self.folder / "out.txt").read_text()
+            time.sleep(0.01)
+
+    def workers(self) -> list[int]:
+        """Of this sweep, once they can be asked to stop."""
+        return [pid for pid in self.forks() if worker.begun(pid)]
+
+    def forks(self) -> list[int]:
+        """The workers and what they are forked from, wherever their parent is."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                command, cwd = (place / "cmdline").read_bytes(), (place / "cwd").readlink()
+                zombie = (place / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            except OSError:
+                continue
+            if cwd == self.folder and b"multiprocessing.forkserver" in command and not zombie:
+                found.append(int(place.name))
+        return found
+
+    def clean(self) -> None:
+        for pid in self.forks():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Sweep]]:
+    made: list[Sweep] = []
+
+    def sweep(name: str, *words: str) -> Sweep:
+        made.append(Sweep(tmp_path / name, *words))
+        return made[-1]
+
+    yield sweep
+    for each in made:
+        each.clean()
+
+
+def without_times(run: Path) -> str:
+    text, count = re.subn(rf', "({"|".join(TIME_FIELDS)})": [^,}}]+', "", (run / "metrics.jsonl").read_text())
+    assert count == len(TIME_FIELDS) * len(text.splitlines()) > 0
+    return text
+
+
+def result(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "result.json").read_bytes())
+    assert content["status"] == "completed"
+    assert content["peak_memory"] is None
+    for name in ("seconds", "images_per_second", "checksum"):
+        del content[name]
+    return content
+
+
+def assert_same(left: Sweep, right: Sweep, count: int) -> None:
+    assert len(left.runs()) == count
+    assert [run.name for run in left.runs()] == [run.name for run in right.runs()]
+    for ours, theirs in zip(left.runs(), right.runs(), strict=True):
+        assert (ours / "checkpoint.pt").read_bytes() == (theirs / "checkpoint.pt").read_bytes()
+        assert without_times(ours) == without_times(theirs)
+        assert result(ours) == result(theirs)
+
+
+@pytest.mark.slow
+def test_the_bits_and_the_table_are_those_of_the_serial_sweep(make: Callable[..., Sweep]) -> None:
+    words = ("mixup=input,cutmix", "seed=0,1", *SMALL, "trainer.epochs=3", "trainer.threads=1")
+    serial = make("serial", *words, "wandb.mode=disabled", "-m")
+    parallel = make("parallel", *words, *PARALLEL)
+    (code, plain), (other, lines) = serial.run(), parallel.run()
+    assert (code, other) == (0, 0), plain + lines
+    assert_same(serial, parallel, 4)
+    assert len({(run / "checkpoint.pt").read_bytes() for run in serial.runs()}) == 4
+
+    heading = "top-1 accuracy in %"
+    tables = [text[text.index(heading) :].rpartition("report: ")[0] for text in (plain, lines)]
+    assert tables[0] == tables[1]
+
+    environments = [json.loads((run / "environment.json").read_bytes()) for run in parallel.runs()]
+    assert len({each["pid"] for each in environments}) == 2  # so two of the jobs came to a process that was there
+    assert {each["command"][0].rpartition("/")[2] for each in environments} == {"train.py"}
+    (page, first, *_) = lines.splitlines()
+    assert page.startswith("follow it in a browser: ")
+    assert first == "Launching 4 jobs, 2 at a time, trainer.threads=1"
+    epochs = [line for line in lines.splitlines() if "epoch 1/3" in line]
+    assert sorted(line.partition(" | ")[0].rstrip() for line in epochs) == [
+        f"mixup={name} seed={seed}" for name in ("cutmix", "input") for seed in (0, 1)
+    ]
+    assert "\x1b" not in lines
+    parallel.until(lambda: parallel.forks() == [])
+
+
+@pytest.mark.slow
+def test_threads_are_those_that_the_parent_sees(make: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that is used again says nothing of other threads, although this process alone would have more."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    sweep = make("sweep", "seed=0,1", *SMALL, "trainer.epochs=1", *PARALLEL)
+    code, printed = sweep.run()
+    assert code == 0, printed
+    assert [result(run)["hardware"]["threads"] for run in sweep.runs()] == [1, 1]
+    code, printed = sweep.run()
+    assert code == 0
+    assert "2 of 2 runs are completed already" in printed
+    assert "made with" not in printed
+
+
+@pytest.mark.slow
+def test_a_failing_job_leaves_the_others(make: Callable[..., Sweep]) -> None:
+    words = ("optimizer.lr=1e30,0.05,0.06", *SMALL, "trainer.epochs=2", "trainer.threads=1")
+    sweep = make("sweep", *words, *PARALLEL)
+    code, printed = sweep.run()
+    assert code == 1, printed
+    assert printed.splitlines()[-1] == "error: 1 of 3 jobs failed; the reasons are in the table"
+    assert "optimizer.lr=1e+30 | failed: the loss is not finite" in printed
+    assert "Traceback" not in printed
+    statuses = [json.loads((run / "result.json").read_bytes())["status"] for run in sweep.runs()]
+    assert sorted(statuses) == ["completed", "completed", "failed"]
+
+
+FORKED = """
+import os, sys
+from hydra.core.utils import JobReturn, JobStatus
+from vicinal.launch.worker_pool import Workers, warm_up
+
+def job(number):
+    done = JobReturn(status=JobStatus.COMPLETED)
+    preloaded = "vicinal.cli.worker_preload" in sys.modules
+    done.return_value = number, os.getpid(), os.getppid(), os.environ["LATER"], preloaded
+    return done
+
+if __name__ == "__main__":
+    warm_up()
+    os.environ["LATER"] = "yes"
+    with Workers(2, job, 1) as workers:
+        done = [each.return_value for each in workers.do([("", (number,)) for number in range(7)])]
+    numbers, workers, sources, later, warm = (list(each) for each in zip(*done))
+    here = "torch" in sys.modules
+    print(numbers, len({*workers}), len({*sources}), {*sources} & {os.getpid()}, {*later}, {*warm}, here)
+"""
+
+
+def test_workers_are_forked_from_one_process_that_has_imported_torch(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FORKED)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "[0, 1, 2, 3, 4, 5, 6] 2 1 set() {'yes'} {True} False\n"
+
+
+FAILS = """
+import time
+from vicinal.launch.worker_pool import Workers
+
+def job(number):
+    if number:
+        raise FileNotFoundError(2, "there is no such folder")
+    while True:  # a signal that comes before a wait must not be lost
+        time.sleep(0.1)
+
+if __name__ == "__main__":
+    with Workers(2, job, 1) as workers:
+        workers.do([("", (number,)) for number in range(2)])
+"""
+
+
+def test_what_keeps_a_job_from_beginning_is_raised_and_ends_the_others(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FAILS)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "FileNotFoundError: [Errno 2] there is no such folder"
+
+
+ENDS = {"SIGTERM": 143, "SIGINT": 130, "SIGTERM to all": 143}
+LONG = ("mixup=input,cutmix", "seed=0,1", *SMALL, "trainer.epochs=60", "trainer.threads=1")
+NEVER = "trainer.checkpoint_every=1000"
+"""All that a signal leaves is of its own saving."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    sweep = Sweep(tmp_path_factory.mktemp("whole") / "sweep", *LONG, NEVER, *PARALLEL)
+    code, printed = sweep.run()
+    assert code == 0, printed
+    return sweep
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDS)
+def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
+    name: str, make: Callable[..., Sweep], whole: Sweep
+) -> None:
+    sweep = make("sweep", *LONG, NEVER, *PARALLEL)
+    process = sweep.start()
+    sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
+    number = getattr(signal, name.split()[0])
+    if name == "SIGTERM":
+        process.send_signal(number)
+    else:
+        os.killpg(process.pid, number)  # as a terminal does, and Slurm; the workers have groups of their own
+        for pid in sweep.workers() if name == "SIGTERM to all" else ():
+            os.kill(pid, number)
+    code, printed = sweep.wait()
+    assert code == ENDS[name], printed
+    assert "Traceback" not in printed
+    assert "interrupted: 0 of 4 runs are completed; the same command goes on" in printed
+    sweep.until(lambda: sweep.forks() == [])
+    positions = [
+        len(torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]) for run in sweep.runs()
+    ]
+    assert len(positions) == 2  # the others have not begun
+    assert min(positions) >= 2
+    code, printed = sweep.run()
+    assert code == 0, printed
+    assert printed.count("going on in epoch") == 2
+    assert_same(whole, sweep, 4)
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_while_torch_is_imported_is_a_plain_end(make: Callable[..., Sweep]) -> None:
+    sweep = make("sweep", *LONG, *PARALLEL)
+    process = sweep.start()
+    sweep.until(lambda: len(sweep.forks()) == 1)
+    os.killpg(process.pid, signal.SIGINT)
+    code, printed = sweep.wait()
+    assert code == 130
+    assert "Traceback" not in printed
+    sweep.until(lambda: sweep.forks() == [])
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_alone_to_stop_is_one_line(make: Callable[..., Sweep]) -> None:
+    sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
+    sweep.start()
+    sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
+    os.kill(sweep.workers()[0], signal.SIGTERM)
+    code, printed = sweep.wait()
+    assert (code, printed.splitlines()[-1]) == (1, "error: a worker was asked to stop; the same command goes on")
+    sweep.until(lambda: sweep.forks() == [])
+    for run in sweep.runs():
+        assert torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_parent_that_was_killed(make: Callable[..., Sweep]) -> None:
+    sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
+    process = sweep.start()
+    sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
+    assert len(sweep.workers()) == 2
+    process.kill()
+    process.wait()
+    sweep.until(lambda: sweep.forks() == [])
+    for run in sweep.runs():
+        assert torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_is_one_line_and_the_other_saves(make: Callable[..., Sweep]) -> None:
+    sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
+    sweep.start()
+    sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
+    os.kill(sweep.workers()[0], signal.SIGKILL)
+    code, printed = sweep.wait()
+    assert code == 1
+    assert printed.splitlines()[-1].startswith("error: a worker was killed, perhaps because memory ran out; ")
+    assert "Traceback" not in printed
+    sweep.until(lambda: sweep.forks() == [])
+    saved = [
+        torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"] for run in sweep.runs()
+    ]
+    assert sorted(map(bool, saved)) == [False, True]
+
+
+# GPU memory; the numbers are fed in (test_gpu.py has real ones)
+
+GIB = 2**30
+PAIR = (Gpu("a", 20 * GIB, 24 * GIB), Gpu("b", 22 * GIB, 24 * GIB))
+
+
+def test_a_job_goes_to_the_gpu_with_most_room() -> None:
+    assert choose(5 * GIB, PAIR, []) == (1, Claim("b", 5 * GIB, 22 * GIB))
+    taken = [Claim("b", 5 * GIB, 22 * GIB)]
+    assert choose(5 * GIB, PAIR, taken) == (0, Claim("a", 5 * GIB, 20 * GIB))
+
+
+def test_what_was_claimed_is_not_free_although_it_is_not_used_yet() -> None:
+    [gpu] = PAIR[:1]
+    claims = [Claim("a", 8 * GIB, 20 * GIB), Claim("a", 8 * GIB, 20 * GIB)]
+    assert choose(4 * GIB, [gpu], claims) == (0, Claim("a", 4 * GIB, 20 * GIB))
+    assert choose(5 * GIB, [gpu], claims) is None
+    full = Gpu("a", 1 * GIB, 24 * GIB)  # the claims are used, and something else has taken the rest
+    assert choose(4 * GIB, [full], claims) is None
+
+
+def test_what_will_never_fit_is_a_line() -> None:
+    with pytest.raises(UserError, match=r"^the job needs about 23\.0 GiB of GPU memory, but of 24\.0 GiB only 22\.0"):
+        choose(23 * GIB, PAIR, [])
+
+
+def test_a_job_waits_for_another_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ledger, used = Ledger(tmp_path), []
+    (gpu,) = PAIR[:1]
+    other = os.getppid()  # a process that is there
+    (tmp_path / "claims.json").write_text(json.dumps({other: {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}}))
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:  # the other job has ended
+            (tmp_path / "claims.json").write_text("{}")
+
+    monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
+    with gpu_memory.room(5 * GIB, ledger, lambda: [gpu], used.append):
+        assert used == [0]
+        held = json.loads((tmp_path / "claims.json").read_bytes())
+        assert held == {str(os.getpid()): {"uuid": "a", "needed": 5 * GIB, "capacity": 20 * GIB}}
+    assert json.loads((tmp_path / "claims.json").read_bytes()) == {}
+    assert len(looks) == 3
+    assert caplog.messages == ["waiting for about 5.0 GiB of GPU memory, which other jobs hold"]
+
+
+def test_a_job_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    claim = {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}
+    (tmp_path / "claims.json").write_text(json.dumps({dead.pid: claim}))
+    assert Ledger(tmp_path).claim(15 * GIB, lambda: PAIR[:1]) == 0
+
+
+def test_what_a_step_keeps_is_what_autograd_keeps() -> None:
+    """A linear layer keeps its input, a ReLU its output, which is the next layer's input; weights are not counted."""
+    model = torch.nn.Sequential(torch.nn.Linear(30, 50), torch.nn.ReLU(), torch.nn.Linear(50, 10)).to("meta")
+    images = torch.empty(8, 30, device="meta")
+    assert kept_for_backward(model, images) == 4 * 8 * (30 + 50)
+
+
+def test_an_earlier_run_of_the_cell_says_what_is_needed(compose: Callable[..., Experiment]) -> None:
+    experiment = compose("seed=1")
+    data = experiment.load_data()
+    guess = gpu_memory.needs(experiment, data) - gpu_memory.CONTEXT
+    images = sum(len(part.labels) for part in (data.train, data.val, data.test) if part is not None) * 64
+    weights = 4 * sum(each.numel() for each in experiment.make_model().parameters())
+    least = gpu_memory.WORKSPACES + images + gpu_memory.COPIES * weights
+    assert least < guess < least + 100 * 2**20
+    streamed = gpu_memory.needs(compose("seed=1", "trainer.stream=true"), data) - gpu_memory.CONTEXT
+    assert guess - streamed == images
+    for seed, peak in ((0, 7 * GIB), (2, 6 * GIB), (3, None)):
+        folder = experiment.folder.path.with_name(f"x-{experiment.cell_id}-s{seed}")
+        folder.mkdir(parents=True)
+        RunFolder(folder).fail({"run_id": folder.name, "peak_memory": peak}, "the loss is not finite")
+    assert gpu_memory.needs(experiment, data) == 7 * GIB + gpu_memory.CONTEXT

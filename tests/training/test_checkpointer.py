@@ -1,0 +1,100 @@
+"""When a checkpoint is written: at its intervals, at the end, and when somebody asks the process to stop."""
+
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vicinal.errors import ConfigError, written
+from vicinal.runs.signals import Interrupted, Interruption
+from vicinal.training.checkpointer import Interval, Keeper
+
+
+@pytest.mark.parametrize(
+    ("value", "interval"),
+    [
+        (1, Interval(epochs=1)),
+        (20, Interval(epochs=20)),
+        ("2", Interval(epochs=2)),
+        ("2epochs", Interval(epochs=2)),
+        ("1 epoch", Interval(epochs=1)),
+        ("200steps", Interval(steps=200)),
+        ("1step", Interval(steps=1)),
+        ("5 steps", Interval(steps=5)),
+    ],
+)
+def test_interval(value: int | str, interval: Interval) -> None:
+    assert Interval.parse(value) == interval
+
+
+@pytest.mark.parametrize("value", [0, -1, "0steps", "", "steps", "1.5", "-2steps", "2hours", "2stepss", "2e3", "1\n2"])
+def test_what_is_no_interval(value: int | str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Interval.parse(value)
+    allowed = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
+    assert str(refused.value) == f"trainer.checkpoint_every={written(value)}: {allowed}"
+
+
+class Run:
+    """Nine steps in three epochs, and where in them it was saved: (epochs done, steps in all)."""
+
+    def __init__(self, every: Interval, epochs: int = 3) -> None:
+        self.training: Any = SimpleNamespace(epoch=1)
+        self.interruption = Interruption()
+        self.steps = 0
+        self.saved: list[tuple[int, int]] = []
+        self.keeper = Keeper(self.save, every, epochs, self.interruption)
+
+    def save(self, training: Any) -> None:
+        assert training is self.training
+        self.saved.append((training.epoch - 1, self.steps))
+
+    def go(self, epochs: int = 3) -> "Run":
+        for _ in range(epochs):
+            for _ in range(3):
+                self.steps += 1
+                self.keeper.after_step(self.training)
+            self.training.epoch += 1
+            self.keeper.after_epoch(self.training)
+        return self
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"),
+    [
+        (Interval(epochs=1), [(1, 3), (2, 6), (3, 9)]),
+        (Interval(epochs=2), [(2, 6), (3, 9)]),
+        (Interval(epochs=5), [(3, 9)]),
+        (Interval(steps=1), [(0, 1), (0, 2), (0, 3), (1, 4), (1, 5), (1, 6), (2, 7), (2, 8), (2, 9), (3, 9)]),
+        (Interval(steps=4), [(1, 4), (2, 8), (3, 9)]),  # counted over the end of an epoch
+        (Interval(steps=100), [(3, 9)]),
+    ],
+)
+def test_saved_at_each_interval_and_at_the_end(every: Interval, saved: list[tuple[int, int]]) -> None:
+    assert Run(every).go().saved == saved
+
+
+def test_a_save_of_another_reason_begins_the_interval_anew() -> None:
+    run = Run(Interval(steps=4))
+    run.go(1)
+    run.keeper.save(run.training)
+    run.go(2)
+    assert run.saved == [(1, 3), (2, 7), (3, 9)]
+
+
+def test_a_signal_is_saved_once_and_stops_after_the_step() -> None:
+    run = Run(Interval(steps=2))
+    run.go(1)
+    run.interruption.signal = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        run.go(1)
+    assert run.saved == [(0, 2), (1, 4), (1, 4)]  # at its interval, and for the signal
+    with pytest.raises(Interrupted):
+        run.keeper.check(run.training)
+
+
+def test_without_a_signal_a_check_does_nothing() -> None:
+    run = Run(Interval(epochs=1))
+    run.keeper.check(run.training)
+    assert run.saved == []

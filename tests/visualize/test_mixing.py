@@ -1,0 +1,185 @@
+"""What is shown of a strategy is what it does: to the images that a training really begins with."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vicinal.experiment import Experiment
+from vicinal.jobs.run import run
+from vicinal.mixing.masks import Boxes
+from vicinal.training.learner import Learner
+from vicinal.training.rng_streams import Streams
+from vicinal.visualize.canvas import OWN, PARTNER
+from vicinal.visualize.jobs import jobs, strategies
+from vicinal.visualize.mixing import Row, rows
+from vicinal.visualize.show_mixing import BLOCKS, caption, grid
+
+COUNT = 6
+WORDS = ("dataset.augment=true", "mixup.alpha=1", "trainer.batch_size=32", "seed=3")
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict[str, tuple[Experiment, Row]]:
+    asked = jobs(WORDS)
+    found = rows(asked, COUNT)
+    return {row.label[0]: (job.experiment, row) for job, row in zip(asked, found, strict=True)}
+
+
+def test_all_strategies_are_shown_where_none_is_named(shown: dict[str, tuple[Experiment, Row]]) -> None:
+    assert list(shown) == strategies() == ["none", "input", "manifold", "cutmix"]
+
+
+@pytest.mark.parametrize("strategy", ["none", "input", "manifold", "cutmix"])
+def test_the_tensors_are_those_of_the_plan_to_the_bit(strategy: str, shown: dict[str, tuple[Experiment, Row]]) -> None:
+    experiment, row = shown[strategy]
+    data = experiment.load_data()
+    streams = Streams(experiment.seed)
+    batches = experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)
+    for index in range(COUNT):
+        images, labels = next(batches)
+        plan = experiment.strategy.sample(images.shape, streams.mixing)
+        partner = int(plan.partner[0])
+        assert torch.equal(row.originals[index], images[0])
+        assert torch.equal(row.partners[index], images[partner])
+        assert torch.equal(row.mixed[index], plan.mix(images)[0])
+        assert torch.equal(row.targets[index], plan.targets(labels, 10)[0])
+        assert (row.labels[index], row.partner_labels[index]) == (labels[0], labels[partner])
+        assert row.lam[index] == plan.lam[0]
+        assert row.layers[index] == plan.layer
+        assert torch.equal(row.plans[index].partner, plan.partner)
+
+
+@pytest.mark.parametrize("strategy", ["none", "input", "manifold", "cutmix"])
+def test_masks_are_the_m_of_the_equation(strategy: str, shown: dict[str, tuple[Experiment, Row]]) -> None:
+    _, row = shown[strategy]
+    expected = row.masks * row.originals + (1 - row.masks) * row.partners
+    torch.testing.assert_close(row.mixed, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(row.masks.mean(dim=(1, 2, 3)), torch.tensor(row.lam), rtol=0, atol=1e-6)
+    for plan, mask in zip(row.plans, row.masks, strict=True):
+        if isinstance(plan.mask, Boxes):
+            top, bottom, left, right = plan.mask.corners[:, 0].tolist()
+            assert mask[0, top:bottom, left:right].sum() == 0
+            assert (mask == 0).sum() == (bottom - top) * (right - left)
+
+
+def test_the_first_images_are_those_that_a_training_takes_first(
+    compose: Any, shown: dict[str, tuple[Experiment, Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    step = Learner.step
+
+    def watched(self: Learner, images: torch.Tensor, labels: torch.Tensor, plan: Any) -> Any:
+        seen.append((images[0].clone(), int(labels[0]), plan))
+        return step(self, images, labels, plan)
+
+    monkeypatch.setattr(Learner, "step", watched)
+    run(compose(*WORDS, "mixup=cutmix", "trainer.epochs=1"))
+    _, row = shown["cutmix"]
+    for index, (image, label, plan) in enumerate(seen[:COUNT]):
+        assert torch.equal(row.originals[index], image)
+        assert row.labels[index] == label
+        assert torch.equal(row.plans[index].lam, plan.lam)
+        assert torch.equal(row.plans[index].partner, plan.partner)
+        assert torch.equal(row.plans[index].mask.corners, plan.mask.corners)
+
+
+def test_the_figure_draws_these_numbers(shown: dict[str, tuple[Experiment, Row]]) -> None:
+    figure = grid([row for _, row in shown.values()])
+    axes = iter(figure.axes)
+    for _, row in shown.values():
+        blocks = {name: [next(axes) for _ in range(COUNT)] for name in BLOCKS}
+        for sample in range(COUNT):
+            active = row.plans[sample].active
+            for name, images in (("originals", row.originals), ("mixed", row.mixed), ("partners", row.partners)):
+                if name == "partners" and not active:
+                    assert not blocks[name][sample].images
+                    continue
+                [drawn] = blocks[name][sample].images
+                assert np.array_equal(drawn.get_array(), row.pixels(images)[sample, :, :, 0].numpy())  # grey
+                assert drawn.get_clim() == (0, 1)
+            [mask] = blocks["masks m"][sample].images
+            assert np.array_equal(mask.get_array(), row.masks[sample, 0].numpy())
+            bars = blocks["targets"][sample].patches
+            same = not active or row.labels[sample] == row.partner_labels[sample]
+            labels = [row.labels[sample]] if same else [row.labels[sample], row.partner_labels[sample]]
+            assert [bar.get_width() for bar in bars] == [row.targets[sample, label].item() for label in labels]
+            assert sum(bar.get_width() for bar in bars) == pytest.approx(1, abs=1e-6)
+    assert next(axes, None) is None
+
+
+def test_features_that_are_mixed_are_said_to_be(shown: dict[str, tuple[Experiment, Row]]) -> None:
+    _, row = shown["manifold"]
+    assert {*row.layers} == {None, "block1", "block2"}
+    assert "not the image" in caption([row])
+    assert "not the image" not in caption([shown["input"][1]])
+    mixed = grid([row]).axes[3 * COUNT : 4 * COUNT]
+    assert [axes.get_xlabel() for axes in mixed] == [f"at {layer or 'input'}" for layer in row.layers]
+
+
+def test_pixels_undo_the_normalisation(shown: dict[str, tuple[Experiment, Row]]) -> None:
+    experiment, row = shown["none"]
+    data = experiment.load_data()
+    values = {round(16 * value) / 16 for value in row.pixels(row.originals).flatten().tolist()}
+    assert values <= {step / 16 for step in range(17)}
+    found = (row.pixels(row.originals) * 255).round().to(torch.uint8)
+    known = {image.numpy().tobytes() for image in data.train.pixels()}
+    plain = rows(jobs(["mixup=none", "seed=3"]), 3)[0]
+    for image in (plain.pixels(plain.originals) * 255).round().to(torch.uint8):
+        assert image.permute(2, 0, 1).numpy().tobytes() in known
+    assert found.max() == 255
+
+
+def test_words_are_those_of_a_sweep_and_equal_runs_are_one_row() -> None:
+    found = jobs(["mixup=none,cutmix", "mixup.alpha=0.5,2"])
+    labels = [row.label for row in rows(found, 1)]
+    assert labels == [("none",), ("cutmix", "alpha 0.5"), ("cutmix", "alpha 2")]
+    [row] = rows(jobs(["mixup=input", "mixup.per_sample=true"]), 1)
+    assert len({*row.plans[0].lam.tolist()}) > 1
+
+
+def test_blue_and_vermilion_are_what_they_say() -> None:
+    figure = grid(rows(jobs(["mixup=input", "mixup.alpha=1"]), 1))
+    bars = figure.axes[4].patches
+    assert [bar.get_facecolor() for bar in bars] == [
+        (*(int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)), 1.0) for color in (OWN, PARTNER)
+    ]
+
+
+def test_the_command_writes_both_pictures_and_the_same_bytes_each_time(script: Any, tmp_path: Path) -> None:
+    words = ("dataset=digits", "mixup=none,cutmix", "--out", "a/grid.png", "--images", "2", "--alphas", "1")
+    assert script("show_mixing", *words) == (0, "a/grid.png\na/grid-lambda.png\n")
+    files = [tmp_path / "a" / name for name in ("grid.png", "grid-lambda.png")]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        with Image.open(file) as picture:
+            assert picture.format == "PNG"
+            assert len(picture.convert("RGB").getcolors() or []) > 20
+    script("show_mixing", *words)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_without_a_law_there_is_no_picture_of_one(script: Any, tmp_path: Path) -> None:
+    assert script("show_mixing", "mixup=none", "--out", "none.png", "--images", "1") == (0, "none.png\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["none.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["mixup=cutmx"],
+            "error: mixup=cutmx: no such option; did you mean cutmix? allowed: cutmix, input, manifold, none",
+        ),
+        (["mixup.alpha=-1"], "error: mixup.alpha=-1: must be a finite number in [0, 1000000]"),
+        (["--images", "0"], "error: argument --images: 0: must be an integer >= 1; --help says more"),
+        (["--out", "a.svg"], "error: argument --out: a.svg: must end in .png; --help says more"),
+        (["--alphas", "0"], "error: argument --alphas: 0: must be a finite number > 0; --help says more"),
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], line: str, script: Any, tmp_path: Path) -> None:
+    assert script("show_mixing", *words) == (line, "")
+    assert not [*tmp_path.iterdir()]
