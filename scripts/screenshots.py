@@ -1,6 +1,6 @@
-"""The page of a running sweep as docs/ shows it: light, dark and as narrow as a phone.
+"""The page of a sweep as docs/ shows it: while it runs, light, dark and as narrow as a phone, and at its end.
 
-python scripts/screenshots.py        a sweep of two minutes on the digits; needs Chromium and the extra [test]
+python scripts/screenshots.py        a sweep of three minutes on the digits; needs Chromium and the extra [test]
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SWEEP = (
-    *("mixup=none,input,cutmix", "mixup.alpha=0.2,1", "seed=range(3)"),
+    *("mixup=none,input,cutmix", "mixup.alpha=0.2,1", "seed=range(5)"),
     *("trainer.epochs=20", "trainer.threads=1", "wandb.mode=disabled", "hydra/launcher=parallel", "-m"),
 )
 SHOTS = {"light": (1200, 1640, "light"), "dark": (1200, 1640, "dark"), "narrow": (390, 1640, "light")}
 """Width and height in pixels, and the reader's setting."""
-ENOUGH = 9
-"""Completed runs, of 15, when the pictures are taken."""
+ENOUGH = 15
+"""Completed runs, of 25, when the pictures are taken."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def main() -> None:
-    """Run a sweep, and photograph its page in the middle of it."""
+    """Run a sweep, and photograph its page in the middle of it and at its end."""
     from playwright.sync_api import sync_playwright
 
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -34,15 +35,21 @@ def main() -> None:
         sweep = subprocess.Popen([sys.executable, ROOT / "train.py", *SWEEP], cwd=folder)
         page = _wait(Path(folder), sweep)
         for name, (width, height, scheme) in SHOTS.items():
-            context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-            tab = context.new_page()
-            tab.goto(page.resolve().as_uri())
-            tab.wait_for_timeout(500)
-            tab.screenshot(path=ROOT / "docs" / f"live-{name}.png")
-            context.close()
-        sweep.terminate()
-        sweep.wait()
+            _photograph(chromium, page, f"live-{name}", (width, height), scheme)
+        if sweep.wait():
+            sys.exit("error: the sweep has failed")
+        _photograph(chromium, page, "report", (1200, 3600), "light")
         chromium.close()
+
+
+def _photograph(chromium: Any, page: Path, name: str, size: tuple[int, int], scheme: str) -> None:
+    width, height = size
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    tab = context.new_page()
+    tab.goto(page.resolve().as_uri())
+    tab.wait_for_timeout(500)
+    tab.screenshot(path=ROOT / "docs" / f"{name}.png")
+    context.close()
 
 
 def _wait(folder: Path, sweep: subprocess.Popen[bytes]) -> Path:

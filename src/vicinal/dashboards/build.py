@@ -22,7 +22,7 @@ CHARTS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """W&B's own charts, and which column of the table each of their fields is: as the runs log them."""
 INTRODUCTION = (
-    "Means over seeds with 95 % t-intervals, and each cell against the baseline on the same seeds. Alpha and epoch are "
+    "Means over seeds with 95 % intervals, and each cell against the baseline on the same seeds. Alpha and epoch are "
     "chosen on validation; the test set is read for reporting alone."
 )
 
