@@ -216,7 +216,10 @@ except BaseException:
 """What torch, C++ that imports Python, does with an exception."""
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138), (signal.SIGUSR2, 140)],
+)
 @pytest.mark.parametrize("words", [[], ["-m"]], ids=["run", "sweep"])
 def test_a_signal_in_the_middle_of_an_import_ends_the_command(
     tmp_path: Path, sent: signal.Signals, code: int, words: list[str]
@@ -228,7 +231,7 @@ def test_a_signal_in_the_middle_of_an_import_ends_the_command(
         env=environment() | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),  # a shell's background job ignores some
     )
     assert ended.returncode == code, ended.stderr
     assert "terminate" not in ended.stderr

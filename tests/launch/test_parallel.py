@@ -411,6 +411,35 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(make: Callable[..., Swe
         assert torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]
 
 
+IMPORTED = """
+import multiprocessing, os, signal, time
+from vicinal.models.mlp import MLP
+if multiprocessing.parent_process() is not None:  # in a worker
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except BaseException:
+        open("aborted", "w").close()
+        os.abort()
+"""
+"""What torch, C++ that imports Python, does with an exception."""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_stop_in_the_middle_of_an_import_leaves(
+    make: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets.py").write_text(IMPORTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sweep = make("sweep", *SMALL, "model=mlp", "model._target_=nets.MLP", "seed=0,1", *PARALLEL)
+    code, printed = sweep.run()
+    assert code == 1
+    assert printed.splitlines()[-1].startswith("error: a worker was killed"), printed
+    assert "Traceback" not in printed
+    assert not (sweep.folder / "aborted").exists()
+    sweep.until(lambda: sweep.forks() == [])
+
+
 @pytest.mark.slow
 def test_a_worker_that_was_killed_is_one_line_and_the_other_saves(make: Callable[..., Sweep]) -> None:
     sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")

@@ -27,7 +27,7 @@ from vicinal.config.error_messages import MISSING_FOLDER, explain, is_mistake
 from vicinal.config.redaction import redact, show_bugs_redacted
 from vicinal.config.schema import CONF, register
 from vicinal.errors import UserError, written
-from vicinal.runs.signals import present
+from vicinal.runs.signals import leave_an_import, present
 from vicinal.utils import output
 from vicinal.utils.escaping import visible
 from vicinal.utils.gc_pause import without_collections
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """The user asks for tracebacks."""
-IMPORTING = "<frozen importlib."
-"""Begins the file of Python's own frames of an import."""
 
 
 class _Stop:
@@ -192,15 +190,9 @@ def _refuse_flag(line: str) -> NoReturn:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise, so that `with` blocks end: W&B, the progress bar. Within a training `Interruption` has the signals.
-
-    In the middle of an import leave at once: torch is C++ that imports, and aborts the process if that raises.
-    """
+    """Raise, so that `with` blocks end: W&B, the progress bar. Within a training `Interruption` has the signals."""
+    leave_an_import(number, frame)
     _Stop.signal = number
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(IMPORTING):
-            os._exit(128 + number)
-        frame = frame.f_back
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)

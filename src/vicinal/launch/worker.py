@@ -19,6 +19,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 
 from vicinal.errors import UserError
+from vicinal.runs.signals import leave_an_import
 from vicinal.utils import output
 
 LOOK_SECONDS = 0.1
@@ -91,6 +92,7 @@ def begun(pid: int) -> bool:
 def _stop(signum: int, frame: FrameType | None) -> None:
     first, _State.stopping = not _State.stopping, True
     if first and _State.busy:
+        leave_an_import(signum, frame)
         raise SystemExit(128 + signum)
 
 

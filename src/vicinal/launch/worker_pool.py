@@ -1,6 +1,6 @@
 """Worker processes of a parallel sweep, as the process sees them that gives out the jobs.
 
-They are forked from one that has imported torch once for all (``cli/worker_preload.py``). There no thread runs.
+They are forked from one that has imported torch once for all (``cli/worker_preload.py``). No thread runs in it.
 """
 
 from __future__ import annotations

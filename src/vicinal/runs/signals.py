@@ -16,10 +16,28 @@ log = logging.getLogger(__name__)
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Ctrl-C; kill, and a job scheduler's cancel; a closed terminal; Slurm's ``--signal`` before the time is up."""
 
+IMPORTING = "<frozen importlib."
+"""Begins the file name of the frames that Python has for an import."""
+
 
 def present() -> list[signal.Signals]:
     """Those of the signals that this system has."""
     return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+
+
+def leave_an_import(number: int, frame: FrameType | None) -> None:
+    """Leave the process at once, with 128 + signal, if the signal came in the middle of an import.
+
+    Handlers that raise call this first: torch is C++ that imports, and an exception there aborts the process.
+
+    Args:
+        number: of the signal.
+        frame: that it interrupted.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(IMPORTING):
+            os._exit(128 + number)
+        frame = frame.f_back
 
 
 class Interrupted(BaseException):

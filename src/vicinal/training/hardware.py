@@ -28,10 +28,10 @@ AUTO_THREADS = torch.get_num_threads() if CHOSEN else min(torch.get_num_threads(
 SMALL = {"fp32": 70_000_000, "bf16": 200_000_000}
 """Multiplications per layer and step, as `work` counts them, below which a run gets one CPU thread.
 
-There a second thread gains little, and beside busy processes it can make the run a hundred times slower. Time per step
-of one thread per that of two, in turns, on two quiet cores with AMX: in bf16 1.07 to 1.18 at 20 million (the default
-job), 1.22 to 1.25 at 140 (preact_resnet18, width 16, digits), 1.45 at 310 (width 24), 1.48 at 250 (mnist_cnn); in fp32
-0.96 at 34 million (width 8), 1.32 at 140 (width 16).
+There a second thread gains up to a quarter, and beside busy processes it can make the run a hundred times slower. Time
+per step of one thread per that of two, in turns, on two quiet cores with AMX: in bf16 1.07 to 1.18 at 20 million (the
+default job), 1.22 to 1.25 at 140 (preact_resnet18, width 16, digits), 1.45 at 310 (width 24), 1.48 at 250 (mnist_cnn);
+in fp32 0.96 at 34 million (width 8), 1.32 at 140 (width 16).
 """
 
 

@@ -49,7 +49,7 @@ class WandbProcess:
     """
 
     def __init__(self) -> None:
-        self.heard: Heard = nobody
+        self.heard: Heard = ignore
         self._purpose: Purpose | None = _purpose()
         self._messages: SimpleQueue[tuple[str, tuple[Any, ...]] | None] = SimpleQueue()
         self._told = False
@@ -233,5 +233,5 @@ def _purpose() -> Purpose:
     return MAIN, {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
 
 
-def nobody(name: str, *arguments: object) -> None:
+def ignore(name: str, *arguments: object) -> None:
     """Hears what is said between two runs."""

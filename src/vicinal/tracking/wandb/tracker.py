@@ -150,7 +150,7 @@ class WandbTracker(Tracker):
             self._process.retire()
             raise
         finally:
-            self._process.heard = client.nobody
+            self._process.heard = client.ignore
         if not settled:
             self._heard("died", f"not at its end within {time.monotonic() - began:.0f} s")
             self._process.kill()
