@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vicinal.analysis.compare import compare
 from vicinal.analysis.comparison import TESTED
-from vicinal.analysis.load import SWEEP, Found, find
+from vicinal.analysis.load import SWEEP, RunSet, load_runs
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors
 from vicinal.errors import UserError
 from vicinal.report.report import finish, name, publish
@@ -35,19 +35,19 @@ def report(words: argparse.Namespace) -> None:
     if whole and (target / SWEEP).exists():
         finish(target, words.baseline, words.score)
         return
-    found = find(target, words.where)
-    comparison = compare(found, words.baseline, words.score, words.swept, words.anyway)
+    found = load_runs(target, words.where)
+    comparison = compare(found, words.baseline, words.score, words.swept, words.allow_confounded)
     publish(comparison, Path(words.output) if words.output else default_folder(words, target, found))
 
 
-def default_folder(words: argparse.Namespace, target: Path, found: Found) -> Path:
+def default_folder(words: argparse.Namespace, target: Path, found: RunSet) -> Path:
     """Beside the runs, in ``<output_dir>/reports``, if they are all in one ``output_dir``; else in ``outputs``."""
     runs = {Path(os.path.realpath(run.folder)).parent for run in found.runs}
     together = len(runs) == 1 and next(iter(runs)).name == "runs"
     outputs = next(iter(runs)).parent if together else Path("outputs").resolve()
     about = [] if words.where and target.resolve() == outputs else [target.resolve().name]
     start = "+".join([*about, *words.where])
-    folder = outputs / "reports" / name(start, words.baseline, words.score, words.swept, words.anyway)
+    folder = outputs / "reports" / name(start, words.baseline, words.score, words.swept, words.allow_confounded)
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
@@ -79,7 +79,9 @@ def parser() -> Arguments:
         help="the keys by which the cells are meant to differ (default: a sweep's own; else what differs in mixup)",
     )
     words.add_argument(
-        "--anyway", action="store_true", help="compare cells that differ in more than these; every output says so"
+        "--allow-confounded",
+        action="store_true",
+        help="compare cells that differ in more than these; every output says so",
     )
     words.add_argument(
         "--output",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vicinal.analysis.load import Found, find
+from vicinal.analysis.load import RunSet, load_runs
 from vicinal.runs.folder import RunFolder
 
 from .following import EPOCHS, begun
@@ -101,8 +101,8 @@ class Runs:
         (folder / "sweep.json").write_text(json.dumps(content))
         return folder
 
-    def found(self, *swept: str) -> Found:
-        return find(self.sweep(*swept))
+    def found(self, *swept: str) -> RunSet:
+        return load_runs(self.sweep(*swept))
 
 
 def write_run(

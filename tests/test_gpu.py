@@ -155,21 +155,23 @@ def test_streaming_begins_where_half_of_the_free_memory_would_not_do() -> None:
 def test_a_job_waits_until_another_gives_memory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the GPU that is there; the other job is a claim of a process that lives."""
     [gpu, *_] = gpu_memory._visible()
-    claims = tmp_path / "claims.json"
+    reservations = tmp_path / "reservations.json"
     other = {"uuid": gpu.uuid, "needed": int(0.9 * gpu.free), "capacity": gpu.free}
-    claims.write_text(json.dumps({os.getppid(): other}))
+    reservations.write_text(json.dumps({os.getppid(): other}))
     looks = []
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
-        claims.write_text("{}")  # the other job has ended
+        reservations.write_text("{}")  # the other job has ended
 
     monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
-    with gpu_memory.room(int(0.5 * gpu.free), gpu_memory.Ledger(tmp_path), gpus=lambda: gpu_memory._visible()[:1]):
+    with gpu_memory.reserve(
+        int(0.5 * gpu.free), gpu_memory.GpuReservations(tmp_path), gpus=lambda: gpu_memory._visible()[:1]
+    ):
         assert torch.cuda.current_device() == 0
-        assert list(json.loads(claims.read_bytes())) == [str(os.getpid())]
+        assert list(json.loads(reservations.read_bytes())) == [str(os.getpid())]
     assert len(looks) == 1
-    assert json.loads(claims.read_bytes()) == {}
+    assert json.loads(reservations.read_bytes()) == {}
 
 
 def test_the_gpu_is_seen_with_its_memory() -> None:

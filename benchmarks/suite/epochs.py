@@ -18,7 +18,7 @@ from benchmarks.suite.synthetic import image_data
 from benchmarks.suite.timing import Case, Timings
 from benchmarks.suite.trainings import LR, Bare, Run, Silent, experiment
 from vicinal.experiment import Experiment
-from vicinal.training.state import Training
+from vicinal.training.state import TrainState
 
 CHUNK = 5  # steps a turn
 
@@ -68,7 +68,7 @@ class Turns(Silent):
         self.wait()
         self.since = time.perf_counter()
 
-    def after_step(self, training: Training) -> None:
+    def after_step(self, training: TrainState) -> None:
         self.steps += 1
         if self.steps % CHUNK:
             return

@@ -16,15 +16,15 @@ from benchmarks.suite.synthetic import MEAN, STD, image_data
 from vicinal.config.schema import CONF, register
 from vicinal.data import ImageData
 from vicinal.experiment import Experiment
-from vicinal.runs.signals import Interruption
+from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.tracker import Tracker
-from vicinal.training.checkpointer import Interval, Keeper
+from vicinal.training.checkpointer import Checkpointer, Interval
 from vicinal.training.hardware import Hardware, apply
 from vicinal.training.learner import Learner
 from vicinal.training.loop import Loaders, train_epoch
-from vicinal.training.mixed_examples import Panel
-from vicinal.training.rng_streams import Streams
-from vicinal.training.state import Training
+from vicinal.training.mixed_examples import MixedExamples
+from vicinal.training.rng_streams import RngStreams
+from vicinal.training.state import TrainState
 
 LR = 0.01
 SETTINGS = (
@@ -75,7 +75,7 @@ class Run:
         if data is None:
             data = self.experiment.load_data() if images is None else image_data(images)
         self.loaders: Loaders = self.experiment.make_loaders(data)
-        streams = Streams(0)
+        streams = RngStreams(0)
         with streams.default("init"):
             model = self.experiment.make_model()
         self.learner = Learner(
@@ -87,20 +87,20 @@ class Run:
             self.hardware,
             steps_per_epoch=len(self.loaders.train),
         )
-        self.training = Training(self.learner, streams, Panel(data, 0, 1, Tracker()), self.experiment.classes)
+        self.training = TrainState(self.learner, streams, MixedExamples(data, 0, 1, Tracker()), self.experiment.classes)
 
-    def epoch(self, keeper: Keeper | None = None) -> None:
+    def epoch(self, checkpointer: Checkpointer | None = None) -> None:
         """The next epoch in the real loop, without validation."""
-        train_epoch(self.training, self.loaders.train, Tracker(), keeper or Silent())
-        self.training.ledger.read()
+        train_epoch(self.training, self.loaders.train, Tracker(), checkpointer or Silent())
+        self.training.mixing_stats.read()
         self.training.end_epoch({})
 
 
-class Silent(Keeper):
+class Silent(Checkpointer):
     """Saves nothing and stops nothing."""
 
     def __init__(self) -> None:
-        super().__init__(lambda training: None, Interval(), 0, Interruption())
+        super().__init__(lambda training: None, Interval(), 0, GracefulShutdown())
 
 
 class Bare:

@@ -15,8 +15,8 @@ from benchmarks.suite.sweeping import write_mnist
 from benchmarks.suite.timing import Case, Spread
 from benchmarks.suite.trainings import Run
 from vicinal.mixing import MixPlan
-from vicinal.training.mixing_stats import Ledger
-from vicinal.training.state import Training
+from vicinal.training.mixing_stats import MixingStats
+from vicinal.training.state import TrainState
 
 MODES = ("offline", "disabled")
 BAR = Bar(2, at_least=False)
@@ -24,7 +24,7 @@ LEDGER = Bar(1, at_least=False)
 
 
 def measure(bench: Bench) -> None:
-    """Seconds of steps and evaluation inside the job, W&B on against off; the whole process beside it; the ledger."""
+    """Seconds of steps and evaluation in the job, W&B on against off; the whole process; mixing statistics."""
     _ledger(bench)
     count, epochs = (300, 1) if bench.quick else (20_000, 4)
     write_mnist(bench.folder / "mnist", count)
@@ -48,7 +48,7 @@ def _ledger(bench: Bench) -> None:
         bench.row(f"the default job, {name}: steps with the ledger", "without it", added, unit="%", bar=LEDGER)
 
 
-class _Closed(Ledger):
+class _Closed(MixingStats):
     """Notes nothing."""
 
     def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
@@ -58,8 +58,8 @@ class _Closed(Ledger):
         return {}
 
 
-def _unnoted(training: Training) -> None:
-    training.ledger = _Closed((), 1, 0.0, torch.device("cpu"))
+def _unnoted(training: TrainState) -> None:
+    training.mixing_stats = _Closed((), 1, 0.0, torch.device("cpu"))
 
 
 def _cost(bench: Bench, name: str, words: Sequence[str], rounds: int) -> None:

@@ -159,14 +159,14 @@ class GridSweeper(BasicSweeper):
 
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that are to be trained; of the others is said what they are."""
-        from vicinal.jobs.run import vouch
+        from vicinal.jobs.run import warn_of_reuse
 
         if self.config.rerun:
             return list(jobs)
         results = [job.experiment.folder.completed() for job in jobs]
         if done := sum(result is not None for result in results):
             log.info("%d of %d runs are completed already (rerun=true trains them again)", done, len(jobs))
-        vouch([(job.experiment, result) for job, result in zip(jobs, results, strict=True) if result])
+        warn_of_reuse([(job.experiment, result) for job, result in zip(jobs, results, strict=True) if result])
         return [job for job, result in zip(jobs, results, strict=True) if result is None]
 
     def _settle(self, jobs: Sequence[Job]) -> Path:

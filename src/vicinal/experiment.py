@@ -183,17 +183,17 @@ class Experiment:
 
     def request(self) -> dict[str, Any]:
         """The config without keys that have no effect, which another option brings: its file may be out of reach."""
-        groups = {component.group: component.idle for component in self._components()}
+        groups = {component.group: component.ineffective for component in self._components()}
         own = {group: {key: self.config[group][key] for key in self.config[group] if key not in idle}
                for group, idle in groups.items()}  # fmt: skip
         return {**self.config, **own}
 
-    def idle(self) -> list[str]:
+    def ineffective_keys(self) -> list[str]:
         """The keys that are set but have no effect, a line each."""
         return [
             f"{component.group}.{name}={written(value)} has no effect with {component.target}"
             for component in self._components()
-            for name, value in component.idle.items()
+            for name, value in component.ineffective.items()
         ]
 
     def make_model(self) -> nn.Module:

@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from vicinal.analysis.compare import compare
 from vicinal.analysis.comparison import SCORES, Comparison
-from vicinal.analysis.load import find
+from vicinal.analysis.load import load_runs
 from vicinal.errors import UserError
 from vicinal.report.tables import grids
 
@@ -289,12 +289,14 @@ def test_cells_of_a_folder_that_differ_in_more_are_refused(runs: Any, setting: d
     runs.add("none", None, 0, 0.5)
     runs.add("input", 0.2, 0, 0.75, **setting)
     key = words.partition(" ")[0]
-    found = find(runs.outputs)
+    found = load_runs(runs.outputs)
     found.runs.sort(key=lambda run: run.name, reverse=True)
     with pytest.raises(UserError) as refused:
         compare(found)
-    assert str(refused.value).startswith(f"these cells differ also in {words}: say --swept mixup,{key}, or --anyway")
-    assert has(compare(found, anyway=True), f"the cells differ in more than the swept keys: {words}")
+    assert str(refused.value).startswith(
+        f"these cells differ also in {words}: say --swept mixup,{key}, or --allow-confounded"
+    )
+    assert has(compare(found, allow_confounded=True), f"the cells differ in more than the swept keys: {words}")
     said = compare(found, swept=["mixup", key])
     assert said.swept == ["mixup", key]
     assert not has(said, "differ in more")
@@ -310,7 +312,7 @@ def test_a_sweep_that_differs_in_more_is_not_refused_but_says_so(runs: Any) -> N
 def test_what_cannot_change_a_result_is_no_difference(runs: Any) -> None:
     runs.add("none", None, 0, 0.5)
     runs.add("input", 0.2, 0, 0.75, trainer__log_every=7, dataset__root="/data", wandb__mode="online")
-    comparison = compare(find(runs.outputs))
+    comparison = compare(load_runs(runs.outputs))
     assert comparison.swept == ["mixup"]
     assert not has(comparison, "differ")
 
@@ -320,7 +322,7 @@ def test_a_folder_is_swept_by_what_differs_in_mixup(runs: Any) -> None:
     for alpha in (10.0, 2.0, 0.4):
         runs.add("input", alpha, 0, 0.5)
     runs.add("cutmix", 1.0, 0, 0.5)
-    comparison = compare(find(runs.outputs))
+    comparison = compare(load_runs(runs.outputs))
     assert comparison.swept == ["mixup", "mixup.alpha"]
     assert [cell.label for cell in comparison.cells] == [
         "none", "cutmix alpha=1", "input alpha=0.4", "input alpha=2", "input alpha=10",
@@ -330,7 +332,7 @@ def test_a_folder_is_swept_by_what_differs_in_mixup(runs: Any) -> None:
 def test_cells_that_look_the_same_are_told_apart(runs: Any) -> None:
     for cell in ("00000000aa", "00000000bb"):
         runs.add("input", 0.2, 0, 0.5, cell=cell)
-    comparison = compare(find(runs.outputs))
+    comparison = compare(load_runs(runs.outputs))
     assert [cell.label for cell in comparison.cells] == ["input (00000000aa)", "input (00000000bb)"]
     assert has(comparison, "differ in nothing that their configs say")
 

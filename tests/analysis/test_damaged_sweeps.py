@@ -9,7 +9,7 @@ import pytest
 
 from vicinal.analysis.compare import compare
 from vicinal.analysis.comparison import SCORES, Comparison
-from vicinal.analysis.load import find
+from vicinal.analysis.load import load_runs
 from vicinal.errors import UserError
 
 CORRUPTIONS = 200
@@ -48,7 +48,7 @@ def damage(file: Path, generator: random.Random) -> str:
 def made_of(sweep: Path) -> Comparison | str:
     """The comparison, or the line that refuses it."""
     try:
-        return compare(find(sweep))
+        return compare(load_runs(sweep))
     except UserError as error:
         return str(error)
 
@@ -59,7 +59,7 @@ def test_random_corruptions(runs: Any, tmp_path: Path, caplog: pytest.LogCapture
         runs.add("none", None, seed, 0.5 + seed / 30)
         runs.add("input", 0.2, seed, 0.7 + seed / 30)
     sweep = runs.sweep("mixup", "mixup.alpha")
-    before = compare(find(sweep))
+    before = compare(load_runs(sweep))
     intact, values = scores(before), {cell.cell_id: cell.values for cell in before.cells}
     generator = random.Random(0)
     names = ("result.json", "SHA256SUMS", "metrics.jsonl", "config.yaml", "environment.json", "checkpoint.pt")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vicinal.analysis.load import find
+from vicinal.analysis.load import load_runs
 from vicinal.errors import UserError
 
 
@@ -38,7 +38,7 @@ def test_a_sweep_and_its_runs_can_be_moved_together(runs: Any, tmp_path: Path) -
     runs.add("none", None, 0, 0.75)
     runs.sweep("mixup")
     moved = runs.outputs.rename(tmp_path / "elsewhere")
-    (run,) = find(moved / "sweeps" / "mixup+alpha-0123456789").runs
+    (run,) = load_runs(moved / "sweeps" / "mixup+alpha-0123456789").runs
     assert run.completed
     assert run.folder.is_relative_to(moved)
 
@@ -46,21 +46,21 @@ def test_a_sweep_and_its_runs_can_be_moved_together(runs: Any, tmp_path: Path) -
 def test_a_relative_sweep_folder(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     runs.add("none", None, 0, 0.75)
     monkeypatch.chdir(runs.sweep("mixup"))
-    assert find(Path()).runs[0].completed
+    assert load_runs(Path()).runs[0].completed
 
 
 @pytest.mark.parametrize("where", ["", "runs", "runs/digits-cnn-none-{cell}-s0"])
 def test_any_folder_above_runs(runs: Any, where: str) -> None:
     runs.add("none", None, 0, 0.75, cell="00000000aa")
     runs.sweep("mixup")
-    (run,) = find(runs.outputs / where.format(cell="00000000aa")).runs
+    (run,) = load_runs(runs.outputs / where.format(cell="00000000aa")).runs
     assert (run.cell_id, run.seed, run.completed) == ("00000000aa", 0, True)
 
 
 def test_seeds_of_a_folder_are_in_the_order_of_numbers(runs: Any) -> None:
     for seed in (10, 9, 0):
         runs.add("none", None, seed, 0.75)
-    assert [run.seed for run in find(runs.outputs).runs] == [0, 9, 10]
+    assert [run.seed for run in load_runs(runs.outputs).runs] == [0, 9, 10]
 
 
 def test_conditions_on_options_and_on_values_which_are_numbers(runs: Any) -> None:
@@ -70,7 +70,7 @@ def test_conditions_on_options_and_on_values_which_are_numbers(runs: Any) -> Non
     runs.add("input", 1.0, 1, None, status="stopped")
 
     def chosen(*where: str) -> list[str]:
-        return [f"{run.name} {run.seed}" for run in find(runs.outputs, where).runs]
+        return [f"{run.name} {run.seed}" for run in load_runs(runs.outputs, where).runs]
 
     assert chosen("mixup=none") == ["digits-cnn-none 0"]
     assert (
@@ -96,14 +96,14 @@ def test_wrong_conditions_are_answered_with_the_right_ones(runs: Any, where: str
     runs.add("none", None, 0, 0.75)
     runs.add("input", 0.2, 0, 0.5)
     with pytest.raises(UserError, match=f"^{line.replace('?', '[?]')}"):
-        find(runs.outputs, [where])
+        load_runs(runs.outputs, [where])
 
 
 def test_no_folder_and_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: there is no such folder"):
-        find(tmp_path / "nowhere")
+        load_runs(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"there is neither a run nor a sweep.json in it"):
-        find(tmp_path)
+        load_runs(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"runs": [{}], "swept": []}', '{"runs": []}'])
@@ -112,7 +112,7 @@ def test_a_damaged_sweep_is_named(runs: Any, content: str) -> None:
     folder = runs.sweep("mixup")
     (folder / "sweep.json").write_text(content)
     with pytest.raises(UserError, match=r"sweep.json is damaged; the command of the sweep writes it again$"):
-        find(folder)
+        load_runs(folder)
 
 
 def test_a_result_with_another_number_is_not_used(runs: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,7 +153,7 @@ def test_a_run_that_is_there_twice_counts_once(runs: Any, tmp_path: Path) -> Non
     for file in [path, *path.iterdir()]:
         target = twin / file.name if file != path else twin
         target.mkdir() if file.is_dir() else target.write_bytes(file.read_bytes())
-    found = find(runs.outputs)
+    found = load_runs(runs.outputs)
     assert len(found.runs) == 1
     assert [note for note in found.notes if "00000000aa-s0 is there twice" in note]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vicinal.analysis.load import find
+from vicinal.analysis.load import load_runs
 from vicinal.config.schema import CONF
 from vicinal.dashboards.dashboard import make
 from vicinal.dashboards.keys import Keys, Named, check, logged, named, panels_of
@@ -62,7 +62,7 @@ def test_no_panel_is_left_out_of_a_sweep_over_the_strategies(sweep: Sweep, speci
 
 def test_the_records_in_the_folders_say_the_same_as_wandb(sweep: Sweep) -> None:
     """Keys of W&B's own, such as the number of images in a panel, and the config's lists and None aside."""
-    ours, theirs = logged(find(sweep.folder).runs), recorded(sweep)
+    ours, theirs = logged(load_runs(sweep.folder).runs), recorded(sweep)
     assert ours.history == theirs.history
     assert (ours.media, ours.table) == (theirs.media, theirs.table)
     assert ours.config <= theirs.config
@@ -70,7 +70,7 @@ def test_the_records_in_the_folders_say_the_same_as_wandb(sweep: Sweep) -> None:
 
 
 def test_runs_that_have_a_group_of_their_own_are_asked_for_by_it(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find(sweep.folder)
+    found = load_runs(sweep.folder)
     for run in found.runs:
         run.config["wandb"]["group"] = "mine"
     monkeypatch.setattr("vicinal.dashboards.dashboard.find", lambda folder: found)
@@ -167,7 +167,7 @@ def test_saving_without_a_login_is_one_line(sweep: Sweep) -> None:
 @pytest.mark.parametrize("place", ["metrics", "xAxis", "groupBy", "mediaKeys"])
 def test_every_field_that_names_a_key_is_looked_at(sweep: Sweep, specification: dict[str, Any], place: str) -> None:
     """One field of one panel is given another key, and that key is the one that is refused."""
-    keys = logged(find(sweep.folder).runs)
+    keys = logged(load_runs(sweep.folder).runs)
     check(specification, keys)
     panel = next(panel for panel in panels_of(specification) if place in panel["config"])
     there = panel["config"][place]

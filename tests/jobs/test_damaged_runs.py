@@ -391,7 +391,7 @@ def test_a_file_where_the_folder_should_be(trial: Trial) -> None:
 
 
 def test_reports_use_no_damaged_number(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:
-    from vicinal.analysis.load import find
+    from vicinal.analysis.load import load_runs
 
     chance = random.Random("report")
     pristine, other = (trial.folders["completed", name].path for name in (trial.experiment.run_id, trial.other))
@@ -404,7 +404,7 @@ def test_reports_use_no_damaged_number(trial: Trial, caplog: pytest.LogCaptureFi
         file = damaged.path / name
         corrupt(file, other / name, chance)
         caplog.clear()
-        found = find(damaged.path)
+        found = load_runs(damaged.path)
         (record,) = found.runs
         rows = record.rows()
         record.environment()

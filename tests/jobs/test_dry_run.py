@@ -8,7 +8,7 @@ import pytest
 
 from vicinal.experiment import Experiment
 from vicinal.jobs.dry_run import Past, State, describe, duration, show
-from vicinal.jobs.provenance import heading
+from vicinal.jobs.provenance import run_metadata
 from vicinal.launch.grid import Job
 from vicinal.runs import checkpoint
 
@@ -35,7 +35,7 @@ def complete(experiment: Experiment, **more: Any) -> None:
     folder.path.mkdir(parents=True)
     for file in (folder.config, folder.environment, folder.metrics, folder.checkpoint):
         file.touch()
-    folder.complete({**heading(experiment), **OUTCOME, "epochs": experiment.trainer.epochs, "versions": {}} | more)
+    folder.complete({**run_metadata(experiment), **OUTCOME, "epochs": experiment.trainer.epochs, "versions": {}} | more)
 
 
 def test_the_five_states_of_a_run(compose: Compose) -> None:

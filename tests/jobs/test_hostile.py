@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from vicinal.analysis.compare import compare
-from vicinal.analysis.load import find
+from vicinal.analysis.load import load_runs
 from vicinal.config.error_messages import explain, is_mistake
 from vicinal.dashboards.keys import logged
 from vicinal.errors import UserError
@@ -92,7 +92,7 @@ class Readers:
         self.folder = experiments[0].folder
 
     def comparison(self) -> Scores:
-        comparison = compare(find(self.sweep))
+        comparison = compare(load_runs(self.sweep))
         logged(run for cell in comparison.cells for run in cell.runs)
         return {
             (each.cell_id, each.seed): (each.val, each.test)
@@ -108,7 +108,7 @@ class Readers:
         return {(each.cell_id, each.seed): (each.val, each.test) for each in runs}
 
     def page(self) -> Scores:
-        page.render(compare(find(self.sweep)), self.sweep / "report/report.html")
+        page.render(compare(load_runs(self.sweep)), self.sweep / "report/report.html")
         return {}
 
     def report(self) -> Scores:

@@ -22,7 +22,7 @@ from hydra_plugins.vicinal_launcher import labels
 from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
 from vicinal.launch import gpu_memory, worker
-from vicinal.launch.gpu_memory import Claim, Gpu, Ledger, choose, kept_for_backward
+from vicinal.launch.gpu_memory import Gpu, GpuReservations, Reservation, choose, kept_for_backward
 from vicinal.launch.packing import Packing, pack
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking.jsonlines import TIME_FIELDS
@@ -464,18 +464,18 @@ PAIR = (Gpu("a", 20 * GIB, 24 * GIB), Gpu("b", 22 * GIB, 24 * GIB))
 
 
 def test_a_job_goes_to_the_gpu_with_most_room() -> None:
-    assert choose(5 * GIB, PAIR, []) == (1, Claim("b", 5 * GIB, 22 * GIB))
-    taken = [Claim("b", 5 * GIB, 22 * GIB)]
-    assert choose(5 * GIB, PAIR, taken) == (0, Claim("a", 5 * GIB, 20 * GIB))
+    assert choose(5 * GIB, PAIR, []) == (1, Reservation("b", 5 * GIB, 22 * GIB))
+    taken = [Reservation("b", 5 * GIB, 22 * GIB)]
+    assert choose(5 * GIB, PAIR, taken) == (0, Reservation("a", 5 * GIB, 20 * GIB))
 
 
 def test_what_was_claimed_is_not_free_although_it_is_not_used_yet() -> None:
     [gpu] = PAIR[:1]
-    claims = [Claim("a", 8 * GIB, 20 * GIB), Claim("a", 8 * GIB, 20 * GIB)]
-    assert choose(4 * GIB, [gpu], claims) == (0, Claim("a", 4 * GIB, 20 * GIB))
-    assert choose(5 * GIB, [gpu], claims) is None
-    full = Gpu("a", 1 * GIB, 24 * GIB)  # the claims are used, and something else has taken the rest
-    assert choose(4 * GIB, [full], claims) is None
+    reservations = [Reservation("a", 8 * GIB, 20 * GIB), Reservation("a", 8 * GIB, 20 * GIB)]
+    assert choose(4 * GIB, [gpu], reservations) == (0, Reservation("a", 4 * GIB, 20 * GIB))
+    assert choose(5 * GIB, [gpu], reservations) is None
+    full = Gpu("a", 1 * GIB, 24 * GIB)  # the reservations are used, and something else has taken the rest
+    assert choose(4 * GIB, [full], reservations) is None
 
 
 def test_what_will_never_fit_is_a_line() -> None:
@@ -487,23 +487,25 @@ def test_a_job_waits_for_another_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    ledger, used = Ledger(tmp_path), []
+    reservations, used = GpuReservations(tmp_path), []
     (gpu,) = PAIR[:1]
     other = os.getppid()  # a process that is there
-    (tmp_path / "claims.json").write_text(json.dumps({other: {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}}))
+    (tmp_path / "reservations.json").write_text(
+        json.dumps({other: {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}})
+    )
     looks = []
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
         if len(looks) == 3:  # the other job has ended
-            (tmp_path / "claims.json").write_text("{}")
+            (tmp_path / "reservations.json").write_text("{}")
 
     monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
-    with gpu_memory.room(5 * GIB, ledger, lambda: [gpu], used.append):
+    with gpu_memory.reserve(5 * GIB, reservations, lambda: [gpu], used.append):
         assert used == [0]
-        held = json.loads((tmp_path / "claims.json").read_bytes())
+        held = json.loads((tmp_path / "reservations.json").read_bytes())
         assert held == {str(os.getpid()): {"uuid": "a", "needed": 5 * GIB, "capacity": 20 * GIB}}
-    assert json.loads((tmp_path / "claims.json").read_bytes()) == {}
+    assert json.loads((tmp_path / "reservations.json").read_bytes()) == {}
     assert len(looks) == 3
     assert caplog.messages == ["waiting for about 5.0 GiB of GPU memory, which other jobs hold"]
 
@@ -512,8 +514,8 @@ def test_a_job_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     claim = {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}
-    (tmp_path / "claims.json").write_text(json.dumps({dead.pid: claim}))
-    assert Ledger(tmp_path).claim(15 * GIB, lambda: PAIR[:1]) == 0
+    (tmp_path / "reservations.json").write_text(json.dumps({dead.pid: claim}))
+    assert GpuReservations(tmp_path).reserve(15 * GIB, lambda: PAIR[:1]) == 0
 
 
 def test_what_a_step_keeps_is_what_autograd_keeps() -> None:

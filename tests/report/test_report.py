@@ -152,11 +152,11 @@ def test_other_options_have_a_folder_of_their_own(runs: Any) -> None:
 
 def test_names_of_folders_tell_all_options_apart_and_are_not_too_long() -> None:
     made = {
-        name("x", baseline, score, swept, anyway)
+        name("x", baseline, score, swept, allow_confounded)
         for baseline in ([], ["mixup=none"])
         for score in TESTED
         for swept in ([], ["mixup"])
-        for anyway in (False, True)
+        for allow_confounded in (False, True)
     }
     assert len(made) == 24
     long = [name("x", [f"mixup.alpha={index}"] * 99, TESTED[0]) for index in range(2)]
@@ -244,12 +244,12 @@ def test_cells_that_differ_in_more_are_refused_or_every_output_says_so(runs: Any
     assert (code, out) == (1, "")
     assert err == (
         "error: these cells differ also in trainer.epochs (3, 2), trainer.batch_size (128, 64): say "
-        "--swept mixup,mixup.alpha,trainer.epochs,trainer.batch_size, or --anyway, or fewer with --where\n"
+        "--swept mixup,mixup.alpha,trainer.epochs,trainer.batch_size, or --allow_confounded, or fewer with --where\n"
     )
-    code, out, err = script(tmp_path / "outputs", "--anyway", cwd=tmp_path.parent)
+    code, out, err = script(tmp_path / "outputs", "--allow-confounded", cwd=tmp_path.parent)
     assert (code, err) == (0, "")
-    assert (tmp_path / "outputs/reports/outputs-anyway/report.html").exists()
-    code, out, err = script("outputs", "--anyway", "--output", "here", cwd=tmp_path)
+    assert (tmp_path / "outputs/reports/outputs-allow-confounded/report.html").exists()
+    code, out, err = script("outputs", "--allow-confounded", "--output", "here", cwd=tmp_path)
     assert (code, err) == (0, "")
     doubt = "the cells differ in more than the swept keys: trainer.epochs (3, 2), trainer.batch_size (128, 64)"
     assert f"note: {doubt}" in out
@@ -289,5 +289,5 @@ def test_mistakes_are_one_line(runs: Any, tmp_path: Path, words: list[str], line
 def test_help_explains_each_word(tmp_path: Path) -> None:
     code, out, _ = script("--help", cwd=tmp_path)
     assert code == 0
-    for word in ("SWEEP|FOLDER", "--where", "--baseline", "--score", "--swept", "--anyway", "--output"):
+    for word in ("SWEEP|FOLDER", "--where", "--baseline", "--score", "--swept", "--allow-confounded", "--output"):
         assert word in out

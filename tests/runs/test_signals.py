@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from vicinal.runs.signals import NAMES, Interrupted, Interruption
+from vicinal.runs.signals import NAMES, GracefulShutdown, Interrupted
 
 STEPS = """
 import signal, sys, time
-from vicinal.runs.signals import Interruption
+from vicinal.runs.signals import GracefulShutdown
 
 {before}
 
@@ -24,13 +24,13 @@ def step(number):
         sys.stdin.readline()  # the signal comes in here
     print("done", number, flush=True)
 
-with Interruption() as interruption:
+with GracefulShutdown() as shutdown:
     try:
         for number in range(1, 5):
             step(number)
-            if interruption.signal is not None:
+            if shutdown.signal is not None:
                 print("saved", flush=True)
-            interruption.check()
+            shutdown.check()
     finally:
         print("left", flush=True)
 print("end", flush=True)
@@ -136,7 +136,7 @@ def handlers() -> Iterator[dict[str, object]]:
 
 
 def interrupted(name: str, error: type[Exception] | None = None) -> None:
-    with Interruption():
+    with GracefulShutdown():
         assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
         if name:
             signal.raise_signal(signal.Signals[name])
@@ -177,9 +177,9 @@ def test_outside_the_main_thread_signals_are_left_alone(handlers: dict[str, obje
     found: list[object] = []
 
     def work() -> None:
-        with Interruption() as interruption:
+        with GracefulShutdown() as shutdown:
             found.append({name: signal.getsignal(signal.Signals[name]) for name in NAMES})
-            interruption.check()
+            shutdown.check()
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -189,11 +189,11 @@ def test_outside_the_main_thread_signals_are_left_alone(handlers: dict[str, obje
 
 CLOSED = """
 import os, signal, sys
-from vicinal.runs.signals import Interruption
-with Interruption() as interruption:
+from vicinal.runs.signals import GracefulShutdown
+with GracefulShutdown() as shutdown:
     os.kill(os.getpid(), signal.SIGHUP)
     print("saved", flush=True)
-    interruption.check()
+    shutdown.check()
 """
 
 

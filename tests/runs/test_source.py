@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vicinal.experiment import Experiment
-from vicinal.jobs.run import reservations, run
+from vicinal.jobs.run import reuse_warnings, run
 from vicinal.runs import source
 
 Compose = Callable[..., Experiment]
@@ -92,16 +92,16 @@ def test_a_completed_run_says_that_the_code_was_edited(compose: Compose, fade: P
     assert "vicinal/mixing/strategies.py" in recorded["sources"]
     assert not any(name.startswith("torch") for name in recorded["sources"])
     assert recorded["source"] == source.digest(recorded["sources"])
-    assert reservations(experiment, result) == []
+    assert reuse_warnings(experiment, result) == []
     fade.write_text(FADE + "    strength = 2\n")
     source.forget()
     importlib.invalidate_caches()
     again = compose(*words)
     assert again.run_id == experiment.run_id
     said = "made with other code (fade_of_a_test.py); rerun=true trains again"
-    assert reservations(again, result) == [said]
+    assert reuse_warnings(again, result) == [said]
     rerun = compose(*words, "rerun=true")
-    assert reservations(compose(*words), run(rerun)) == []
+    assert reuse_warnings(compose(*words), run(rerun)) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"source": "0"}', b'{"sources": 3}', b'{"sources": ["a"]}', b"\xff"])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from vicinal.errors import ConfigError, written
-from vicinal.runs.signals import Interrupted, Interruption
-from vicinal.training.checkpointer import Interval, Keeper
+from vicinal.runs.signals import GracefulShutdown, Interrupted
+from vicinal.training.checkpointer import Checkpointer, Interval
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ class Run:
 
     def __init__(self, every: Interval, epochs: int = 3) -> None:
         self.training: Any = SimpleNamespace(epoch=1)
-        self.interruption = Interruption()
+        self.interruption = GracefulShutdown()
         self.steps = 0
         self.saved: list[tuple[int, int]] = []
-        self.keeper = Keeper(self.save, every, epochs, self.interruption)
+        self.checkpointer = Checkpointer(self.save, every, epochs, self.shutdown)
 
     def save(self, training: Any) -> None:
         assert training is self.training
@@ -54,9 +54,9 @@ class Run:
         for _ in range(epochs):
             for _ in range(3):
                 self.steps += 1
-                self.keeper.after_step(self.training)
+                self.checkpointer.after_step(self.training)
             self.training.epoch += 1
-            self.keeper.after_epoch(self.training)
+            self.checkpointer.after_epoch(self.training)
         return self
 
 
@@ -78,7 +78,7 @@ def test_saved_at_each_interval_and_at_the_end(every: Interval, saved: list[tupl
 def test_a_save_of_another_reason_begins_the_interval_anew() -> None:
     run = Run(Interval(steps=4))
     run.go(1)
-    run.keeper.save(run.training)
+    run.checkpointer.save(run.training)
     run.go(2)
     assert run.saved == [(1, 3), (2, 7), (3, 9)]
 
@@ -86,15 +86,15 @@ def test_a_save_of_another_reason_begins_the_interval_anew() -> None:
 def test_a_signal_is_saved_once_and_stops_after_the_step() -> None:
     run = Run(Interval(steps=2))
     run.go(1)
-    run.interruption.signal = signal.SIGTERM
+    run.shutdown.signal = signal.SIGTERM
     with pytest.raises(Interrupted):
         run.go(1)
     assert run.saved == [(0, 2), (1, 4), (1, 4)]  # at its interval, and for the signal
     with pytest.raises(Interrupted):
-        run.keeper.check(run.training)
+        run.checkpointer.check(run.training)
 
 
 def test_without_a_signal_a_check_does_nothing() -> None:
     run = Run(Interval(epochs=1))
-    run.keeper.check(run.training)
+    run.checkpointer.check(run.training)
     assert run.saved == []

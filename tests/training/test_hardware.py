@@ -141,7 +141,7 @@ def test_precision_is_that_of_the_products(precision: str, dtype: torch.dtype) -
 FAULTS = """
 import ctypes, resource, sys
 import torch
-from vicinal.training.malloc import keep_memory
+from vicinal.training.malloc import retain_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -152,7 +152,7 @@ def step():
 
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: where pages are huge, there are few faults
 if "keep" in sys.argv:
-    keep_memory()
+    retain_freed_memory()
 for _ in range(40):  # until what is free has found its place
     step()
 before = faults()

@@ -18,9 +18,9 @@ from vicinal.config.schema import TrainerConfig
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 from vicinal.training.hardware import Hardware
 from vicinal.training.learner import Learner
-from vicinal.training.mixing_stats import Ledger
+from vicinal.training.mixing_stats import MixingStats
 from vicinal.training.schedules import constant, multistep
-from vicinal.training.train_metrics import Tally
+from vicinal.training.train_metrics import TrainMetrics
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 LR, MOMENTUM, DECAY = 0.1, 0.9, 0.01
@@ -160,8 +160,8 @@ def test_averaged_weights() -> None:
     for batch in batches(InputMixup(1.0), 3):
         learner.step(*batch)
         snapshots.append({name: value.clone() for name, value in model.state_dict().items()})
-    assert learner.evaluated is not model
-    averaged = learner.evaluated.state_dict()
+    assert learner.eval_model is not model
+    averaged = learner.eval_model.state_dict()
     assert averaged.keys() == snapshots[0].keys()
     for name, value in averaged.items():
         first, second, third = (snapshot[name] for snapshot in snapshots)
@@ -181,9 +181,9 @@ def test_averaged_weights_are_those_of_torch() -> None:
     for batch in batches(InputMixup(1.0), 4):
         learner.step(*batch)
         oracle.update_parameters(model)
-        ours, theirs = learner.evaluated.state_dict(), oracle.module.state_dict()
+        ours, theirs = learner.eval_model.state_dict(), oracle.module.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours if ours[name].is_floating_point())
-    assert learner.evaluated.get_buffer("block1.1.num_batches_tracked") == 4
+    assert learner.eval_model.get_buffer("block1.1.num_batches_tracked") == 4
 
 
 def test_averaging_does_not_change_the_training() -> None:
@@ -195,7 +195,7 @@ def test_averaging_does_not_change_the_training() -> None:
         for learner in learners:
             learner.step(*batch)
     assert states_equal(plain, averaged)
-    assert learners[0].evaluated is plain
+    assert learners[0].eval_model is plain
 
 
 class NoWaiting(TorchDispatchMode):
@@ -244,18 +244,18 @@ EXTRAS: dict[str, dict[str, Any]] = {
 def train_three_steps(
     strategy: Strategy, learner: Learner, device: torch.device, forbid: Callable[[], AbstractContextManager[Any]]
 ) -> None:
-    tally = Tally(device)
-    ledger = Ledger(strategy.depths, 5, learner.settings.label_smoothing, device)
+    train_metrics = TrainMetrics(device)
+    mixing_stats = MixingStats(strategy.depths, 5, learner.settings.label_smoothing, device)
     generator = torch.Generator().manual_seed(0)
     images = torch.ones(8, 3, 8, 8, device=device)
     labels = torch.zeros(8, dtype=torch.int64, device=device)
     for _ in range(3):
         plan = strategy.sample(images.shape, generator)
         with forbid():
-            ledger.add(plan, labels, images.shape)
+            mixing_stats.add(plan, labels, images.shape)
             plan = plan.to(device)
             loss, logits = learner.step(images, labels, plan)
-            tally.add(loss, plan.correct(logits, labels))
+            train_metrics.add(loss, plan.correct(logits, labels))
 
 
 @every_strategy
@@ -361,8 +361,8 @@ def test_compiled_training_is_the_same(name: str) -> None:
         for size in (9, 9, 4):
             outputs = []
             for learner in learners:
-                learner.evaluated.eval()
-                outputs.append(learner.evaluation(sample[:size]))
+                learner.eval_model.eval()
+                outputs.append(learner.eval_forward(sample[:size]))
             torch.testing.assert_close(*outputs, rtol=1e-3, atol=1e-4)
     assert counters["stats"]["unique_graphs"] == len(graphs) + 1
     assert not counters["graph_break"]

@@ -21,8 +21,8 @@ from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, St
 from vicinal.mixing.masks import Mask, Weights
 from vicinal.runs import checkpoint
 from vicinal.training.evaluation import evaluate
-from vicinal.training.mixing_stats import BINS, FOLD, Ledger
-from vicinal.training.rng_streams import Streams
+from vicinal.training.mixing_stats import BINS, FOLD, MixingStats
+from vicinal.training.rng_streams import RngStreams
 
 Compose = Callable[..., Experiment]
 Row = dict[str, Any]
@@ -60,7 +60,7 @@ def read_rows(experiment: Experiment) -> list[Row]:
 
 def drawn(experiment: Experiment) -> Iterator[list[tuple[MixPlan, list[int], torch.Size]]]:
     """The plans of each epoch, with the labels and the shape of its batches, from the seed alone."""
-    streams, loader = Streams(experiment.seed), experiment.make_loaders(experiment.load_data()).train
+    streams, loader = RngStreams(experiment.seed), experiment.make_loaders(experiment.load_data()).train
     for _ in range(experiment.trainer.epochs):
         epoch = []
         for images, labels in loader.epoch(streams.order, streams.augmentation):
@@ -165,11 +165,11 @@ def test_nothing_is_said_of_mixing_without_any(compose: Compose) -> None:
 def read(strategy: Strategy, batches: int, shape: tuple[int, ...], classes: int = 10) -> Row:
     """The ledger of so many batches."""
     generator = torch.Generator().manual_seed(0)
-    ledger = Ledger(strategy.depths, classes, 0.0, CPU)
+    mixing_stats = MixingStats(strategy.depths, classes, 0.0, CPU)
     for _ in range(batches):
         labels = torch.randint(classes, shape[:1], generator=generator)
-        ledger.add(strategy.sample(shape, generator), labels, shape)
-    return ledger.read()
+        mixing_stats.add(strategy.sample(shape, generator), labels, shape)
+    return mixing_stats.read()
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
@@ -204,9 +204,9 @@ def test_the_histogram_follows_the_law(strategy: InputMixup | ManifoldMixup) -> 
 
 def test_bins_are_closed_below_and_the_last_on_both_sides() -> None:
     lam = torch.tensor([0.0, 0.05, 0.35, 0.7, 0.95, 1.0, 0.3499, 0.9999])
-    ledger = Ledger(["input"], 2, 0.0, CPU)
-    ledger.add(MixPlan(lam, torch.arange(8)), torch.zeros(8, dtype=torch.int64), (8, 1, 2, 2))
-    row = ledger.read()
+    mixing_stats = MixingStats(["input"], 2, 0.0, CPU)
+    mixing_stats.add(MixPlan(lam, torch.arange(8)), torch.zeros(8, dtype=torch.int64), (8, 1, 2, 2))
+    row = mixing_stats.read()
     expected = [0] * BINS
     for bin_ in (0, 1, 7, 14, 19, 19, 6, 19):
         expected[bin_] += 1
@@ -259,15 +259,15 @@ def test_a_ledger_goes_on_to_the_bit(strategy: Strategy, monkeypatch: pytest.Mon
     """Stopped after each of thirteen steps, through a file, with counts every fourth mixed batch."""
     monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 4)
 
-    def fresh() -> Ledger:
-        return Ledger(strategy.depths, 10, 0.1, CPU)
+    def fresh() -> MixingStats:
+        return MixingStats(strategy.depths, 10, 0.1, CPU)
 
-    def steps(ledger: Ledger, numbers: range) -> Row:
+    def steps(stats: MixingStats, numbers: range) -> Row:
         for number in range(13):
             plan = strategy.sample(shape, generator := torch.Generator().manual_seed(number))
             if number in numbers:
-                ledger.add(plan, torch.randint(10, (7,), generator=generator), shape)
-        return ledger.read()
+                stats.add(plan, torch.randint(10, (7,), generator=generator), shape)
+        return stats.read()
 
     shape = torch.Size([7, 1, 16, 16])
     whole = steps(fresh(), range(13))

@@ -32,7 +32,7 @@ from vicinal.tracking.jsonlines import TIME_FIELDS, JsonLines
 from vicinal.tracking.wandb.tracker import WandbTracker
 from vicinal.training import loop
 from vicinal.training.learner import Learner
-from vicinal.training.state import Training
+from vicinal.training.state import TrainState
 from vicinal.training.train_metrics import DivergedError
 
 Compose = Callable[..., Experiment]
@@ -62,7 +62,7 @@ PLACES = {
     "begin": (Loader, "epoch"),
     "evaluation": (loop, "evaluate"),
     "row": (JsonLines, "epoch"),
-    "end_epoch": (Training, "end_epoch"),
+    "end_epoch": (TrainState, "end_epoch"),
     "best": (loop, "score_best_epoch"),
     "finish": (Console, "finish"),
     "complete": (RunFolder, "complete"),
@@ -491,17 +491,17 @@ CHANGES: dict[str, Change] = {
     "streams.mixing, anew": lambda s: fresh(s["streams"], "mixing"),
     "streams.lent, dropout": lambda s: s["streams"]["lent"]["dropout"].__setitem__(0, s["streams"]["lent"]["init"][0]),
     "streams.lent, forgotten": lambda s: s["streams"]["lent"].pop("dropout"),
-    "tally.steps": lambda s: s["tally"].update(steps=2),
-    "tally.samples": lambda s: s["tally"].update(samples=89),
-    "tally.sums": lambda s: s["tally"]["sums"].__setitem__(0, 0.0),
-    "tally.first_bad": lambda s: s["tally"]["first_bad"].fill_(1),
-    "ledger.batches": lambda s: s["ledger"].update(batches=4),
-    "ledger.samples": lambda s: s["ledger"].update(samples=89),
-    "ledger.mixed": lambda s: s["ledger"].update(mixed=89),
-    "ledger.layers": lambda s: s["ledger"]["layers"].update(input=7),
-    "ledger.sums": lambda s: s["ledger"]["sums"].__setitem__(0, 1.0),
-    "ledger.at_least": lambda s: s["ledger"]["at_least"].__setitem__(19, 30),
-    "ledger.waiting": lambda s: s["ledger"]["waiting"].pop(),
+    "train_metrics.steps": lambda s: s["train_metrics"].update(steps=2),
+    "train_metrics.samples": lambda s: s["train_metrics"].update(samples=89),
+    "train_metrics.sums": lambda s: s["train_metrics"]["sums"].__setitem__(0, 0.0),
+    "train_metrics.first_bad": lambda s: s["train_metrics"]["first_bad"].fill_(1),
+    "mixing_stats.batches": lambda s: s["mixing_stats"].update(batches=4),
+    "mixing_stats.samples": lambda s: s["mixing_stats"].update(samples=89),
+    "mixing_stats.mixed": lambda s: s["mixing_stats"].update(mixed=89),
+    "mixing_stats.layers": lambda s: s["mixing_stats"]["layers"].update(input=7),
+    "mixing_stats.sums": lambda s: s["mixing_stats"]["sums"].__setitem__(0, 1.0),
+    "mixing_stats.at_least": lambda s: s["mixing_stats"]["at_least"].__setitem__(19, 30),
+    "mixing_stats.waiting": lambda s: s["mixing_stats"]["waiting"].pop(),
     "history.rows": lambda s: s["history"]["rows"][0].update({"val/acc1": 0.125}),
     "history.rows, forgotten": lambda s: s["history"]["rows"].clear(),
     "history.best_epoch": lambda s: s["history"].update(best_epoch=None),
@@ -512,7 +512,7 @@ CHANGES: dict[str, Change] = {
 UNSEEN = {
     "learner.scaler": "empty: fp16 needs a GPU",
     "history.predictions": "empty before the end of the last epoch",
-    "panel": "shown, and no part of the files: the test below",
+    "mixed_examples": "shown, and no part of the files: the test below",
     "clock": "times",
 }
 
@@ -531,7 +531,7 @@ def cut(compose: Compose, events: Events) -> tuple[Record, Path, dict[str, Any]]
 
 def test_every_part_of_the_state_is_changed_by_the_control(cut: tuple[Record, Path, dict[str, Any]]) -> None:
     state = cut[2]["training"]
-    nested = ("learner", "streams", "tally", "ledger", "history")
+    nested = ("learner", "streams", "train_metrics", "mixing_stats", "history")
     parts = {f"{name}.{part}" for name in nested for part in state[name]} | (state.keys() - set(nested))
     assert parts == {name.partition(",")[0] for name in CHANGES} | UNSEEN.keys()
     assert state["learner"]["scaler"] == {}
@@ -557,19 +557,19 @@ def test_a_changed_checkpoint_is_noticed(
         compose(*RICH).folder.begin()
     CHANGES[change](content["training"])
     checkpoint.save(file, content)
-    if change == "tally.first_bad":
+    if change == "train_metrics.first_bad":
         with pytest.raises(DivergedError, match=f"since step {STEPS + 1}"):
             run(compose(*RICH))
         return
     found = finished(compose, *RICH)
     parts = {name for name in whole if found[name] != whole[name]}
     expected = {
-        "tally.samples": {"rows"},
-        "tally.sums": {"rows"},
+        "train_metrics.samples": {"rows"},
+        "train_metrics.sums": {"rows"},
         "lr": {"rows"},
         "history.rows": {"rows"},
     }
-    assert parts >= ({"rows"} if change.startswith("ledger") else expected.get(change, {"weights"}))
+    assert parts >= ({"rows"} if change.startswith("mixing_stats") else expected.get(change, {"weights"}))
 
 
 @pytest.mark.slow
@@ -633,7 +633,7 @@ def test_neighbouring_epochs_differ(compose: Compose, monkeypatch: pytest.Monkey
         rarely = {"history.best_epoch", "history.best_weights", "history.predictions"}
         assert same <= rarely | {"learner.scaler", "clock.epoch"}
         assert before["lr"] != after["lr"]
-        assert before["tally"]["steps"] == after["tally"]["steps"] == 0
+        assert before["train_metrics"]["steps"] == after["train_metrics"]["steps"] == 0
 
 
 def written(part: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vicinal.training.rng_streams import Streams, derive
+from vicinal.training.rng_streams import RngStreams, derive
 
 GENERATORS = ("order", "augmentation", "mixing")
 LENT = ("init", "dropout")
@@ -20,7 +20,7 @@ GOLDEN = {
 """torch.rand(3) on a CPU: Mersenne Twister, 24 bits a draw."""
 
 
-def draw(streams: Streams, name: str, count: int = 3) -> Tensor:
+def draw(streams: RngStreams, name: str, count: int = 3) -> Tensor:
     if name in LENT:
         with streams.default(name):
             return torch.rand(count)
@@ -29,13 +29,13 @@ def draw(streams: Streams, name: str, count: int = 3) -> Tensor:
 
 @pytest.mark.parametrize("name", [*GENERATORS, *LENT])
 def test_golden_draws_of_seed_zero(name: str) -> None:
-    assert draw(Streams(0), name).double().tolist() == GOLDEN[name]
+    assert draw(RngStreams(0), name).double().tolist() == GOLDEN[name]
 
 
 @pytest.mark.parametrize("name", [*GENERATORS, *LENT])
 def test_a_stream_depends_on_nothing_but_its_seed(name: str) -> None:
-    alone = draw(Streams(3), name, 40)
-    streams = Streams(3)
+    alone = draw(RngStreams(3), name, 40)
+    streams = RngStreams(3)
     parts = []
     for _ in range(4):
         for other in (*GENERATORS, *LENT):
@@ -51,19 +51,19 @@ def test_the_default_generator_is_lent_and_given_back(name: str) -> None:
     torch.manual_seed(11)
     undisturbed = torch.rand(4)
     torch.manual_seed(11)
-    streams = Streams(0)
+    streams = RngStreams(0)
     first = draw(streams, name)
     assert torch.equal(torch.rand(2), undisturbed[:2])
     second = draw(streams, name)
     assert torch.equal(torch.rand(2), undisturbed[2:])
-    assert torch.equal(torch.cat([first, second]), draw(Streams(0), name, 6))
+    assert torch.equal(torch.cat([first, second]), draw(RngStreams(0), name, 6))
 
 
 def test_the_default_generator_is_given_back_after_an_error() -> None:
     before = torch.get_rng_state()
 
     def work() -> None:
-        with Streams(0).default("init"):
+        with RngStreams(0).default("init"):
             torch.rand(3)
             raise RuntimeError("inside")
 
@@ -80,7 +80,7 @@ def test_seeds_are_unrelated() -> None:
     # Neighbours agree in about half of their bits, as unrelated numbers do.
     bits = [(derive(seed, "order") ^ derive(seed + 1, "order")).bit_count() for seed in range(200)]
     assert 30 < sum(bits) / len(bits) < 33
-    first = {tuple(draw(Streams(seed), name).tolist()) for seed in range(20) for name in names}
+    first = {tuple(draw(RngStreams(seed), name).tolist()) for seed in range(20) for name in names}
     assert len(first) == 20 * len(names)
 
 
@@ -91,10 +91,10 @@ def test_seed_is_the_first_63_bits_of_sha256() -> None:
 
 def test_a_run_goes_on_on_another_kind_of_device() -> None:
     """Its state of a GPU is of no use on a CPU; what it drew there goes on."""
-    begun = Streams(0)
+    begun = RngStreams(0)
     drawn = draw(begun, "dropout")
     state = begun.state_dict()
     state["lent"]["dropout"].append(torch.zeros(16, dtype=torch.uint8))  # of a GPU
-    continued = Streams(0)
+    continued = RngStreams(0)
     continued.load_state_dict(state)
-    assert torch.equal(torch.cat([drawn, draw(continued, "dropout")]), draw(Streams(0), "dropout", 6))
+    assert torch.equal(torch.cat([drawn, draw(continued, "dropout")]), draw(RngStreams(0), "dropout", 6))

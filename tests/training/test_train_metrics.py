@@ -7,38 +7,38 @@ import pytest
 import torch
 
 from vicinal.errors import UserError
-from vicinal.training.train_metrics import DivergedError, Tally
+from vicinal.training.train_metrics import DivergedError, TrainMetrics
 
 CPU = torch.device("cpu")
 
 
-def add(tally: Tally, loss: float) -> None:
-    tally.add(torch.tensor(loss), torch.ones(2))
+def add(train_metrics: TrainMetrics, loss: float) -> None:
+    train_metrics.add(torch.tensor(loss), torch.ones(2))
 
 
 def test_means_are_over_samples_not_over_steps() -> None:
-    tally = Tally(CPU)
-    tally.add(torch.tensor(2.0), torch.tensor([1.0, 0.5, 0.0]))
-    tally.add(torch.tensor(4.0), torch.tensor([1.0]))
-    assert (tally.steps, tally.samples) == (2, 4)
-    assert tally.read() == pytest.approx({"loss": 2.5, "acc1": 0.625}, rel=1e-6)
+    train_metrics = TrainMetrics(CPU)
+    train_metrics.add(torch.tensor(2.0), torch.tensor([1.0, 0.5, 0.0]))
+    train_metrics.add(torch.tensor(4.0), torch.tensor([1.0]))
+    assert (train_metrics.steps, train_metrics.samples) == (2, 4)
+    assert train_metrics.read() == pytest.approx({"loss": 2.5, "acc1": 0.625}, rel=1e-6)
 
 
 def test_bf16_losses_are_summed_in_float32() -> None:
-    tally = Tally(CPU)
+    train_metrics = TrainMetrics(CPU)
     for _ in range(1000):
-        tally.add(torch.tensor(1.0, dtype=torch.bfloat16), torch.ones(3))
-    assert tally.read()["loss"] == 1.0
+        train_metrics.add(torch.tensor(1.0, dtype=torch.bfloat16), torch.ones(3))
+    assert train_metrics.read()["loss"] == 1.0
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("step", [1, 4, 7])
 @pytest.mark.parametrize("after", [1.0, math.nan, math.inf])
 def test_the_first_bad_step_is_named(bad: float, step: int, after: float) -> None:
-    tally = Tally(CPU)
+    train_metrics = TrainMetrics(CPU)
     for number in range(1, 8):
-        add(tally, bad if number == step else after if number > step else 1.0)
-    assert tally.first_bad_step() == step
+        add(train_metrics, bad if number == step else after if number > step else 1.0)
+    assert train_metrics.first_bad_step() == step
 
 
 def test_the_message_names_the_moment_the_cause_and_the_way_out() -> None:
@@ -58,7 +58,7 @@ def test_fp16_may_have_overflowed() -> None:
 
 
 def test_a_large_loss_is_finite() -> None:
-    tally = Tally(CPU)
+    train_metrics = TrainMetrics(CPU)
     for _ in range(3):
-        add(tally, 3e38)  # whose sum is infinite in float32
-    assert tally.first_bad_step() is None
+        add(train_metrics, 3e38)  # whose sum is infinite in float32
+    assert train_metrics.first_bad_step() is None

@@ -1,4 +1,4 @@
-"""Streams that cannot be written to: the work goes on, is whole, and its exit code says what came of it."""
+"""RngStreams that cannot be written to: the work goes on, is whole, and its exit code says what came of it."""
 
 import io
 import json

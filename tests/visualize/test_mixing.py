@@ -12,7 +12,7 @@ from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.mixing.masks import Boxes
 from vicinal.training.learner import Learner
-from vicinal.training.rng_streams import Streams
+from vicinal.training.rng_streams import RngStreams
 from vicinal.visualize.canvas import OWN, PARTNER
 from vicinal.visualize.jobs import jobs, strategies
 from vicinal.visualize.mixing import Row, rows
@@ -37,7 +37,7 @@ def test_all_strategies_are_shown_where_none_is_named(shown: dict[str, tuple[Exp
 def test_the_tensors_are_those_of_the_plan_to_the_bit(strategy: str, shown: dict[str, tuple[Experiment, Row]]) -> None:
     experiment, row = shown[strategy]
     data = experiment.load_data()
-    streams = Streams(experiment.seed)
+    streams = RngStreams(experiment.seed)
     batches = experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)
     for index in range(COUNT):
         images, labels = next(batches)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from benchmarks.suite.bench import Bar, Bench, same_work
 from benchmarks.suite.trainings import Run, Silent, synthetic
-from vicinal.data.store import Streamed
+from vicinal.data.store import HostDataset
 from vicinal.jobs.run import run
 from vicinal.launch.gpu_memory import CONTEXT, needs
 from vicinal.runs import checkpoint
 from vicinal.training.evaluation import evaluate
-from vicinal.training.state import Training
+from vicinal.training.state import TrainState
 
 ZERO = Bar(0, at_least=False)
 BATCH = 64
@@ -72,7 +72,7 @@ class Watch(Silent):
         """File and line of each wait."""
         return [_place(each) for each in self._caught if "synchroniz" in str(each.message)]
 
-    def after_step(self, training: Training) -> None:
+    def after_step(self, training: TrainState) -> None:
         self._done += 1
         if self._done == 1:
             self._mode("warn")
@@ -171,7 +171,7 @@ class SaveAndStop(Silent):
         super().__init__()
         self._left, self._file = steps, file
 
-    def after_step(self, training: Training) -> None:
+    def after_step(self, training: TrainState) -> None:
         self._left -= 1
         if not self._left:
             checkpoint.save(self._file, training.state_dict())
@@ -184,7 +184,7 @@ def streaming(bench: Bench) -> None:
         small_run(bench, 6, "mixup=none", f"trainer.stream={stream}", "trainer.compile=false").loaders.train
         for stream in ("false", "true")
     )
-    same_work(isinstance(streamed.store, Streamed), "nothing is streamed")
+    same_work(isinstance(streamed.store, HostDataset), "nothing is streamed")
     (ours, theirs) = (
         loader.epoch(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
         for loader in (resident, streamed)
@@ -214,7 +214,7 @@ def graphs(bench: Bench, mixup: str) -> None:
     words = (f"mixup={mixup}", *layers, "trainer.compile=true", "trainer.eval_batch_size=64")
     run = small_run(bench, 24, *words, network=network)
     run.epoch()
-    evaluate(run.learner.evaluated, islice(run.loaders.test.batches(), 1), run.hardware, run.learner.evaluation)
+    evaluate(run.learner.eval_model, islice(run.loaders.test.batches(), 1), run.hardware, run.learner.eval_forward)
     # One for each block, one for all other batches, one for evaluation, one for the making of augmented batches.
     expected = (len(blocks) if layers else 0) + 3
     found = counters["stats"]["unique_graphs"]

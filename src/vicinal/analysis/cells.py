@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from vicinal.analysis.comparison import Cell
-from vicinal.analysis.load import Found
+from vicinal.analysis.load import RunSet
 from vicinal.analysis.records import ABSENT, Run, flat
 from vicinal.config.schema import GROUPS, Config, TrainerConfig, suggest
 from vicinal.errors import UserError, written
@@ -20,7 +20,7 @@ Known = dict[str, dict[str, str]]
 
 
 def make_cells(
-    found: Found, swept: Sequence[str] = (), anyway: bool = False
+    found: RunSet, swept: Sequence[str] = (), allow_confounded: bool = False
 ) -> tuple[list[str], list[Cell], list[str]]:
     """Runs grouped by cell.
 
@@ -28,7 +28,7 @@ def make_cells(
         found: the runs; a sweep's bring the swept keys along.
         swept: the keys by which the cells are meant to differ, if somebody says so. A group's option stands for all
             keys of the group.
-        anyway: compare cells that differ in more than these.
+        allow_confounded: compare cells that differ in more than these.
 
     Returns:
         The swept keys, the cells in grid order, and what they differ in beyond these keys, a line each.
@@ -51,9 +51,11 @@ def make_cells(
     covered = {*keys, STRATEGY} if declared is None else {*keys}
     also = {key: texts for key, texts in differing.items() if not {key, group_of(key)} & covered}
     beyond = ", ".join(f"{key} ({', '.join(texts)})" for key, texts in also.items())
-    if also and found.swept is None and not anyway:
+    if also and found.swept is None and not allow_confounded:
         every = ",".join([*keys, *also])
-        raise UserError(f"these cells differ also in {beyond}: say --swept {every}, or --anyway, or fewer with --where")
+        raise UserError(
+            f"these cells differ also in {beyond}: say --swept {every}, or --allow-confounded, or fewer with --where"
+        )
     shown = {cell: _values(cell, keys, known, {} if swept else found.values) for cell in grouped}
     cells = _labelled(grouped, shown, keys)
     if found.swept is None:

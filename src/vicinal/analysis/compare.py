@@ -8,16 +8,16 @@ from vicinal.analysis import caveats, origins
 from vicinal.analysis.baselines import find_baselines, match
 from vicinal.analysis.cells import make_cells
 from vicinal.analysis.comparison import TESTED, Comparison
-from vicinal.analysis.load import Found
+from vicinal.analysis.load import RunSet
 from vicinal.analysis.summary import cell_table, chosen_table, pair_table
 
 
 def compare(
-    found: Found,
+    found: RunSet,
     baseline: Sequence[str] = (),
     score: str = TESTED[0],
     swept: Sequence[str] = (),
-    anyway: bool = False,
+    allow_confounded: bool = False,
 ) -> Comparison:
     """Summarise, test and choose.
 
@@ -26,12 +26,12 @@ def compare(
         baseline: conditions ``key=value`` for the cell that the others are compared with, or its id.
         score: the one of TESTED that is tested.
         swept: the keys by which the cells are meant to differ, if not those of the sweep.
-        anyway: compare cells that differ in more than these.
+        allow_confounded: compare cells that differ in more than these.
 
     Raises:
         UserError: the cells of a folder differ in more than the swept keys, or there is no such baseline.
     """
-    keys, cells, beyond = make_cells(found, swept, anyway)
+    keys, cells, beyond = make_cells(found, swept, allow_confounded)
     baselines = find_baselines(cells, baseline)
     against, unmatched = match(cells, baselines)
     table, pairs = cell_table(cells, keys), pair_table(cells, against, score)

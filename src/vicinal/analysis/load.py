@@ -19,7 +19,7 @@ SWEEP = "sweep.json"
 
 
 @dataclass(frozen=True)
-class Found:
+class RunSet:
     """The runs that a report is about.
 
     Attributes:
@@ -37,7 +37,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def find(target: Path, where: Sequence[str] = ()) -> Found:
+def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
     """The runs of a sweep's folder, or all runs below another folder.
 
     Args:
@@ -56,7 +56,7 @@ def find(target: Path, where: Sequence[str] = ()) -> Found:
         runs = _filtered(runs, condition)
     title = f"{' '.join(where)} in {found.title}" if where else found.title
     damage = [line for run in runs for line in run.damage]
-    return Found(title, runs, found.swept, found.values, [*found.notes, *damage])
+    return RunSet(title, runs, found.swept, found.values, [*found.notes, *damage])
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _damaged(folder: Path) -> UserError:
     return UserError(f"{folder / SWEEP} is damaged; the command of the sweep writes it again")
 
 
-def _sweep(folder: Path) -> Found:
+def _sweep(folder: Path) -> RunSet:
     sweep = read_sweep(folder)
     runs = [read(sweep.folder_of(entry), entry["cell_id"], entry["seed"], entry["name"]) for entry in sweep.runs]
     values = {entry["cell_id"]: entry["values"] for entry in sweep.runs}
@@ -108,10 +108,10 @@ def _sweep(folder: Path) -> Found:
             shown, used = values[run.cell_id][key], lookup(run, key)
             if shown != ABSENT and used is not None and not same(shown, used):
                 raise _damaged(folder)
-    return Found(folder.resolve().name, runs, sweep.swept, values)
+    return RunSet(folder.resolve().name, runs, sweep.swept, values)
 
 
-def _folder(folder: Path) -> Found:
+def _folder(folder: Path) -> RunSet:
     runs: dict[str, Run] = {}
     twice = []
     for run in sorted(map(read, _run_folders(folder)), key=lambda run: (run.name, run.cell_id, run.seed)):
@@ -120,7 +120,7 @@ def _folder(folder: Path) -> Found:
             twice.append(f"{run.run_id} is there twice: {first.folder} is used and {run.folder} is not")
     if not runs:
         raise UserError(f"{folder}: there is neither a run nor a {SWEEP} in it")
-    return Found(str(folder), list(runs.values()), notes=twice)
+    return RunSet(str(folder), list(runs.values()), notes=twice)
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:

@@ -190,7 +190,7 @@ def _refuse_flag(line: str) -> NoReturn:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise, so that `with` blocks end: W&B, the progress bar. Within a training `Interruption` has the signals."""
+    """Raise, so that `with` blocks end: W&B, the progress bar. Within a training `GracefulShutdown` has the signals."""
     leave_an_import(number, frame)
     _Stop.signal = number
     if number == signal.SIGINT:
@@ -199,6 +199,6 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _obey() -> None:
-    """Called with any error: a library that was interrupted at a bad moment may have made one of the interruption."""
+    """Called with any error: a library that was interrupted at a bad moment may have made one of the shutdown."""
     if _Stop.signal is not None:
         sys.exit(128 + _Stop.signal)

@@ -45,7 +45,7 @@ class Component:
     """Those of them that are handed to the target."""
     defaults: dict[str, Any]
     """What the target takes where an argument is not given."""
-    idle: dict[str, Any]
+    ineffective: dict[str, Any]
     """Keys that have no effect here, but have one with another option of the group, such as alpha under ``none``."""
 
     @property
@@ -113,7 +113,7 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     """Check the resolved config of one group against its schema and its target's signature.
 
     A key that the target does not take is accepted where another option of the group has it, so that a sweep can cross
-    options with a key of some of them; it is ``idle`` then.
+    options with a key of some of them; it is ``ineffective`` then.
 
     Args:
         group: one of :data:`GROUPS`.
@@ -131,14 +131,14 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
     ours = list(schema) if group == "dataset" else ["_target_"]
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
-    idle: dict[str, Any] = {}
+    ineffective: dict[str, Any] = {}
     for name, value in node.items():
         if name not in (*own, *ours) and name not in _keys_of_options(group, places):
             allowed = suggest_key(name, dict.fromkeys([*own, *ours]))
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {allowed}")
         hint = known.get(name) or _supported(hints.get(name, Any))
-        (values if name in (*own, *ours) else idle)[name] = convert(f"{group}.{name}", value, hint)
-    given = {name: value for name, value in {**idle, **values}.items() if value != MISSING}
+        (values if name in (*own, *ours) else ineffective)[name] = convert(f"{group}.{name}", value, hint)
+    given = {name: value for name, value in {**ineffective, **values}.items() if value != MISSING}
     check_ranges(GROUPS[group], given, f"{group}.")
     for name, value in given.items():
         _check_numbers(f"{group}.{name}", value)
@@ -149,7 +149,7 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
     del values["_target_"]
     arguments = {name: value for name, value in values.items() if name in own}
-    return Component(group, target, values, arguments, _defaults(parameters, own), idle)
+    return Component(group, target, values, arguments, _defaults(parameters, own), ineffective)
 
 
 def _check_numbers(key: str, value: Any) -> None:

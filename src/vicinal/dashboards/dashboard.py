@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vicinal.analysis.load import SWEEP, find
+from vicinal.analysis.load import SWEEP, load_runs
 from vicinal.analysis.records import Run
 from vicinal.dashboards import build
 from vicinal.dashboards.keys import check, logged
@@ -51,7 +51,7 @@ def make(sweep: Path, score: str, more: Sequence[str], entity: str | None, proje
     tables = sweep / "report" / "table.md"
     if not (sweep / SWEEP).exists() or not tables.exists():
         raise UserError(f"{sweep}: no folder of a sweep that has ended; it has no {SWEEP} or no report/{tables.name}")
-    found = find(sweep)
+    found = load_runs(sweep)
     keys = logged(found.runs)
     parts, notes = available(sections(score, more), keys)
     scope = build.Scope(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vicinal.data.augmentation import CropFlip, Draws
 from vicinal.data.images import Images
-from vicinal.data.store import Resident, Streamed
+from vicinal.data.store import DeviceDataset, HostDataset
 
 
 class Loader:
@@ -45,7 +45,9 @@ class Loader:
         self.batch_size, self.augmentation = batch_size, augmentation
         self._largest = min(batch_size, max(len(images.labels), 1))
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.store: Resident | Streamed = (Streamed if stream else Resident)(images, self._largest, device, layout)
+        self.store: DeviceDataset | HostDataset = (HostDataset if stream else DeviceDataset)(
+            images, self._largest, device, layout
+        )
         self.labels = images.labels.to(device)
         shape = images.images.shape[1:]
         # (x / 255 - mean) / std as one product and one sum; as wide as a line, so that it is one loop over memory
@@ -85,7 +87,7 @@ class Loader:
 
     def _chunks(self, indices: Tensor) -> Sequence[Tensor]:
         """Of a batch each; all are sent to the device at once."""
-        chunks: Sequence[Tensor] = torch.split(indices.to(self.store.looked_up_on), self.batch_size)
+        chunks: Sequence[Tensor] = torch.split(indices.to(self.store.index_device), self.batch_size)
         return chunks
 
     def _sample(self, count: int, generator: torch.Generator | None) -> Draws | None:
@@ -94,7 +96,7 @@ class Loader:
     def _make(self, chunks: Sequence[Tensor], generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
         store, augmentation = self.store, self.augmentation
-        if self._compiled and augmentation and generator and isinstance(store, Resident):
+        if self._compiled and augmentation and generator and isinstance(store, DeviceDataset):
             whole = sum(len(chunk) == self.batch_size for chunk in chunks)
             for chunk, rows in zip(chunks[:whole], store.locate(chunks[:whole]), strict=True):
                 drawn = augmentation.sample(len(chunk), generator).to(device)

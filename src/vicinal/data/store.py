@@ -15,7 +15,7 @@ AHEAD = 2
 """Batches that are gathered before they are asked for."""
 
 
-class Resident:
+class DeviceDataset:
     """The data set lies on the device.
 
     Args:
@@ -25,7 +25,7 @@ class Resident:
         memory_format: in which they are wanted.
 
     Attributes:
-        looked_up_on: where indices are wanted.
+        index_device: where indices are wanted.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Resident:
     ) -> None:
         here = images.images.device == device
         chosen = _laid_out(images if here else Images(images.pixels(), images.labels), memory_format)
-        self.looked_up_on = device
+        self.index_device = device
         self.images = chosen.images.to(device)
         self.rows = None if chosen.rows is None else chosen.rows.to(device)
         self._size = batch_size
@@ -57,10 +57,10 @@ class Resident:
             yield indices if self.rows is None else self.rows[indices]
 
 
-class Streamed:
+class HostDataset:
     """The data set stays in the host's memory; a thread gathers batches ahead of their use.
 
-    Arguments and attributes are those of :class:`Resident`.
+    Arguments and attributes are those of :class:`DeviceDataset`.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class Streamed:
     ) -> None:
         chosen = _laid_out(images, memory_format)
         self.images, self.rows = chosen.images, chosen.rows
-        self.device, self.looked_up_on = device, torch.device("cpu")
+        self.device, self.index_device = device, torch.device("cpu")
         pinned = device.type == "cuda"
         # One more than are on their way: the one that is in use.
         self._staging = [_empty(batch_size, self.images, pin_memory=pinned) for _ in range(AHEAD + 1)]
         self._sent: list[torch.cuda.Event | None] = [None] * len(self._staging)
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """As that of :class:`Resident`, and the same batches."""
+        """As that of :class:`DeviceDataset`, and the same batches."""
         waiting: deque[tuple[int, Future[Tensor]]] = deque()
         with ThreadPoolExecutor(1) as thread:
             for number, chunk in enumerate(chunks):

@@ -18,7 +18,7 @@ from vicinal.utils.escaping import visible
 log = logging.getLogger(__name__)
 
 
-def heading(experiment: Experiment) -> dict[str, Any]:
+def run_metadata(experiment: Experiment) -> dict[str, Any]:
     """Who a result belongs to; free of secrets."""
     return {
         "run_id": experiment.run_id,

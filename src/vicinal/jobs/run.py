@@ -19,7 +19,7 @@ from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import dry_run, repair, session
-from vicinal.jobs.provenance import heading
+from vicinal.jobs.provenance import run_metadata
 from vicinal.jobs.run_info import catch_up, show
 from vicinal.launch.worker import packed
 from vicinal.runs.environment import differences, fixed, others, versions
@@ -29,7 +29,7 @@ from vicinal.runs.source import sources
 from vicinal.tracking.wandb.mode import agent_run
 from vicinal.tracking.wandb.record import unfinished
 from vicinal.tracking.wandb.settings import unheard
-from vicinal.training.malloc import give_back
+from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
 from vicinal.utils.escaping import visible
 
@@ -113,7 +113,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
             try:
                 return _work(experiment, sweep, loaded)
             finally:
-                give_back()
+                trim_malloc()
     except BusyError as busy:
         log.info("%s; skipped", busy)
         return {}
@@ -122,7 +122,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
 def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     folder = experiment.folder
     log.info("already completed: %s (rerun=true trains it again)", folder.path)
-    vouch([(experiment, done)])
+    warn_of_reuse([(experiment, done)])
     if agent_run():
         show(folder, done, experiment.wandb, id=None)
     else:
@@ -130,7 +130,7 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     return done
 
 
-def vouch(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
+def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
     """Say what has to be said of results that are used instead of training, and mend what is damaged beside them.
 
     A remark on several results is one line.
@@ -142,7 +142,7 @@ def vouch(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
             log.warning("%s", line)
         for line in repair.mend(experiment, done, damage):
             log.info("%s", line)
-        for remark in reservations(experiment, done):
+        for remark in reuse_warnings(experiment, done):
             remarks.setdefault(remark, []).append(experiment.folder.path)
     for remark, paths in remarks.items():
         those = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs, such as {paths[0]}"
@@ -159,7 +159,7 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
             log.info("%s: W&B lacked a part of it; %s", folder.path, told)
 
 
-def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
+def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     """Remarks on a result that is used instead of training: how its hardware, code or data differ from those here.
 
     What "auto" means on this machine may be something else than where it was made, and the code that computes or the
@@ -184,7 +184,7 @@ def reservations(experiment: Experiment, done: dict[str, Any]) -> list[str]:
 
 def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> dict[str, Any]:
     folder = experiment.folder
-    for line in experiment.idle():
+    for line in experiment.ineffective_keys():
         log.info("%s", line)
     for line in unheard(experiment.config["wandb"]):
         _say_once(line)
@@ -211,7 +211,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
             reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))
             with suppress(OSError):  # the disk may be what is wrong
                 if folder.completed() is None:  # else a view has failed afterwards
-                    folder.fail(heading(experiment), reason)
+                    folder.fail(run_metadata(experiment), reason)
             with suppress(OSError), appending(folder.log) as own_log:  # whoever called decides what the terminal shows
                 own_log.write(f"failed: {reason}\n" if known else visible(redact(traceback.format_exc()), keep="\n\t"))
             raise
@@ -228,7 +228,7 @@ def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
         return
     from vicinal.launch import gpu_memory
 
-    with gpu_memory.room(gpu_memory.needs(experiment, data)):
+    with gpu_memory.reserve(gpu_memory.needs(experiment, data)):
         yield
 
 

@@ -15,7 +15,7 @@ import torch
 
 from vicinal.config.schema import WandbConfig, check_ranges
 from vicinal.experiment import Experiment
-from vicinal.jobs.provenance import heading
+from vicinal.jobs.provenance import run_metadata
 from vicinal.runs import mixed_sheet
 from vicinal.runs.environment import code
 from vicinal.runs.files import DamagedError
@@ -39,7 +39,7 @@ def run_info(experiment: Experiment, sweep: str | None) -> RunInfo:
         experiment: checked.
         sweep: the name of the sweep it belongs to.
     """
-    about = heading(experiment)
+    about = run_metadata(experiment)
     return RunInfo(
         name=f"{experiment.name}-s{experiment.seed}",
         run_id=experiment.run_id,

@@ -12,7 +12,7 @@ from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import repair
-from vicinal.jobs.provenance import heading, write_config, write_environment
+from vicinal.jobs.provenance import run_metadata, write_config, write_environment
 from vicinal.jobs.run_info import final_numbers, run_info, wandb_tracker
 from vicinal.launch import gpu_memory
 from vicinal.runs import checkpoint
@@ -20,19 +20,19 @@ from vicinal.runs.environment import describe, differences, fixed, others
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.shapes import misfit
-from vicinal.runs.signals import Interruption
+from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
 from vicinal.tracking.mixed_sheet import MixedSheet
 from vicinal.tracking.predictions_file import PredictionsFile
 from vicinal.tracking.tracker import Trackers
-from vicinal.training.checkpointer import Keeper
+from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
 from vicinal.training.loop import Finals, fit, predictions
-from vicinal.training.mixed_examples import Panel
-from vicinal.training.rng_streams import Streams
-from vicinal.training.state import Training
+from vicinal.training.mixed_examples import MixedExamples
+from vicinal.training.rng_streams import RngStreams
+from vicinal.training.state import TrainState
 from vicinal.utils import output
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Saved:
     """The content of a checkpoint.
 
     Attributes:
-        training: of :class:`Training`.
+        training: of :class:`TrainState`.
         wandb_id: W&B's id of the run.
         made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
         changed: how the sessions before differed in that.
@@ -138,11 +138,11 @@ def train(
     # W&B begins its run beside what is left to do before the first step, and not beside that step.
     with (
         output.hurried(),
-        Interruption() as interruption,
+        GracefulShutdown() as shutdown,
         wandb_tracker(experiment.wandb, info, saved.wandb_id if saved else None) as wandb,
         Console(settings.epochs, steps) as console,
     ):
-        streams = Streams(experiment.seed)
+        streams = RngStreams(experiment.seed)
         with streams.default("init"):
             model = experiment.make_model()
         learner = Learner(
@@ -155,33 +155,33 @@ def train(
             steps_per_epoch=steps,
         )
         trackers = Trackers(*files, wandb, console)
-        panel = Panel(data, experiment.wandb.images, min(PANEL_BATCHES, steps), trackers)
-        training = Training(learner, streams, panel, experiment.classes)
+        examples = MixedExamples(data, experiment.wandb.images, min(PANEL_BATCHES, steps), trackers)
+        training = TrainState(learner, streams, examples, experiment.classes)
 
-        def save(training: Training) -> None:
+        def save(training: TrainState) -> None:
             content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
             _save(folder, {"run_id": experiment.run_id, **vars(content)})
 
-        keeper = Keeper(save, experiment.checkpoint_every, settings.epochs, interruption)
+        checkpointer = Checkpointer(save, experiment.checkpoint_every, settings.epochs, shutdown)
         ready = time.perf_counter()
         if saved:
             _restore(training, saved, news, folder)
             if training.history.predictions:  # nothing is left to train, and the last row is to be told again
                 trackers.predictions(predictions(training.history, loaders))
-        trackers.restore(training.history.rows, training.tally.steps)
-        keeper.save(training)
-        finals = fit(training, loaders, trackers, keeper)
+        trackers.restore(training.history.rows, training.train_metrics.steps)
+        checkpointer.save(training)
+        finals = fit(training, loaders, trackers, checkpointer)
         scores = _scores(finals)
         summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
         trackers.finish(final_numbers(scores) | summary)
-        weights = {"model": learner.evaluated.state_dict(), "best_model": training.history.best_weights}
+        weights = {"model": learner.eval_model.state_dict(), "best_model": training.history.best_weights}
         epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
         rows, times = repair.kept(training.history.rows)
         records = {"rows": rows, "predictions": training.history.predictions, "class_names": list(data.class_names)}
         _save(folder, {"run_id": experiment.run_id, **epochs, **weights, **records})
         seconds = {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started, "epochs": times}
         result = {
-            **heading(experiment),
+            **run_metadata(experiment),
             "epochs": settings.epochs,
             "best_epoch": finals.best_epoch,
             **scores,
@@ -207,7 +207,7 @@ def _news(made: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [*differences(made, bits), *others(made, here)]
 
 
-def _restore(training: Training, saved: Saved, news: list[str], folder: RunFolder) -> None:
+def _restore(training: TrainState, saved: Saved, news: list[str], folder: RunFolder) -> None:
     try:
         training.load_state_dict(saved.training)
     except Exception as error:  # of torch, by what does not fit
@@ -223,8 +223,8 @@ def _restore(training: Training, saved: Saved, news: list[str], folder: RunFolde
     rows = training.history.rows
     if folder.rows()[: len(rows)] != rows:
         log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)
-    log.info("going on in epoch %d after step %d", training.epoch, training.tally.steps)
-    training.panel.show()
+    log.info("going on in epoch %d after step %d", training.epoch, training.train_metrics.steps)
+    training.mixed_examples.show()
 
 
 def _save(folder: RunFolder, content: dict[str, Any]) -> None:

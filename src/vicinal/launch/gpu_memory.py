@@ -49,7 +49,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Reservation:
     """What one job has said it needs.
 
     Attributes:
@@ -63,7 +63,7 @@ class Claim:
     capacity: int
 
 
-def choose(needed: int, gpus: Sequence[Gpu], claims: Sequence[Claim]) -> tuple[int, Claim] | None:
+def choose(needed: int, gpus: Sequence[Gpu], reservations: Sequence[Reservation]) -> tuple[int, Reservation] | None:
     """The GPU with the most room for a job, and its claim; None if it has to wait for other jobs to end.
 
     Raises:
@@ -71,14 +71,14 @@ def choose(needed: int, gpus: Sequence[Gpu], claims: Sequence[Claim]) -> tuple[i
     """
     rooms = []
     for gpu in gpus:
-        others = [claim for claim in claims if claim.uuid == gpu.uuid]
+        others = [claim for claim in reservations if claim.uuid == gpu.uuid]
         capacity = others[0].capacity if others else gpu.free
         rooms.append((min(gpu.free, capacity - sum(claim.needed for claim in others)), capacity))
     index = max(range(len(gpus)), key=lambda each: rooms[each][0])
     room, capacity = rooms[index]
     if needed <= room:
-        return index, Claim(gpus[index].uuid, needed, capacity)
-    if not claims:
+        return index, Reservation(gpus[index].uuid, needed, capacity)
+    if not reservations:
         raise UserError(
             f"the job needs about {_gib(needed)} of GPU memory, but of {_gib(gpus[index].total)} only {_gib(room)} are "
             "free, and no other job will give any back; a smaller trainer.batch_size needs less"
@@ -86,23 +86,25 @@ def choose(needed: int, gpus: Sequence[Gpu], claims: Sequence[Claim]) -> tuple[i
     return None
 
 
-class Ledger:
-    """The claims of all jobs of this user on this machine, whichever sweep they belong to."""
+class GpuReservations:
+    """The reservations of all jobs of this user on this machine, whichever sweep they belong to."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or Path(tempfile.gettempdir()) / f"vicinal-gpu-{os.getuid()}"
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._file = self._folder / "claims.json"
+        self._file = self._folder / "reservations.json"
         self._lock = filelock.FileLock(self._folder / "lock")
 
-    def claim(self, needed: int, gpus: Callable[[], Sequence[Gpu]]) -> int | None:
+    def reserve(self, needed: int, gpus: Callable[[], Sequence[Gpu]]) -> int | None:
         """The index of the GPU that this process may use now; None if it has to wait."""
         with self._lock:
-            claims = self._read()
-            found = choose(needed, gpus(), list(claims.values()))
+            reservations = self._read()
+            found = choose(needed, gpus(), list(reservations.values()))
             if found is None:
                 return None
-            write_json(self._file, {str(pid): asdict(each) for pid, each in {**claims, os.getpid(): found[1]}.items()})
+            write_json(
+                self._file, {str(pid): asdict(each) for pid, each in {**reservations, os.getpid(): found[1]}.items()}
+            )
             return found[0]
 
     def release(self) -> None:
@@ -110,20 +112,20 @@ class Ledger:
         with self._lock:
             write_json(self._file, {str(pid): asdict(each) for pid, each in self._read().items() if pid != os.getpid()})
 
-    def _read(self) -> dict[int, Claim]:
+    def _read(self) -> dict[int, Reservation]:
         """Of processes that are there: one that was killed holds nothing."""
         try:
             content = read_json(self._file)
-            found = {int(pid): Claim(**each) for pid, each in content.items()}
+            found = {int(pid): Reservation(**each) for pid, each in content.items()}
         except (OSError, DamagedError, ValueError, TypeError):
             return {}
         return {pid: claim for pid, claim in found.items() if _alive(pid)}
 
 
 @contextmanager
-def room(
+def reserve(
     needed: int,
-    ledger: Ledger | None = None,
+    reservations: GpuReservations | None = None,
     gpus: Callable[[], Sequence[Gpu]] | None = None,
     use: Callable[[int], None] = torch.cuda.set_device,
 ) -> Iterator[None]:
@@ -132,10 +134,10 @@ def room(
     Raises:
         UserError: there will never be.
     """
-    ledger, gpus = ledger or Ledger(), gpus or _visible
+    reservations, gpus = reservations or GpuReservations(), gpus or _visible
     waited = False
     _give_back()  # of a job that has failed: its error held its memory until now
-    while (index := ledger.claim(needed, gpus)) is None:
+    while (index := reservations.reserve(needed, gpus)) is None:
         if not waited:
             log.info("waiting for about %s of GPU memory, which other jobs hold", _gib(needed))
             waited = True
@@ -145,7 +147,7 @@ def room(
         yield
     finally:
         _give_back()  # else this worker keeps for its next job what another one's job could have
-        ledger.release()
+        reservations.release()
 
 
 def needs(experiment: Experiment, data: ImageData) -> int:

@@ -21,7 +21,7 @@ from hydra.core.utils import JobReturn
 
 from vicinal.errors import UserError
 from vicinal.launch.worker import StoppedError, begun, serve
-from vicinal.runs.signals import Interruption, present
+from vicinal.runs.signals import GracefulShutdown, present
 
 FORKS = multiprocessing.get_context("forkserver")
 LOOK_SECONDS = 0.05
@@ -61,7 +61,7 @@ def _received(descriptor: Any) -> int:
     return int(descriptor.detach())
 
 
-class Workers(Interruption):
+class Workers(GracefulShutdown):
     """Inside ``with``, processes that do one job after the other; at its end they are gone.
 
     The first signal is handed on to all of them, and each saves what it is at; after an exception they are asked to do

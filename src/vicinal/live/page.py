@@ -11,7 +11,7 @@ from typing import Any
 
 from vicinal.analysis.cells import make_cells
 from vicinal.analysis.comparison import TESTED, Cell, headings
-from vicinal.analysis.load import Found
+from vicinal.analysis.load import RunSet
 from vicinal.live.progress import Job, Progress
 from vicinal.report.figure_types import Picture
 from vicinal.report.figures import pictures
@@ -78,7 +78,7 @@ def render(progress: Progress, file: Path, every: float, over: bool) -> str:
 
 def _running(progress: Progress) -> Running:
     values = {job.run.cell_id: job.values for job in progress.jobs}
-    found = Found(progress.title, [job.run for job in progress.jobs], progress.swept, values)
+    found = RunSet(progress.title, [job.run for job in progress.jobs], progress.swept, values)
     keys, cells, _ = make_cells(found)
     return Running(keys, cells, {job.run.run_id: job.rows for job in progress.jobs})
 

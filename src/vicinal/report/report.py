@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vicinal import analysis, report
 from vicinal.analysis.comparison import TESTED
-from vicinal.analysis.load import find, read_sweep
+from vicinal.analysis.load import load_runs, read_sweep
 from vicinal.analysis.origins import code_here
 from vicinal.errors import UserError
 from vicinal.report.terminal import Grid, show
@@ -72,17 +72,23 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
         with without_collections("matplotlib"):
             from vicinal.analysis.compare import compare
 
-            publish(compare(find(sweep), baseline, score), folder, made_from, console)
+            publish(compare(load_runs(sweep), baseline, score), folder, made_from, console)
     else:
         show(*shown, console)
         _tell(folder, console)
     return folder
 
 
-def name(start: str, baseline: Sequence[str], score: str, swept: Sequence[str] = (), anyway: bool = False) -> str:
+def name(
+    start: str, baseline: Sequence[str], score: str, swept: Sequence[str] = (), allow_confounded: bool = False
+) -> str:
     """Of a report's folder: other options never replace what these gave."""
     options = {"baseline": "+".join(baseline), "score": score if score != TESTED[0] else "", "swept": "+".join(swept)}
-    words = [start, *(f"{key}={value}" for key, value in options.items() if value), *["anyway"] * anyway]
+    words = [
+        start,
+        *(f"{key}={value}" for key, value in options.items() if value),
+        *["allow-confounded"] * allow_confounded,
+    ]
     return safe_name("-".join(words).replace("/", "-"), LONGEST)
 
 

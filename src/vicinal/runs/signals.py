@@ -44,7 +44,7 @@ class Interrupted(BaseException):
     """Raised at a safe point after a signal. Like KeyboardInterrupt it is no Exception: it is nobody's failure."""
 
 
-class Interruption:
+class GracefulShutdown:
     """Inside ``with``, the first signal is remembered, and :meth:`check` raises :class:`Interrupted` from then on.
 
     At the end of ``with`` the signal goes on to whoever handled it before, such as a launcher that puts the job back

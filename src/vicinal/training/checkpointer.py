@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from vicinal.config.schema import BILLION
 from vicinal.errors import ConfigError
-from vicinal.runs.signals import Interruption
-from vicinal.training.state import Training
+from vicinal.runs.signals import GracefulShutdown
+from vicinal.training.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,23 @@ class Interval:
         return cls(steps=number) if (found[2] or "").startswith("step") else cls(epochs=number)
 
 
-class Keeper:
+class Checkpointer:
     """Saves a training under way.
 
     Args:
         save: writes a checkpoint.
         every: between two checkpoints.
         epochs: of the whole training, whose end is always saved.
-        interruption: of the process.
+        shutdown: of the process.
     """
 
     def __init__(
-        self, save: Callable[[Training], None], every: Interval, epochs: int, interruption: Interruption
+        self, save: Callable[[TrainState], None], every: Interval, epochs: int, shutdown: GracefulShutdown
     ) -> None:
-        self._save, self._every, self._epochs, self._interruption = save, every, epochs, interruption
+        self._save, self._every, self._epochs, self._shutdown = save, every, epochs, shutdown
         self._steps = 0  # since the last checkpoint
 
-    def after_step(self, training: Training) -> None:
+    def after_step(self, training: TrainState) -> None:
         """Called after each step, when all of it is in ``training``.
 
         Raises:
@@ -61,19 +61,19 @@ class Keeper:
             self.save(training)
         self.check(training)
 
-    def after_epoch(self, training: Training) -> None:
+    def after_epoch(self, training: TrainState) -> None:
         """Called after each epoch, its row included."""
         done = training.epoch - 1
         if done == self._epochs or (self._every.epochs and done % self._every.epochs == 0):
             self.save(training)
 
-    def check(self, training: Training) -> None:
+    def check(self, training: TrainState) -> None:
         """Save and raise :class:`Interrupted` if somebody asked the process to stop."""
-        if self._interruption.signal is not None:
+        if self._shutdown.signal is not None:
             self.save(training)
-            self._interruption.check()
+            self._shutdown.check()
 
-    def save(self, training: Training) -> None:
+    def save(self, training: TrainState) -> None:
         """Write a checkpoint now."""
         self._save(training)
         self._steps = 0

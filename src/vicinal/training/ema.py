@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class AveragedWeights:
+class ModelEma:
     """A copy of a model whose weights and running statistics follow it: decay * own + (1 - decay) * new, a step.
 
     The first step is copied whole, and so are integers such as batch norm's count of batches. The numbers are those of

@@ -14,7 +14,7 @@ from torch import nn
 
 from vicinal.config.schema import TrainerConfig
 from vicinal.errors import ConfigError
-from vicinal.training.malloc import keep_memory
+from vicinal.training.malloc import retain_freed_memory
 from vicinal.utils.cores import usable_cores
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -141,7 +141,7 @@ def apply(hardware: Hardware, settings: TrainerConfig) -> None:
     """Set the process up for one run; a sweep's next run sets it up anew."""
     torch.set_num_threads(hardware.threads)
     if hardware.device.type == "cpu":
-        keep_memory()
+        retain_freed_memory()
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
     torch.use_deterministic_algorithms(settings.deterministic)

@@ -15,7 +15,7 @@ from vicinal.config.schema import TrainerConfig
 from vicinal.mixing import MixPlan, MixPoints, Strategy
 from vicinal.mixing.strategies import INPUT
 from vicinal.training.convolutions import avoid_faults
-from vicinal.training.ema import AveragedWeights
+from vicinal.training.ema import ModelEma
 from vicinal.training.hardware import Hardware
 
 
@@ -45,7 +45,7 @@ class Learner:
             # The first steps may overflow and change nothing: no reason to warn of a schedule that is ahead.
             warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
         decay = settings.ema_decay
-        self.ema = None if decay is None else AveragedWeights(self.model, decay)
+        self.ema = None if decay is None else ModelEma(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
         self.points = MixPoints(self.model, [depth for depth in strategy.depths if depth != INPUT])
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
@@ -60,8 +60,10 @@ class Learner:
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         self.graphs = 0
         """Graphs that the compiler has made of the model so far."""
-        self.forward = self._fast(self.model, settings.batch_size, "reduce-overhead" if hardware.cuda_graphs else None)
-        self.evaluation = self._fast(self.evaluated, settings.eval_batch_size)
+        self.forward = self._compile_for_full_batches(
+            self.model, settings.batch_size, "reduce-overhead" if hardware.cuda_graphs else None
+        )
+        self.eval_forward = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
         """The model that is judged, as a function of images."""
 
     def step(self, images: Tensor, labels: Tensor, plan: MixPlan) -> tuple[Tensor, Tensor]:
@@ -84,7 +86,9 @@ class Learner:
             self.ema.update(self.model)
         return loss.detach(), logits.detach()
 
-    def _fast(self, model: nn.Module, batch_size: int, mode: str | None = None) -> Callable[[Tensor], Tensor]:
+    def _compile_for_full_batches(
+        self, model: nn.Module, batch_size: int, mode: str | None = None
+    ) -> Callable[[Tensor], Tensor]:
         """The compiled model for whole batches; the odd batch at the end is not worth a compilation of its own."""
         if not self.hardware.compile:
             return model
@@ -122,7 +126,7 @@ class Learner:
         return {name: getattr(self, name) for name in names}
 
     @property
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model that is judged: the averaged weights, if there are any."""
         return self.model if self.ema is None else self.ema.module
 

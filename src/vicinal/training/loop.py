@@ -13,11 +13,11 @@ from torch import Tensor
 from vicinal.data import Loader
 from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import Progress, Tracker
-from vicinal.training.checkpointer import Keeper
+from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import BINS
-from vicinal.training.state import LAST, History, Row, Scores, Training
-from vicinal.training.train_metrics import DivergedError, Tally
+from vicinal.training.state import LAST, History, Row, Scores, TrainState
+from vicinal.training.train_metrics import DivergedError, TrainMetrics
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +52,14 @@ class Finals:
     """Training alone, mean over all epochs."""
 
 
-def fit(training: Training, loaders: Loaders, tracker: Tracker, keeper: Keeper) -> Finals:
+def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: Checkpointer) -> Finals:
     """Train to ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
     Args:
         training: fresh, or under way; it holds the last epoch's weights afterwards.
         loaders: of the three parts.
         tracker: is told what happens.
-        keeper: saves the training at its intervals.
+        checkpointer: saves the training at its intervals.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
@@ -68,34 +68,34 @@ def fit(training: Training, loaders: Loaders, tracker: Tracker, keeper: Keeper) 
     learner, clock, history = training.learner, training.clock, training.history
     epochs, steps, first = learner.settings.epochs, len(loaders.train), training.epoch
     while (epoch := training.epoch) <= epochs:
-        tally = train_epoch(training, loaders.train, tracker, keeper)
+        train_metrics = train_epoch(training, loaders.train, tracker, checkpointer)
         if epoch == first and learner.stayed_eager:
             wish = learner.settings.compile
             log.warning("trainer.compile=%s: torch compiled nothing of the model, which runs uncompiled", wish)
         trained = time.perf_counter()
-        row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr, **prefixed("train", tally.read())}
-        row |= training.ledger.read()
+        row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr, **prefixed("train", train_metrics.read())}
+        row |= training.mixing_stats.read()
         if epoch == 1 and (law := learner.strategy.law(BINS)) is not None:
             row["mixing/lam_law"] = law
         if loaders.clean is not None:
-            clean = score(training, loaders.clean, epoch * steps, keeper)
+            clean = score(training, loaders.clean, epoch * steps, checkpointer)
             row |= {"train_clean/acc1": clean["acc1"], "train_clean/loss": clean["nll"]}
         if loaders.val is not None:
-            row |= prefixed("val", score(training, loaders.val, epoch * steps, keeper))
+            row |= prefixed("val", score(training, loaders.val, epoch * steps, checkpointer))
         if epoch > epochs - LAST:
             seen: list[tuple[Tensor, Tensor, Tensor]] = []
-            row |= prefixed("test", score(training, loaders.test, epoch * steps, keeper, seen))
+            row |= prefixed("test", score(training, loaders.test, epoch * steps, checkpointer, seen))
             if epoch == epochs:
-                history.see(seen)
+                history.set_predictions(seen)
                 tracker.predictions(predictions(history, loaders))
         evaluated = time.perf_counter() - trained
-        row |= {"throughput": tally.samples / clock.epoch, "seconds": clock.epoch + evaluated}
+        row |= {"throughput": train_metrics.samples / clock.epoch, "seconds": clock.epoch + evaluated}
         clock.train += clock.epoch
         clock.evaluation += evaluated
-        clock.images += tally.samples
+        clock.images += train_metrics.samples
         training.end_epoch(row)
         tracker.epoch(row)
-        keeper.after_epoch(training)
+        checkpointer.after_epoch(training)
     test_last = history.last("test")
     assert test_last is not None
     return Finals(
@@ -110,39 +110,39 @@ def fit(training: Training, loaders: Loaders, tracker: Tracker, keeper: Keeper) 
     )
 
 
-def train_epoch(training: Training, loader: Loader, tracker: Tracker, keeper: Keeper) -> Tally:
+def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpointer: Checkpointer) -> TrainMetrics:
     """What is left of one pass over the training images; nothing in a step waits for the device, only a look does."""
     learner, streams, clock = training.learner, training.streams, training.clock
-    tally, ledger = training.tally, training.ledger
+    train_metrics, mixing_stats = training.train_metrics, training.mixing_stats
     settings, device = learner.settings, learner.hardware.device
     started = time.perf_counter() - clock.epoch
     learner.model.train()
     with streams.default("dropout", device):
-        for images, labels in loader.epoch(streams.order, streams.augmentation, skip=tally.steps):
+        for images, labels in loader.epoch(streams.order, streams.augmentation, skip=train_metrics.steps):
             plan = learner.strategy.sample(images.shape, streams.mixing)
-            ledger.add(plan, labels, images.shape)
+            mixing_stats.add(plan, labels, images.shape)
             plan = plan.to(device)
-            training.panel(plan, images, labels)
+            training.mixed_examples(plan, images, labels)
             loss, logits = learner.step(images, labels, plan)
-            tally.add(loss, plan.correct(logits, labels))
+            train_metrics.add(loss, plan.correct(logits, labels))
             clock.epoch = time.perf_counter() - started
-            if tally.steps % settings.log_every == 0 or tally.steps == len(loader):
-                if bad := tally.first_bad_step():
+            if train_metrics.steps % settings.log_every == 0 or train_metrics.steps == len(loader):
+                if bad := train_metrics.first_bad_step():
                     step = (training.epoch - 1) * len(loader) + bad
                     raise DivergedError(f"since step {step}", learner.peak_lr, learner.hardware.precision)
-                means = tally.read()
+                means = train_metrics.read()
                 clock.epoch = time.perf_counter() - started  # the look has waited for the device
-                speed = tally.samples / clock.epoch
-                tracker.progress(Progress(training.epoch, tally.steps, means["loss"], means["acc1"], speed))
-            keeper.after_step(training)
-    return tally
+                speed = train_metrics.samples / clock.epoch
+                tracker.progress(Progress(training.epoch, train_metrics.steps, means["loss"], means["acc1"], speed))
+            checkpointer.after_step(training)
+    return train_metrics
 
 
 def score(
-    training: Training,
+    training: TrainState,
     loader: Loader,
     step: int,
-    keeper: Keeper,
+    checkpointer: Checkpointer,
     seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Scores:
     """Scores of the weights after a step; a step can ruin them although its own loss was finite."""
@@ -150,10 +150,10 @@ def score(
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for batch in loader.batches():
-            keeper.check(training)
+            checkpointer.check(training)
             yield batch
 
-    scores = evaluate(learner.evaluated, batches(), learner.hardware, learner.evaluation, seen)
+    scores = evaluate(learner.eval_model, batches(), learner.hardware, learner.eval_forward, seen)
     if not math.isfinite(scores["nll"]):
         raise DivergedError(f"in evaluation after step {step}", learner.peak_lr, learner.hardware.precision)
     return scores
@@ -165,14 +165,14 @@ def predictions(history: History, loaders: Loaders) -> Predictions:
     return Predictions(**arrays, class_names=loaders.class_names)
 
 
-def score_best_epoch(training: Training, loaders: Loaders) -> Scores | None:
+def score_best_epoch(training: TrainState, loaders: Loaders) -> Scores | None:
     """Test scores on the weights of the best epoch; the model is left with those of the last."""
-    history, learner, model = training.history, training.learner, training.learner.evaluated
+    history, learner, model = training.history, training.learner, training.learner.eval_model
     if history.best_epoch is None:
         return None
     last = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(history.best_weights)
-    scores = evaluate(model, loaders.test.batches(), learner.hardware, learner.evaluation)
+    scores = evaluate(model, loaders.test.batches(), learner.hardware, learner.eval_forward)
     model.load_state_dict(last)
     return scores
 

@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of mallopt(3), in glibc's ``malloc.h``."""
 
 
-def keep_memory() -> None:
+def retain_freed_memory() -> None:
     """Let the C library keep freed memory for this process, where it is glibc.
 
     It would give tensors of over 32 MiB, and the end of what it has, back to the system, step by step, and the system
@@ -23,7 +23,7 @@ def keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def give_back() -> None:
+def trim_malloc() -> None:
     """Hand what is free back to the system, so that a sweep does not hold what its largest job has needed."""
     if _ours():
         ctypes.CDLL(None).malloc_trim(0)

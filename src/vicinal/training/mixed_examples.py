@@ -13,7 +13,7 @@ from vicinal.mixing.masks import Weights
 from vicinal.tracking.tracker import Tracker
 
 
-class Panel:
+class MixedExamples:
     """Collects images of the first batches, and gives them to a tracker once it has enough.
 
     Several batches, because one lambda (and one block) is drawn a batch.

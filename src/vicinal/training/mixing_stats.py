@@ -20,7 +20,7 @@ FOLD = 64
 """Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers a sample."""
 
 
-class Ledger:
+class MixingStats:
     """Counts of one epoch, kept on the device until somebody looks.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Streams:
+class RngStreams:
     """The named random streams of a run.
 
     ``order``, ``augmentation`` and ``mixing`` are CPU generators, handed to whoever draws from them. ``init`` and

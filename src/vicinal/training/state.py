@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from vicinal.training.learner import Learner
-from vicinal.training.mixed_examples import Panel
-from vicinal.training.mixing_stats import Ledger
-from vicinal.training.rng_streams import Streams
-from vicinal.training.train_metrics import Tally
+from vicinal.training.mixed_examples import MixedExamples
+from vicinal.training.mixing_stats import MixingStats
+from vicinal.training.rng_streams import RngStreams
+from vicinal.training.train_metrics import TrainMetrics
 
 LAST = 10
 """Epochs at the end whose test metrics enter the median, as in the mixup paper (arXiv 1710.09412, section 3.2)."""
@@ -45,7 +45,7 @@ class History:
             self.best_epoch = len(self.rows)
             self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
 
-    def see(self, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+    def set_predictions(self, batches: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
         """The labels, predicted classes and confidences of the test images after the last epoch, a batch each."""
         names = ("labels", "predicted", "confidence")
         self.predictions = {
@@ -95,7 +95,7 @@ class Clock:
         vars(self).update(state)
 
 
-class Training:
+class TrainState:
     """A training under way.
 
     Args:
@@ -105,8 +105,8 @@ class Training:
         classes: of the images.
     """
 
-    def __init__(self, learner: Learner, streams: Streams, panel: Panel, classes: int) -> None:
-        self.learner, self.streams, self.panel, self._classes = learner, streams, panel, classes
+    def __init__(self, learner: Learner, streams: RngStreams, examples: MixedExamples, classes: int) -> None:
+        self.learner, self.streams, self.mixed_examples, self._classes = learner, streams, examples, classes
         self._begin_epoch()
         self.history = History()
         self.clock = Clock()
@@ -114,9 +114,9 @@ class Training:
     def _begin_epoch(self) -> None:
         learner = self.learner
         device, smoothing = learner.hardware.device, learner.settings.label_smoothing
-        self.tally = Tally(device)
+        self.train_metrics = TrainMetrics(device)
         """Sums over the steps of the running epoch; their number is the position in it."""
-        self.ledger = Ledger(learner.strategy.depths, self._classes, smoothing, device)
+        self.mixing_stats = MixingStats(learner.strategy.depths, self._classes, smoothing, device)
         """What the running epoch has mixed so far."""
         self.lr = learner.lr
         """Learning rate of the first step of the running epoch."""
@@ -128,7 +128,7 @@ class Training:
 
     def end_epoch(self, row: Row) -> None:
         """Nothing of the epoch is left to do; the next one begins."""
-        self.history.add(row, self.learner.evaluated)
+        self.history.add(row, self.learner.eval_model)
         self._begin_epoch()
         self.clock.epoch = 0.0
         self.streams.begin_epoch()
@@ -144,5 +144,5 @@ class Training:
         self.lr = state["lr"]
 
     def _parts(self) -> dict[str, Any]:
-        names = ("learner", "streams", "panel", "tally", "ledger", "history", "clock")
+        names = ("learner", "streams", "mixed_examples", "train_metrics", "mixing_stats", "history", "clock")
         return {name: getattr(self, name) for name in names}

@@ -30,7 +30,7 @@ class DivergedError(UserError):
         return UserError, (str(self),)  # exceptions cross process borders: rebuild from the text
 
 
-class Tally:
+class TrainMetrics:
     """Sums of one epoch of training, kept on the device until somebody looks."""
 
     def __init__(self, device: torch.device) -> None:

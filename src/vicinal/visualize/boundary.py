@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vicinal.mixing import InputMixup, ManifoldMixup, NoMix, Strategy, mixed_forward
-from vicinal.training.rng_streams import Streams
+from vicinal.training.rng_streams import RngStreams
 from vicinal.visualize.toys import toy
 
 HIDDEN = "hidden"
@@ -73,7 +73,7 @@ def regions(name: str, strategy: Strategy, seed: int = 0, steps: int = STEPS) ->
 
 def train(points: Tensor, labels: Tensor, strategy: Strategy, seed: int, steps: int) -> nn.Sequential:
     """Adam, its learning rate along half a cosine."""
-    streams = Streams(seed)
+    streams = RngStreams(seed)
     with streams.default("init"):
         model = bottleneck()
     optimizer = torch.optim.Adam(model.parameters(), lr=LR)

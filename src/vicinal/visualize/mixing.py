@@ -14,7 +14,7 @@ from vicinal.experiment import Experiment
 from vicinal.launch.grid import Job, swept_keys, value
 from vicinal.mixing import MixPlan
 from vicinal.mixing.masks import Weights
-from vicinal.training.rng_streams import Streams
+from vicinal.training.rng_streams import RngStreams
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def first_batches(experiment: Experiment, data: ImageData) -> Iterator[tuple[Mix
     The images are the loader's own memory, which the next batch overwrites.
     """
     loader: Loader = experiment.make_loaders(data).train
-    streams = Streams(experiment.seed)
+    streams = RngStreams(experiment.seed)
     while True:
         for images, own in loader.epoch(streams.order, streams.augmentation):
             yield experiment.strategy.sample(images.shape, streams.mixing), images, own

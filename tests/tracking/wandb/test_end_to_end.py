@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassRecall
 
 from vicinal.runs.environment import code
 from vicinal.runs.predictions import Predictions
-from vicinal.training.rng_streams import Streams
+from vicinal.training.rng_streams import RngStreams
 
 TRAIN = Path(__file__).parents[3] / "train.py"
 STRATEGIES = ("none", "input", "manifold", "cutmix")
@@ -98,7 +98,7 @@ def test_summary_has_the_finals(runs):
 def test_the_panel_shows_the_first_batches_as_they_were_mixed(runs, compose):
     for strategy, (*_, offline) in runs.items():
         experiment = compose(f"mixup={strategy}", *SETTINGS)
-        data, streams = experiment.load_data(), Streams(0)
+        data, streams = experiment.load_data(), RngStreams(0)
         batches = experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)
         expected, captions = [], []
         for (images, labels), count in zip(batches, (2, 1, 1, 1), strict=True):  # 5 images of 4 batches
