@@ -68,8 +68,7 @@ class GridSweeper(BasicSweeper):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
         composition.refuse_moving(self.config.hydra)
         observer = composition.Observer(self.config)
-        jobs = self._jobs(arguments, observer)
-        packing = self._pack(jobs)
+        jobs, packing = self._pack(self._jobs(arguments, observer))
         if self.config.dry_run:
             dry_run.show(jobs)
             return []
@@ -126,18 +125,19 @@ class GridSweeper(BasicSweeper):
             log.info("%d combinations are %d different runs", len(points), len(jobs))
         return list(jobs.values())
 
-    def _pack(self, jobs: Sequence[Job]) -> Packing | None:
-        """How the jobs share this machine, if they do; each then sees the threads that it will have."""
+    def _pack(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Packing | None]:
+        """Decide how the jobs share this machine, if they do; each then has the threads that it will get."""
         if not self._parallel():
-            return None
+            return jobs, None
         experiments = [job.experiment for job in jobs]
         devices = {each.hardware.device.type for each in experiments}
         launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
         packing = launcher.pack({each.trainer.threads for each in experiments}, devices)
-        for each in experiments:
-            if each.trainer.threads == AUTO:
-                each.hardware = replace(each.hardware, threads=min(each.hardware.threads, packing.threads))
-        return packing
+        packed = [
+            each.with_threads(min(each.hardware.threads, packing.threads)) if each.trainer.threads == AUTO else each
+            for each in experiments
+        ]
+        return [replace(job, experiment=each) for job, each in zip(jobs, packed, strict=True)], packing
 
     def _start_aside(self) -> None:
         """Start the processes that the jobs will want, beside the imports that follow, which use one core."""

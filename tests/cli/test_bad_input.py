@@ -467,7 +467,7 @@ def test_what_a_component_raises_is_one_line_whatever_it_is(
 
 
 def test_a_bug_is_not_taken_for_a_mistake(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vicinal.experiment.Experiment._check_images", lambda self: {}["x"])
+    monkeypatch.setattr("vicinal.config.request.check_images", lambda values: {}["x"])
     with pytest.raises(KeyError):
         train("seed=1")
 

@@ -106,10 +106,10 @@ def test_no_secret_in_what_a_failure_leaves(
     experiment = compose(*SMALL, "wandb.mode=offline")
     monkeypatch.setattr("sys.argv", ["train.py", planted])
 
-    def refuse() -> None:
+    def refuse(experiment: Experiment) -> None:
         raise PermissionError(f"server says no to {planted}")
 
-    monkeypatch.setattr(experiment, "make_model", refuse)  # W&B's run is open by then
+    monkeypatch.setattr("vicinal.jobs.session.make_model", refuse)  # W&B's run is open by then
     with pytest.raises(PermissionError):
         run(experiment)
     assert len(list(experiment.folder.path.rglob("*.wandb"))) == 1

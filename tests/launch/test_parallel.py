@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from hydra_plugins.vicinal_launcher import labels
+from vicinal import build
 from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
 from vicinal.launch import gpu_memory, worker
@@ -527,10 +528,10 @@ def test_what_a_step_keeps_is_what_autograd_keeps() -> None:
 
 def test_an_earlier_run_of_the_cell_says_what_is_needed(compose: Callable[..., Experiment]) -> None:
     experiment = compose("seed=1")
-    data = experiment.load_data()
+    data = build.load_data(experiment)
     guess = gpu_memory.needs(experiment, data) - gpu_memory.CONTEXT
     images = sum(len(part.labels) for part in (data.train, data.val, data.test) if part is not None) * 64
-    weights = 4 * sum(each.numel() for each in experiment.make_model().parameters())
+    weights = 4 * sum(each.numel() for each in build.make_model(experiment).parameters())
     least = gpu_memory.WORKSPACES + images + gpu_memory.COPIES * weights
     assert least < guess < least + 100 * 2**20
     streamed = gpu_memory.needs(compose("seed=1", "trainer.stream=true"), data) - gpu_memory.CONTEXT

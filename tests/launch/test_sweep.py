@@ -429,7 +429,7 @@ def test_data_that_cannot_be_had_costs_no_result(train: Train, tmp_path: Path, m
     def gone(self: object) -> None:
         raise UserError("the data are gone")
 
-    monkeypatch.setattr(job.Experiment, "load_data", gone)
+    monkeypatch.setattr(job.build, "load_data", gone)
     assert train(*SMALL, "rerun=true") == (1, "", "error: the data are gone\n")
     assert stamps(tmp_path) == before
 

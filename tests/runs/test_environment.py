@@ -145,10 +145,10 @@ def test_no_file_of_a_run_has_a_secret(
     experiment = compose(f"dataset.root={SECRET}", "model=mlp", "dataset.train_size=100", "trainer.epochs=1")
     if fails:
 
-        def refuse(data: ImageData) -> None:
+        def refuse(experiment: Experiment, data: ImageData) -> None:
             raise PermissionError(f"server says no to {SECRET}")
 
-        monkeypatch.setattr(experiment, "make_loaders", refuse)
+        monkeypatch.setattr("vicinal.jobs.session.make_loaders", refuse)
         with pytest.raises(PermissionError):
             run(experiment)
     else:

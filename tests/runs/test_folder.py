@@ -209,10 +209,10 @@ def test_dry_run_writes_nothing(compose: Compose, tmp_path: Path, caplog: pytest
 def test_a_bug_leaves_its_traceback_in_the_log(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = compose(*QUICK)
 
-    def broken(data: object) -> Any:
+    def broken(*_: object) -> Any:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(experiment, "make_loaders", broken)
+    monkeypatch.setattr("vicinal.jobs.session.make_loaders", broken)
     with pytest.raises(ZeroDivisionError):
         run(experiment)
     result = json.loads(experiment.folder.result.read_text())
@@ -225,10 +225,10 @@ def test_a_bug_leaves_its_traceback_in_the_log(compose: Compose, monkeypatch: py
 def test_an_interrupted_run_has_no_result(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = compose(*QUICK)
 
-    def interrupted() -> Any:
+    def interrupted(experiment: Experiment) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "load_data", interrupted)
+    monkeypatch.setattr("vicinal.build.load_data", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(experiment)
     assert experiment.folder.read_result() is None

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from vicinal import build
 from vicinal.data import Loader
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
@@ -52,7 +53,7 @@ def scores(row: dict[str, Any], prefix: str) -> dict[str, float]:
 
 
 def weights(experiment: Experiment) -> torch.nn.Module:
-    model = experiment.make_model()
+    model = build.make_model(experiment)
     checkpoint = torch.load(experiment.folder.checkpoint, weights_only=True)
     assert checkpoint["epoch"] == experiment.trainer.epochs
     model.load_state_dict(checkpoint["model"])
@@ -93,7 +94,7 @@ def test_result_is_what_the_epochs_say(compose: Compose, extra: list[str]) -> No
 
 
 def loaders(experiment: Experiment) -> Any:
-    return experiment.make_loaders(experiment.load_data())
+    return build.make_loaders(experiment, build.load_data(experiment))
 
 
 def test_median_is_over_the_last_ten_epochs_and_best_may_lie_before_them(compose: Compose) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vicinal import build
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
@@ -60,7 +61,7 @@ def read_rows(experiment: Experiment) -> list[Row]:
 
 def drawn(experiment: Experiment) -> Iterator[list[tuple[MixPlan, list[int], torch.Size]]]:
     """The plans of each epoch, with the labels and the shape of its batches, from the seed alone."""
-    streams, loader = RngStreams(experiment.seed), experiment.make_loaders(experiment.load_data()).train
+    streams, loader = RngStreams(experiment.seed), build.make_loaders(experiment, build.load_data(experiment)).train
     for _ in range(experiment.trainer.epochs):
         epoch = []
         for images, labels in loader.epoch(streams.order, streams.augmentation):
@@ -292,7 +293,7 @@ def test_a_ledger_goes_on_to_the_bit(strategy: Strategy, monkeypatch: pytest.Mon
 
 
 def clean(experiment: Experiment) -> tuple[Tensor, Tensor]:
-    loader = experiment.make_loaders(experiment.load_data()).clean
+    loader = build.make_loaders(experiment, build.load_data(experiment)).clean
     assert loader is not None
     images, labels = zip(*((images.clone(), labels) for images, labels in loader.batches()), strict=True)
     return torch.cat(images), torch.cat(labels)
@@ -307,7 +308,7 @@ def test_the_clean_subset_is_the_same_for_all(compose: Compose) -> None:
         assert torch.equal(images, same_images)
         assert torch.equal(labels, same_labels)
     assert not torch.equal(images, clean(compose(*words, "dataset.split_seed=1"))[0])
-    data = compose(*TINY).load_data()
+    data = build.load_data(compose(*TINY))
     mean, std = data.mean[0], data.std[0]
     train = {pixels.numpy().tobytes() for pixels in data.train.pixels()}
     chosen = {((image * std + mean) * 255).round().to(torch.uint8).numpy().tobytes() for image in images}
@@ -318,14 +319,14 @@ def test_the_clean_subset_is_the_same_for_all(compose: Compose) -> None:
 def test_it_has_as_many_images_as_there_are_at_most(compose: Compose) -> None:
     images, labels = clean(compose(*TINY))
     assert len(images) == len(labels) == 130
-    assert compose(*TINY, "trainer.clean_subset=0").make_loaders(compose(*TINY).load_data()).clean is None
+    assert compose(*TINY, "trainer.clean_subset=0").make_loaders(build.load_data(compose(*TINY))).clean is None
 
 
 def test_the_clean_scores_are_those_of_the_plain_images(compose: Compose) -> None:
     experiment = compose(*TINY, "model.dropout=0.3", "dataset.augment=true", "trainer.ema_decay=0.8")
     run(experiment)
     row = read_rows(experiment)[-1]
-    model = experiment.make_model()
+    model = build.make_model(experiment)
     model.load_state_dict(torch.load(experiment.folder.checkpoint, weights_only=True)["model"])
     images, labels = clean(experiment)
     scores = evaluate(model, [(images, labels)], experiment.hardware)

@@ -399,7 +399,7 @@ def test_sessions_that_differ_are_said(
 
         monkeypatch.setattr("vicinal.training.hardware.AUTO_THREADS", threads)
         monkeypatch.setattr(session, "describe", described)
-        monkeypatch.setattr(Experiment, "_files", lambda experiment: {"digits.csv.gz": digits})
+        monkeypatch.setattr("vicinal.build._file_hashes", lambda experiment: {"digits.csv.gz": digits})
 
     for threads, version in ((1, "2.13.0+cpu"), (2, "2.13.0+cu130")):
         elsewhere(threads, version)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.suite.bench import Bar, Bench, same_work
-from benchmarks.suite.trainings import Run, Silent, synthetic
+from benchmarks.suite.synthetic import image_data
+from benchmarks.suite.trainings import Run, Silent, experiment, run_on
 from vicinal.data.store import HostDataset
-from vicinal.jobs.run import run
 from vicinal.launch.gpu_memory import CONTEXT, needs
 from vicinal.runs import checkpoint
 from vicinal.training.evaluation import evaluate
@@ -226,16 +226,16 @@ def memory_peak(bench: Bench) -> None:
     """What a run's tensors and libraries take at most is what a parallel sweep would have claimed for it, or less."""
     name, against = "peak memory of a run", "what a parallel sweep claims for it, less CUDA's own"
     quick = ("trainer.compile=false",) if bench.quick else ()
-    job = synthetic(
+    data = image_data((4 if bench.quick else 20) * BATCH)
+    job = experiment(
         bench.folder,
-        (4 if bench.quick else 20) * BATCH,
         *SMALL,
         f"trainer.batch_size={BATCH}",
         "trainer.epochs=2",
         *quick,
     )
-    claim = needs(job, job.load_data()) - CONTEXT
-    peak = run(job)["peak_memory"]
+    claim = needs(job, data) - CONTEXT
+    peak = run_on(job, lambda: data)["peak_memory"]
     if peak is None:
         bench.skip(name, against, "a run's peak is measured on a GPU alone", Bar(1, at_least=False))
         return

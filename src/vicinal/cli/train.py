@@ -139,7 +139,7 @@ def job(cfg: DictConfig) -> float | None:
             from vicinal.experiment import Experiment
             from vicinal.jobs.run import run
 
-            experiment = Experiment(cfg, settings.runtime.choices, places_of(settings))
+            experiment = Experiment.of(cfg, settings.runtime.choices, places_of(settings))
         for line in hidden(settings) if single else ():
             log.warning("%s", line)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)

@@ -39,14 +39,17 @@ class Component:
 
     group: str
     target: str
-    values: dict[str, Any]
+    values: dict[str, Any] = dataclass_field(compare=False)
     """Every key that has an effect, typed."""
     arguments: dict[str, Any]
     """Those of them that are handed to the target."""
-    defaults: dict[str, Any]
+    defaults: dict[str, Any] = dataclass_field(compare=False)
     """What the target takes where an argument is not given."""
-    ineffective: dict[str, Any]
+    ineffective: dict[str, Any] = dataclass_field(compare=False)
     """Keys that have no effect here, but have one with another option of the group, such as alpha under ``none``."""
+
+    def __hash__(self) -> int:
+        return hash((self.group, self.target, repr(self.arguments)))
 
     @property
     def called(self) -> Any:

@@ -88,10 +88,10 @@ def reproduce(
         raise UserError(f"{gone[0]}; without it there is nothing to run again")
     now = RunFolder(_new(output) if output else _beside(path.resolve()))
     experiment = Experiment.composed(_compose(then, now, overrides, trusted))
-    experiment.folder = now
     recorded = result["hardware"]
     asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
-    experiment.hardware, notes = _hardware(experiment.trainer, recorded, asked)
+    hardware, notes = _hardware(experiment.trainer, recorded, asked)
+    experiment = replace(experiment, folder=now, hardware=hardware)
     environment = _environment(then, result, damage)
     requested = list(_request(result, experiment))
     notes = [*_history(environment, result), *requested, *notes]

@@ -14,6 +14,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
+from vicinal import build
 from vicinal.config.redaction import redact
 from vicinal.data import ImageData
 from vicinal.errors import UserError
@@ -57,7 +58,7 @@ class Loaded:
         root = logging.getLogger()
         root.addHandler(listener)
         try:
-            data = experiment.load_data()
+            data = build.load_data(experiment)
         finally:
             root.removeHandler(listener)
         return cls(data, time.perf_counter() - began, listener.buffer)
@@ -73,11 +74,11 @@ def check_data(experiments: Iterable[Experiment]) -> None:
     for each in experiments:
         alike.setdefault(repr((each.dataset.target, each.dataset.values)), []).append(each)
     for first, *_ in alike.values():
-        first.check_cuts()  # all of them before anything is decoded and kept
+        build.check_cuts(first)  # all of them before anything is decoded and kept
     for group in alike.values():
-        _, data = group[0].load_images()
+        _, data = build.load_images(group[0])
         for each in group:
-            each.check_steps(data)
+            build.check_steps(each, data)
 
 
 def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     now: dict[str, Any] = {"code": sources(experiment.targets)}
     if made["data"]:
         try:
-            now["data"] = experiment.data_contents()
+            now["data"] = build.data_contents(experiment)
         except Exception as error:  # a source of anyone's, whose data may be gone
             reason = visible(redact(str(error) or repr(error)))
             remarks.append(f"its data cannot be compared with those here ({reason})")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vicinal.build import make_loaders, make_model
 from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
@@ -25,11 +26,12 @@ from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
 from vicinal.tracking.mixed_sheet import MixedSheet
 from vicinal.tracking.predictions_file import PredictionsFile
-from vicinal.tracking.tracker import Trackers
+from vicinal.tracking.tracker import RunInfo, Tracker, Trackers
+from vicinal.tracking.wandb.tracker import WandbTracker
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
-from vicinal.training.loop import Finals, fit, predictions
+from vicinal.training.loop import Finals, Loaders, fit, predictions
 from vicinal.training.mixed_examples import MixedExamples
 from vicinal.training.rng_streams import RngStreams
 from vicinal.training.state import TrainState
@@ -37,8 +39,8 @@ from vicinal.utils import output
 
 log = logging.getLogger(__name__)
 
-PANEL_BATCHES = 4
-"""Batches from which the panel of mixed images is taken."""
+EXAMPLE_BATCHES = 4
+"""Batches from which the mixed examples are taken."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Saved:
     """The content of a checkpoint.
 
     Attributes:
-        training: of :class:`TrainState`.
+        training: of :class:`~vicinal.training.state.TrainState`.
         wandb_id: W&B's id of the run.
         made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
         changed: how the sessions before differed in that.
@@ -91,6 +93,51 @@ def recover(experiment: Experiment) -> Saved | None:
     return None
 
 
+@dataclass(frozen=True)
+class RunContext:
+    """One session of a run, prepared: its files are begun, and the process is set up for it.
+
+    Attributes:
+        experiment: checked.
+        data: of the run.
+        loaders: of the data.
+        info: the run, for trackers.
+        here: the environment of this session.
+        made_with: what of it decides the last bits, with hashes of code and data.
+        news: how it differs from that of the session before.
+        changed: how all sessions so far have differed.
+        wandb_id: W&B's id of the run, if it has one.
+        began: seconds of ``time.perf_counter`` at the start of this session.
+        earlier: seconds that the sessions before have taken.
+    """
+
+    experiment: Experiment
+    data: ImageData
+    loaders: Loaders
+    info: RunInfo
+    here: dict[str, Any]
+    made_with: dict[str, Any]
+    news: list[str]
+    changed: list[str]
+    wandb_id: str | None
+    began: float
+    earlier: float
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.experiment.folder
+
+    def seconds(self) -> float:
+        """Return the seconds that all sessions have taken so far."""
+        return self.earlier + time.perf_counter() - self.began
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Write a checkpoint, and keep the one before it."""
+        if self.folder.checkpoint.exists():
+            checkpoint.keep(self.folder.checkpoint, self.folder.previous)
+        checkpoint.save(self.folder.checkpoint, {"run_id": self.experiment.run_id, **content})
+
+
 def train(
     experiment: Experiment, saved: Saved | None, data: ImageData, sweep: str | None, loading: float
 ) -> dict[str, Any]:
@@ -98,10 +145,10 @@ def train(
 
     Args:
         experiment: checked.
-        saved: to go on from.
+        saved: checkpoint to resume from.
         data: of the run.
-        sweep: the name of the sweep it belongs to, W&B's group.
-        loading: seconds that the data have taken.
+        sweep: name of the sweep it belongs to, W&B's group.
+        loading: seconds that loading the data has taken.
 
     Returns:
         The content of ``result.json``.
@@ -111,9 +158,47 @@ def train(
         Interrupted: the process was asked to stop, and everything is saved. At the end of the ``with`` that owns the
             signals it becomes what the signal means for the process.
     """
+    context = prepare(experiment, saved, data, sweep, loading)
+    folder, epochs, steps = experiment.folder, experiment.trainer.epochs, len(context.loaders.train)
+    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
+    # W&B begins its run beside what is left to do before the first step, and not beside that step.
+    with (
+        output.hurried(),
+        GracefulShutdown() as shutdown,
+        wandb_tracker(experiment.wandb, context.info, context.wandb_id) as wandb,
+        Console(epochs, steps) as console,
+    ):
+        trackers = Trackers(*files, wandb, console)
+        state = begin(context, trackers)
+
+        def save(state: TrainState) -> None:
+            context.save(
+                vars(Saved(state.state_dict(), wandb.id, context.made_with, context.changed, context.seconds()))
+            )
+
+        checkpointer = Checkpointer(save, experiment.checkpoint_every, epochs, shutdown)
+        ready = time.perf_counter() - context.began
+        if saved:
+            _restore(state, saved, context)
+            if state.history.predictions:  # nothing is left to train, and the last row has to be told again
+                trackers.predictions(predictions(state.history, context.loaders))
+        trackers.restore(state.history.rows, state.train_metrics.steps)
+        checkpointer.save(state)
+        finals = fit(state, context.loaders, trackers, checkpointer)
+        trackers.finish(
+            final_numbers(_scores(finals))
+            | {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
+        )
+        # The done mark; at its end the `with` waits for W&B.
+        return folder.complete(conclude(context, state, finals, ready) | {"wandb": _wandb(wandb)})
+
+
+def prepare(
+    experiment: Experiment, saved: Saved | None, data: ImageData, sweep: str | None, loading: float
+) -> RunContext:
+    """Write what a run's folder says of it, and set the process up. Arguments as for :func:`train`."""
     began = time.perf_counter() - loading
-    started = began - (saved.seconds if saved else 0.0)
-    folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
+    settings, hardware = experiment.trainer, experiment.hardware
     here = describe(hardware.device, hardware.precision, hardware.threads, experiment.targets)
     write_config(experiment, continued=saved is not None)
     write_environment(experiment, here, continued=saved is not None)
@@ -121,9 +206,7 @@ def train(
     gpu_memory.reset_peak(hardware.device)
     made_with = {**fixed(here), "code": here["sources"], "data": data.contents}
     news = _news(saved.made_with, made_with) if saved else []
-    changed = [*(saved.changed if saved else []), *news]
-    loaders = experiment.make_loaders(data)
-    info, steps = run_info(experiment, sweep), len(loaders.train)
+    info = run_info(experiment, sweep)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
         info.name,
@@ -134,71 +217,83 @@ def train(
         0 if data.val is None else len(data.val.labels),
         len(data.test.labels),
     )
-    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
-    # W&B begins its run beside what is left to do before the first step, and not beside that step.
-    with (
-        output.hurried(),
-        GracefulShutdown() as shutdown,
-        wandb_tracker(experiment.wandb, info, saved.wandb_id if saved else None) as wandb,
-        Console(settings.epochs, steps) as console,
-    ):
-        streams = RngStreams(experiment.seed)
-        with streams.default("init"):
-            model = experiment.make_model()
-        learner = Learner(
-            model,
-            experiment.optimizer,
-            experiment.scheduler,
-            experiment.strategy,
-            settings,
-            hardware,
-            steps_per_epoch=steps,
-        )
-        trackers = Trackers(*files, wandb, console)
-        examples = MixedExamples(data, experiment.wandb.images, min(PANEL_BATCHES, steps), trackers)
-        training = TrainState(learner, streams, examples, experiment.classes)
+    return RunContext(
+        experiment,
+        data,
+        make_loaders(experiment, data),
+        info,
+        here,
+        made_with,
+        news,
+        changed=[*(saved.changed if saved else []), *news],
+        wandb_id=saved.wandb_id if saved else None,
+        began=began,
+        earlier=saved.seconds if saved else 0.0,
+    )
 
-        def save(training: TrainState) -> None:
-            content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
-            _save(folder, {"run_id": experiment.run_id, **vars(content)})
 
-        checkpointer = Checkpointer(save, experiment.checkpoint_every, settings.epochs, shutdown)
-        ready = time.perf_counter()
-        if saved:
-            _restore(training, saved, news, folder)
-            if training.history.predictions:  # nothing is left to train, and the last row is to be told again
-                trackers.predictions(predictions(training.history, loaders))
-        trackers.restore(training.history.rows, training.train_metrics.steps)
-        checkpointer.save(training)
-        finals = fit(training, loaders, trackers, checkpointer)
-        scores = _scores(finals)
-        summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
-        trackers.finish(final_numbers(scores) | summary)
-        weights = {"model": learner.eval_model.state_dict(), "best_model": training.history.best_weights}
-        epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
-        rows, times = repair.kept(training.history.rows)
-        records = {"rows": rows, "predictions": training.history.predictions, "class_names": list(data.class_names)}
-        _save(folder, {"run_id": experiment.run_id, **epochs, **weights, **records})
-        seconds = {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started, "epochs": times}
-        result = {
-            **run_metadata(experiment),
-            "epochs": settings.epochs,
+def begin(context: RunContext, tracker: Tracker) -> TrainState:
+    """Return a new training: network, optimizer, schedule and random streams, before the first step."""
+    experiment, steps = context.experiment, len(context.loaders.train)
+    streams = RngStreams(experiment.seed)
+    with streams.default("init"):
+        model = make_model(experiment)
+    learner = Learner(
+        model,
+        experiment.optimizer,
+        experiment.scheduler,
+        experiment.strategy,
+        experiment.trainer,
+        experiment.hardware,
+        steps_per_epoch=steps,
+    )
+    examples = MixedExamples(context.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker)
+    return TrainState(learner, streams, examples, experiment.classes)
+
+
+def conclude(context: RunContext, state: TrainState, finals: Finals, ready: float) -> dict[str, Any]:
+    """Save the final weights, and return the content of ``result.json``.
+
+    Args:
+        context: of the session.
+        state: after the last epoch.
+        finals: what it is judged by.
+        ready: seconds from the start of the session to its first step.
+    """
+    experiment, history, hardware = context.experiment, state.history, context.experiment.hardware
+    rows, times = repair.kept(history.rows)
+    context.save(
+        {
+            "epoch": experiment.trainer.epochs,
             "best_epoch": finals.best_epoch,
-            **scores,
-            "seconds": seconds,
-            "images_per_second": finals.images_per_second,
-            "peak_memory": gpu_memory.peak(hardware.device),
-            "hardware": {
-                **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
-                "compile": hardware.compile,
-            },
-            "versions": here["versions"],
-            "data": data.contents,
-            "skipped_files": list(data.skipped),
-            "changed": changed,
-            "wandb": {name: getattr(wandb, name) for name in ("mode", "id", "name", "group")},
+            "model": state.learner.eval_model.state_dict(),
+            "best_model": history.best_weights,
+            "rows": rows,
+            "predictions": history.predictions,
+            "class_names": list(context.data.class_names),
         }
-        return folder.complete(result)  # the done mark; at its end the `with` waits for W&B
+    )
+    return {
+        **run_metadata(experiment),
+        "epochs": experiment.trainer.epochs,
+        "best_epoch": finals.best_epoch,
+        **_scores(finals),
+        "seconds": {"setup": ready, **finals.seconds, "total": context.seconds(), "epochs": times},
+        "images_per_second": finals.images_per_second,
+        "peak_memory": gpu_memory.peak(hardware.device),
+        "hardware": {
+            **{name: context.here[name] for name in ("device", "device_name", "precision", "threads")},
+            "compile": hardware.compile,
+        },
+        "versions": context.here["versions"],
+        "data": context.data.contents,
+        "skipped_files": list(context.data.skipped),
+        "changed": context.changed,
+    }
+
+
+def _wandb(tracker: WandbTracker) -> dict[str, Any]:
+    return {name: getattr(tracker, name) for name in ("mode", "id", "name", "group")}
 
 
 def _news(made: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -207,30 +302,24 @@ def _news(made: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [*differences(made, bits), *others(made, here)]
 
 
-def _restore(training: TrainState, saved: Saved, news: list[str], folder: RunFolder) -> None:
+def _restore(state: TrainState, saved: Saved, context: RunContext) -> None:
+    folder = context.folder
     try:
-        training.load_state_dict(saved.training)
+        state.load_state_dict(saved.training)
     except Exception as error:  # of torch, by what does not fit
-        reason = (
-            " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
-        )  # torch says which key in the second line
+        # torch names the key in the second line
+        reason = " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
         raise UserError(
             f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
         ) from error
-    for line in news:
+    for line in context.news:
         more = "rerun=true trains from the beginning" if line.startswith("other ") else "the last bits may differ"
         log.warning("it is not continued as it was begun: %s; %s", line, more)
-    rows = training.history.rows
+    rows = state.history.rows
     if folder.rows()[: len(rows)] != rows:
         log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)
-    log.info("going on in epoch %d after step %d", training.epoch, training.train_metrics.steps)
-    training.mixed_examples.show()
-
-
-def _save(folder: RunFolder, content: dict[str, Any]) -> None:
-    if folder.checkpoint.exists():
-        checkpoint.keep(folder.checkpoint, folder.previous)
-    checkpoint.save(folder.checkpoint, content)
+    log.info("going on in epoch %d after step %d", state.epoch, state.train_metrics.steps)
+    state.mixed_examples.show()
 
 
 def _scores(finals: Finals) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from pathlib import Path
 from sysconfig import get_path
 
 PACKAGE = Path(__file__).parents[1]
-COMPUTING = ("data", "mixing", "models", "training", "config/components.py", "experiment.py", "jobs/session.py")
+COMPUTING = (
+    "data",
+    "mixing",
+    "models",
+    "training",
+    "config/components.py",
+    "build.py",
+    "experiment.py",
+    "jobs/session.py",
+)
 """Of the package. What is left reads, shows, reports or launches, and changes no number."""
 VERSIONED = ("torch", "torchvision")
 """Packages whose version is recorded, and stands for their files."""

@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from vicinal.build import load_data, make_loaders
 from vicinal.data import ImageData, Loader
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import Job, swept_keys, value
@@ -66,7 +67,7 @@ def rows(jobs: Sequence[Job], count: int) -> list[Row]:
     for job, label in zip(jobs, labels(jobs), strict=True):
         key = repr(job.experiment.dataset.identity())
         if key not in loaded:
-            loaded[key] = job.experiment.load_data()
+            loaded[key] = load_data(job.experiment)
         found.append(row(job.experiment, loaded[key], count, label))
     return found
 
@@ -96,7 +97,7 @@ def first_batches(experiment: Experiment, data: ImageData) -> Iterator[tuple[Mix
 
     The images are the loader's own memory, which the next batch overwrites.
     """
-    loader: Loader = experiment.make_loaders(data).train
+    loader: Loader = make_loaders(experiment, data).train
     streams = RngStreams(experiment.seed)
     while True:
         for images, own in loader.epoch(streams.order, streams.augmentation):
