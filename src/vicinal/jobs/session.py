@@ -67,7 +67,7 @@ def recover(experiment: Experiment) -> Saved | None:
     folder = experiment.folder
     for file, instead in {
         folder.checkpoint: "the one before it is used, if there is one",
-        folder.previous: "the training begins anew",
+        folder.previous: "the training begins again",
     }.items():
         try:
             content = checkpoint.load(file, {"run_id": str})
