@@ -300,7 +300,7 @@ def test_both_checkpoints_damaged_is_a_new_beginning(trial: Trial, caplog: pytes
         f"{damaged.checkpoint} is damaged: its checksum is wrong; it is set aside as checkpoint.pt.damaged, "
         "the one before it is used, if there is one",
         f"{damaged.previous} is damaged: its checksum is wrong; it is set aside as checkpoint.previous.pt.damaged, "
-        "the training begins anew",
+        "the training begins again",
     ]
 
 

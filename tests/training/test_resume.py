@@ -463,7 +463,7 @@ def advance(state: State, key: str) -> None:
 
 
 def fresh(state: State, key: str) -> None:
-    """The stream begins anew."""
+    """The stream begins again."""
     state[key] = torch.Generator().manual_seed(0).get_state()
 
 

@@ -286,7 +286,7 @@ class RunFolder:
             if self.previous.exists():
                 log.warning("%s is missing; the one before it is used", self.checkpoint)
             elif self.metrics.exists() and self.metrics.stat().st_size:
-                log.warning("%s is missing; the training begins anew", self.checkpoint)
+                log.warning("%s is missing; the training begins again", self.checkpoint)
 
     def _inspect_kind(self, file: Path, expected: Callable[[int], bool]) -> None:
         """Set aside what is a folder, a link or a pipe in the place of a file: nothing is written to where it leads."""
