@@ -319,7 +319,7 @@ def test_the_clean_subset_is_the_same_for_all(compose: Compose) -> None:
 def test_it_has_as_many_images_as_there_are_at_most(compose: Compose) -> None:
     images, labels = clean(compose(*TINY))
     assert len(images) == len(labels) == 130
-    assert compose(*TINY, "trainer.clean_subset=0").make_loaders(build.load_data(compose(*TINY))).clean is None
+    assert build.make_loaders(compose(*TINY, "trainer.clean_subset=0"), build.load_data(compose(*TINY))).clean is None
 
 
 def test_the_clean_scores_are_those_of_the_plain_images(compose: Compose) -> None:

@@ -334,7 +334,7 @@ def test_killed_as_the_final_weights_are_taken_out_of_the_way(
     events.before["complete", events.counts["complete"] + 1] = kill
     with pytest.raises(Killed):
         run(compose(*MLP))
-    for target in ("vicinal.jobs.provenance.write", "vicinal.jobs.session._restore", "vicinal.runs.checkpoint.keep"):
+    for target in ("vicinal.jobs.provenance.write", "vicinal.jobs.session.restore", "vicinal.runs.checkpoint.keep"):
         with monkeypatch.context() as patch:
             patch.setattr(target, lambda *_: kill())
             with pytest.raises(Killed):

@@ -19,7 +19,7 @@ from vicinal.config.redaction import redact
 from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.jobs import dry_run, repair, session
+from vicinal.jobs import dry_run, repair, resume, session
 from vicinal.jobs.provenance import run_metadata
 from vicinal.jobs.run_info import catch_up, show
 from vicinal.launch.worker import packed
@@ -197,7 +197,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     if again and loaded and (done := folder.completed()):
         for text in others(done, {"data": loaded.data.contents}):
             log.warning("%s: the result that is replaced was made with %s", folder.path, text)
-    saved = None if again else session.recover(experiment)
+    saved = None if again else resume.recover(experiment)
     if saved is None:
         folder.clear()
     else:

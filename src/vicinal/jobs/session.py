@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vicinal.build import make_loaders, make_model
 from vicinal.data import ImageData
-from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import repair
 from vicinal.jobs.provenance import run_metadata, write_config, write_environment
+from vicinal.jobs.resume import Saved, news_since, restore
 from vicinal.jobs.run_info import final_numbers, run_info, wandb_tracker
 from vicinal.launch import gpu_memory
 from vicinal.runs import checkpoint
-from vicinal.runs.environment import describe, differences, fixed, others
-from vicinal.runs.files import DamagedError
+from vicinal.runs.environment import describe, fixed
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.shapes import misfit
 from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
@@ -41,56 +38,6 @@ log = logging.getLogger(__name__)
 
 EXAMPLE_BATCHES = 4
 """Batches from which the mixed examples are taken."""
-
-
-@dataclass(frozen=True)
-class Saved:
-    """The content of a checkpoint.
-
-    Attributes:
-        training: of :class:`~vicinal.training.state.TrainState`.
-        wandb_id: W&B's id of the run.
-        made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
-        changed: how the sessions before differed in that.
-        seconds: that all sessions have taken.
-    """
-
-    training: dict[str, Any]
-    wandb_id: str | None
-    made_with: dict[str, Any]
-    changed: list[str]
-    seconds: float
-
-
-def recover(experiment: Experiment) -> Saved | None:
-    """The last good checkpoint of a run; None if there is none. A damaged one is named and set aside."""
-    folder = experiment.folder
-    for file, instead in {
-        folder.checkpoint: "the one before it is used, if there is one",
-        folder.previous: "the training begins again",
-    }.items():
-        try:
-            content = checkpoint.load(file, {"run_id": str})
-            if content["run_id"] != experiment.run_id:
-                raise DamagedError(file, f"it is of another run, {content['run_id']}")
-            if "training" in content:
-                saved = Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
-                if (where := misfit(content, checkpoint.TRAINING)) is not None:
-                    raise DamagedError(file, f"{where} in it is not what was written")
-                return saved
-        except FileNotFoundError:
-            continue
-        except KeyError as missing:
-            folder.set_aside(DamagedError(file, f"another version of Vicinal wrote it, without {missing}"), instead)
-            continue
-        except DamagedError as damage:
-            folder.set_aside(damage, instead)
-            continue
-        if folder.previous.exists() and file is folder.checkpoint:
-            file.unlink()  # the weights of a training that had ended, but whose result was not written yet
-        else:
-            folder.set_aside(DamagedError(file, "it has weights, but the result that belongs to them is lost"), instead)
-    return None
 
 
 @dataclass(frozen=True)
@@ -179,7 +126,7 @@ def train(
         checkpointer = Checkpointer(save, experiment.checkpoint_every, epochs, shutdown)
         ready = time.perf_counter() - context.began
         if saved:
-            _restore(state, saved, context)
+            restore(state, saved, context.news, folder)
             if state.history.predictions:  # nothing is left to train, and the last row has to be told again
                 trackers.predictions(predictions(state.history, context.loaders))
         trackers.restore(state.history.rows, state.train_metrics.steps)
@@ -205,7 +152,7 @@ def prepare(
     apply(hardware, settings)
     gpu_memory.reset_peak(hardware.device)
     made_with = {**fixed(here), "code": here["sources"], "data": data.contents}
-    news = _news(saved.made_with, made_with) if saved else []
+    news = news_since(saved, made_with) if saved else []
     info = run_info(experiment, sweep)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
@@ -294,32 +241,6 @@ def conclude(context: RunContext, state: TrainState, finals: Finals, ready: floa
 
 def _wandb(tracker: WandbTracker) -> dict[str, Any]:
     return {name: getattr(tracker, name) for name in ("mode", "id", "name", "group")}
-
-
-def _news(made: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """How a session differs from the one before in what decides its numbers."""
-    bits = {name: value for name, value in here.items() if not isinstance(value, Mapping)}
-    return [*differences(made, bits), *others(made, here)]
-
-
-def _restore(state: TrainState, saved: Saved, context: RunContext) -> None:
-    folder = context.folder
-    try:
-        state.load_state_dict(saved.training)
-    except Exception as error:  # of torch, by what does not fit
-        # torch names the key in the second line
-        reason = " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
-        raise UserError(
-            f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
-        ) from error
-    for line in context.news:
-        more = "rerun=true trains from the beginning" if line.startswith("other ") else "the last bits may differ"
-        log.warning("it is not continued as it was begun: %s; %s", line, more)
-    rows = state.history.rows
-    if folder.rows()[: len(rows)] != rows:
-        log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)
-    log.info("going on in epoch %d after step %d", state.epoch, state.train_metrics.steps)
-    state.mixed_examples.show()
 
 
 def _scores(finals: Finals) -> dict[str, Any]:
