@@ -17,14 +17,8 @@ from sysconfig import get_path
 
 PACKAGE = Path(__file__).parents[1]
 COMPUTING = (
-    "data",
-    "mixing",
-    "models",
-    "training",
-    "config/components.py",
-    "build.py",
-    "experiment.py",
-    "jobs/session.py",
+    *("data", "mixing", "models", "tasks", "training"),
+    *("build.py", "config/components.py", "experiment.py", "jobs/resume.py", "jobs/session.py"),
 )
 """Of the package. What is left reads, shows, reports or launches, and changes no number."""
 VERSIONED = ("torch", "torchvision")
