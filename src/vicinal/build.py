@@ -24,6 +24,7 @@ from vicinal.data import (
     split,
     steps_per_epoch,
 )
+from vicinal.data.label_noise import symmetric
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
@@ -63,7 +64,7 @@ def load_data(experiment: Experiment) -> ImageData:
 
 
 def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
-    """Return the images as the source has them, and split, without hashes.
+    """Return the images as the source has them, and split, with the label noise that is asked for, without hashes.
 
     Raises:
         UserError: they cannot be had, or a key does not fit them.
@@ -77,6 +78,10 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
     for (name, expected), real in zip(experiment.sizes._asdict().items(), found, strict=True):
         if expected != real:
             raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
+    if share := values["label_noise"]:
+        seed = derive(values["split_seed"], "label_noise")
+        labels, noise = symmetric(data.train.labels, share, experiment.classes, seed)
+        data = replace(data, train=data.train._replace(labels=labels), noise=noise)
     return source, data
 
 

@@ -25,6 +25,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.val_size": ([], ["dataset.val_size=0"]),
     "dataset.train_size": ([], ["dataset.train_size=500"]),
     "dataset.split_seed": ([], ["dataset.split_seed=1"]),
+    "dataset.label_noise": ([], ["dataset.label_noise=0.1"]),
     "trainer.eval_batch_size": ([], ["trainer.eval_batch_size=77"]),
     "dataset.augment": ([], ["dataset.augment=true"]),
     "dataset.crop_padding": (["dataset.augment=true"], ["dataset.crop_padding=2"]),
@@ -100,7 +101,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 59
+    assert len(schema_keys()) == 60
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -41,6 +41,7 @@ def key(
     length: int | None = None,
     neutral: bool = False,
     needs: str = "",
+    since: str = "",
     path: bool = False,
 ) -> Any:
     """A field of the schema.
@@ -56,10 +57,20 @@ def key(
         length: of a list, whose items are what the limits above are about.
         neutral: cannot change a result, so it is no part of a run's identity.
         needs: key of the same group without which this one has no effect, and then is no part of the identity either.
+        since: version that added the key, if runs are older. Its default must mean what those runs did; at its default
+            it is no part of the identity, so that they keep theirs.
         path: of a file or folder; a leading ``~`` is the user's home.
     """
     limits = {"low": low, "high": high, "above": above, "below": below, "choices": tuple(choices), "length": length}
-    metadata = {"doc": doc, "neutral": neutral, "needs": needs, "path": path, **limits}
+    metadata = {
+        "default": default,
+        "doc": doc,
+        "neutral": neutral,
+        "needs": needs,
+        "since": since,
+        "path": path,
+        **limits,
+    }
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -93,6 +104,9 @@ class DatasetConfig:
         None, "images kept of the rest for training, stratified; null = all", low=1, high=BILLION
     )
     split_seed: int = key(0, "seed of the validation and training cuts; not of the run", low=0, high=2**32 - 1)
+    label_noise: float = key(
+        0.0, "share of training labels replaced by another class; by split_seed", low=0, high=1, since="0.2"
+    )
     augment: bool = key(False, "random crop and flip of the training images")
     crop_padding: int = key(
         4, "black pixels around an image before it is cropped to its size", low=0, high=65536, needs="augment"
@@ -225,6 +239,32 @@ GROUPS: dict[str, type] = {
     "mixup": MixupConfig,
 }
 """Groups whose options are components, with the keys that all their options may have."""
+
+
+def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are part of a run's identity: no neutral ones, and none added later that are the default.
+
+    Args:
+        schema: dataclass of the group.
+        values: checked values by key; keys that the schema does not have count.
+    """
+    metadata = {item.name: item.metadata for item in fields(schema)}
+
+    def counts(name: str) -> bool:
+        known = metadata.get(name)
+        return not known or not (known["neutral"] or (known["since"] and values[name] == known["default"]))
+
+    return {name: value for name, value in values.items() if counts(name)}
+
+
+def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored config with the keys that were added after it, at their defaults, which is what it meant."""
+    groups = {"dataset": DatasetConfig, "trainer": TrainerConfig}
+    later = {
+        group: {item.name: item.metadata["default"] for item in fields(schema) if item.metadata["since"]}
+        for group, schema in groups.items()
+    }
+    return {**config, **{group: {**later[group], **config[group]} for group in groups if group in config}}
 
 
 def register() -> None:

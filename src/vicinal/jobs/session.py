@@ -17,6 +17,7 @@ from vicinal.jobs.run_info import final_numbers, run_info, wandb_tracker
 from vicinal.launch import gpu_memory
 from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, fixed
+from vicinal.runs.files import write
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.console import Console
@@ -164,6 +165,13 @@ def prepare(
         0 if data.val is None else len(data.val.labels),
         len(data.test.labels),
     )
+    if data.noise is not None:
+        write(experiment.folder.noisy_labels, data.noise.to_csv(data.train.rows).encode())
+        log.info(
+            "%d training labels are wrong on purpose (dataset.label_noise), as listed in %s",
+            len(data.noise.index),
+            experiment.folder.noisy_labels.name,
+        )
     return RunContext(
         experiment,
         data,
@@ -235,6 +243,7 @@ def conclude(context: RunContext, state: TrainState, finals: Finals, ready: floa
         "versions": context.here["versions"],
         "data": context.data.contents,
         "skipped_files": list(context.data.skipped),
+        "noisy_labels": 0 if context.data.noise is None else len(context.data.noise.index),
         "changed": context.changed,
     }
 

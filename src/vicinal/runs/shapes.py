@@ -109,6 +109,7 @@ COMPLETED: Shape = {
     "hardware": HARDWARE,
     "versions": VERSIONS,
     "data?": {str: str},
+    "noisy_labels?": whole,
     "changed": [str],
     "wandb": {"mode": str, "id": (str,)},
 }
