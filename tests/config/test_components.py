@@ -26,8 +26,8 @@ from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 
 OPTIONS = {
-    "dataset": 7,
-    "experiment": 7,
+    "dataset": 8,
+    "experiment": 8,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
@@ -44,7 +44,7 @@ OPTIONS = {
 }
 """How many files each folder of conf/ has."""
 FOUND = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml") if path.parent != CONF)
-COMPONENTS = [path for path in FOUND if str(path.parent) in GROUPS]
+COMPONENTS = [path for path in FOUND if str(path.parent) in GROUPS and path.name != "base"]
 EXPERIMENTS = [path.name for path in FOUND if path.parent.name == "experiment"]
 PARTS = {"CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100), "MNIST": (1, 28, 10)}
 """Channels, size and classes of torchvision's data sets that experiments use."""

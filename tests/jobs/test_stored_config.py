@@ -164,7 +164,7 @@ def test_every_component_of_ours_may_be_named(compose: Callable[..., Experiment]
     from vicinal.config.schema import CONF, GROUPS
     from vicinal.jobs.stored_config import OWN, _defined
 
-    files = [file for group in GROUPS for file in (CONF / group).glob("*.yaml")]
+    files = [file for group in GROUPS for file in (CONF / group).glob("*.yaml") if file.stem != "base"]
     assert len(files) == 25
     for file in files:
         target = yaml.safe_load(file.read_text())["_target_"]

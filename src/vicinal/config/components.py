@@ -125,6 +125,8 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     schema = {item.name: item for item in fields(GROUPS[group])}
     known = _hints(GROUPS[group])
     target = str(node.get("_target_", MISSING))
+    if target == MISSING:
+        raise ConfigError(f"{group}._target_", MISSING, "is missing; choose an option that names a class or function")
     parameters, hints = _signature(group, target)
     own = [name for name in parameters if name not in RUNTIME[group]]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
@@ -183,7 +185,7 @@ def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
                 with suppress(Exception):  # what is wrong with a file is said when it is chosen
                     content = source.load_config(f"{group}/{option}").config
                     keys.update(map(str, content if OmegaConf.is_dict(content) else ()))
-    return frozenset(keys)
+    return frozenset(keys - {"defaults"})
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:

@@ -384,5 +384,5 @@ def dotted_keys() -> tuple[str, ...]:
     keys += [f"{group}.{item.name}" for group, schema in groups.items() for item in fields(schema)]
     for group in GROUPS:
         for file in sorted((CONF / group).glob("*.yaml")):
-            keys += [f"{group}.{name!s}" for name in OmegaConf.load(file)]
+            keys += [f"{group}.{name!s}" for name in OmegaConf.load(file) if name != "defaults"]
     return tuple(dict.fromkeys(key for key in keys if "._" not in key))
