@@ -1,4 +1,4 @@
-"""Text from outside in the formats that we write: names, values and errors stay text. HTML: ``report/html/markup``."""
+"""Text from outside stays text in CSV, Markdown, LaTeX and on terminals; the templates of HTML escape it themselves."""
 
 from __future__ import annotations
 
