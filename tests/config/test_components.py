@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -52,6 +51,14 @@ CLASSES = 10
 """Of the tree of images."""
 
 
+def content(path: Path) -> dict[str, Any]:
+    """The keys of an option, with those of the file that it is based on."""
+    own: Any = OmegaConf.to_container(OmegaConf.load((CONF / path).with_suffix(".yaml")))
+    for base in own.pop("defaults", []):
+        own = {**content(path.with_name(base)), **own}
+    return dict(own)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """What can be seen of an imagefolder before it is read."""
@@ -81,7 +88,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     group, option = path.parts
     experiment = Experiment.composed(composed(f"{group}={option}"))
     component = getattr(experiment, group)
-    file = yaml.safe_load((CONF / path).with_suffix(".yaml").read_text())
+    file = content(path)
     parameters, hints = _signature(group, component.target)
     own = {name: each for name, each in parameters.items() if name not in RUNTIME[group]}
     typed = typing.get_type_hints(GROUPS[group])
@@ -105,7 +112,7 @@ def test_defaults_of_a_target_are_those_of_its_file() -> None:
     """Someone who calls it from Python gets what the command line gives, where the signature says anything."""
     different = []
     for path in COMPONENTS:
-        file = OmegaConf.to_container(OmegaConf.load((CONF / path).with_suffix(".yaml")))
+        file = content(path)
         if not file["_target_"].startswith("vicinal."):
             continue
         parameters, _ = _signature(path.parts[0], file["_target_"])
@@ -133,7 +140,7 @@ def test_shared_keys_of_a_group_are_typed_once_for_all_options() -> None:
         targets: dict[str, set[str]] = {}
         for path in COMPONENTS:
             if path.parts[0] == group:
-                file = yaml.safe_load((CONF / path).with_suffix(".yaml").read_text())
+                file = content(path)
                 for name in file:
                     targets.setdefault(name, set()).add(file["_target_"])
         known = {item.name for item in fields(schema)}
@@ -219,7 +226,7 @@ def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
     left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
-    assert len(left_out) == 9
+    assert len(left_out) == 10
 
 
 # Experiments
@@ -267,7 +274,7 @@ def train_on_fakes(train: Callable[..., tuple[int, str, str]], tree: Path, monke
     return run
 
 
-JOBS = {"alpha_sweep": 18, "strategies": 12, "cifar10_jpeg_strategies": 12}
+JOBS = {"alpha_sweep": (6, 3), "noisy_digits": (7, 5), "strategies": (4, 3), "cifar10_jpeg_strategies": (4, 3)}
 """Experiments that are sweeps; the others are one job."""
 
 
@@ -278,7 +285,7 @@ def test_every_point_of_an_experiment_is_bound_at_full_size(name: str, train_on_
     code, printed = train_on_fakes(*words, f"experiment={name}", "dry_run=true")
     assert code == 0, printed
     folders = set(re.findall(r"(\S+-s\d+)(?:: new$| .*│ new +│)", printed, re.MULTILINE))
-    assert len(folders) == JOBS.get(name, 1)
+    assert len(folders) == math.prod(JOBS.get(name, (1, 1)))
     assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
 
 
@@ -300,7 +307,7 @@ def test_every_experiment_runs_one_batch(
         "scheduler.warmup_epochs": 0 if "warmup_epochs" in recipe.scheduler else None,
         "seed": 0,
     }
-    jobs = JOBS.get(name, 1) // (3 if name in JOBS else 1)  # one seed
+    jobs, _ = JOBS.get(name, (1, 1))  # of one seed
     code, printed = train_on_fakes(
         f"experiment={name}", *(f"{key}={value}" for key, value in small.items() if value is not None)
     )
