@@ -68,8 +68,7 @@ class GridSweeper(BasicSweeper):
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
         refuse_moving(self.config.hydra)
-        jobs = self._jobs(arguments)
-        packing = self._pack(jobs)
+        jobs, packing = self._pack(self._jobs(arguments))
         if self.config.dry_run:
             dry_run.show(jobs)
             return []
@@ -104,7 +103,7 @@ class GridSweeper(BasicSweeper):
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
         """Compose and check the different runs of the grid, in its order."""
-        from vicinal.config.composition import composer, hidden, resolve_calls
+        from vicinal.config.composition import composer, describe, hidden, resolve_calls
         from vicinal.experiment import Experiment
         from vicinal.launch import grid
         from vicinal.launch.grid import Job
@@ -116,10 +115,13 @@ class GridSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         grid.check_axes(overrides)
         [points] = self.split_arguments(overrides, max_batch_size=None)
+        swept = {axis.get_key_element() for axis in overrides if axis.is_sweep_override()}
         jobs: dict[str, Job] = {}
         unread: dict[str, None] = {}
         for words in points:
             config = compose(words)
+            words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)  # as people look for them
+            describe(config.hydra, words)
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
                 recipe = next((word for word in words if word.startswith("experiment=")), " ".join(words))
                 raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
@@ -133,18 +135,19 @@ class GridSweeper(BasicSweeper):
             log.info("%d combinations are %d different runs", len(points), len(jobs))
         return list(jobs.values())
 
-    def _pack(self, jobs: Sequence[Job]) -> Packing | None:
-        """How the jobs share this machine, if they do; each then sees the threads that it will have."""
+    def _pack(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Packing | None]:
+        """Decide how the jobs share this machine, if they do; each then has the threads that it will get."""
         if not self._parallel():
-            return None
+            return jobs, None
         experiments = [job.experiment for job in jobs]
         devices = {each.hardware.device.type for each in experiments}
         launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
         packing = launcher.pack({each.trainer.threads for each in experiments}, devices)
-        for each in experiments:
-            if each.trainer.threads == AUTO:
-                each.hardware = replace(each.hardware, threads=min(each.hardware.threads, packing.threads))
-        return packing
+        packed = [
+            each.with_threads(min(each.hardware.threads, packing.threads)) if each.trainer.threads == AUTO else each
+            for each in experiments
+        ]
+        return [replace(job, experiment=each) for job, each in zip(jobs, packed, strict=True)], packing
 
     def _start_aside(self) -> None:
         """Start the processes that the jobs will want, beside the imports that follow, which use one core."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 
 from vicinal.config import redaction
 from vicinal.config.components import OURS, Component, bind, places_of, typed
+from vicinal.config.composition import words_of
 from vicinal.config.schema import (
     GROUPS,
     Config,
@@ -44,9 +46,9 @@ from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
-from vicinal.runs.files import safe_name
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
+from vicinal.runs.names import run_name
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import host_memory, resolve, work
@@ -74,12 +76,15 @@ class Experiment:
         cfg: composed by Hydra on the schema.
         choices: {group: option}, for the readable name; Hydra's own groups are left out.
         places: where Hydra finds options, ``scheme://path``.
+        words: of the command line, for the readable name.
 
     Raises:
         ConfigError: names the key, the value and what is allowed.
     """
 
-    def __init__(self, cfg: DictConfig, choices: Mapping[str, str], places: tuple[str, ...] = OURS) -> None:
+    def __init__(
+        self, cfg: DictConfig, choices: Mapping[str, str], places: tuple[str, ...] = OURS, words: Sequence[str] = ()
+    ) -> None:
         cfg = _at_home(cfg)
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
@@ -138,7 +143,9 @@ class Experiment:
         self.run_id = run_id(self.cell_id, self.seed)
         shown = {"output_dir": self.config["output_dir"], "project": self.wandb.project, "entity": self.wandb.entity}
         needed = {**effective, **shown, "seed": self.seed}
-        redaction.need(needed, public=(self.name, *self.choices.values(), *self.targets))
+        redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
+        self.name = run_name(self.choices, self.settings(), words)
+        """Readable; also a name for a file."""
         runs = Path(os.path.realpath(self.config["output_dir"])) / "runs"  # Path.resolve raises at a circle of links
         # The identity decides; the name before it is for people, and another name can lead to the same run.
         path = runs / f"{self.name}-{self.run_id}"
@@ -154,15 +161,14 @@ class Experiment:
     def composed(cls, cfg: DictConfig) -> Experiment:
         """Of what Hydra composes for one job, its own ``hydra`` node included."""
         own = [str(name) for name in cfg if name != "hydra"]
-        return cls(OmegaConf.masked_copy(cfg, own), cfg.hydra.runtime.choices, places_of(cfg.hydra))
+        hydra = cfg.hydra
+        return cls(OmegaConf.masked_copy(cfg, own), hydra.runtime.choices, places_of(hydra), words_of(hydra))
 
-    @property
-    def name(self) -> str:
-        """Readable, the same for all seeds of a cell; also a name for a file."""
-        parts = [self.choices.get(group, "custom") for group in ("dataset", "model", "mixup")]
-        if "alpha" in self.mixup.arguments:
-            parts.append(f"alpha{self.mixup.arguments['alpha']:g}")
-        return safe_name("-".join(parts))
+    def with_threads(self, threads: int) -> Experiment:
+        """Return the same request on another number of CPU threads."""
+        copied = copy(self)
+        copied.hardware = replace(self.hardware, threads=threads)
+        return copied
 
     def effective(self) -> dict[str, Any]:
         """All that can change a result, but the seed; keys that have no effect are left out."""

@@ -1,6 +1,7 @@
 """The file of a job is its checked config: whole, without secrets, verified, and enough to launch the job by."""
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,11 +36,13 @@ def master() -> DictConfig:
     return config
 
 
-def own(compose: Compose, folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Experiment:
-    (folder / "own_model_of_a_job.py").write_text(MODEL)
-    monkeypatch.syspath_prepend(folder)
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words that choose a network of the user's own."""
+    (tmp_path / "own_model_of_a_job.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
     sizes = "+model.sizes={1:[1.0e-5,1e30,null],2:{c:[true,'1e-5','no','2020-01-01']}}"
-    return compose("model=mlp", "model._target_=own_model_of_a_job.Own", "~model.hidden", sizes, *words)
+    return ["model=mlp", "model._target_=own_model_of_a_job.Own", "~model.hidden", sizes]
 
 
 def launched(configs: JobConfigs, master: DictConfig, *words: str) -> DictConfig:
@@ -48,18 +51,18 @@ def launched(configs: JobConfigs, master: DictConfig, *words: str) -> DictConfig
 
 
 def test_the_launched_config_is_the_checked_one(
-    compose: Compose, master: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compose: Compose, master: DictConfig, own: list[str], tmp_path: Path
 ) -> None:
-    words = ["+model.text='a: #b é\n\ttwo'", "wandb.tags=['\\${x}']", "mixup=cutmix", "+mixup.layers=[input]", "seed=3"]
-    experiment = own(compose, tmp_path, monkeypatch, *words)
+    words = [*own, "+model.text='a: #b é\n\ttwo'", "wandb.tags=['\\${x}']", "mixup=cutmix", "+mixup.layers=[input]"]
+    experiment = compose(*words)
     configs = JobConfigs(tmp_path / "jobs")
-    config = launched(configs, master, "mixup=cutmix", "seed=3", configs.add(experiment))
-    assert config.hydra.overrides.task == ["mixup=cutmix", "seed=3"]
-    assert config.hydra.job.override_dirname == "mixup=cutmix,seed=3"
+    config = launched(configs, master, *words, configs.add(experiment))
+    assert config.hydra.overrides.task == words
     assert (config.hydra.runtime.choices.mixup, master.hydra.runtime.choices.mixup) == ("cutmix", "input")
     HydraConfig.instance().set_config(config)  # Hydra's own node is whole
     HydraConfig.instance().cfg = None
     again = Experiment.composed(config)
+    assert re.fullmatch(r"digits-mlp-cutmix-alpha1-target_own_model_of_a_job.Own-.*", experiment.name)
     assert (experiment.config["model"]["text"], experiment.wandb.tags) == ("a: #b é\n\ttwo", ["${x}"])
     assert again.config == experiment.request()
     assert (again.run_id, again.folder.path) == (experiment.run_id, experiment.folder.path)
@@ -67,11 +70,10 @@ def test_the_launched_config_is_the_checked_one(
 
 
 def test_secrets_are_not_in_the_file_and_reach_the_job(
-    compose: Compose, master: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compose: Compose, master: DictConfig, own: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", "hidden-value")
-    words = ["+model.cls_token=a-secret", "+model.text=plain", "wandb.tags=[hidden-value]"]
-    experiment = own(compose, tmp_path, monkeypatch, *words)
+    experiment = compose(*own, "+model.cls_token=a-secret", "+model.text=plain", "wandb.tags=[hidden-value]")
     configs = JobConfigs(tmp_path / "jobs")
     word = configs.add(experiment)
     [file] = (tmp_path / "jobs").iterdir()

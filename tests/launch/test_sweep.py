@@ -259,9 +259,10 @@ def test_a_failing_job_leaves_the_others_and_its_reason_in_three_places(train: T
     assert {lr: run["status"] for lr, run in by_lr.items()} == {1e30: "failed", 0.05: "completed"}
     reason = by_lr[1e30]["error"]
     assert re.match(r"the loss is not finite since step \d+; the likely cause: the learning rate", reason)
-    name = f"digits-cnn-input-alpha0.2-{by_lr[1e30]['cell_id']}"
-    [column] = [index for index, name_ in enumerate(table(printed)[0].split("┃")) if name_.strip() == "failed"]
-    shown = " ".join(line.split("│")[column].strip() for line in table(printed)[1:])
+    name = f"digits-cnn-input-alpha0.2-lr1e+30-epochs1-precision_fp32-train_size128-{by_lr[1e30]['cell_id']}"
+    heading = next(line for line in table(printed) if " failed " in line)
+    column = [cell.strip() for cell in heading.split("┃")].index("failed")
+    shown = " ".join(line.split("│")[column].strip() for line in table(printed) if "┃" not in line)
     assert " ".join(shown.split()) == f"seed 0: {reason}"
     assert summary(tmp_path)["failed"].fillna("").tolist() == [f"seed 0: {reason}", ""]
     log = (tmp_path / f"outputs/runs/{name}-s0/train.log").read_text()
@@ -290,6 +291,20 @@ def test_a_dry_run_trains_nothing_and_leaves_nothing(train: Train, tmp_path: Pat
         "4 of 4 runs are left; no run like them has been completed, so how long they take is not known"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_are_told_apart_by_what_is_swept(train: Train, tmp_path: Path, unreported: None) -> None:
+    more = [f"dataset.{name}=2" for name in ("split_seed", "crop_padding", "val_size")]
+    words = ["dataset.augment=true", "trainer.ema_decay=0.99", *more, "optimizer.lr=0.05,0.1", *SMALL, "-m"]
+    code, _, err = train("model=mlp", *words)
+    assert (code, err) == (0, "")
+    [file] = (tmp_path / "outputs/sweeps").glob("lr-*/sweep.json")
+    folders = [run["folder"] for run in json.loads(file.read_text())["runs"]]
+    assert [name[:35] for name in folders] == [
+        "digits-mlp-input-alpha0.2-lr0.05-au",
+        "digits-mlp-input-alpha0.2-lr0.1-aug",
+    ]
+    assert sorted(folders) == sorted(path.name for path in (tmp_path / "outputs/runs").iterdir())
 
 
 @pytest.mark.slow
@@ -465,7 +480,7 @@ def test_jobs_run_where_the_sweep_looks_whatever_a_place_is_made_of(
     assert all((run / "result.json").exists() for run in runs)
     made = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
     assert made == {"place0", "place1", "sweep"}
-    assert [line for line in printed.splitlines() if "#0 : " in line] == [f"\t#0 : {words[0]} {' '.join(SMALL)} seed=0"]
+    assert [line for line in printed.splitlines() if "#0 : " in line] == [f"\t#0 : seed=0 {words[0]} {' '.join(SMALL)}"]
 
 
 @pytest.mark.parametrize("words", [(), ("seed=0,1", "-m"), ("seed=0,1", "hydra/launcher=parallel", "-m")])

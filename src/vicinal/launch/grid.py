@@ -20,6 +20,7 @@ from vicinal.config.schema import Config
 from vicinal.errors import UserError, written
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
+from vicinal.runs.names import short
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +122,7 @@ def sweep_folder(jobs: Sequence[Job]) -> Path:
 
 
 def _name(jobs: Sequence[Job]) -> str:
-    keys = swept_keys(jobs)
-    short = [key.rpartition(".")[2] for key in keys]
-    parts = [last if short.count(last) == 1 else key for key, last in zip(keys, short, strict=True)]
-    name = "+".join(parts) or ("seed" if len(jobs) > 1 else "single")
+    name = "+".join(short(swept_keys(jobs)).values()) or ("seed" if len(jobs) > 1 else "single")
     return safe_name(name, LONGEST_NAME)
 
 
