@@ -126,7 +126,7 @@ def job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
-        from vicinal.config.composition import hidden, refuse_moving
+        from vicinal.config.composition import hidden, refuse_moving, words_of
         from vicinal.tracking.wandb import client
 
         refuse_moving(settings)
@@ -139,7 +139,7 @@ def job(cfg: DictConfig) -> float | None:
             from vicinal.experiment import Experiment
             from vicinal.jobs.run import run
 
-            experiment = Experiment.of(cfg, settings.runtime.choices, places_of(settings))
+            experiment = Experiment.of(cfg, settings.runtime.choices, places_of(settings), words_of(settings))
         for line in hidden(settings) if single else ():
             log.warning("%s", line)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
