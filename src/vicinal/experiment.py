@@ -132,11 +132,11 @@ class Experiment:
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = _effective(config, components, tree)
         cell = cell_id(effective)
-        choices, run = config["_choices_"], run_id(cell, config["seed"])
-        name = run_name(choices, _settings(config, components), words)
+        named, run = config["_choices_"], run_id(cell, config["seed"])
+        name = run_name(named, _settings(config, components), words)
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
-            config, choices, name, trainer, wandb, hardware, checkpoint_every, *components,
+            config, named, name, trainer, wandb, hardware, checkpoint_every, *components,
             sizes.classes, tree, strategy, effective, cell, folder,
         )  # fmt: skip
         experiment._declare_public()
