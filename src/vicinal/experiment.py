@@ -23,6 +23,7 @@ from vicinal.config.schema import (
     WandbConfig,
     check_keys,
     check_ranges,
+    identity_values,
     suggest,
 )
 from vicinal.data import (
@@ -166,11 +167,7 @@ class Experiment:
 
     def effective(self) -> dict[str, Any]:
         """All that can change a result, but the seed; keys that have no effect are left out."""
-        trainer = {
-            item.name: self.config["trainer"][item.name]
-            for item in fields(TrainerConfig)
-            if not item.metadata["neutral"]
-        }
+        trainer = identity_values(TrainerConfig, self.config["trainer"])
         effective = {"trainer": trainer, **{component.group: component.identity() for component in self._components()}}
         if self._tree is not None:
             effective["dataset"]["folder"] = imagefolder.fingerprint(**self._tree, kept=self._tree_contents())

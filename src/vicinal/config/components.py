@@ -20,7 +20,7 @@ from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from vicinal.config.schema import CONF, GROUPS, LARGEST, check_ranges, suggest_key
+from vicinal.config.schema import CONF, GROUPS, LARGEST, check_ranges, identity_values, suggest_key
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -91,13 +91,9 @@ class Component:
         return {"_target_": self.target} | {name: value for name, value in self.values.items() if name not in off}
 
     def identity(self) -> dict[str, Any]:
-        """What of this component can change a result, in one form: without what has no effect or says the default."""
-        neutral = {item.name for item in fields(GROUPS[self.group]) if item.metadata["neutral"]}
-
-        def counts(name: str, value: Any) -> bool:
-            return name not in neutral and (name not in self.defaults or value != self.defaults[name])
-
-        return {name: value for name, value in self.effective().items() if counts(name, value)}
+        """Return the values that can change a result, in one form: without those that are the target's defaults."""
+        values = identity_values(GROUPS[self.group], self.effective())
+        return {name: value for name, value in values.items() if value != self.defaults.get(name, ...)}
 
 
 OURS = (f"file://{CONF}",)

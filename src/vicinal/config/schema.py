@@ -41,6 +41,7 @@ def key(
     length: int | None = None,
     neutral: bool = False,
     needs: str = "",
+    since: str = "",
     path: bool = False,
 ) -> Any:
     """A field of the schema.
@@ -56,10 +57,20 @@ def key(
         length: of a list, whose items are what the limits above are about.
         neutral: cannot change a result, so it is no part of a run's identity.
         needs: key of the same group without which this one has no effect, and then is no part of the identity either.
+        since: version that added the key, if runs are older. Its default must mean what those runs did; at its default
+            it is no part of the identity, so that they keep theirs.
         path: of a file or folder; a leading ``~`` is the user's home.
     """
     limits = {"low": low, "high": high, "above": above, "below": below, "choices": tuple(choices), "length": length}
-    metadata = {"doc": doc, "neutral": neutral, "needs": needs, "path": path, **limits}
+    metadata = {
+        "default": default,
+        "doc": doc,
+        "neutral": neutral,
+        "needs": needs,
+        "since": since,
+        "path": path,
+        **limits,
+    }
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -225,6 +236,22 @@ GROUPS: dict[str, type] = {
     "mixup": MixupConfig,
 }
 """Groups whose options are components, with the keys that all their options may have."""
+
+
+def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are part of a run's identity: no neutral ones, and none added later that are the default.
+
+    Args:
+        schema: dataclass of the group.
+        values: checked values by key; keys that the schema does not have count.
+    """
+    metadata = {item.name: item.metadata for item in fields(schema)}
+
+    def counts(name: str) -> bool:
+        known = metadata.get(name)
+        return not known or not (known["neutral"] or (known["since"] and values[name] == known["default"]))
+
+    return {name: value for name, value in values.items() if counts(name)}
 
 
 def register() -> None:
