@@ -14,18 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vicinal.config import redaction
-from vicinal.config.components import OURS, Component, bind, places_of, typed
-from vicinal.config.schema import (
-    GROUPS,
-    Config,
-    DatasetConfig,
-    TrainerConfig,
-    WandbConfig,
-    check_keys,
-    check_ranges,
-    identity_values,
-    suggest,
-)
+from vicinal.config.components import OURS, Component, bind, places_of
+from vicinal.config.schema import GROUPS, Config, DatasetConfig, TrainerConfig, WandbConfig, identity_values
+from vicinal.config.validation import checked
 from vicinal.data import (
     CropFlip,
     ImageData,
@@ -40,7 +31,7 @@ from vicinal.data import (
     steps_per_epoch,
 )
 from vicinal.data.faults import FAIL
-from vicinal.errors import ConfigError, written
+from vicinal.errors import ConfigError, suggest, written
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names, refuses_one
@@ -84,8 +75,7 @@ class Experiment:
         cfg = _at_home(cfg)
         self.config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
         """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
-        check_keys(Config, self.config)
-        self.config = typed(Config, self.config)
+        self.config = checked(Config, self.config)
         chosen = {
             group: option for group, option in choices.items() if option is not None and not group.startswith("hydra/")
         }
@@ -94,11 +84,8 @@ class Experiment:
         for group in GROUPS:
             if chosen and group not in self.choices:  # Hydra takes mixup=[input,none], and mixes the two files
                 raise ConfigError(group, "[...]", "must be one option; several, without brackets, are a sweep (-m)")
-        check_ranges(Config, self.config)
         for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
-            check_keys(schema, self.config[group], prefix=f"{group}.")
-            self.config[group] = typed(schema, self.config[group], prefix=f"{group}.")
-            check_ranges(schema, self.config[group], prefix=f"{group}.")
+            self.config[group] = checked(schema, self.config[group], prefix=f"{group}.")
         self.config["wandb"] = wandb_settings.settle(self.config["wandb"])
         self.trainer = TrainerConfig(**self.config["trainer"])
         self.wandb = WandbConfig(**self.config["wandb"])
