@@ -17,7 +17,7 @@ from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 
 from vicinal.config.schema import CONF, GROUPS, LARGEST, identity_values
-from vicinal.config.validation import check_ranges, convert, hints_of, suggest_key, supported
+from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -136,8 +136,7 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
         values[name] = convert(f"{group}.{name}", value, typed.get(name) or supported(hints.get(name, Any)))
     given = {name: value for name, value in values.items() if value != MISSING}
     check_ranges(GROUPS[group], given, f"{group}.")
-    for name, value in given.items():
-        _check_numbers(f"{group}.{name}", value)
+    _check_numbers(group, given)
     defaults = {name: parameters[name].default for name in own}
     needed = [name for name in own if defaults[name] is inspect.Parameter.empty]
     needed += [name for name in schema if name in taken and schema[name].default == MISSING]
@@ -153,19 +152,14 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     )
 
 
-def _check_numbers(key: str, value: Any) -> None:
+def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
     """Refuse numbers that the files of a run cannot hold, at any depth of a value."""
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, Mapping):
-            waiting.extend(part.values())
-        elif isinstance(part, (list, tuple)):
-            waiting.extend(part)
-        elif isinstance(part, float) and not math.isfinite(part):
-            raise ConfigError(key, value, "must be a finite number")
-        elif isinstance(part, int) and abs(part) > LARGEST:
-            raise ConfigError(key, value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
+    for name, value in values.items():
+        for _, number in leaves(value):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{group}.{name}", value, "must be a finite number")
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise ConfigError(f"{group}.{name}", value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
 
 
 @cache

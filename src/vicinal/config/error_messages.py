@@ -1,4 +1,4 @@
-"""Explain a mistake in one line: the key, the value and what is allowed. Hydra, OmegaConf and YAML raise some of them."""
+"""Explain a mistake in one line: the key, the value and what is allowed, for errors of Hydra and YAML too."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, make_dataclass
 from dataclasses import field as dataclass_field
 from functools import cache
@@ -86,6 +86,18 @@ def supported(hint: Any) -> Any:
 def _holder(hint: Any) -> Any:
     """Return a config of one typed field, which converts what is assigned to it. It is slow to make."""
     return OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
+
+
+def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value that is no container, by its key, such as ``dataset.mean[0]``."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, (list, tuple)):
+        for index, value in enumerate(content):
+            yield from leaves(value, f"{key}[{index}]")
+    else:
+        yield key, content
 
 
 def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> None:

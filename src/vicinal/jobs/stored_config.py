@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vicinal.config.error_messages import explain
 from vicinal.config.schema import CONF, Config, register
+from vicinal.config.validation import leaves
 from vicinal.errors import ConfigError, UserError
 from vicinal.runs.files import DamagedError, parsing, read_yaml
 
@@ -86,11 +87,11 @@ def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
     def refused(key: str, value: object, reason: str) -> UserError:
         return UserError(f"{file}: {ConfigError(key, value, reason)}")
 
-    leaves = list(_leaves(content))
-    for key, value in leaves:
+    values = list(leaves(content))
+    for key, value in values:
         if "${" in key or (isinstance(value, str) and "${" in value):
             raise refused(key, value, "a stored config is resolved; there is nothing to look up in it")
-    targets = [(key, value, _allowed(key, trusted)) for key, value in leaves if TARGET.search(key)]
+    targets = [(key, value, _allowed(key, trusted)) for key, value in values if TARGET.search(key)]
     for key, target, allowed in targets:  # all of them, before the first import
         if not _within(str(target), allowed):
             package = str(target).partition(".")[0]
@@ -111,18 +112,6 @@ def _load(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedError(file, "it is not a mapping")
     return {str(key): value for key, value in content.items()}
-
-
-def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value that is no container, by its dotted key."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _leaves(value, f"{prefix}[{index}]")
-    else:
-        yield prefix, node
 
 
 def _allowed(key: str, trusted: Sequence[str]) -> tuple[str, ...]:

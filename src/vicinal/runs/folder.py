@@ -174,7 +174,7 @@ class RunFolder:
         return sources
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the epochs of ``metrics.jsonl``, without half a line at its end; none of a damaged file, which is named."""
+        """Return the epochs of ``metrics.jsonl``, without half a line at its end; none if damaged, with a warning."""
         try:
             data = read(self.metrics)
             expected = read_sums(self.sums).get(self.metrics.name)
