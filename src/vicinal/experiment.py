@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from vicinal import dry_build
 from vicinal.config import redaction, request
 from vicinal.config.components import OURS, Component, bind, places_of
 from vicinal.config.composition import words_of
-from vicinal.config.schema import TrainerConfig, WandbConfig
+from vicinal.config.schema import TrainerConfig, WandbConfig, identity_values
 from vicinal.data import imagefolder
 from vicinal.data.faults import FAIL
 from vicinal.dry_build import Sizes
@@ -225,8 +225,7 @@ def _count(dataset: Component, names: tuple[str, ...]) -> int:
 def _effective(
     config: dict[str, Any], components: tuple[Component, ...], tree: dict[str, Any] | None
 ) -> dict[str, Any]:
-    neutral = {item.name for item in fields(TrainerConfig) if item.metadata["neutral"]}
-    trainer = {item.name: config["trainer"][item.name] for item in fields(TrainerConfig) if item.name not in neutral}
+    trainer = identity_values(TrainerConfig, config["trainer"])
     effective = {"trainer": trainer, **{component.group: component.identity() for component in components}}
     if tree is not None:
         kept = imagefolder.contents(tree["root"], components[0].values["cache_dir"])

@@ -10,8 +10,8 @@ from typing import Any
 from vicinal.analysis.comparison import Cell
 from vicinal.analysis.load import RunSet
 from vicinal.analysis.records import ABSENT, Run, flat
-from vicinal.config.schema import GROUPS, Config, TrainerConfig, suggest
-from vicinal.errors import UserError, written
+from vicinal.config.schema import GROUPS, Config, TrainerConfig
+from vicinal.errors import UserError, suggest, written
 
 STRATEGY = "mixup"
 """The group whose options and keys a folder's cells are compared by, if nobody says otherwise."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vicinal.analysis.records import Run, flat
-from vicinal.config.schema import suggest
-from vicinal.errors import UserError
+from vicinal.errors import UserError, suggest
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions

@@ -27,6 +27,7 @@ from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
 from vicinal.runs.source import sources
+from vicinal.runs.train_log import logged_to
 from vicinal.tracking.wandb.mode import agent_run
 from vicinal.tracking.wandb.record import unfinished
 from vicinal.tracking.wandb.settings import unheard
@@ -202,7 +203,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
         folder.clear()
     else:
         folder.begin()
-    with folder.logging(loaded.records if loaded else ()):
+    with logged_to(folder.log, loaded.records if loaded else ()):
         try:
             loaded = loaded or Loaded.of(experiment)
             with _room(experiment, loaded.data):

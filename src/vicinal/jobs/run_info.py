@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vicinal.config.schema import WandbConfig, check_ranges
+from vicinal.config.schema import WandbConfig
+from vicinal.config.validation import check_ranges
 from vicinal.experiment import Experiment
 from vicinal.jobs.provenance import run_metadata
 from vicinal.runs import mixed_sheet
