@@ -29,7 +29,7 @@ def reference_span(side: int, centre: int, lam: float) -> tuple[int, int]:
 
 
 def boxes_of(*sides: tuple[int, int, int, int]) -> Boxes:
-    return Boxes(torch.tensor(sides).T.tolist())
+    return Boxes(torch.tensor(sides).T.contiguous())
 
 
 @given(lams=st.lists(LAM, min_size=1, max_size=6), height=SIDE, width=SIDE, seed=SEED)
@@ -103,7 +103,7 @@ def test_area_counts_the_pixels_inside(lam: float, height: int, width: int, seed
     boxes = Boxes.sample(torch.full((4,), lam, dtype=torch.float64), height, width, seeded(seed))
     inside = boxes.inside(height, width)
     assert boxes.areas == inside.sum(dim=(1, 2, 3)).tolist()
-    assert torch.equal(boxes.outside(height, width), (1 - inside.double().mean(dim=(1, 2, 3))).float())
+    assert torch.equal(boxes.own_share((4, 3, height, width)), (1 - inside.double().mean(dim=(1, 2, 3))).float())
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

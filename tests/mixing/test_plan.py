@@ -32,7 +32,7 @@ def batch_of(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def box_plan() -> MixPlan:
-    boxes = Boxes([[1], [4], [0], [3]])
+    boxes = Boxes(torch.tensor([[1], [4], [0], [3]]))
     return MixPlan(torch.full((4,), 0.7), torch.tensor([1, 2, 3, 0]), mask=boxes)
 
 

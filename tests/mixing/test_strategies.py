@@ -346,11 +346,11 @@ def test_golden_plans(strategy: Strategy, request: pytest.FixtureRequest) -> Non
 @pytest.mark.parametrize("bins", [1, 3, 20])
 def test_the_law_that_is_asked_for(prob: float, alpha: float, bins: int) -> None:
     """What is not mixed has a lambda of 1, and CutMix is asked for the same before its boxes are cut off."""
-    law = InputMixup(alpha, prob).law(bins)
+    law = InputMixup(alpha, prob=prob).law(bins)
     expected = prob * np.diff(stats.beta.cdf(np.linspace(0, 1, bins + 1), alpha, alpha)) if alpha else np.zeros(bins)
     expected[-1] += 1 - expected.sum()
     assert law == pytest.approx(expected.tolist(), abs=1e-12)
-    assert CutMix(alpha, prob).law(bins) == ManifoldMixup(alpha, ["a", "b"], prob).law(bins) == law
+    assert CutMix(alpha, prob=prob).law(bins) == ManifoldMixup(alpha, ["a", "b"], prob=prob).law(bins) == law
 
 
 def test_without_mixing_there_is_neither_depth_nor_law() -> None:

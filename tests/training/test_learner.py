@@ -268,7 +268,7 @@ def test_a_step_never_waits_for_the_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On the device "meta", whose tensors have no values to be asked for."""
-    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 1)  # each step counts what it has mixed
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", 1)  # each step counts what it has mixed
     with META:
         model = make_model()
     learner = make_learner(model, strategy, META, optimizer, **extras)
@@ -285,7 +285,7 @@ def test_a_step_never_waits_for_the_gpu(
     extras: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 1)
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", 1)
     device = torch.device("cuda", 0)
     learner = make_learner(make_model(), strategy, device, optimizer, **extras)
     for _ in range(2):  # the first time, libraries are set up

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vicinal.training.hardware import Hardware
 
-BINS = 15
+ECE_BINS = 15
 
 
 class Metrics:
@@ -25,8 +25,8 @@ class Metrics:
     def __init__(self, device: torch.device) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(3, dtype=dtype, device=device)  # top-1 hits, top-5 hits, NLL in nats
-        self._bins = torch.zeros(2, BINS + 1, dtype=dtype, device=device)  # hits and confidence a bin
-        self._edges = torch.linspace(0, 1, BINS + 1, device=device)
+        self._bins = torch.zeros(2, ECE_BINS + 1, dtype=dtype, device=device)  # hits and confidence a bin
+        self._edges = torch.linspace(0, 1, ECE_BINS + 1, device=device)
         self._count = 0
 
     def update(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ class Metrics:
         self._sums += torch.stack([hit.sum(), top5.sum().to(self._sums), nll.to(self._sums)])
         # A product with one-hot rows instead of a scatter: the same bits every time on a GPU too.
         index = torch.bucketize(confidence, self._edges, right=True) - 1
-        member = F.one_hot(index, BINS + 1).to(self._bins)
+        member = F.one_hot(index, ECE_BINS + 1).to(self._bins)
         self._bins += torch.stack([hit, confidence.to(self._bins)]) @ member
         self._count += len(labels)
         return predicted, confidence

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vicinal.config.schema import TrainerConfig
-from vicinal.mixing import MixPlan, MixPoints, Strategy
+from vicinal.mixing import MixHooks, MixPlan, Strategy
 from vicinal.mixing.strategies import INPUT
 from vicinal.training.convolutions import avoid_faults
 from vicinal.training.ema import ModelEma
@@ -47,7 +47,7 @@ class Learner:
         decay = settings.ema_decay
         self.ema = None if decay is None else ModelEma(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
-        self.points = MixPoints(self.model, [depth for depth in strategy.depths if depth != INPUT])
+        self.hooks = MixHooks(self.model, [depth for depth in strategy.depths if depth != INPUT])
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
         if hardware.compile:
             # graphs of an earlier run of this process would count as ours
@@ -72,7 +72,7 @@ class Learner:
             # The last step's logits may be overwritten now.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.hardware.autocast():
-            logits = self.points(images, plan, self.forward)
+            logits = self.hooks(images, plan, self.forward)
             loss = plan.loss(logits, labels, self.settings.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

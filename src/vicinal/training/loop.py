@@ -15,7 +15,7 @@ from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import Progress, Tracker
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.evaluation import evaluate
-from vicinal.training.mixing_stats import BINS
+from vicinal.training.mixing_stats import LAM_BINS
 from vicinal.training.state import LAST, History, Row, Scores, TrainState
 from vicinal.training.train_metrics import DivergedError, TrainMetrics
 
@@ -75,7 +75,7 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
         trained = time.perf_counter()
         row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr, **prefixed("train", train_metrics.read())}
         row |= training.mixing_stats.read()
-        if epoch == 1 and (law := learner.strategy.law(BINS)) is not None:
+        if epoch == 1 and (law := learner.strategy.law(LAM_BINS)) is not None:
             row["mixing/lam_law"] = law
         if loaders.clean is not None:
             clean = score(training, loaders.clean, epoch * steps, checkpointer)

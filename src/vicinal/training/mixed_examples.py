@@ -9,7 +9,6 @@ from torch import Tensor
 
 from vicinal.data import ImageData
 from vicinal.mixing import MixPlan
-from vicinal.mixing.masks import Weights
 from vicinal.tracking.tracker import Tracker
 
 
@@ -70,9 +69,8 @@ def mixed_images(
         partner's) and what enters the network; and captions such as ``0.73 cat + 0.27 dog``. Where a block inside the
         network is mixed, what enters is the image itself and the caption names the block.
     """
-    mask = Weights(plan.lam) if plan.mask is None else plan.mask
     white = torch.ones_like(images)
-    own = mask.mix(white, torch.zeros_like(images)) if plan.active else white
+    own = plan.applied_mask.mix(white, torch.zeros_like(images)) if plan.active else white
     entering = plan.mix(images) if plan.layer is None else images
     few = slice(count)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from vicinal.mixing import MixPlan
 from vicinal.mixing.bounds import accuracy_ceiling, class_weight, loss_floor, same_class
-from vicinal.mixing.effective import own_share
 from vicinal.mixing.strategies import INPUT
 
-BINS = 20
+LAM_BINS = 20
 """Equal bins of [0, 1] in which lambda is counted; 1 belongs to the last."""
-FOLD = 64
-"""Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers a sample."""
+FOLDED_BATCHES = 64
+"""Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers per sample."""
 
 
 class MixingStats:
@@ -38,8 +37,8 @@ class MixingStats:
         self._layers = dict.fromkeys(depths, 0)  # batches
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(5 if label_smoothing else 4, dtype=dtype, device=device)  # in the order of _fold
-        self._at_least = torch.zeros(BINS + 1, dtype=dtype, device=device)  # samples with lambda >= k / BINS
-        self._edges = torch.arange(BINS + 1, device=device)[:, None] / BINS
+        self._at_least = torch.zeros(LAM_BINS + 1, dtype=dtype, device=device)  # samples with lambda >= k / LAM_BINS
+        self._edges = torch.arange(LAM_BINS + 1, device=device)[:, None] / LAM_BINS
         self._waiting: list[tuple[Tensor, ...]] = []  # a mixed batch each: lam, own share, partner, labels
 
     def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
@@ -57,8 +56,8 @@ class MixingStats:
         self._mixed += len(labels)
         depth = INPUT if plan.layer is None else plan.layer
         self._layers[depth] = self._layers.get(depth, 0) + 1
-        self._waiting.append((plan.lam, own_share(plan, shape), plan.partner, labels))
-        if len(self._waiting) == FOLD:
+        self._waiting.append((plan.lam, plan.own_share(shape), plan.partner, labels))
+        if len(self._waiting) == FOLDED_BATCHES:
             self._fold()
 
     def _fold(self) -> None:
@@ -78,7 +77,7 @@ class MixingStats:
         self._sums += torch.stack(summands).sum(dim=1, dtype=self._sums.dtype)
         # Each edge is the float32 next to it, so that a lambda of .35 is in the bin that begins there. Counted as
         # floats, exact up to 2^24 of them, in a fifth of the time.
-        above = torch.ge(own, self._edges, out=torch.empty(BINS + 1, len(own), device=self._device))
+        above = torch.ge(own, self._edges, out=torch.empty(LAM_BINS + 1, len(own), device=self._device))
         self._at_least += above.sum(dim=1)
         self._waiting.clear()
 
