@@ -13,13 +13,15 @@ from vicinal.analysis.load import load_runs
 from vicinal.config.schema import CONF
 from vicinal.dashboards.dashboard import make
 from vicinal.dashboards.keys import Keys, Named, check, logged, named, panels_of
-from vicinal.dashboards.sections import SCORE, sections
+from vicinal.dashboards.sections import default_score, sections
 from vicinal.errors import UserError
+from vicinal.tasks import CLASSIFICATION
 
 Sweep = Any  # the one of conftest.py
 # wandb-workspaces 0.4 itself speaks pydantic's first version, where it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
-TITLES = ["Alpha curve", "Strategies", "Learning curves", "Ledger", "Images", "Throughput"]
+SCORE = default_score(CLASSIFICATION)
+TITLES = ["Alpha curve", "Strategies", "Learning curves", "Mixing", "Images", "Throughput"]
 
 
 def script(*words: object) -> subprocess.CompletedProcess[str]:
@@ -43,7 +45,7 @@ def specification(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    return make(sweep.folder, SCORE, (), None, None).specification()
+    return make(sweep.folder).specification()
 
 
 def test_each_field_of_each_panel_names_a_key_that_wandb_has(sweep: Sweep, specification: dict[str, Any]) -> None:
@@ -54,10 +56,10 @@ def test_each_field_of_each_panel_names_a_key_that_wandb_has(sweep: Sweep, speci
 
 
 def test_no_panel_is_left_out_of_a_sweep_over_the_strategies(sweep: Sweep, specification: dict[str, Any]) -> None:
-    titles = [plot.title for section in sections() for plot in section.plots]
+    titles = [plot.title for section in sections(CLASSIFICATION) for plot in section.plots]
     for part in specification.values():
         assert len(list(panels_of(part))) == len(titles)
-    assert make(sweep.folder, SCORE, (), None, None).notes == []
+    assert make(sweep.folder).notes == []
 
 
 def test_the_records_in_the_folders_say_the_same_as_wandb(sweep: Sweep) -> None:
@@ -73,8 +75,8 @@ def test_runs_that_have_a_group_of_their_own_are_asked_for_by_it(sweep: Sweep, m
     found = load_runs(sweep.folder)
     for run in found.runs:
         run.config["wandb"]["group"] = "mine"
-    monkeypatch.setattr("vicinal.dashboards.dashboard.find", lambda folder: found)
-    made = make(sweep.folder, SCORE, (), None, None)
+    monkeypatch.setattr("vicinal.dashboards.dashboard.load_runs", lambda folder: found)
+    made = make(sweep.folder)
     for text in map(json.dumps, made.specification().values()):
         assert '"value": "mine"' in text
         assert f'"value": "{sweep.folder.name}"' not in text
@@ -90,9 +92,9 @@ def test_sections_and_what_they_show(sweep: Sweep, specification: dict[str, Any]
     for panel in by_name["Learning curves"]:
         config = panel["config"]
         assert (config["xAxis"], config["groupBy"], config["aggregate"]) == ("epoch", "cell_id.value", True)
-    assert {"metrics": ["mixing/lam"]}.items() <= by_name["Ledger"][0]["config"].items()
+    assert {"metrics": ["mixing/lam"]}.items() <= by_name["Mixing"][0]["config"].items()
     blocks = {f"mixing/layer/{name}" for name in ("input", "block1", "block2")}
-    assert set(by_name["Ledger"][-1]["config"]["metrics"]) == blocks  # of the network that these runs have
+    assert set(by_name["Mixing"][-1]["config"]["metrics"]) == blocks  # of the network that these runs have
     assert by_name["Images"][0]["config"]["mediaKeys"] == ["mixed_images"]
     (runs,) = workspace["runSets"]
     (only,) = runs["filters"]["filters"]
@@ -197,4 +199,4 @@ def test_places_of_keys() -> None:
 
 def test_a_folder_without_a_report_is_refused(tmp_path: Any) -> None:
     with pytest.raises(UserError, match="no folder of a sweep that has ended"):
-        make(tmp_path, SCORE, (), None, None)
+        make(tmp_path)

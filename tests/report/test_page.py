@@ -20,6 +20,7 @@ from vicinal.analysis.comparison import SCORES, Comparison
 from vicinal.report.figures import pictures
 from vicinal.report.html import page
 from vicinal.report.html.markup import Markup, data, element
+from vicinal.tasks import CLASSIFICATION
 
 from ..stored_sweeps import Runs
 
@@ -297,7 +298,7 @@ def test_the_page_asks_for_nothing_complains_of_nothing_and_could_not_ask(opened
 def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison: Comparison) -> None:
     plots = shared.plots()
     table = comparison.table
-    panels = {"response": 2, "learning": 3, "calibration": 2}
+    panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.metrics) - 1}
     assert list(plots) == [f"{name}-{index}" for name, count in panels.items() for index in range(count)]
     for plot, score in (("response-0", "val"), ("response-1", "test/last")):
         lines = {trace["name"]: trace for trace in plots[plot] if not trace["fill"]}
@@ -320,7 +321,7 @@ def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison
             means = [sum(row[what] for row in epoch) / len(epoch) for epoch in zip(*rows, strict=True)]
             assert curves[cell.label]["x"] == [1, 2]
             assert curves[cell.label]["y"] == pytest.approx(means, rel=1e-14)
-    for plot, metric in (("calibration-0", "ece"), ("calibration-1", "nll")):
+    for plot, metric in (("metrics-1", "nll"), ("metrics-2", "ece")):
         assert len(plots[plot]) == 6
         for cell, row, trace in zip(comparison.cells, table.to_dict("records"), plots[plot], strict=False):
             assert trace["name"] == cell.label
@@ -333,7 +334,7 @@ def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison
 
 def test_the_plots_are_really_drawn(shared: Opened, comparison: Comparison) -> None:
     found = shared.page
-    points = "document.querySelectorAll('#calibration-0 .scatterlayer .point').length"
+    points = "document.querySelectorAll('#metrics-2 .scatterlayer .point').length"
     assert found.evaluate(points) == sum(bool(cell.completed) for cell in comparison.cells) == 6
     ticks = found.eval_on_selector_all("#response-0 .xtick text", "texts => texts.map(text => text.textContent)")
     assert ticks == ["0.2", "0.4"]
@@ -345,7 +346,7 @@ def test_the_plots_are_really_drawn(shared: Opened, comparison: Comparison) -> N
 def test_pointing_at_a_dot_or_a_curve_says_which_and_how_much(shared: Opened, comparison: Comparison) -> None:
     row = comparison.table.iloc[1]
     mean, low, high = (f"{row[f'test/last {what}']:.2%}" for what in ("mean", "low", "high"))
-    name, accuracy, error = shared.hover("calibration-0", 1)
+    name, accuracy, error = shared.hover("metrics-2", 1)
     assert name == f"{comparison.cells[1].label}, n = 3"
     assert accuracy == f"test, last epoch, top-1: {mean} ({low} to {high})"
     assert error.startswith(f"expected calibration error: {row['test/last/ece mean']:.2%} (")
@@ -494,10 +495,10 @@ def test_evil_names_are_text_in_the_browser_too(opened: Any, comparison: Compari
     assert found.complaints == []
     assert found.page.title() == f"{EVIL} · Vicinal"
     assert found.page.locator("b, main script").count() == 0
-    assert found.page.locator("figure[data-picture='calibration'] button").first.inner_text() == names[0]
+    assert found.page.locator("figure[data-picture='metrics'] button").first.inner_text() == names[0]
     ticks = found.page.eval_on_selector_all("#cells-0 .ytick text", "texts => texts.map(text => text.textContent)")
     assert sorted(ticks) == sorted(names)
-    assert found.hover("calibration-0", 0)[0] == f"{names[0]}, n = 3"
+    assert found.hover("metrics-2", 0)[0] == f"{names[0]}, n = 3"
     assert found.hover("learning-0", 1)[0] == names[0]
 
 

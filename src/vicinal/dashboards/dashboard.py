@@ -1,4 +1,4 @@
-"""The dashboard of one sweep: its workspace and its report, checked against what its runs have logged."""
+"""The dashboard of one sweep: its workspace and its report, checked against the keys that its runs have logged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vicinal.analysis.load import SWEEP, load_runs
-from vicinal.analysis.records import Run
+from vicinal.analysis.records import Run, task_of
 from vicinal.dashboards import build
 from vicinal.dashboards.keys import check, logged
 from vicinal.dashboards.sections import available, sections
@@ -23,7 +23,7 @@ class Dashboard:
     Attributes:
         workspace: of wandb-workspaces.
         report: of wandb-workspaces.
-        notes: what was left out, a line each.
+        notes: plots that were left out, one line each.
     """
 
     workspace: Any
@@ -31,19 +31,21 @@ class Dashboard:
     notes: list[str]
 
     def specification(self) -> dict[str, Any]:
-        """Both as W&B is sent them."""
+        """Return both as they are sent to W&B."""
         return {name: build.specification(getattr(self, name)) for name in ("workspace", "report")}
 
 
-def make(sweep: Path, score: str, more: Sequence[str], entity: str | None, project: str | None) -> Dashboard:
+def make(
+    sweep: Path, score: str = "", more: Sequence[str] = (), entity: str | None = None, project: str | None = None
+) -> Dashboard:
     """Make the dashboard of a sweep from its folder.
 
     Args:
         sweep: its folder, with ``sweep.json`` and ``report/``.
-        score: key of the summary that alphas and strategies are compared by.
+        score: key of the summary that alphas and strategies are compared by, if not the default.
         more: keys that get a panel of their own.
-        entity: W&B user or team; without it the one that the runs were asked to go to.
-        project: W&B project; likewise.
+        entity: W&B user or team, if not the one in the config of the runs.
+        project: W&B project, if not the one in the config of the runs.
 
     Raises:
         UserError: this is no sweep with a report, or a panel would name a key that no run has logged.
@@ -53,20 +55,20 @@ def make(sweep: Path, score: str, more: Sequence[str], entity: str | None, proje
         raise UserError(f"{sweep}: no folder of a sweep that has ended; it has no {SWEEP} or no report/{tables.name}")
     found = load_runs(sweep)
     keys = logged(found.runs)
-    parts, notes = available(sections(score, more), keys)
+    parts, notes = available(sections(task_of(found.runs), score, more), keys)
     scope = build.Scope(
-        entity=entity or _asked(found.runs, "entity") or "",
-        project=project or _asked(found.runs, "project") or "",
+        entity=entity or _configured(found.runs, "entity"),
+        project=project or _configured(found.runs, "project"),
         sweep=sweep.resolve().name,
-        group=_asked(found.runs, "group") or sweep.resolve().name,
+        group=_configured(found.runs, "group") or sweep.resolve().name,
         grouping=tuple(key if "." in key else f"choices.{key}" for key in found.swept or () if key != "seed"),
     )
     text = read(tables).decode(errors="replace")
-    made = Dashboard(build.workspace(parts, scope), build.report(parts, scope, text), notes)
-    for specification in made.specification().values():
+    dashboard = Dashboard(build.workspace(parts, scope), build.report(parts, scope, text), notes)
+    for specification in dashboard.specification().values():
         check(specification, keys)
-    return made
+    return dashboard
 
 
-def _asked(runs: Sequence[Run], key: str) -> str | None:
-    return next((str(value) for run in runs if (value := run.config.get("wandb", {}).get(key))), None)
+def _configured(runs: Sequence[Run], key: str) -> str:
+    return next((str(value) for run in runs if (value := run.config.get("wandb", {}).get(key))), "")

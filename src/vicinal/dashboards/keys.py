@@ -1,4 +1,4 @@
-"""Which keys a dashboard's panels name, and which the runs have logged: a panel of another key would stay empty."""
+"""Compare the keys of a dashboard's panels with those that the runs have logged: other panels would stay empty."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vicinal.tracking.wandb.charts import keys as chart_keys
 from vicinal.tracking.wandb.run import IMAGES
 
 PLACES = {"config:": "config", "summary:": "summary", "summary_metrics.": "summary"}
-"""How W&B's specifications say where a key is to be looked for; others are of the history."""
+"""{prefix of a key in W&B's specifications: its place}; without a prefix it is in the history."""
 
 
 @dataclass
 class Keys:
-    """The keys of some runs, by where W&B keeps them."""
+    """The keys of some runs, by the places where W&B keeps them."""
 
     history: set[str] = field(default_factory=set)
     summary: set[str] = field(default_factory=set)
@@ -55,14 +55,16 @@ class Named:
 
 
 def logged(runs: Iterable[Run]) -> Keys:
-    """What W&B has of these runs, by the records in their folders."""
+    """Return the keys that W&B has of these runs, by the records in their folders."""
     keys = Keys()
     for run in runs:
         rows = run.rows()
         history = {key for row in rows for key in row}
-        scores = {f"test/{which}": each for which, each in run.test.items()}
-        scores |= {"val": run.val, "val_best": run.val_best}
-        summary = {f"{part}/{name}" for part, each in scores.items() for name in each or ()}
+        parts = {f"test/{which}": scores for which, scores in run.test.items()} | {
+            "val": run.val,
+            "val_best": run.val_best,
+        }
+        summary = {f"{part}/{name}" for part, scores in parts.items() for name in scores or ()}
         config = {*flat(run.config), *(f"choices.{group}" for group in run.choices), "run_id", "cell_id", "git_commit"}
         images = {IMAGES} if rows and run.config.get("wandb", {}).get("images") else set()
         finals = {"best_epoch", "images_per_second"} if run.completed else set()
@@ -73,7 +75,7 @@ def logged(runs: Iterable[Run]) -> Keys:
 
 
 def named(panels: Iterable[Mapping[str, Any]]) -> Iterator[Named]:
-    """The keys in panels of a W&B specification, such as those of :func:`panels_of`."""
+    """Yield the keys in panels of a W&B specification, such as those of :func:`panels_of`."""
     for panel in panels:
         config = panel["config"]
         title = config.get("chartTitle") or panel["viewType"]
@@ -89,17 +91,17 @@ def named(panels: Iterable[Mapping[str, Any]]) -> Iterator[Named]:
         for key in config.get("mediaKeys", ()):
             yield Named(title, "media", key)
         for query in config.get("userQuery", {}).get("queryFields", ()):
-            for each in query["fields"]:
-                yield from (Named(title, "table", str(arg["value"])) for arg in each.get("args", ()))
+            for item in query["fields"]:
+                yield from (Named(title, "table", str(arg["value"])) for arg in item.get("args", ()))
 
 
 def plain(key: str) -> str:
-    """``mixup.value.alpha``, as W&B stores a config, is ``mixup.alpha``."""
+    """Return ``mixup.alpha`` for ``mixup.value.alpha``, as W&B stores a config."""
     return key.replace(".value", "", 1)
 
 
 def panels_of(specification: Any) -> Iterator[Mapping[str, Any]]:
-    """All panels in a workspace's or a report's specification."""
+    """Yield all panels in the specification of a workspace or a report."""
     if isinstance(specification, Mapping):
         if "viewType" in specification:
             yield specification
@@ -117,7 +119,7 @@ def check(specification: Any, keys: Keys) -> None:
     Raises:
         UserError: a panel names a key that no run has logged.
     """
-    for each in named(panels_of(specification)):
-        if not keys.has(each.place, each.key):
-            known = suggest(each.key, sorted(getattr(keys, each.place)))
-            raise UserError(f"panel '{each.panel}': no run logs {each.key} ({each.place}); {known}")
+    for item in named(panels_of(specification)):
+        if not keys.has(item.place, item.key):
+            known = suggest(item.key, sorted(getattr(keys, item.place)))
+            raise UserError(f"panel '{item.panel}': no run logs {item.key} ({item.place}); {known}")

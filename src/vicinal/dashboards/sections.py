@@ -1,4 +1,4 @@
-"""What a dashboard shows, section by section: plain data that :mod:`vicinal.dashboards.build` makes panels of."""
+"""The sections of a dashboard as plain data, which :mod:`vicinal.dashboards.build` makes panels of."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from itertools import chain
 from typing import Literal
 
 from vicinal.dashboards.keys import Keys
+from vicinal.tasks import Task
 
 Kind = Literal["alpha", "strategies", "curves", "media", "confusion", "bars", "lines"]
-
-SCORE = "test/best_val/acc1"
-"""What alphas and strategies are compared by unless somebody says otherwise: validation chose the epoch."""
+NEEDS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "alpha": ("summary", [("config", "mixup.alpha")]),
+    "strategies": ("summary", [("config", "choices.mixup")]),
+    "curves": ("history", [("history", "epoch"), ("config", "cell_id")]),
+    "media": ("media", []),
+}
+"""{kind of plot: (place of its keys, other keys that it needs)}; the keys of other kinds are tables."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,12 @@ class Plot:
 
     Attributes:
         title: of the panel.
-        kind: ``curves`` of the history over epochs, mean and deviation of a cell; ``alpha``, a point a run;
-            ``strategies``, a bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars``
+        kind: ``curves`` of the history over epochs, mean and deviation per cell; ``alpha``, one point per run;
+            ``strategies``, one bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars``
             and ``lines``.
-        keys: what is shown; for W&B's own charts the table. A ``*`` stands for whatever the runs' history has there.
-        optional: not all runs log it: there may be no validation split, and ``none`` has no lambda.
+        keys: to show; for W&B's own charts the table. ``*`` stands for all keys of the runs' history that match.
+        optional: whether the plot is left out if no run logs its keys: there may be no validation split, and ``none``
+            has no lambda.
     """
 
     title: str
@@ -36,16 +42,9 @@ class Plot:
 
     @property
     def needs(self) -> list[tuple[str, str]]:
-        """(place, key) of all that it names, as :class:`~vicinal.dashboards.keys.Keys` has them."""
-        place = {"alpha": "summary", "strategies": "summary", "curves": "history", "media": "media"}.get(
-            self.kind, "table"
-        )
-        others = {
-            "alpha": [("config", "mixup.alpha")],
-            "strategies": [("config", "choices.mixup")],
-            "curves": [("history", "epoch"), ("config", "cell_id")],
-        }
-        return [*((place, key) for key in self.keys), *others.get(self.kind, [])]
+        """(place, key) of all keys that it names, as :class:`~vicinal.dashboards.keys.Keys` has them."""
+        place, others = NEEDS.get(self.kind, ("table", []))
+        return [*((place, key) for key in self.keys), *others]
 
 
 @dataclass(frozen=True)
@@ -54,43 +53,52 @@ class Section:
     plots: tuple[Plot, ...]
 
 
-def sections(score: str = SCORE, more: Sequence[str] = ()) -> list[Section]:
-    """All that there is to see.
+def default_score(task: Task) -> str:
+    """Return the key that cells are compared by: the test score of the epoch that validation chose."""
+    return f"test/best_val/{task.selection}"
+
+
+def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> list[Section]:
+    """Return all sections.
 
     Args:
-        score: key of the summary that alphas and strategies are compared by.
+        task: of the runs; each of its metrics has a bar plot and a learning curve.
+        score: key of the summary that alphas and strategies are compared by; by default :func:`default_score`.
         more: keys of the history that get a panel of their own among the learning curves.
     """
+    score, key = score or default_score(task), task.selection
+    split = score.rpartition("/")[0] or "test/last"
+    name = task.metric(key).title
+    others = [(metric.title, f"{split}/{metric.key}") for metric in task.metrics if f"{split}/{metric.key}" != score]
     return [
         Section(
             "Alpha curve",
             (
                 Plot(f"{score} by alpha", "alpha", (score,)),
-                Plot("val/acc1 by alpha", "alpha", ("val/acc1",)),
+                Plot(f"val/{key} by alpha", "alpha", (f"val/{key}",)),
             ),
         ),
         Section(
             "Strategies",
             (
                 Plot(score, "strategies", (score,), optional=False),
-                Plot("negative log-likelihood, last epoch", "strategies", ("test/last/nll",)),
-                Plot("calibration error, last epoch", "strategies", ("test/last/ece",)),
+                *(Plot(f"{title}, {split}", "strategies", (column,)) for title, column in others),
             ),
         ),
         Section(
             "Learning curves",
             (
-                Plot("validation accuracy", "curves", ("val/acc1",)),
-                Plot("train accuracy and its ceiling", "curves", ("train/acc1", "train/acc1_ceiling")),
+                *(Plot(f"{metric.title}, validation", "curves", (f"val/{metric.key}",)) for metric in task.metrics),
+                Plot(f"{name}, train, and its ceiling", "curves", (f"train/{key}", f"train/{key}_ceiling")),
                 Plot("train loss and its floor", "curves", ("train/loss", "train/loss_floor")),
-                Plot("accuracy on clean train images", "curves", ("train_clean/acc1",)),
+                Plot(f"{name} on clean train images", "curves", (f"train_clean/{key}",)),
                 Plot("loss on clean train images", "curves", ("train_clean/loss",)),
-                Plot("test accuracy, last epochs", "curves", ("test/acc1",)),
-                *(Plot(key, "curves", (key,), optional=False) for key in more),
+                Plot(f"{name}, test, last epochs", "curves", (f"test/{key}",)),
+                *(Plot(column, "curves", (column,), optional=False) for column in more),
             ),
         ),
         Section(
-            "Ledger",
+            "Mixing",
             (
                 Plot("lambda", "curves", ("mixing/lam",)),
                 Plot("lambda asked for", "curves", ("mixing/lam_law",)),
@@ -117,7 +125,7 @@ def sections(score: str = SCORE, more: Sequence[str] = ()) -> list[Section]:
             "Throughput",
             (
                 Plot("images per second", "curves", ("throughput",)),
-                Plot("seconds an epoch", "curves", ("seconds",)),
+                Plot("seconds per epoch", "curves", ("seconds",)),
                 Plot("images per second, whole run", "strategies", ("images_per_second",)),
             ),
         ),
@@ -125,13 +133,13 @@ def sections(score: str = SCORE, more: Sequence[str] = ()) -> list[Section]:
 
 
 def available(parts: Sequence[Section], keys: Keys) -> tuple[list[Section], list[str]]:
-    """The sections without optional plots that no run has anything for, and a line for each that is left out."""
+    """Return the sections without the optional plots that have no data, and one line per plot that is left out."""
     kept, lines = [], []
     for part in parts:
         plots = []
         for plot in part.plots:
-            found = [fnmatch.filter(sorted(keys.history), key) or [key] for key in plot.keys]
-            plot = replace(plot, keys=tuple(chain.from_iterable(found)))
+            matches = [fnmatch.filter(sorted(keys.history), key) or [key] for key in plot.keys]
+            plot = replace(plot, keys=tuple(chain.from_iterable(matches)))
             missing = [key for place, key in plot.needs if not keys.has(place, key)]
             if missing and plot.optional:
                 lines.append(f"left out, no run logs {', '.join(missing)}: {plot.title}")

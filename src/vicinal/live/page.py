@@ -154,7 +154,7 @@ def _job(job: Job, swept: list[str], file: Path, places: dict[str, str]) -> Mark
     run = job.run
     first, *others = [job.values[key] for key in swept] or [run.name]
     made = tables.made(run)
-    test, accuracy = run.score("test/last"), job.accuracy
+    test, accuracy = run.score("test/last"), job.score
     cells = [
         element("th", first, scope="row"),
         *(element("td", text) for text in others),
