@@ -76,7 +76,7 @@ def test_a_metric_of_the_table_is_in_every_output(runs: Any, added: Metric) -> N
     panel = pictures(comparison)[-1].panels[-1]
     assert panel.y.title == "sharpness of the output, nats"
     assert [series.y for series in panel.series] == [(0.25,), (1.5,)]
-    keys = {key for section in sections(comparison.task) for plot in section.plots for key in plot.keys}
+    keys = {key for plots in sections(comparison.task).values() for plot in plots for key in plot.keys}
     assert {f"val/{added.key}", f"test/best_val/{added.key}"} <= keys
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vicinal.dashboards.sections import Plot, Section
+from vicinal.dashboards.sections import Plot, Sections
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as reports
@@ -46,7 +45,7 @@ class Scope:
     grouping: tuple[str, ...]
 
 
-def workspace(parts: Sequence[Section], scope: Scope) -> workspaces.Workspace:
+def workspace(parts: Sections, scope: Scope) -> workspaces.Workspace:
     """Return a workspace with these sections; below them W&B shows all else that is logged, such as system metrics."""
     import wandb_workspaces.expr as expr
     import wandb_workspaces.workspaces as workspaces
@@ -56,8 +55,7 @@ def workspace(parts: Sequence[Section], scope: Scope) -> workspaces.Workspace:
         project=scope.project,
         name=scope.sweep.replace("+", ", "),  # wandb-workspaces takes + for an emoji
         sections=[
-            workspaces.Section(name=part.name, panels=[panel(plot) for plot in part.plots], is_open=True)
-            for part in parts
+            workspaces.Section(name=name, panels=list(map(panel, plots)), is_open=True) for name, plots in parts.items()
         ],
         settings=workspaces.WorkspaceSettings(x_axis="epoch", max_runs=100),
         runset_settings=workspaces.RunsetSettings(
@@ -67,7 +65,7 @@ def workspace(parts: Sequence[Section], scope: Scope) -> workspaces.Workspace:
     )
 
 
-def report(parts: Sequence[Section], scope: Scope, tables: str) -> reports.Report:
+def report(parts: Sections, scope: Scope, tables: str) -> reports.Report:
     """Return a report with a sweep's tables and the sections' panels.
 
     Args:
@@ -78,20 +76,17 @@ def report(parts: Sequence[Section], scope: Scope, tables: str) -> reports.Repor
     import wandb_workspaces.expr as expr
     import wandb_workspaces.reports.v2 as reports
 
-    def grid(part: Section) -> Any:
+    blocks = [reports.P(INTRODUCTION), reports.H2("Tables"), reports.MarkdownBlock(tables)]
+    for name, plots in parts.items():
         runs = reports.Runset(  # without a project, so that its number need not be asked from W&B
             name=scope.sweep,
             filters=expr.And(expr.Metric("group") == scope.group),
             groupby=[f"config.{key}" for key in scope.grouping],
         )
-        panels = [panel(plot) for plot in part.plots]
+        panels = [panel(plot) for plot in plots]
         for index, item in enumerate(panels):
             item.layout = reports.Layout(x=index % 2 * 12, y=index // 2 * 8, w=12, h=8)
-        return reports.PanelGrid(runsets=[runs], panels=panels)
-
-    blocks = [reports.P(INTRODUCTION), reports.H2("Tables"), reports.MarkdownBlock(tables)]
-    for part in parts:
-        blocks += [reports.H2(part.name), grid(part)]
+        blocks += [reports.H2(name), reports.PanelGrid(runsets=[runs], panels=panels)]
     return reports.Report(entity=scope.entity, project=scope.project, title=scope.sweep, blocks=blocks, width="fluid")
 
 
@@ -99,25 +94,24 @@ def panel(plot: Plot) -> Any:
     """Return the panel of wandb-workspaces for a plot."""
     import wandb_workspaces.reports.v2 as reports
 
+    title, first = plot.title, plot.keys[0]
     seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
     match plot.kind:
         case "alpha":
-            return reports.ScatterPlot(
-                title=plot.title, x=reports.Config("mixup.alpha"), y=reports.SummaryMetric(plot.keys[0])
-            )
+            return reports.ScatterPlot(title=title, x=reports.Config("mixup.alpha"), y=reports.SummaryMetric(first))
         case "strategies":
-            metrics = [reports.SummaryMetric(plot.keys[0])]
-            return reports.BarPlot(title=plot.title, metrics=metrics, groupby=reports.Config("choices.mixup"), **seeds)
+            bars, strategy = [reports.SummaryMetric(first)], reports.Config("choices.mixup")
+            return reports.BarPlot(title=title, metrics=bars, groupby=strategy, **seeds)
         case "curves":
-            cell, y = reports.Config("cell_id"), list(plot.keys)
-            return reports.LinePlot(title=plot.title, x="epoch", y=y, groupby=cell, **seeds)
+            cell = reports.Config("cell_id")
+            return reports.LinePlot(title=title, x="epoch", y=list(plot.keys), groupby=cell, **seeds)
         case "media":
-            return reports.MediaBrowser(title=plot.title, media_keys=list(plot.keys))
+            return reports.MediaBrowser(title=title, media_keys=list(plot.keys))
         case _:
             name, fields = CHARTS[plot.kind]
-            query = {"summaryTable": {"tableKey": plot.keys[0]}}
+            query = {"summaryTable": {"tableKey": first}}
             return reports.CustomChart(
-                query=query, chart_name=name, chart_fields=fields, chart_strings={"title": plot.title}
+                query=query, chart_name=name, chart_fields=fields, chart_strings={"title": title}
             )
 
 

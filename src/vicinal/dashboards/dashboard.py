@@ -1,4 +1,4 @@
-"""The dashboard of one sweep: its workspace and its report, checked against the keys that its runs have logged."""
+"""The dashboard of one sweep: its workspace and its report, of keys that its runs have logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from vicinal.analysis.load import SWEEP, load_runs
 from vicinal.analysis.records import Run, task_of
 from vicinal.dashboards import build
-from vicinal.dashboards.keys import check, logged
+from vicinal.dashboards.keys import logged
 from vicinal.dashboards.sections import available, sections
 from vicinal.errors import UserError
 from vicinal.runs.files import read
@@ -18,11 +18,9 @@ from vicinal.runs.files import read
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A workspace and a report, neither of them saved.
+    """A workspace and a report of wandb-workspaces, neither of them saved.
 
     Attributes:
-        workspace: of wandb-workspaces.
-        report: of wandb-workspaces.
         notes: plots that were left out, one line each.
     """
 
@@ -35,9 +33,7 @@ class Dashboard:
         return {name: build.specification(getattr(self, name)) for name in ("workspace", "report")}
 
 
-def make(
-    sweep: Path, score: str = "", more: Sequence[str] = (), entity: str | None = None, project: str | None = None
-) -> Dashboard:
+def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "", project: str = "") -> Dashboard:
     """Make the dashboard of a sweep from its folder.
 
     Args:
@@ -48,26 +44,23 @@ def make(
         project: W&B project, if not the one in the config of the runs.
 
     Raises:
-        UserError: this is no sweep with a report, or a panel would name a key that no run has logged.
+        UserError: this is no sweep with a report, or no run has logged ``score`` or one of ``more``.
     """
     tables = sweep / "report" / "table.md"
     if not (sweep / SWEEP).exists() or not tables.exists():
         raise UserError(f"{sweep}: no folder of a sweep that has ended; it has no {SWEEP} or no report/{tables.name}")
     found = load_runs(sweep)
-    keys = logged(found.runs)
-    parts, notes = available(sections(task_of(found.runs), score, more), keys)
+    parts, notes = available(sections(task_of(found.runs), score, more), logged(found.runs))
+    name = sweep.resolve().name
     scope = build.Scope(
         entity=entity or _configured(found.runs, "entity"),
         project=project or _configured(found.runs, "project"),
-        sweep=sweep.resolve().name,
-        group=_configured(found.runs, "group") or sweep.resolve().name,
+        sweep=name,
+        group=_configured(found.runs, "group") or name,
         grouping=tuple(key if "." in key else f"choices.{key}" for key in found.swept or () if key != "seed"),
     )
     text = read(tables).decode(errors="replace")
-    dashboard = Dashboard(build.workspace(parts, scope), build.report(parts, scope, text), notes)
-    for specification in dashboard.specification().values():
-        check(specification, keys)
-    return dashboard
+    return Dashboard(build.workspace(parts, scope), build.report(parts, scope, text), notes)
 
 
 def _configured(runs: Sequence[Run], key: str) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from vicinal.dashboards.keys import Keys
+from vicinal.config.schema import suggest
+from vicinal.dashboards.keys import Key
+from vicinal.errors import UserError
 from vicinal.tasks import Task
 
 Kind = Literal["alpha", "strategies", "curves", "media", "confusion", "bars", "lines"]
-NEEDS: dict[str, tuple[str, list[tuple[str, str]]]] = {
+NEEDS: dict[str, tuple[str, list[Key]]] = {
     "alpha": ("summary", [("config", "mixup.alpha")]),
     "strategies": ("summary", [("config", "choices.mixup")]),
     "curves": ("history", [("history", "epoch"), ("config", "cell_id")]),
@@ -41,16 +43,14 @@ class Plot:
     optional: bool = True
 
     @property
-    def needs(self) -> list[tuple[str, str]]:
-        """(place, key) of all keys that it names, as :class:`~vicinal.dashboards.keys.Keys` has them."""
+    def needs(self) -> list[Key]:
+        """All keys that it names."""
         place, others = NEEDS.get(self.kind, ("table", []))
         return [*((place, key) for key in self.keys), *others]
 
 
-@dataclass(frozen=True)
-class Section:
-    name: str
-    plots: tuple[Plot, ...]
+Sections = Mapping[str, Sequence[Plot]]
+"""{name: plots}."""
 
 
 def default_score(task: Task) -> str:
@@ -58,7 +58,7 @@ def default_score(task: Task) -> str:
     return f"test/best_val/{task.selection}"
 
 
-def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> list[Section]:
+def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
     """Return all sections.
 
     Args:
@@ -67,84 +67,71 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> list[Sect
         more: keys of the history that get a panel of their own among the learning curves.
     """
     score, key = score or default_score(task), task.selection
-    split = score.rpartition("/")[0] or "test/last"
-    name = task.metric(key).title
+    split, name = score.rpartition("/")[0] or "test/last", task.metric(key).title
     others = [(metric.title, f"{split}/{metric.key}") for metric in task.metrics if f"{split}/{metric.key}" != score]
-    return [
-        Section(
-            "Alpha curve",
-            (
-                Plot(f"{score} by alpha", "alpha", (score,)),
-                Plot(f"val/{key} by alpha", "alpha", (f"val/{key}",)),
-            ),
-        ),
-        Section(
-            "Strategies",
-            (
-                Plot(score, "strategies", (score,), optional=False),
-                *(Plot(f"{title}, {split}", "strategies", (column,)) for title, column in others),
-            ),
-        ),
-        Section(
-            "Learning curves",
-            (
-                *(Plot(f"{metric.title}, validation", "curves", (f"val/{metric.key}",)) for metric in task.metrics),
-                Plot(f"{name}, train, and its ceiling", "curves", (f"train/{key}", f"train/{key}_ceiling")),
-                Plot("train loss and its floor", "curves", ("train/loss", "train/loss_floor")),
-                Plot(f"{name} on clean train images", "curves", (f"train_clean/{key}",)),
-                Plot("loss on clean train images", "curves", ("train_clean/loss",)),
-                Plot(f"{name}, test, last epochs", "curves", (f"test/{key}",)),
-                *(Plot(column, "curves", (column,), optional=False) for column in more),
-            ),
-        ),
-        Section(
-            "Mixing",
-            (
-                Plot("lambda", "curves", ("mixing/lam",)),
-                Plot("lambda asked for", "curves", ("mixing/lam_law",)),
-                Plot("mean weight of the partner", "curves", ("mixing/lam_mean_partner",)),
-                Plot("entropy of the targets, nats", "curves", ("mixing/target_entropy",)),
-                Plot(
-                    "empty boxes, same class, unmixed",
-                    "curves",
-                    ("mixing/empty_boxes", "mixing/same_class", "mixing/unmixed"),
-                ),
-                Plot("batches mixed at each depth", "curves", ("mixing/layer/*",)),
-            ),
-        ),
-        Section(
-            "Images",
-            (
-                Plot("image, partner, mask, mixed", "media", ("mixed_images",)),
-                Plot("test images by right and predicted class", "confusion", ("test/confusion_table",)),
-                Plot("test accuracy by class", "bars", ("test/class_accuracy_table",)),
-                Plot("test accuracy by confidence", "lines", ("test/reliability_table",)),
-            ),
-        ),
-        Section(
-            "Throughput",
-            (
-                Plot("images per second", "curves", ("throughput",)),
-                Plot("seconds per epoch", "curves", ("seconds",)),
-                Plot("images per second, whole run", "strategies", ("images_per_second",)),
-            ),
-        ),
-    ]
+    return {
+        "Alpha curve": [
+            Plot(f"{score} by alpha", "alpha", (score,)),
+            Plot(f"val/{key} by alpha", "alpha", (f"val/{key}",)),
+        ],
+        "Strategies": [
+            Plot(score, "strategies", (score,), optional=False),
+            *(Plot(f"{title}, {split}", "strategies", (column,)) for title, column in others),
+        ],
+        "Learning curves": [
+            *(_curves(f"{metric.title}, validation", f"val/{metric.key}") for metric in task.metrics),
+            _curves(f"{name}, train, and its ceiling", f"train/{key}", f"train/{key}_ceiling"),
+            _curves("train loss and its floor", "train/loss", "train/loss_floor"),
+            _curves(f"{name} on clean train images", f"train_clean/{key}"),
+            _curves("loss on clean train images", "train_clean/loss"),
+            _curves(f"{name}, test, last epochs", f"test/{key}"),
+            *(Plot(column, "curves", (column,), optional=False) for column in more),
+        ],
+        "Mixing": [
+            _curves("lambda", "mixing/lam"),
+            _curves("lambda asked for", "mixing/lam_law"),
+            _curves("mean weight of the partner", "mixing/lam_mean_partner"),
+            _curves("entropy of the targets, nats", "mixing/target_entropy"),
+            _curves("empty boxes, same class, unmixed", "mixing/empty_boxes", "mixing/same_class", "mixing/unmixed"),
+            _curves("batches mixed at each depth", "mixing/layer/*"),
+        ],
+        "Images": [
+            Plot("image, partner, mask, mixed", "media", ("mixed_images",)),
+            Plot("test images by right and predicted class", "confusion", ("test/confusion_table",)),
+            Plot("test accuracy by class", "bars", ("test/class_accuracy_table",)),
+            Plot("test accuracy by confidence", "lines", ("test/reliability_table",)),
+        ],
+        "Throughput": [
+            _curves("images per second", "throughput"),
+            _curves("seconds per epoch", "seconds"),
+            Plot("images per second, whole run", "strategies", ("images_per_second",)),
+        ],
+    }
 
 
-def available(parts: Sequence[Section], keys: Keys) -> tuple[list[Section], list[str]]:
-    """Return the sections without the optional plots that have no data, and one line per plot that is left out."""
-    kept, lines = [], []
-    for part in parts:
-        plots = []
-        for plot in part.plots:
-            matches = [fnmatch.filter(sorted(keys.history), key) or [key] for key in plot.keys]
+def available(parts: Sections, keys: Collection[Key]) -> tuple[Sections, list[str]]:
+    """Return the sections without the optional plots that have no data, and one line per plot that is left out.
+
+    Raises:
+        UserError: no run has logged a key of a plot that is not optional.
+    """
+    history, lines = sorted(key for place, key in keys if place == "history"), []
+    kept: dict[str, list[Plot]] = {}
+    for name, plots in parts.items():
+        for plot in plots:
+            matches = [fnmatch.filter(history, key) or [key] for key in plot.keys]
             plot = replace(plot, keys=tuple(chain.from_iterable(matches)))
-            missing = [key for place, key in plot.needs if not keys.has(place, key)]
-            if missing and plot.optional:
-                lines.append(f"left out, no run logs {', '.join(missing)}: {plot.title}")
+            missing = [key for key in plot.needs if key not in keys]
+            if not missing:
+                kept.setdefault(name, []).append(plot)
+            elif plot.optional:
+                lines.append(f"left out, no run logs {', '.join(key for _, key in missing)}: {plot.title}")
             else:
-                plots.append(plot)
-        if plots:
-            kept.append(replace(part, plots=tuple(plots)))
+                place, key = missing[0]
+                known = suggest(key, sorted(other for kind, other in keys if kind == place))
+                raise UserError(f"panel '{plot.title}': no run logs {key} ({place}); {known}")
     return kept, lines
+
+
+def _curves(title: str, *keys: str) -> Plot:
+    return Plot(title, "curves", keys)
