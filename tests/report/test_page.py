@@ -21,6 +21,7 @@ from vicinal.analysis.comparison import SCORES, Comparison
 from vicinal.analysis.load import load_runs
 from vicinal.report.figures import pictures
 from vicinal.report.html import page, templating
+from vicinal.tasks import CLASSIFICATION
 
 from ..stored_sweeps import Runs
 
@@ -327,7 +328,7 @@ def test_the_page_asks_for_nothing_complains_of_nothing_and_could_not_ask(opened
 def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison: Comparison) -> None:
     plots = shared.plots()
     table = comparison.table
-    panels = {"response": 2, "learning": 3, "calibration": 2}
+    panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.metrics) - 1}
     assert list(plots) == [f"{name}-{index}" for name, count in panels.items() for index in range(count)]
     for plot, score in (("response-0", "val"), ("response-1", "test/last")):
         lines = {series["name"]: series for series in plots[plot]}
@@ -347,7 +348,7 @@ def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison
             means = [sum(row[what] for row in epoch) / len(epoch) for epoch in zip(*rows, strict=True)]
             assert curves[cell.label]["x"][0] == [1, 2]
             assert curves[cell.label]["y"][0] == pytest.approx(means, rel=1e-14)
-    for plot, metric in (("calibration-0", "ece"), ("calibration-1", "nll")):
+    for plot, metric in (("metrics-1", "nll"), ("metrics-2", "ece")):
         assert len(plots[plot]) == 6
         for cell, row, dots in zip(comparison.cells, table.to_dict("records"), plots[plot], strict=False):
             assert dots["name"] == cell.label
@@ -360,8 +361,8 @@ def test_the_plots_are_really_drawn(shared: Opened, comparison: Comparison) -> N
     found = shared.page
     drawn = """selector => [...document.querySelectorAll(selector)].map(item => item.getBBox())
         .filter(({width, height}) => width + height > 5).length"""  # points that coincide are one path of no size
-    assert found.evaluate(drawn, "#calibration-0 use") == sum(bool(cell.completed) for cell in comparison.cells) == 6
-    assert found.evaluate(drawn, "#calibration-0 .whiskers") == 5
+    assert found.evaluate(drawn, "#metrics-2 use") == sum(bool(cell.completed) for cell in comparison.cells) == 6
+    assert found.evaluate(drawn, "#metrics-2 .whiskers") == 5
     ticks = found.eval_on_selector_all("#response-0 .x.tick", "texts => texts.map(text => text.textContent)")
     assert ticks == ["0.2", "0.4"]
     epochs = found.eval_on_selector_all("#learning-0 .x.tick", "texts => texts.map(text => text.textContent)")
@@ -375,7 +376,7 @@ def test_the_plots_are_really_drawn(shared: Opened, comparison: Comparison) -> N
 def test_pointing_at_a_dot_or_a_curve_says_which_and_how_much(shared: Opened, comparison: Comparison) -> None:
     row = comparison.table.iloc[1]
     mean, low, high = (f"{row[f'test/last {what}']:.2%}" for what in ("mean", "low", "high"))
-    name, accuracy, error = shared.hover("calibration-0", 1)
+    name, accuracy, error = shared.hover("metrics-2", 1)
     assert name == f"{comparison.cells[1].label}, n = 3"
     assert accuracy == f"test, last epoch, top-1: {mean} ({low} to {high})"
     assert error.startswith(f"expected calibration error: {row['test/last/ece mean']:.2%} (")
@@ -391,19 +392,19 @@ def test_pointing_at_a_dot_or_a_curve_says_which_and_how_much(shared: Opened, co
 def test_arrow_keys_go_from_point_to_point(opened: Any, comparison: Comparison) -> None:
     found = opened()
     labels = [f"{cell.label}, n = {len(cell.completed)}" for cell in comparison.cells if cell.completed]
-    found.page.locator("#calibration-0 .drawing").focus()
+    found.page.locator("#metrics-2 .drawing").focus()
 
     def press(key: str) -> str:
         found.page.keyboard.press(key)
-        return "".join(found.tip("calibration-0")[:1])
+        return "".join(found.tip("metrics-2")[:1])
 
     assert [press("ArrowRight") for _ in range(7)] == [*labels, labels[0]]
     assert press("ArrowLeft") == labels[-1]
     assert press("Escape") == ""
     assert press("ArrowLeft") == labels[-2]
     found.page.keyboard.press("Tab")
-    assert found.tip("calibration-0") == []
-    assert found.page.locator("#calibration-0 [role=img]").get_attribute("aria-label").startswith("Calibration against")
+    assert found.tip("metrics-2") == []
+    assert found.page.locator("#metrics-2 [role=img]").get_attribute("aria-label").startswith("Calibration against")
 
 
 def test_the_numbers_that_a_reader_sees_are_the_data_rounded(shared: Opened, comparison: Comparison) -> None:
@@ -548,10 +549,10 @@ def test_evil_names_are_text_in_the_browser_too(opened: Any, comparison: Compari
     assert found.complaints == []
     assert found.page.title() == f"{EVIL} · Vicinal"
     assert found.page.locator("b, main script").count() == 0
-    assert found.page.locator("figure[data-picture='calibration'] label").first.inner_text() == names[0]
+    assert found.page.locator("figure[data-picture='metrics'] label").first.inner_text() == names[0]
     ticks = found.page.eval_on_selector_all("#cells-0 .y.tick", "texts => texts.map(text => text.textContent)")
     assert sorted(ticks) == sorted(names)
-    assert found.hover("calibration-0", 0)[0] == f"{names[0]}, n = 3"
+    assert found.hover("metrics-2", 0)[0] == f"{names[0]}, n = 3"
     assert found.hover("learning-0", 0)[0] == f"{names[0]}, n = 3"
 
 

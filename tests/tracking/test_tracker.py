@@ -26,7 +26,7 @@ def test_all_are_told_in_order() -> None:
     told: list[Any] = []
     tracker = Trackers(Diary("a", told), Diary("b", told))
     tracker.mixed_images(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), ["x"])
-    tracker.progress(Progress(1, 2, 0.5, 0.5, 100.0))
+    tracker.progress(Progress(1, 2, {"loss": 0.5}, 100.0))
     tracker.epoch({"epoch": 1})
     tracker.finish({"test/last/acc1": 1.0})
     shape = torch.Size([1, 3, 2, 2])

@@ -1,4 +1,4 @@
-"""What cells are compared with: what somebody asks for, or what does not mix."""
+"""Find the cells that others are compared with: the one that the user names, or those that do not mix."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from vicinal.analysis.records import same
 from vicinal.errors import UserError
 
 PLAIN = ("mixup=none", "mixup.alpha=0")
+"""Conditions for a cell that does not mix, the best first."""
 
 
 def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> list[Cell]:
-    """What the conditions ask for, else all cells without mixing, completed ones first, else the first completed cell.
+    """Return the cell that the conditions name, else all cells without mixing, completed first, else one that is first.
 
     Args:
         cells: in grid order.
@@ -22,16 +23,20 @@ def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> lis
     Raises:
         UserError: the conditions hold for no cell, or for several.
     """
-    if conditions:
-        return [_asked(cells, conditions)]
-    for plain in PLAIN:
-        if found := [cell for cell in cells if _holds(cell, plain)]:
-            return _completed_first(found)
-    return _completed_first(cells)[:1]
+    first = sorted(cells, key=lambda cell: not cell.completed)
+    if not conditions:
+        plain = ([cell for cell in first if _holds(cell, condition)] for condition in PLAIN)
+        return next(filter(None, plain), first[:1])
+    found = [cell for cell in cells if all(_holds(cell, condition) for condition in conditions)]
+    if len(found) == 1:
+        return found
+    options = " ".join(f"--baseline {condition}" for condition in conditions)
+    names = ", ".join(cell.label for cell in found or cells)
+    raise UserError(f"{options}: {'these are several cells' if found else 'no such cell; there are'}: {names}")
 
 
 def match(cells: Sequence[Cell], baselines: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
-    """Which of several baselines a cell is compared with: the one that agrees with it in all but the mixing.
+    """Match each cell with the baseline that agrees with it in all but the mixing.
 
     Returns:
         {cell id: baseline} without the baselines themselves, and the labels of the cells that are compared with the
@@ -51,26 +56,13 @@ def match(cells: Sequence[Cell], baselines: Sequence[Cell]) -> tuple[dict[str, C
     return against, unmatched
 
 
-def _asked(cells: Sequence[Cell], conditions: Sequence[str]) -> Cell:
-    found = [cell for cell in cells if all(_holds(cell, condition) for condition in conditions)]
-    if len(found) == 1:
-        return found[0]
-    asked = " ".join(f"--baseline {condition}" for condition in conditions)
-    names = ", ".join(cell.label for cell in found or cells)
-    raise UserError(f"{asked}: {'these are several cells' if found else 'no such cell; there are'}: {names}")
-
-
-def _completed_first(cells: Sequence[Cell]) -> list[Cell]:
-    return sorted(cells, key=lambda cell: not cell.completed)
-
-
 def _setting(cell: Cell) -> dict[str, str]:
     return {key: text for key, text in cell.values.items() if group_of(key) != STRATEGY}
 
 
 def _holds(cell: Cell, condition: str) -> bool:
-    key, equals, asked = condition.partition("=")
+    key, equals, value = condition.partition("=")
     if not equals:
         return cell.cell_id == condition
     values = {**effective(fullest(cell.runs)), **cell.values}
-    return key in values and same(values[key], asked)
+    return key in values and same(values[key], value)

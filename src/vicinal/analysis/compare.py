@@ -1,4 +1,4 @@
-"""From runs to a comparison of their cells."""
+"""Make a comparison of the cells of some runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def compare(
     swept: Sequence[str] = (),
     allow_confounded: bool = False,
 ) -> Comparison:
-    """Summarise, test and choose.
+    """Summarise the cells, test their differences to a baseline and choose by validation.
 
     Args:
         found: the runs.
@@ -29,7 +29,8 @@ def compare(
         allow_confounded: compare cells that differ in more than these.
 
     Raises:
-        UserError: the cells of a folder differ in more than the swept keys, or there is no such baseline.
+        UserError: the cells of a folder differ in more than the swept keys, there is no such baseline, or the runs are
+            of several tasks.
     """
     keys, cells, beyond = make_cells(found, swept, allow_confounded)
     baselines = find_baselines(cells, baseline)

@@ -1,122 +1,34 @@
-"""Which keys a dashboard's panels name, and which the runs have logged: a panel of another key would stay empty."""
+"""The keys that the runs of a sweep have logged: a panel of any other key would stay empty."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 from vicinal.analysis.records import Run, flat
-from vicinal.errors import UserError, suggest
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
 from vicinal.tracking.wandb.charts import keys as chart_keys
 from vicinal.tracking.wandb.run import IMAGES
 
-PLACES = {"config:": "config", "summary:": "summary", "summary_metrics.": "summary"}
-"""How W&B's specifications say where a key is to be looked for; others are of the history."""
+Key = tuple[str, str]
+"""(place where W&B keeps it, key); places are ``history``, ``summary``, ``config``, ``media`` and ``table``."""
 
 
-@dataclass
-class Keys:
-    """The keys of some runs, by where W&B keeps them."""
-
-    history: set[str] = field(default_factory=set)
-    summary: set[str] = field(default_factory=set)
-    config: set[str] = field(default_factory=set)
-    media: set[str] = field(default_factory=set)
-    table: set[str] = field(default_factory=set)
-
-    def __ior__(self, other: Keys) -> Keys:
-        for place, found in vars(self).items():
-            found |= getattr(other, place)
-        return self
-
-    def has(self, place: str, key: str) -> bool:
-        return key in getattr(self, place)
-
-
-@dataclass(frozen=True)
-class Named:
-    """A key that a panel names.
-
-    Attributes:
-        panel: its title.
-        place: ``history``, ``summary``, ``config``, ``media`` or ``table``.
-        key: as the runs log it.
-    """
-
-    panel: str
-    place: str
-    key: str
-
-
-def logged(runs: Iterable[Run]) -> Keys:
-    """What W&B has of these runs, by the records in their folders."""
-    keys = Keys()
+def logged(runs: Iterable[Run]) -> set[Key]:
+    """Return the keys that W&B has of these runs, by the records in their folders."""
+    keys: set[Key] = set()
     for run in runs:
         rows = run.rows()
         history = {key for row in rows for key in row}
-        scores = {f"test/{which}": each for which, each in run.test.items()}
-        scores |= {"val": run.val, "val_best": run.val_best}
-        summary = {f"{part}/{name}" for part, each in scores.items() for name in each or ()}
+        parts = {"val": run.val, "val_best": run.val_best, **{f"test/{which}": run.test[which] for which in run.test}}
+        scores = {f"{part}/{name}" for part, numbers in parts.items() for name in numbers or ()}
+        finals = {"best_epoch", "images_per_second"} if run.completed else set()
         config = {*flat(run.config), *(f"choices.{group}" for group in run.choices), "run_id", "cell_id", "git_commit"}
         images = {IMAGES} if rows and run.config.get("wandb", {}).get("images") else set()
-        finals = {"best_epoch", "images_per_second"} if run.completed else set()
-        keys |= Keys(history, history | summary | finals, config, images)
+        found = {"history": history, "summary": history | scores | finals, "config": config, "media": images}
         with suppress(OSError, DamagedError):
-            keys |= Keys(table=set(chart_keys(Predictions.load(RunFolder(run.folder).predictions))))
+            found["table"] = set(chart_keys(Predictions.load(RunFolder(run.folder).predictions)))
+        keys |= {(place, key) for place, names in found.items() for key in names}
     return keys
-
-
-def named(panels: Iterable[Mapping[str, Any]]) -> Iterator[Named]:
-    """The keys in panels of a W&B specification, such as those of :func:`panels_of`."""
-    for panel in panels:
-        config = panel["config"]
-        title = config.get("chartTitle") or panel["viewType"]
-        words = [*config.get("metrics", ()), *(config[axis] for axis in ("xAxis", "yAxis", "zAxis") if axis in config)]
-        words += [column["accessor"] for column in config.get("columns", ())]
-        for word in words:
-            start = next((start for start in PLACES if word.startswith(start)), "")
-            place = PLACES.get(start, "history")
-            key = word.removeprefix(start)
-            yield Named(title, place, plain(key) if place == "config" else key)
-        if "groupBy" in config:
-            yield Named(title, "config", plain(config["groupBy"]))
-        for key in config.get("mediaKeys", ()):
-            yield Named(title, "media", key)
-        for query in config.get("userQuery", {}).get("queryFields", ()):
-            for each in query["fields"]:
-                yield from (Named(title, "table", str(arg["value"])) for arg in each.get("args", ()))
-
-
-def plain(key: str) -> str:
-    """``mixup.value.alpha``, as W&B stores a config, is ``mixup.alpha``."""
-    return key.replace(".value", "", 1)
-
-
-def panels_of(specification: Any) -> Iterator[Mapping[str, Any]]:
-    """All panels in a workspace's or a report's specification."""
-    if isinstance(specification, Mapping):
-        if "viewType" in specification:
-            yield specification
-        else:
-            for value in specification.values():
-                yield from panels_of(value)
-    elif isinstance(specification, Sequence) and not isinstance(specification, str):
-        for value in specification:
-            yield from panels_of(value)
-
-
-def check(specification: Any, keys: Keys) -> None:
-    """Refuse a specification with a panel that would stay empty.
-
-    Raises:
-        UserError: a panel names a key that no run has logged.
-    """
-    for each in named(panels_of(specification)):
-        if not keys.has(each.place, each.key):
-            known = suggest(each.key, sorted(getattr(keys, each.place)))
-            raise UserError(f"panel '{each.panel}': no run logs {each.key} ({each.place}); {known}")

@@ -13,6 +13,7 @@ from vicinal.config.redaction import redact, redacted
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, read, read_json, sha256, write, write_json
 from vicinal.runs.shapes import ENVIRONMENT
+from vicinal.tasks import CLASSIFICATION
 from vicinal.utils.escaping import visible
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ def run_metadata(experiment: Experiment) -> dict[str, Any]:
         "cell_id": experiment.cell_id,
         "name": experiment.name,
         "seed": experiment.seed,
+        "task": CLASSIFICATION.name,
         "choices": experiment.choices,
         "config": redacted(experiment.settings()),
     }
@@ -56,7 +58,7 @@ def write_environment(experiment: Experiment, here: dict[str, Any], continued: b
         here: of this session, by :func:`describe`.
         continued: there was an earlier session.
     """
-    content, file = here, experiment.folder.environment
+    content, file = {"task": CLASSIFICATION.name, **here}, experiment.folder.environment
     if continued:
         try:
             earlier = read_json(file, ENVIRONMENT)

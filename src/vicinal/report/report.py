@@ -1,4 +1,4 @@
-"""From a comparison to files and the terminal. What has not changed since the last time is not computed again."""
+"""Write a comparison to files and to the terminal. A report that is up to date is printed again, not computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vicinal import analysis, report
+from vicinal import analysis, report, tasks
 from vicinal.analysis.comparison import TESTED
 from vicinal.analysis.load import load_runs, read_sweep
 from vicinal.analysis.origins import code_here
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from vicinal.analysis.comparison import Comparison
 
 REPORT = "report"
-"""In the folder of a sweep; with options, they follow."""
+"""Folder of the report in that of a sweep; options are appended to the name."""
 NOTES = "notes.txt"
-LONGEST = 200
-"""Characters of a folder's name; file systems end at 255 bytes."""
+MAX_NAME_CHARACTERS = 200
+"""Length of a folder's name; file systems allow 255 bytes."""
 READ = (
     *("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl"),
     *("config.yaml", "environment.json", "mixed.png"),
 )
-"""What a report is made from, of a run; its absence too."""
+"""Files of a run that a report depends on, present or not."""
 PAGE = "report.html"
 RECORD = "report.json"
-"""What the terminal showed, and a digest of what it was made from."""
+"""File with the printed tables and a digest of all that they were made from."""
 GRID: Shape = {"title": str, "headings": [str], "numbers": [str], "rows": [[str]], "spare": [str]}
 SHAPE: Shape = {"made from": str, "files": [plain], "grids": [GRID], "notes": [str]}
-"""Of it."""
+"""Shape of the record."""
 
 
 def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], console: Console | None = None) -> Path:
@@ -52,9 +52,9 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
 
     Args:
         sweep: its folder, with ``sweep.json``.
-        baseline: conditions for the cell that the others are compared with; none, the one without mixing.
+        baseline: conditions for the cell that the others are compared with, if not the one without mixing.
         score: the one of TESTED that is tested.
-        console: where the tables go; standard output if not given.
+        console: to print to, if not standard output.
 
     Returns:
         The folder of the report.
@@ -82,14 +82,14 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
 def name(
     start: str, baseline: Sequence[str], score: str, swept: Sequence[str] = (), allow_confounded: bool = False
 ) -> str:
-    """Of a report's folder: other options never replace what these gave."""
+    """Return the name of a report's folder, which differs between options, so that no report replaces another."""
     options = {"baseline": "+".join(baseline), "score": score if score != TESTED[0] else "", "swept": "+".join(swept)}
     words = [
         start,
         *(f"{key}={value}" for key, value in options.items() if value),
         *["allow-confounded"] * allow_confounded,
     ]
-    return safe_name("-".join(words).replace("/", "-"), LONGEST)
+    return safe_name("-".join(words).replace("/", "-"), MAX_NAME_CHARACTERS)
 
 
 def publish(comparison: Comparison, folder: Path, made_from: str = "", console: Console | None = None) -> None:
@@ -110,7 +110,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     from vicinal.report.html import page
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)  # it speaks for the files that are now replaced
+    (folder / RECORD).unlink(missing_ok=True)  # it describes the files that are now replaced
     found = tables.grids(comparison)
     files = tables.write_csv(comparison, folder)
     for file, written in ((folder / "table.md", tables.markdown), (folder / "table.tex", tables.latex)):
@@ -128,33 +128,33 @@ def _tell(folder: Path, console: Console | None) -> None:
 
 
 def _digest(sweep: Path, arguments: Sequence[str]) -> str:
-    """Of everything that a report on a sweep says: the arguments, this program, the sweep's runs and their files."""
+    """Hash all that a report on a sweep depends on: the arguments, this program, the sweep's runs and their files."""
     content = read_sweep(sweep)
     folders = [content.folder_of(run) for run in content.runs]
     asked = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
     digest = hashlib.sha256(json.dumps([asked, code_here(folders)]).encode())
-    packages = (Path(folder) for each in (analysis, report) for folder in each.__path__)
-    own = (file for each in packages for file in each.rglob("*") if file.is_file() and file.suffix != ".pyc")
-    for file in [*sorted(own), *(folder / each for folder in folders for each in READ)]:
+    packages = (Path(folder) for package in (analysis, report, tasks) for folder in package.__path__)
+    own = (file for package in packages for file in package.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    for file in [*sorted(own), *(folder / name for folder in folders for name in READ)]:
         try:
-            what = sha256(read(file))
+            content_hash = sha256(read(file))
         except (OSError, DamagedError) as error:
-            what = str(error)
-        digest.update(f"{file.name} {what}\n".encode())
+            content_hash = str(error)
+        digest.update(f"{file.name} {content_hash}\n".encode())
     for folder in folders:
         if not (folder / "result.json").exists():
             digest.update(f"{RunFolder(folder).locked()}\n".encode())  # running, or stopped
         try:
-            about = RunFolder(folder).checkpoint.stat()  # large: its bytes are not read
-            what = f"{about.st_size} {about.st_mtime_ns}"
+            status = RunFolder(folder).checkpoint.stat()  # too large to read
+            stamp = f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
-            what = str(error.errno)
-        digest.update(f"checkpoint {what}\n".encode())
+            stamp = str(error.errno)
+        digest.update(f"checkpoint {stamp}\n".encode())
     return digest.hexdigest()
 
 
 def _recorded(folder: Path, made_from: str) -> tuple[list[Grid], list[str]] | None:
-    """What was shown, if it was made from the same and its files are still there."""
+    """Return the printed tables and notes, if they were made from the same and the files still exist."""
     try:
         record = read_json(folder / RECORD, SHAPE)
     except (OSError, DamagedError):

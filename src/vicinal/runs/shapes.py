@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vicinal.tasks import TASKS
+
 Shape = Any
 """A type; ``(shape,)``, which may be None too; ``[shape]``, a list of such; a dictionary of shapes by key, in which a
 key that ends in ``?`` may be missing and ``str`` stands for all others; or a function that says whether a value fits.
@@ -78,7 +80,14 @@ def anything(value: Any) -> bool:
     return True
 
 
-SCORES: Shape = {"acc1": share, "acc5?": share, str: number}
+def task(value: Any) -> bool:
+    """The name of a task."""
+    return isinstance(value, str) and value in TASKS
+
+
+PERCENT = {metric.key for item in TASKS.values() for metric in item.metrics if metric.percent}
+SCORES: Shape = {**{f"{key}?": share for key in PERCENT}, str: number}
+"""Of metrics by key; results of older versions lack some."""
 CONFIG: Shape = {
     **{f"{group}?": dict for group in ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "wandb")},
     str: anything,
@@ -90,6 +99,7 @@ HEADING: Shape = {
     "cell_id": plain,
     "name": plain,
     "seed": whole,
+    "task?": task,
     "choices": {str: str},
     "config": CONFIG,
 }
@@ -118,6 +128,7 @@ ROW: Shape = {"epoch": whole, "mixing/lam?": histogram, "mixing/lam_law?": histo
 """Of a line of ``metrics.jsonl``."""
 ENVIRONMENT: Shape = {
     **{f"{name}?": own for name, own in HARDWARE.items()},
+    "task?": task,
     "pid?": whole,
     "host?": str,
     "versions?": VERSIONS,

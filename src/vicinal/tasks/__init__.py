@@ -7,4 +7,10 @@ from vicinal.tasks.task import Task
 TASKS = {task.name: task for task in (CLASSIFICATION,)}
 """By the name that ``result.json`` records."""
 
-__all__ = ["CLASSIFICATION", "TASKS", "Metric", "Task"]
+
+def task_named(name: str | None) -> Task:
+    """Return the task that a record names; older records name none, and are of classification."""
+    return TASKS[name or CLASSIFICATION.name]
+
+
+__all__ = ["CLASSIFICATION", "TASKS", "Metric", "Task", "task_named"]

@@ -8,10 +8,10 @@ from vicinal.tasks.task import Task
 CLASSIFICATION = Task(
     name="classification",
     metrics=(
-        Metric("acc1", "top-1 accuracy", "%", "higher"),
-        Metric("acc5", "top-5 accuracy", "%", "higher"),
-        Metric("nll", "negative log-likelihood", "nats", "lower"),
-        Metric("ece", "expected calibration error", "%", "lower"),
+        Metric("acc1", "top-1 accuracy", "%", "higher", "top-1"),
+        Metric("acc5", "top-5 accuracy", "%", "higher", "top-5"),
+        Metric("nll", "negative log-likelihood", "nats", "lower", "NLL"),
+        Metric("ece", "expected calibration error", "%", "lower", "ECE"),
     ),
     selection="acc1",
 )

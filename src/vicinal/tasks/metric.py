@@ -15,12 +15,20 @@ class Metric:
         title: for headings, axes and legends.
         unit: such as ``nats``; "%" is a share in [0, 1] that is shown in percent.
         better: which direction is better.
+        short: of the title, for columns and axes; without one, the title.
     """
 
     key: str
     title: str
     unit: str
     better: Literal["higher", "lower"]
+    short: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title of a column, such as ``NLL (nats) ↓``: the arrow points to where it is better."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.short or self.title}{unit} {'↑' if self.better == 'higher' else '↓'}"
 
     @property
     def percent(self) -> bool:

@@ -41,14 +41,14 @@ class RunInfo:
 
 
 class Progress(NamedTuple):
-    """A glance inside an epoch: means over its steps so far."""
+    """State within an epoch: means over its steps so far."""
 
     epoch: int
     """The running epoch, from 1."""
     step: int
     """Steps done in this epoch."""
-    loss: float
-    acc1: float
+    means: Mapping[str, float]
+    """{name: mean} of the loss and of scores on the training batches."""
     images_per_second: float
 
 

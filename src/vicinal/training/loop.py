@@ -133,7 +133,7 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
                 means = train_metrics.read()
                 clock.epoch = time.perf_counter() - started  # the look has waited for the device
                 speed = train_metrics.samples / clock.epoch
-                tracker.progress(Progress(training.epoch, train_metrics.steps, means["loss"], means["acc1"], speed))
+                tracker.progress(Progress(training.epoch, train_metrics.steps, means, speed))
             checkpointer.after_step(training)
     return train_metrics
 

@@ -22,7 +22,7 @@ PATIENCE = 10.0
 """Seconds that a training waits for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
 CHUNK = 4096
 """Bytes per write. A pipe that is ready for writing takes as many at once on Linux."""
-SPELLED = {"±": "+-", "–": "-", "×": "x", "…": "...", "μ": "u", "σ": "s"}
+SPELLED = {"±": "+-", "–": "-", "×": "x", "…": "...", "μ": "u", "σ": "s", "↑": "^", "↓": "v"}
 """Replacements for characters that the encoding of the terminal lacks; all others are written as escapes."""
 ERRORS = "vicinal.spelled"
 
