@@ -188,7 +188,7 @@ def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter]
         return ConfigError(f"{group}._target_", target, reason)
 
     try:
-        called = pydoc.locate(target)
+        called: Any = pydoc.locate(target)
     except pydoc.ErrorDuringImport as error:
         raise refused(f"cannot be imported: {type(error.value).__name__}: {error.value}") from None
     is_class = inspect.isclass(called)

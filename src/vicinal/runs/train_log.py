@@ -34,6 +34,7 @@ def logged_to(file: Path, earlier: Iterable[logging.LogRecord] = ()) -> Iterator
     root = logging.getLogger()
     root.addHandler(handler)
     enabled_before = faulthandler.is_enabled()
+    assert handler.stream is not None
     faulthandler.enable(handler.stream)
     try:
         yield
