@@ -13,13 +13,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    InterpolationResolutionError,
-    OmegaConfBaseException,
-    ValidationError,
-)
+from omegaconf import errors
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from vicinal.config.composition import parse
@@ -47,7 +41,7 @@ NO_KEY = (
 
 def is_mistake(error: BaseException) -> bool:
     """Return whether it is a user's mistake, or a circumstance such as a full disk; not a bug."""
-    known = (UserError, HydraException, OmegaConfBaseException)
+    known = (UserError, HydraException, errors.OmegaConfBaseException)
     system = isinstance(error, OSError) and error.errno is not None
     return isinstance(error, known) or system or _lacks_memory(error) or _in_composition(error)
 
@@ -84,12 +78,12 @@ def _explain(error: BaseException, words: Sequence[str]) -> str:
         return _missing_config(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
-    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__ or error
-    if isinstance(cause, InterpolationResolutionError):
+    cause = error if isinstance(error, errors.OmegaConfBaseException) else error.__cause__ or error.__context__ or error
+    if isinstance(cause, errors.InterpolationResolutionError):
         return _unresolved(cause, words)
-    if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
+    if isinstance(cause, (errors.ConfigKeyError, errors.ConfigAttributeError)):
         return _unknown_key(cause, words)
-    if isinstance(cause, ValidationError) and cause.full_key:
+    if isinstance(cause, errors.ValidationError) and cause.full_key:
         key = re.sub(r"\[\d+\]", "", str(cause.full_key))
         return f"{_word(key, words, str(cause))}: {describe_key(key) or _first_line(cause)}"
     if isinstance(error, OSError) and error.strerror:
@@ -233,7 +227,7 @@ def _missing_config(error: MissingConfigException) -> str:
     return reason
 
 
-def _unknown_key(error: ConfigKeyError | ConfigAttributeError, words: Sequence[str]) -> str:
+def _unknown_key(error: errors.ConfigKeyError | errors.ConfigAttributeError, words: Sequence[str]) -> str:
     key = str(error.full_key)
     if key == "experiment":
         recipe = "its file must begin with the line `# @package _global_`, and then say `key: value`"
@@ -242,7 +236,7 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError, words: Sequence[s
     return f"{_word(key, words)}: no such key; {suggest_key(str(error.key), known)}"
 
 
-def _unresolved(error: InterpolationResolutionError, words: Sequence[str]) -> str:
+def _unresolved(error: errors.InterpolationResolutionError, words: Sequence[str]) -> str:
     reason = _first_line(error)
     name = str(error.full_key)
     for pattern, sentence in {

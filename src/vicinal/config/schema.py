@@ -118,14 +118,10 @@ class ModelConfig:
 class OptimizerConfig:
     _target_: str = key(MISSING, "torch.optim class")
     lr: float = key(MISSING, "peak learning rate", above=0, high=1e30)
-    weight_decay: float = key(
-        0.0, "L2 penalty of every parameter, as in the papers; decoupled for AdamW", low=0, high=MANY
-    )
+    weight_decay: float = key(0.0, "L2 penalty of every parameter; decoupled for AdamW", low=0, high=MANY)
     momentum: float = key(0.0, "momentum of SGD", low=0, below=1)
     nesterov: bool = key(False, "Nesterov momentum (SGD)")
-    betas: list[float] = key(
-        [0.9, 0.999], "decay of the two running means per step (Adam, AdamW)", low=0, below=1, length=2
-    )
+    betas: list[float] = key([0.9, 0.999], "decay of the running means (Adam, AdamW)", low=0, below=1, length=2)
     eps: float = key(1e-8, "added to the denominator (Adam, AdamW)", above=0, high=MANY)
     fused: bool = key(False, "one kernel for all weights; differs from torch's loop over them in the last digits")
 
@@ -148,12 +144,10 @@ class MixupConfig:
 class TrainerConfig:
     epochs: int = key(30, "passes over the training images", low=1, high=MANY)
     batch_size: int = key(64, "images per step", low=1, high=MANY)
-    eval_batch_size: int = key(
-        500, "images per batch in evaluation; changes the last digits of the scores", low=1, high=MANY
-    )
+    eval_batch_size: int = key(500, "images per step of evaluation; changes the last digits", low=1, high=MANY)
     device: str = key("auto", "auto = the first available of cuda, mps, cpu", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = key(
-        "auto", "auto = bf16 where the hardware multiplies it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
+        "auto", "auto = bf16 if the hardware has it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
     )
     threads: int | str = key(
         "auto",
@@ -164,30 +158,17 @@ class TrainerConfig:
     )
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which is faster for convolutions")
     compile: bool | str = key(
-        "auto",
-        "torch.compile model and batches; auto = on a GPU alone, if it can; max = with CUDA graphs",
-        choices=("auto", "max"),
+        "auto", "torch.compile model and batches; auto = on GPUs that can; max = CUDA graphs", choices=("auto", "max")
     )
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
-    label_smoothing: float = key(
-        0.0, "fraction of the target spread over all classes, in the loss alone", low=0, high=1
-    )
+    label_smoothing: float = key(0.0, "fraction of the target spread over all classes; only in training", low=0, high=1)
     clip_grad_norm: float | None = key(None, "largest gradient norm; null = no clipping", above=0, high=BILLION)
-    ema_decay: float | None = key(
-        None, "decay per step of averaged weights, which are evaluated instead; null = none", low=0, high=1
-    )
+    ema_decay: float | None = key(None, "decay per step of averaged weights, for evaluation; null = off", low=0, high=1)
     checkpoint_every: int | str = key(
-        1,
-        "epochs between two checkpoints, or steps (200steps); a crash loses at most as many",
-        low=1,
-        high=BILLION,
-        neutral=True,
+        1, "epochs between checkpoints, or steps (200steps): the most a crash loses", low=1, high=BILLION, neutral=True
     )
     stream: bool | str = key(
-        "auto",
-        "keep the images in the host's memory and gather batches ahead; auto = if the GPU's is too small",
-        choices=("auto",),
-        neutral=True,
+        "auto", "keep the images in host memory; auto = if the GPU's is too small", choices=("auto",), neutral=True
     )
     clean_subset: int = key(
         1000, "training images that are evaluated unmixed after each epoch; 0 = none", low=0, high=BILLION, neutral=True
@@ -218,9 +199,7 @@ class Config:
     seed: int = key(0, "seed of init, order, augmentation, mixing and dropout", low=0, high=LARGEST)
     output_dir: str = key("outputs", "folder of runs, sweeps and reports", neutral=True, path=True)
     rerun: bool = key(False, "train again although the same run is completed", neutral=True)
-    busy: str = key(
-        "wait", "wait for a run that another process works on, or skip it", choices=("wait", "skip"), neutral=True
-    )
+    busy: str = key("wait", "what to do if another process works on a run", choices=("wait", "skip"), neutral=True)
     dry_run: bool = key(False, "print what would run, and train nothing", neutral=True)
     _choices_: dict[str, str] = field(default_factory=dict)  # {group: option}; a run writes it into its config.yaml
     dataset: dict[str, Any] = field(default_factory=dict)

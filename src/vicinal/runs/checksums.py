@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vicinal.runs.files import LARGEST, DamagedError, opened, read, sha256, write
+from vicinal.runs.files import LARGEST, DamagedError, opened, read, sha256, sync, write
 
 
 def digest(file: Path) -> str:
@@ -32,6 +32,11 @@ def read_sums(file: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
-def write_sums(file: Path, sums: Mapping[str, str]) -> None:
-    """Write {file name: checksum}."""
-    write(file, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
+def seal(sums_file: Path, files: Iterable[Path], known: Mapping[str, str]) -> None:
+    """Write the checksums of files, once these are on the disk, and known ones: {file name: checksum}."""
+    sums = {}
+    for file in files:
+        sync(file)  # the epochs were only appended
+        sums[file.name] = digest(file)
+    sums |= known
+    write(sums_file, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())

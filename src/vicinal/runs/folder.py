@@ -15,21 +15,9 @@ from typing import Any
 import filelock
 
 from vicinal.errors import UserError
-from vicinal.runs.checksums import digest, digest_json, read_sums, write_sums
-from vicinal.runs.files import (
-    PARTIAL,
-    DamagedError,
-    check_kind,
-    decode_json,
-    encode_json,
-    make_folder,
-    naming,
-    read,
-    read_json,
-    sha256,
-    sync,
-    write,
-)
+from vicinal.runs import files
+from vicinal.runs.checksums import digest, digest_json, read_sums, seal
+from vicinal.runs.files import PARTIAL, DamagedError
 from vicinal.runs.locks import check, held
 from vicinal.runs.shapes import COMPLETED, ENVIRONMENT, RESULT, ROW, misfit
 
@@ -80,7 +68,7 @@ class RunFolder:
             DamagedError: it is not what was written.
             OSError: it cannot be read.
         """
-        result = read_json(self.result)
+        result = files.read_json(self.result)
         if result.pop("checksum", None) != digest_json(result):
             raise DamagedError(self.result, "its checksum is wrong")
         shape = COMPLETED if result.get("status") == "completed" else RESULT
@@ -120,12 +108,10 @@ class RunFolder:
         """Write that the run failed and why; it can be resumed all the same."""
         self._seal({**metadata, "status": "failed", "error": reason})
 
-    def _seal(self, result: Mapping[str, Any], *files: Path) -> None:
-        data = encode_json({**result, "checksum": digest_json(result)})
-        for file in files:
-            sync(file)  # the epochs were only appended
-        write_sums(self.sums, {file.name: digest(file) for file in files} | {self.result.name: sha256(data)})
-        write(self.result, data)
+    def _seal(self, result: Mapping[str, Any], *beside: Path) -> None:
+        data = files.encode_json({**result, "checksum": digest_json(result)})
+        seal(self.sums, beside, {self.result.name: files.sha256(data)})
+        files.write(self.result, data)
 
     # The files beside it
 
@@ -154,10 +140,10 @@ class RunFolder:
 
     def mend(self, file: Path, data: bytes) -> bool:
         """Write a file beside the result of a completed run again, if ``data`` is what it was; else change nothing."""
-        if read_sums(self.sums).get(file.name) != sha256(data):
+        if read_sums(self.sums).get(file.name) != files.sha256(data):
             return False
         try:
-            write(file, data)
+            files.write(file, data)
         except OSError:  # a read-only folder
             return False
         return True
@@ -165,7 +151,7 @@ class RunFolder:
     def about(self) -> dict[str, Any]:
         """Return the content of ``environment.json``; empty where it cannot be read."""
         try:
-            return read_json(self.environment, ENVIRONMENT)
+            return files.read_json(self.environment, ENVIRONMENT)
         except (OSError, DamagedError):
             return {}
 
@@ -177,10 +163,10 @@ class RunFolder:
     def rows(self) -> list[dict[str, Any]]:
         """Return the epochs of ``metrics.jsonl``, without half a line at its end; none if damaged, with a warning."""
         try:
-            data = read(self.metrics)
+            data = files.read(self.metrics)
             expected = read_sums(self.sums).get(self.metrics.name)
-            if expected is None or sha256(data) == expected:
-                return [decode_json(self.metrics, line, ROW) for line in data.split(b"\n")[:-1]]
+            if expected is None or files.sha256(data) == expected:
+                return [files.decode_json(self.metrics, line, ROW) for line in data.split(b"\n")[:-1]]
         except FileNotFoundError:
             return []
         except (DamagedError, OSError):
@@ -202,13 +188,13 @@ class RunFolder:
         """
         if self.path.is_symlink():  # its content is deleted when a training begins
             raise UserError(f"{self.path}: is a link; a run is trained in a folder of its own")
-        make_folder(self.path)
+        files.make_folder(self.path)
         try:
             check(self.path / LOCK)
         except DamagedError as damage:
             self.set_aside(damage, "and another one is used")
         lock = filelock.FileLock(self.path / LOCK)
-        with naming(self.path):
+        with files.naming(self.path):
             try:
                 lock.acquire(timeout=LOCK_PROBE_SECONDS)
             except filelock.Timeout:
@@ -244,7 +230,7 @@ class RunFolder:
         kinds = dict.fromkeys((*self._records, *self._views, self.sums, self.previous, self.log), stat.S_IFREG)
         for file, kind in {**kinds, self.path / "wandb": stat.S_IFDIR}.items():
             try:
-                check_kind(file, kind)
+                files.check_kind(file, kind)
             except FileNotFoundError:
                 pass
             except DamagedError as damage:  # nothing is written to where a link or a pipe leads
@@ -272,7 +258,7 @@ class RunFolder:
                 shutil.rmtree(entry, ignore_errors=True)  # W&B's process may still write about a killed session
             else:
                 entry.unlink()
-        sync(self.path)
+        files.sync(self.path)
 
     def set_aside(self, damage: DamagedError, consequence: str) -> None:
         """Name a damaged file, and keep it under another name. In a read-only folder it stays as it is."""
