@@ -294,7 +294,7 @@ def test_a_dry_run_trains_nothing_and_leaves_nothing(train: Train, tmp_path: Pat
 
 
 def test_folders_are_told_apart_by_what_is_swept(train: Train, tmp_path: Path, unreported: None) -> None:
-    more = [f"dataset.{name}=2" for name in ("split_seed", "crop_padding", "val_size")]
+    more = [f"dataset.{name}=2" for name in ("split_seed", "crop_padding")]
     words = ["dataset.augment=true", "trainer.ema_decay=0.99", *more, "optimizer.lr=0.05,0.1", *SMALL, "-m"]
     code, _, err = train("model=mlp", *words)
     assert (code, err) == (0, "")
