@@ -47,6 +47,7 @@ from vicinal.models import check as check_model
 from vicinal.runs.files import safe_name
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
+from vicinal.tracking.choice import make_trackers
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import host_memory, resolve, work
@@ -98,6 +99,9 @@ class Experiment:
             check_keys(schema, self.config[group], prefix=f"{group}.")
             self.config[group] = typed(schema, self.config[group], prefix=f"{group}.")
             check_ranges(schema, self.config[group], prefix=f"{group}.")
+        self.trackers = make_trackers(self.config["tracker"])
+        if "wandb" not in self.trackers:
+            self.config["wandb"]["mode"] = "disabled"
         self.config["wandb"] = wandb_settings.settle(self.config["wandb"])
         self.trainer = TrainerConfig(**self.config["trainer"])
         self.wandb = WandbConfig(**self.config["wandb"])

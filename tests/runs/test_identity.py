@@ -77,6 +77,7 @@ NEUTRAL: dict[str, str] = {
     "_choices_": "+_choices_.note=x",
     "trainer.log_every": "trainer.log_every=3",
     "trainer.clean_subset": "trainer.clean_subset=0",
+    "tracker": "tracker=[wandb,csv]",
     "wandb.mode": "wandb.mode=offline",
     "wandb.project": "wandb.project=other",
     "wandb.entity": "wandb.entity=somebody",
@@ -100,7 +101,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 59
+    assert len(schema_keys()) == 60
 
 
 @pytest.mark.parametrize("key", CHANGES)

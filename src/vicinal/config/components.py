@@ -20,7 +20,7 @@ from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from vicinal.config.schema import CONF, GROUPS, LARGEST, check_ranges, suggest_key
+from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED, check_ranges, suggest_key
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -116,18 +116,20 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     options with a key of some of them; it is ``ineffective`` then.
 
     Args:
-        group: one of :data:`GROUPS`.
+        group: one of :data:`GROUPS`; or of :data:`NAMED`, a dot and the name of the component.
         node: its resolved config.
         places: where Hydra finds the group's options, ``scheme://path``.
 
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
     """
-    schema = {item.name: item for item in fields(GROUPS[group])}
-    known = _hints(GROUPS[group])
+    kind = group.partition(".")[0]
+    shared = {**GROUPS, **NAMED}[kind]
+    schema = {item.name: item for item in fields(shared)}
+    known = _hints(shared)
     target = str(node.get("_target_", MISSING))
     parameters, hints = _signature(group, target)
-    own = [name for name in parameters if name not in RUNTIME[group]]
+    own = [name for name in parameters if name not in RUNTIME.get(kind, ())]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
     ours = list(schema) if group == "dataset" else ["_target_"]
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
@@ -139,7 +141,7 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
         hint = known.get(name) or _supported(hints.get(name, Any))
         (values if name in (*own, *ours) else ineffective)[name] = convert(f"{group}.{name}", value, hint)
     given = {name: value for name, value in {**ineffective, **values}.items() if value != MISSING}
-    check_ranges(GROUPS[group], given, f"{group}.")
+    check_ranges(shared, given, f"{group}.")
     for name, value in given.items():
         _check_numbers(f"{group}.{name}", value)
     needed = [name for name in own if parameters[name].default is inspect.Parameter.empty]
@@ -274,16 +276,16 @@ def _check_kind(group: str, target: str, made: object, parameters: Mapping[str, 
         made: the class of what it makes; anything else where that is not known.
         parameters: of its signature.
     """
-    kind = _kinds()[group]
+    kind = _kinds().get(group, object)
     fits = issubclass(made, kind) if isinstance(made, type) else group != "mixup"  # a strategy's must be known
     if not fits:
         raise ConfigError(
             f"{group}._target_", target, f"must be a subclass of {kind.__name__}, or a function that returns one"
         )
     takes_all = any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-    missing = [name for name in RUNTIME[group] if name not in parameters and not takes_all]
-    if missing:
-        raise ConfigError(f"{group}._target_", target, f"must take the arguments {', '.join(RUNTIME[group])}")
+    runtime = RUNTIME.get(group, ())
+    if not takes_all and any(name not in parameters for name in runtime):
+        raise ConfigError(f"{group}._target_", target, f"must take the arguments {', '.join(runtime)}")
 
 
 @cache

@@ -27,7 +27,16 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 from vicinal.config.components import describe_type
 from vicinal.config.composition import parse
 from vicinal.config.redaction import redact
-from vicinal.config.schema import GROUPS, Config, TrainerConfig, WandbConfig, describe_range, suggest, suggest_key
+from vicinal.config.schema import (
+    GROUPS,
+    VIEWS,
+    Config,
+    TrainerConfig,
+    WandbConfig,
+    describe_range,
+    suggest,
+    suggest_key,
+)
 from vicinal.errors import UserError
 from vicinal.utils.escaping import visible
 
@@ -37,7 +46,7 @@ COMPOSERS = {"hydra", "omegaconf", "yaml", "antlr4"}
 """Packages that read what the user wrote: the command line and the YAML files."""
 CALLERS = {"vicinal", "hydra_plugins"}
 """Packages whose own errors are bugs."""
-CHOOSABLE = (*GROUPS, "trainer", "wandb", "experiment")
+CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")
 """The groups of ``conf/config.yaml``."""
 LONGEST_WORD = 500
 """Characters without a space that a line shows whole."""

@@ -181,6 +181,11 @@ class TrainerConfig:
 
 
 @dataclass
+class TrackerConfig:
+    _target_: str = key(MISSING, "subclass of vicinal.tracking.tracker.Tracker: (own keys...)")
+
+
+@dataclass
 class WandbConfig:
     mode: str = key(
         "auto",
@@ -214,6 +219,7 @@ class Config:
     scheduler: dict[str, Any] = field(default_factory=dict)
     mixup: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracker: dict[str, Any] = field(default_factory=dict)  # {name: {_target_, own keys}}; several options are merged
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
 
@@ -225,6 +231,10 @@ GROUPS: dict[str, type] = {
     "mixup": MixupConfig,
 }
 """Groups whose options are components, with the keys that all their options may have."""
+NAMED: dict[str, type] = {"tracker": TrackerConfig}
+"""Groups of named components, ``{name: component}``; several options can be chosen at once, as in ``tracker=[a,b]``."""
+VIEWS = ("tracker", "wandb")
+"""Groups that show a run and cannot change its result, so that they are no part of its identity."""
 
 
 def register() -> None:
@@ -232,7 +242,7 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     schema = OmegaConf.structured(Config)
-    for group in GROUPS:
+    for group in (*GROUPS, *NAMED):
         # Hydra takes any key here, and components.bind knows which the chosen option has: a sweep's own words are
         # applied to the default option once before there is a job.
         OmegaConf.set_struct(schema[group], False)

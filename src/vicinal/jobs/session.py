@@ -13,7 +13,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import repair
 from vicinal.jobs.provenance import run_metadata, write_config, write_environment
-from vicinal.jobs.run_info import final_numbers, run_info, wandb_tracker
+from vicinal.jobs.run_info import final_numbers, run_info, wandb_record
 from vicinal.launch import gpu_memory
 from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, differences, fixed, others
@@ -25,7 +25,7 @@ from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
 from vicinal.tracking.mixed_sheet import MixedSheet
 from vicinal.tracking.predictions_file import PredictionsFile
-from vicinal.tracking.tracker import Trackers
+from vicinal.tracking.tracker import ChosenTrackers, Trackers
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
@@ -123,7 +123,7 @@ def train(
     news = _news(saved.made_with, made_with) if saved else []
     changed = [*(saved.changed if saved else []), *news]
     loaders = experiment.make_loaders(data)
-    info, steps = run_info(experiment, sweep), len(loaders.train)
+    info, steps = run_info(experiment, sweep, saved.wandb_id if saved else None), len(loaders.train)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
         info.name,
@@ -139,7 +139,7 @@ def train(
     with (
         output.hurried(),
         GracefulShutdown() as shutdown,
-        wandb_tracker(experiment.wandb, info, saved.wandb_id if saved else None) as wandb,
+        ChosenTrackers(experiment.trackers, info) as chosen,
         Console(settings.epochs, steps) as console,
     ):
         streams = RngStreams(experiment.seed)
@@ -154,12 +154,13 @@ def train(
             hardware,
             steps_per_epoch=steps,
         )
-        trackers = Trackers(*files, wandb, console)
+        trackers = Trackers(*files, chosen, console)
         examples = MixedExamples(data, experiment.wandb.images, min(PANEL_BATCHES, steps), trackers)
         training = TrainState(learner, streams, examples, experiment.classes)
 
         def save(training: TrainState) -> None:
-            content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
+            wandb_id = wandb_record(experiment.trackers, info)["id"]
+            content = Saved(training.state_dict(), wandb_id, made_with, changed, time.perf_counter() - started)
             _save(folder, {"run_id": experiment.run_id, **vars(content)})
 
         checkpointer = Checkpointer(save, experiment.checkpoint_every, settings.epochs, shutdown)
@@ -196,7 +197,7 @@ def train(
             "data": data.contents,
             "skipped_files": list(data.skipped),
             "changed": changed,
-            "wandb": {name: getattr(wandb, name) for name in ("mode", "id", "name", "group")},
+            "wandb": wandb_record(experiment.trackers, info),
         }
         return folder.complete(result)  # the done mark; at its end the `with` waits for W&B
 

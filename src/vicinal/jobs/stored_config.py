@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vicinal.config.error_messages import explain
-from vicinal.config.schema import CONF, Config, register
+from vicinal.config.schema import CONF, NAMED, VIEWS, Config, register
 from vicinal.errors import ConfigError, UserError
 from vicinal.runs.files import DamagedError, parsing, read_yaml
 
@@ -32,6 +32,8 @@ OWN = {
     "mixup": ("vicinal.mixing",),
     "optimizer": ("torch.optim",),
     "scheduler": ("vicinal.training.schedules",),
+    # Modules one by one: other trackers write to any file that they are given.
+    "tracker": ("vicinal.tracking.csv_file", "vicinal.tracking.tensorboard", "vicinal.tracking.wandb.tracker"),
 }
 """Where the components of each group come from; all else has to be trusted by name."""
 HYDRAS = ("defaults", "hydra")
@@ -66,8 +68,10 @@ def offer(file: Path, trusted: Sequence[str] = ()) -> str:
     content = checked(file, trusted)
     register()
     primary = OmegaConf.load(CONF / "config.yaml")
+    absent = [item for item in primary.defaults if OmegaConf.is_dict(item) and ({*VIEWS} - {*content}) & {*item}]
     hydras = [item for item in primary.defaults if "hydra/" in str(item)]
-    node = OmegaConf.create({"defaults": ["schema", "_self_", *hydras], **content, "hydra": primary.hydra})
+    defaults = ["schema", *absent, "_self_", *hydras]
+    node = OmegaConf.create({"defaults": defaults, **content, "hydra": primary.hydra})
     ConfigStore.instance().store(name=NAME, node=node)
     return NAME
 
@@ -80,7 +84,7 @@ def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
     """
     content = {key: value for key, value in _load(file).items() if key not in HYDRAS}
     known = [item.name for item in fields(Config)]
-    if missing := [name for name in known if name not in content]:
+    if missing := [name for name in known if name not in (*content, *VIEWS)]:
         advice = "a config of your own goes with --config-dir FOLDER --config-name NAME"
         raise UserError(f"{file}: this is not the config of a run, it has no {missing[0]}; {advice}")
     for key, value in _leaves(content):
@@ -125,8 +129,9 @@ def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _allowed(key: str, trusted: Sequence[str]) -> tuple[str, ...]:
     """Prefixes for a ``_target_``: those of its group, if it is the group's own and not one deeper in it."""
-    group, _, rest = key.partition(".")
-    return (*(OWN.get(group, ()) if rest == "_target_" else ()), *trusted)
+    group, *path = key.split(".")
+    own = path[-1:] == ["_target_"] and len(path) == (2 if group in NAMED else 1)
+    return (*(OWN.get(group, ()) if own else ()), *trusted)
 
 
 def _within(name: str, prefixes: Sequence[str]) -> bool:

@@ -80,7 +80,10 @@ def anything(value: Any) -> bool:
 
 SCORES: Shape = {"acc1": share, "acc5?": share, str: number}
 CONFIG: Shape = {
-    **{f"{group}?": dict for group in ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "wandb")},
+    **{
+        f"{group}?": dict
+        for group in ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "tracker", "wandb")
+    },
     str: anything,
 }
 VERSIONS: Shape = {str: (str,)}
