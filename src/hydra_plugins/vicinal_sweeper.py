@@ -159,7 +159,7 @@ class GridSweeper(BasicSweeper):
         elif self._launches(BasicLauncher):
             from vicinal.tracking.wandb import client
 
-            client.begin(self.config.wandb.mode)
+            client.begin(self.config)
 
     def _parallel(self) -> bool:
         return self._launches(ParallelLauncher)

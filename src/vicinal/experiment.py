@@ -25,6 +25,8 @@ from vicinal.models import block_names
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
 from vicinal.runs.names import run_name
+from vicinal.tracking.choice import make_trackers
+from vicinal.tracking.tracker import Tracker
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import Hardware, resolve
@@ -43,6 +45,7 @@ class Experiment:
         choices: {group: option}, for the readable name.
         name: readable, the same for all seeds of a cell; also a name for a file.
         trainer: the group of this name.
+        trackers: {name: tracker}, not started.
         wandb: the group of this name.
         hardware: what "auto" means here.
         checkpoint_every: ``trainer.checkpoint_every``.
@@ -59,6 +62,7 @@ class Experiment:
     choices: dict[str, str]
     name: str
     trainer: TrainerConfig
+    trackers: dict[str, Tracker]
     wandb: WandbConfig
     hardware: Hardware
     checkpoint_every: Interval
@@ -97,6 +101,9 @@ class Experiment:
             ConfigError: names the key, the value and what is allowed.
         """
         config = request.checked(cfg, choices)
+        trackers = make_trackers(config["tracker"])
+        if "wandb" not in trackers:
+            config["wandb"]["mode"] = "disabled"
         config["wandb"] = wandb_settings.settle(config["wandb"])
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
@@ -136,7 +143,7 @@ class Experiment:
         name = run_name(named, _settings(config, components), words)
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
-            config, named, name, trainer, wandb, hardware, checkpoint_every, *components,
+            config, named, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
             sizes.classes, tree, strategy, effective, cell, folder,
         )  # fmt: skip
         experiment._declare_public()

@@ -38,6 +38,7 @@ OPTIONS = {
     "model": 7,
     "optimizer": 3,
     "scheduler": 4,
+    "tracker": 4,
     "trainer": 1,
     "wandb": 1,
     "wandb_sweeps": 2,  # not composed: W&B reads them

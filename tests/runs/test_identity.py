@@ -78,6 +78,7 @@ NEUTRAL: dict[str, str] = {
     "_choices_": "+_choices_.note=x",
     "trainer.log_every": "trainer.log_every=3",
     "trainer.clean_subset": "trainer.clean_subset=0",
+    "tracker": "tracker=[wandb,csv]",
     "wandb.mode": "wandb.mode=offline",
     "wandb.project": "wandb.project=other",
     "wandb.entity": "wandb.entity=somebody",

@@ -135,7 +135,7 @@ def job(cfg: DictConfig) -> float | None:
         if single:
             _refuse_sweep(settings)
         if not cfg.dry_run:
-            client.begin(cfg.wandb.mode)  # beside the imports that follow, which use one core
+            client.begin(cfg)  # beside the imports that follow, which use one core
         with without_collections():
             from vicinal.config.components import places_of
             from vicinal.experiment import Experiment

@@ -16,7 +16,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 
-from vicinal.config.schema import CONF, GROUPS, LARGEST, identity_values
+from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED, identity_values
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
@@ -117,30 +117,32 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     options with a key of some of them; it is ``ineffective`` then.
 
     Args:
-        group: one of :data:`GROUPS`.
+        group: one of :data:`GROUPS`; or of :data:`NAMED`, a dot and the name of the component.
         node: its resolved config.
         places: where Hydra finds the group's options, ``scheme://path``.
 
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
     """
-    schema = {item.name: item for item in fields(GROUPS[group])}
+    kind = group.partition(".")[0]
+    shared = {**GROUPS, **NAMED}[kind]
+    schema = {item.name: item for item in fields(shared)}
     target = str(node.get("_target_", MISSING))
     if target == MISSING:
         raise ConfigError(f"{group}._target_", MISSING, "is missing; choose an option that names a class or function")
     parameters, hints = _signature(group, target)
-    own = [name for name in parameters if name not in RUNTIME[group]]
+    own = [name for name in parameters if name not in RUNTIME.get(kind, ())]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
     ours = list(schema) if group == "dataset" else ["_target_"]
     taken = dict.fromkeys([*own, *ours])
-    typed = hints_of(GROUPS[group])
+    typed = hints_of(shared)
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
     for name, value in node.items():
         if name not in taken and name not in _keys_of_options(group, places):
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest_key(name, taken)}")
         values[name] = convert(f"{group}.{name}", value, typed.get(name) or supported(hints.get(name, Any)))
     given = {name: value for name, value in values.items() if value != MISSING}
-    check_ranges(GROUPS[group], given, f"{group}.")
+    check_ranges(shared, given, f"{group}.")
     _check_numbers(group, given)
     defaults = {name: parameters[name].default for name in own}
     needed = [name for name in own if defaults[name] is inspect.Parameter.empty]
@@ -206,13 +208,14 @@ def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter]
         raise refused(str(error)) from None
     except NameError:  # an annotation that only type checkers can resolve
         hints = {}
-    kind, returned = _kinds()[group], called if is_class else hints.get("return")
+    kind, returned = _kinds().get(group, object), called if is_class else hints.get("return")
     fits = issubclass(returned, kind) if isinstance(returned, type) else group != "mixup"  # a strategy's must be known
     if not fits:
         raise refused(f"must be a subclass of {kind.__name__}, or a function that returns one")
     takes_all = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    if not takes_all and not parameters.keys() >= {*RUNTIME[group]}:
-        raise refused(f"must take the arguments {', '.join(RUNTIME[group])}")
+    runtime = RUNTIME.get(group, ())
+    if not takes_all and not parameters.keys() >= {*runtime}:
+        raise refused(f"must take the arguments {', '.join(runtime)}")
     return parameters, hints
 
 

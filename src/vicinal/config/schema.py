@@ -177,6 +177,11 @@ class TrainerConfig:
 
 
 @dataclass
+class TrackerConfig:
+    _target_: str = key(MISSING, "subclass of vicinal.tracking.tracker.Tracker: (own keys...)")
+
+
+@dataclass
 class WandbConfig:
     mode: str = key(
         "auto",
@@ -208,6 +213,7 @@ class Config:
     scheduler: dict[str, Any] = field(default_factory=dict)
     mixup: dict[str, Any] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracker: dict[str, Any] = field(default_factory=dict)  # {name: {_target_, own keys}}; several options are merged
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
 
@@ -221,6 +227,10 @@ GROUPS: dict[str, type] = {
 """Groups whose options are components, with the keys that all their options may have."""
 SCHEMAS: dict[str, type] = {**GROUPS, "trainer": TrainerConfig, "wandb": WandbConfig}
 """All groups."""
+NAMED: dict[str, type] = {"tracker": TrackerConfig}
+"""Groups of named components, ``{name: component}``; several options can be chosen at once, as in ``tracker=[a,b]``."""
+VIEWS = ("tracker", "wandb")
+"""Groups that show a run and cannot change its result, so that they are no part of its identity."""
 
 
 def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,7 +264,7 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     schema = OmegaConf.structured(Config)
-    for group in GROUPS:
+    for group in (*GROUPS, *NAMED):
         # Hydra takes any key here; components.bind refuses those that the chosen option lacks. Before there is a job,
         # Hydra applies the overrides of a sweep to the default options once.
         OmegaConf.set_struct(schema[group], False)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vicinal.config.error_messages import explain
-from vicinal.config.schema import CONF, Config, register
+from vicinal.config.schema import CONF, NAMED, VIEWS, Config, register
 from vicinal.config.validation import leaves
 from vicinal.errors import ConfigError, UserError
 from vicinal.runs.files import DamagedError, parsing, read_yaml
@@ -33,6 +33,8 @@ OWN = {
     "mixup": ("vicinal.mixing",),
     "optimizer": ("torch.optim",),
     "scheduler": ("vicinal.training.schedules",),
+    # Modules one by one: other trackers write to any file that they are given.
+    "tracker": ("vicinal.tracking.csv_file", "vicinal.tracking.tensorboard", "vicinal.tracking.wandb.tracker"),
 }
 """Packages of the components of each group; all others have to be trusted by name."""
 HYDRAS = ("defaults", "hydra")
@@ -67,8 +69,10 @@ def offer(file: Path, trusted: Sequence[str] = ()) -> str:
     content = checked(file, trusted)
     register()
     primary = OmegaConf.load(CONF / "config.yaml")
+    absent = [item for item in primary.defaults if OmegaConf.is_dict(item) and ({*VIEWS} - {*content}) & {*item}]
     hydras = [item for item in primary.defaults if "hydra/" in str(item)]
-    node = OmegaConf.create({"defaults": ["schema", "_self_", *hydras], **content, "hydra": primary.hydra})
+    defaults = ["schema", *absent, "_self_", *hydras]
+    node = OmegaConf.create({"defaults": defaults, **content, "hydra": primary.hydra})
     ConfigStore.instance().store(name=NAME, node=node)
     return NAME
 
@@ -80,7 +84,7 @@ def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
         UserError: it cannot be read, is no run's config, or names what it may not.
     """
     content = {key: value for key, value in _load(file).items() if key not in HYDRAS}
-    if missing := [item.name for item in fields(Config) if item.name not in content]:
+    if missing := [item.name for item in fields(Config) if item.name not in (*content, *VIEWS)]:
         advice = "a config of your own goes with --config-dir FOLDER --config-name NAME"
         raise UserError(f"{file}: this is not the config of a run, it has no {missing[0]}; {advice}")
 
@@ -116,8 +120,9 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _allowed(key: str, trusted: Sequence[str]) -> tuple[str, ...]:
     """Return the prefixes for a ``_target_``: those of its group only for the group's own, not one deeper in it."""
-    group, _, rest = key.partition(".")
-    return (*(OWN.get(group, ()) if rest == "_target_" else ()), *trusted)
+    group, *path = key.split(".")
+    own = path[-1:] == ["_target_"] and len(path) == (2 if group in NAMED else 1)
+    return (*(OWN.get(group, ()) if own else ()), *trusted)
 
 
 def _within(name: str, prefixes: Sequence[str]) -> bool:
