@@ -61,7 +61,7 @@ def scores(accuracy: float, spread: float) -> dict[str, float]:
 def test_a_metric_of_the_table_is_in_every_output(runs: Any, added: Metric) -> None:
     fill(runs)
     stream = io.StringIO()
-    report = finish(runs.sweep(*ALPHA), console=Console(file=stream, width=250))
+    report = finish(runs.sweep(*ALPHA), console=Console(file=stream, width=300))
     heading = "sharpness (nats) ↓"
     assert heading in stream.getvalue()
     assert heading in (report / "table.md").read_text()

@@ -51,6 +51,8 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.alpha": ([], ["mixup.alpha=0.4"]),
     "mixup.prob": ([], ["mixup.prob=0.5"]),
     "mixup.per_sample": ([], ["mixup.per_sample=true"]),
+    "mixup.mixed_weight": ([], ["mixup.mixed_weight=0.5"]),
+    "mixup.clean_weight": ([], ["mixup.clean_weight=1"]),
     "trainer.epochs": ([], ["trainer.epochs=31"]),
     "trainer.batch_size": ([], ["trainer.batch_size=65"]),
     "trainer.device": (["trainer.device=auto"], ["trainer.device=cpu"]),
@@ -102,7 +104,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 61
+    assert len(schema_keys()) == 63
 
 
 @pytest.mark.parametrize("key", CHANGES)
