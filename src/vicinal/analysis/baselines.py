@@ -14,7 +14,7 @@ PLAIN = ("mixup=none", "mixup.alpha=0")
 
 
 def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> list[Cell]:
-    """Return the cell that the conditions name, else all cells without mixing, completed first, else one that is first.
+    """Return the cell that the conditions name, else all cells without mixing, completed first, else the first cell.
 
     Args:
         cells: in grid order.

@@ -13,7 +13,7 @@ from vicinal.analysis.summary import cell_table, chosen_table, pair_table
 
 
 def compare(
-    found: RunSet,
+    run_set: RunSet,
     baseline: Sequence[str] = (),
     score: str = TESTED[0],
     swept: Sequence[str] = (),
@@ -21,18 +21,13 @@ def compare(
 ) -> Comparison:
     """Summarise the cells, test their differences to a baseline and choose by validation.
 
-    Args:
-        found: the runs.
-        baseline: conditions ``key=value`` for the cell that the others are compared with, or its id.
-        score: the one of TESTED that is tested.
-        swept: the keys by which the cells are meant to differ, if not those of the sweep.
-        allow_confounded: compare cells that differ in more than these.
+    The arguments are those of ``make_cells`` and ``find_baselines``; ``score`` is the one of TESTED that is tested.
 
     Raises:
         UserError: the cells of a folder differ in more than the swept keys, there is no such baseline, or the runs are
             of several tasks.
     """
-    keys, cells, beyond = make_cells(found, swept, allow_confounded)
+    keys, cells, beyond = make_cells(run_set, swept, allow_confounded)
     baselines = find_baselines(cells, baseline)
     against, unmatched = match(cells, baselines)
     table, pairs = cell_table(cells, keys), pair_table(cells, against, score)
@@ -44,7 +39,7 @@ def compare(
         *caveats.hidden_differences(cells, keys),
         *caveats.missing_metrics(cells),
         *caveats.unfinished(cells),
-        *found.notes,
+        *run_set.notes,
         *caveats.baseline(cells, against, unmatched, score),
         *caveats.few_seeds(cells, against, pairs),
         *caveats.equal_scores(cells, table),
@@ -52,4 +47,4 @@ def compare(
         *caveats.tests(cells, against, pairs),
         *caveats.choice(cells, chosen, score),
     ]
-    return Comparison(found.title, keys, cells, next(iter(baselines), None), score, table, pairs, chosen, notes)
+    return Comparison(run_set.title, keys, cells, next(iter(baselines), None), score, table, pairs, chosen, notes)
