@@ -17,6 +17,7 @@ from benchmarks.suite.loading import classic_loader
 from benchmarks.suite.synthetic import image_data
 from benchmarks.suite.timing import Case, Timings
 from benchmarks.suite.trainings import LR, Bare, Run, Silent, experiment
+from vicinal.build import make_loaders, make_model
 from vicinal.experiment import Experiment
 from vicinal.training.state import TrainState
 
@@ -105,7 +106,7 @@ def check(bench: Bench, *words: str) -> None:
     run.learner.model.train()
     for images, labels in run.loaders.train.batches():
         plan = run.learner.strategy.sample(images.shape, torch.Generator())
-        ours, _ = run.learner.step(images, labels, plan)
+        ours = run.learner.step(images, labels, plan).loss
         theirs = bare.step()
         # The fused optimizer rounds otherwise, and after a step in bf16 that shows.
         same_work(torch.allclose(ours.float(), theirs.float(), rtol=0.01), f"losses {ours:.4f} and {theirs:.4f}")
@@ -115,7 +116,7 @@ def bare(folder: Path, words: Sequence[str], images: int, threads: int) -> Calla
     """An epoch of the barest loop."""
     torch.set_num_threads(threads)
     job = experiment(folder, *words)
-    loop = Bare(job, job.make_loaders(image_data(images)).train.batches())
+    loop = Bare(job, make_loaders(job, image_data(images)).train.batches())
 
     def epoch() -> None:
         for _ in loop.batches:
@@ -137,7 +138,7 @@ class Classic:
     def __init__(self, job: Experiment, images: int) -> None:
         self.device = job.hardware.device
         self.loader: Any = classic_loader(image_data(images).train, 2, self.device)
-        self.model = job.make_model().to(self.device)
+        self.model = make_model(job).to(self.device)
         self.optimizer = SGD(self.model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
         self.loss = 0.0
 

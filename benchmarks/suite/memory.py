@@ -53,9 +53,8 @@ def ours(folder: Path, images: int, threads: str) -> dict[str, Any]:
     """A whole run on synthetic images, whose epoch ends after a few steps."""
     import vicinal.experiment
     from benchmarks.suite.synthetic import image_data
-    from benchmarks.suite.trainings import experiment
+    from benchmarks.suite.trainings import experiment, run_on
     from vicinal.data import Loader, Source, load
-    from vicinal.jobs.run import run
 
     class Short(Loader):
         def __len__(self) -> int:
@@ -81,8 +80,7 @@ def ours(folder: Path, images: int, threads: str) -> dict[str, Any]:
         del made
         return load(source, **{name: job.dataset.values[name] for name in keys})
 
-    job.load_data = load_data  # type: ignore[method-assign]
-    run(job)
+    run_on(job, load_data)
     data = (images + 1000) * (3 * 32 * 32 + 8)
     return {"data": data, "precision": job.hardware.precision, "device": job.hardware.device.type, **peak()}
 

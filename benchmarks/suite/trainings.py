@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from benchmarks.suite.synthetic import MEAN, STD, image_data
+from vicinal import build
 from vicinal.config.schema import CONF, register
 from vicinal.data import ImageData
 from vicinal.experiment import Experiment
+from vicinal.jobs.run import run
 from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.tracker import Tracker
 from vicinal.training.checkpointer import Checkpointer, Interval
@@ -51,11 +54,10 @@ def experiment(folder: Path, *words: str, settings: Sequence[str] = SETTINGS) ->
         )
 
 
-def synthetic(folder: Path, images: int, *words: str) -> Experiment:
-    """The experiment of a command line on random images, to be run as a whole."""
-    job = experiment(folder, *words)
-    job.load_data = lambda: image_data(images)  # type: ignore[method-assign]
-    return job
+def run_on(job: Experiment, load_data: Callable[[], ImageData]) -> dict[str, Any]:
+    """Run a whole experiment on other data than its own."""
+    with patch.object(build, "load_data", lambda experiment: load_data()):
+        return run(job)
 
 
 class Run:
@@ -73,11 +75,11 @@ class Run:
         self.hardware = self.experiment.hardware
         apply(self.hardware, self.experiment.trainer)
         if data is None:
-            data = self.experiment.load_data() if images is None else image_data(images)
-        self.loaders: Loaders = self.experiment.make_loaders(data)
+            data = build.load_data(self.experiment) if images is None else image_data(images)
+        self.loaders: Loaders = build.make_loaders(self.experiment, data)
         streams = RngStreams(0)
         with streams.default("init"):
-            model = self.experiment.make_model()
+            model = build.make_model(self.experiment)
         self.learner = Learner(
             model,
             self.experiment.optimizer,
@@ -109,7 +111,7 @@ class Bare:
     def __init__(self, job: Experiment, batches: Iterable[tuple[Tensor, Tensor]], compiled: bool = False) -> None:
         self.hardware: Hardware = job.hardware
         layout = torch.channels_last if job.trainer.channels_last else torch.contiguous_format
-        self.model: nn.Module = job.make_model().to(self.hardware.device, memory_format=layout)  # type: ignore[call-overload]
+        self.model: nn.Module = build.make_model(job).to(self.hardware.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer: Optimizer = SGD(self.model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4, fused=True)
         self.forward: Callable[[Tensor], Tensor] = self.model
         if compiled:

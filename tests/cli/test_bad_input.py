@@ -13,14 +13,14 @@ from vicinal.experiment import Experiment
 
 REPO = Path(__file__).parents[2]
 EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").glob("*.yaml")))
-ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, wandb"
+ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb"
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
     "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (
-    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, augment, "
-    "crop_padding, flip"
+    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, label_noise, "
+    "augment, crop_padding, flip"
 )
 EVERY = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
 TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"
@@ -403,7 +403,7 @@ RECIPES = {
     ),
     b"# @package _global_\ndefaults:\n  - override /mixxup: cutmix": (
         "experiment/own.yaml: override mixxup: there is no such group; did you mean mixup? "
-        "allowed: dataset, model, optimizer, scheduler, mixup, trainer, wandb, experiment"
+        "allowed: dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb, experiment"
     ),
     b"# @package _global_\ntrainer:\n\tepochs: 2": "{file}, line 3: found a tab, that cannot start any token",
     b"# @package _global_\nseed: 1\nseed: 2": "{file}, line 3: found duplicate key seed",
@@ -467,7 +467,7 @@ def test_what_a_component_raises_is_one_line_whatever_it_is(
 
 
 def test_a_bug_is_not_taken_for_a_mistake(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vicinal.experiment.Experiment._check_images", lambda self: {}["x"])
+    monkeypatch.setattr("vicinal.config.request.check_images", lambda values: {}["x"])
     with pytest.raises(KeyError):
         train("seed=1")
 

@@ -253,6 +253,6 @@ def test_a_signal_of_which_a_library_makes_an_error_still_ends_the_command(
         except BaseException:
             raise AttributeError("what was interrupted is half done") from None
 
-    monkeypatch.setattr("vicinal.experiment.Experiment.__init__", interrupted)
+    monkeypatch.setattr("vicinal.experiment.Experiment.of", interrupted)
     assert train(*words)[0] == code
     assert len(begun) == 1

@@ -14,20 +14,20 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal.config.components import RUNTIME, _signature, _supported, bind, convert, describe_type
+from vicinal.config.components import RUNTIME, _signature, bind
 from vicinal.config.schema import CONF, GROUPS, TrainerConfig, WandbConfig, register
+from vicinal.config.validation import supported
 from vicinal.data import Images, Source, imagefolder, sources
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 
 OPTIONS = {
-    "dataset": 7,
-    "experiment": 7,
+    "dataset": 8,
+    "experiment": 8,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
@@ -38,18 +38,27 @@ OPTIONS = {
     "model": 7,
     "optimizer": 3,
     "scheduler": 4,
+    "tracker": 4,
     "trainer": 1,
     "wandb": 1,
     "wandb_sweeps": 2,  # not composed: W&B reads them
 }
 """How many files each folder of conf/ has."""
 FOUND = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml") if path.parent != CONF)
-COMPONENTS = [path for path in FOUND if str(path.parent) in GROUPS]
+COMPONENTS = [path for path in FOUND if str(path.parent) in GROUPS and path.name != "base"]
 EXPERIMENTS = [path.name for path in FOUND if path.parent.name == "experiment"]
 PARTS = {"CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100), "MNIST": (1, 28, 10)}
 """Channels, size and classes of torchvision's data sets that experiments use."""
 CLASSES = 10
 """Of the tree of images."""
+
+
+def content(path: Path) -> dict[str, Any]:
+    """The keys of an option, with those of the file that it is based on."""
+    own: Any = OmegaConf.to_container(OmegaConf.load((CONF / path).with_suffix(".yaml")))
+    for base in own.pop("defaults", []):
+        own = {**content(path.with_name(base)), **own}
+    return dict(own)
 
 
 @pytest.fixture
@@ -81,7 +90,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     group, option = path.parts
     experiment = Experiment.composed(composed(f"{group}={option}"))
     component = getattr(experiment, group)
-    file = yaml.safe_load((CONF / path).with_suffix(".yaml").read_text())
+    file = content(path)
     parameters, hints = _signature(group, component.target)
     own = {name: each for name, each in parameters.items() if name not in RUNTIME[group]}
     typed = typing.get_type_hints(GROUPS[group])
@@ -92,7 +101,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     assert set(component.arguments) == set(file) & set(own)
     ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set()
     assert set(file) - set(own) <= ours, "a key that nothing reads"
-    assert all(name in typed or _supported(hints[name]) is not Any for name in file), "a key that nothing checks"
+    assert all(name in typed or supported(hints[name]) is not Any for name in file), "a key that nothing checks"
     needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
     assert needed <= set(file), "a default that the command line would not show"
     if group == "dataset":
@@ -105,7 +114,7 @@ def test_defaults_of_a_target_are_those_of_its_file() -> None:
     """Someone who calls it from Python gets what the command line gives, where the signature says anything."""
     different = []
     for path in COMPONENTS:
-        file = OmegaConf.to_container(OmegaConf.load((CONF / path).with_suffix(".yaml")))
+        file = content(path)
         if not file["_target_"].startswith("vicinal."):
             continue
         parameters, _ = _signature(path.parts[0], file["_target_"])
@@ -133,43 +142,13 @@ def test_shared_keys_of_a_group_are_typed_once_for_all_options() -> None:
         targets: dict[str, set[str]] = {}
         for path in COMPONENTS:
             if path.parts[0] == group:
-                file = yaml.safe_load((CONF / path).with_suffix(".yaml").read_text())
+                file = content(path)
                 for name in file:
                     targets.setdefault(name, set()).add(file["_target_"])
         known = {item.name for item in fields(schema)}
         untyped += [f"{group}.{name}" for name, where in targets.items() if len(where) > 1 and name not in known]
     # Networks have keys of their own, which their signatures type: depth is 6n + 4 in one and 18 or 34 in another.
     assert sorted(untyped) == ["model.depth", "model.dropout", "model.width"]
-
-
-@pytest.mark.parametrize(
-    ("hint", "words"),
-    [
-        (int, "an integer"),
-        (float | None, "a number or null"),
-        (list[float] | None, "a list of numbers or null"),
-        (list[str], "a list of strings"),
-        (int | str, "an integer or a string"),
-        (bool, "true or false"),
-    ],
-)
-def test_types_in_words(hint: object, words: str) -> None:
-    assert describe_type(hint) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "hint", "converted"),
-    [(1, float, 1.0), ("2", int, 2), ([1, 2], list[float], [1.0, 2.0]), (None, float | None, None), (5, str, "5")],
-)
-def test_a_value_is_brought_to_its_type(value: object, hint: object, converted: object) -> None:
-    found = convert("a.b", value, hint)
-    assert (found, type(found)) == (converted, type(converted))
-
-
-@pytest.mark.parametrize(("value", "hint"), [(3, bool), (1.5, int), ("x", float), ("x", list[str]), (None, int)])
-def test_a_value_that_cannot_be_brought_to_its_type_is_refused(value: object, hint: object) -> None:
-    with pytest.raises(ConfigError, match=r"^a\.b=.*: must be "):
-        convert("a.b", value, hint)
 
 
 def test_an_integer_and_its_float_are_the_same_run(composed: Callable[..., DictConfig]) -> None:
@@ -219,7 +198,7 @@ def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
     left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
-    assert len(left_out) == 9
+    assert len(left_out) == 10
 
 
 # Experiments
@@ -267,7 +246,7 @@ def train_on_fakes(train: Callable[..., tuple[int, str, str]], tree: Path, monke
     return run
 
 
-JOBS = {"alpha_sweep": 18, "strategies": 12, "cifar10_jpeg_strategies": 12}
+JOBS = {"alpha_sweep": (6, 3), "noisy_digits": (7, 5), "strategies": (4, 3), "cifar10_jpeg_strategies": (4, 3)}
 """Experiments that are sweeps; the others are one job."""
 
 
@@ -278,7 +257,7 @@ def test_every_point_of_an_experiment_is_bound_at_full_size(name: str, train_on_
     code, printed = train_on_fakes(*words, f"experiment={name}", "dry_run=true")
     assert code == 0, printed
     folders = set(re.findall(r"(\S+-s\d+)(?:: new$| .*│ new +│)", printed, re.MULTILINE))
-    assert len(folders) == JOBS.get(name, 1)
+    assert len(folders) == math.prod(JOBS.get(name, (1, 1)))
     assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
 
 
@@ -300,7 +279,7 @@ def test_every_experiment_runs_one_batch(
         "scheduler.warmup_epochs": 0 if "warmup_epochs" in recipe.scheduler else None,
         "seed": 0,
     }
-    jobs = JOBS.get(name, 1) // (3 if name in JOBS else 1)  # one seed
+    jobs, _ = JOBS.get(name, (1, 1))  # of one seed
     code, printed = train_on_fakes(
         f"experiment={name}", *(f"{key}={value}" for key, value in small.items() if value is not None)
     )

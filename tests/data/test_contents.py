@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vicinal import build
 from vicinal.data import Images, Source, contents, imagefolder
 from vicinal.data.contents import Kept
 from vicinal.experiment import Experiment
@@ -156,7 +157,7 @@ def test_the_files_of_a_tree_are_read_once_and_kept_when_its_images_are_loaded(
     first = composed()
     assert len(read) == 14
     assert not (tmp_path / "outputs").exists()
-    assert first.load_data().contents == {}
+    assert build.load_data(first).contents == {}
     assert len(list((tmp_path / "outputs/cache").glob("contents-*.json"))) == 1
     assert composed().run_id == first.run_id
     assert len(read) == 14

@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from vicinal import build
 from vicinal.data import Source, split
 from vicinal.data.imagefolder import class_names, fingerprint, imagefolder
 from vicinal.errors import ConfigError
@@ -465,13 +466,13 @@ def test_a_tree_without_one_has_its_validation_cut_from_train(compose, tree):
     fingerprint.cache_clear()
     own = compose(*words)
     assert own.dataset.values["val_size"] is None
-    assert len(own.load_data().val.labels) == 2
+    assert len(build.load_data(own).val.labels) == 2
     assert compose(*words, "dataset.val_size=4").run_id == explicit
 
 
 def test_other_data_have_no_validation_part(compose):
     with pytest.raises(ConfigError) as caught:
-        compose("dataset.val_size=null").load_data()
+        build.load_data(compose("dataset.val_size=null"))
     assert str(caught.value) == "dataset.val_size=null: must be an integer >= 0: the data have no validation part"
 
 

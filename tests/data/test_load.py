@@ -13,14 +13,16 @@ from vicinal.data import Images, Source, channel_statistics, digits, load, torch
 from vicinal.errors import ConfigError
 
 REPO = Path(__file__).parents[2]
-CONF = sorted((REPO / "conf/dataset").glob("*.yaml"))
+CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.stem != "base")
 SETS = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist", "svhn"]
-LOADED = ["_target_", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"]
-CUT = ["val_size", "train_size", "split_seed", "augment", "crop_padding", "flip"]
+LOADED = {"_target_", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"}
+CUT = {"val_size", "train_size", "split_seed", "label_noise", "augment", "crop_padding", "flip"}
 
 
 def config(name: str) -> dict:
-    return yaml.safe_load((REPO / "conf/dataset" / f"{name}.yaml").read_text())
+    own, base = (yaml.safe_load((REPO / "conf/dataset" / f"{each}.yaml").read_text()) for each in (name, "base"))
+    assert own.pop("defaults") == ["base"]
+    return {**base, **own}
 
 
 def random_source(channels: int = 3) -> Source:
@@ -37,7 +39,7 @@ def test_every_data_set_says_the_same_things_in_the_same_order():
     assert [path.stem for path in CONF] == SETS
     for path in CONF:
         found = config(path.stem)
-        assert [key for key in found if key not in ("name", "folder", "on_error")] == LOADED + CUT
+        assert {key for key in found if key not in ("name", "folder", "on_error")} == LOADED | CUT
         assert ("name" in found) == found["_target_"].endswith("torchvision_dataset")
         for key in ("mean", "std"):
             assert found[key] is None or len(found[key]) == found["channels"]

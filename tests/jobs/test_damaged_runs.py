@@ -8,11 +8,13 @@ import random
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vicinal import build
 from vicinal.config.error_messages import explain, is_mistake
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
@@ -175,8 +177,8 @@ class Trial:
     def __init__(self, compose: Compose, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.place = place
         self.experiment, other = compose(*QUICK), compose(*QUICK, "seed=1")
-        data = self.experiment.load_data()
-        monkeypatch.setattr(Experiment, "load_data", lambda experiment: data)  # a half of the time
+        data = build.load_data(self.experiment)
+        monkeypatch.setattr(build, "load_data", lambda experiment: data)  # a half of the time
         self.folders = {}
         for experiment in (other, self.experiment):
             name = experiment.run_id
@@ -204,12 +206,7 @@ class Trial:
 
     def ask(self, **changes: Any) -> dict[str, Any]:
         """The same request again."""
-        before = dict(self.experiment.config)
-        self.experiment.config |= changes
-        try:
-            return run(self.experiment)
-        finally:
-            self.experiment.config = before
+        return run(replace(self.experiment, config={**self.experiment.config, **changes}))
 
     def check(self, folder: RunFolder, caplog: pytest.LogCaptureFixture, damaged: Path) -> str:
         """Ask until the run is completed and sealed; what was said about it."""
@@ -303,7 +300,7 @@ def test_both_checkpoints_damaged_is_a_new_beginning(trial: Trial, caplog: pytes
         f"{damaged.checkpoint} is damaged: its checksum is wrong; it is set aside as checkpoint.pt.damaged, "
         "the one before it is used, if there is one",
         f"{damaged.previous} is damaged: its checksum is wrong; it is set aside as checkpoint.previous.pt.damaged, "
-        "the training begins anew",
+        "the training begins again",
     ]
 
 

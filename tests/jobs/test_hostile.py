@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from vicinal import build
 from vicinal.analysis.compare import compare
 from vicinal.analysis.load import load_runs
 from vicinal.config.error_messages import explain, is_mistake
@@ -180,8 +181,8 @@ def test_folders_that_mean_harm(
 ) -> None:
     caplog.set_level(logging.ERROR)
     readers = whole_sweep(compose)
-    data = readers.experiments[0].load_data()
-    monkeypatch.setattr(Experiment, "load_data", lambda experiment: data)
+    data = build.load_data(readers.experiments[0])
+    monkeypatch.setattr(build, "load_data", lambda experiment: data)
     outputs, pristine, outside = readers.sweep.parents[1], tmp_path / "pristine", tmp_path / "outside"
     shutil.copytree(outputs, pristine)
     (outside / "folder").mkdir(parents=True)

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from hydra_plugins.vicinal_launcher import labels
+from vicinal import build
 from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
 from vicinal.launch import gpu_memory, worker
@@ -79,7 +80,7 @@ def test_a_number_of_jobs_that_is_none_is_refused(asked: object) -> None:
 
 
 def test_lines_say_whose_they_are_by_what_differs() -> None:
-    words = [("a=1", "b=2", "seed=0"), ("a=10", "b=2", "seed=0")]
+    words = [("a=1", "b=2", "seed=0", "hydra.x=1"), ("a=10", "b=2", "seed=0", "hydra.x=2")]
     assert labels(words) == ["a=1  | ", "a=10 | "]
     assert labels(words[:1]) == [""]
 
@@ -360,7 +361,7 @@ def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
     code, printed = sweep.wait()
     assert code == ENDS[name], printed
     assert "Traceback" not in printed
-    assert "interrupted: 0 of 4 runs are completed; the same command goes on" in printed
+    assert "interrupted: 0 of 4 runs are completed; rerun the same command to resume" in printed
     sweep.until(lambda: sweep.forks() == [])
     positions = [
         len(torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]) for run in sweep.runs()
@@ -392,7 +393,10 @@ def test_a_worker_that_is_asked_alone_to_stop_is_one_line(make: Callable[..., Sw
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
     os.kill(sweep.workers()[0], signal.SIGTERM)
     code, printed = sweep.wait()
-    assert (code, printed.splitlines()[-1]) == (1, "error: a worker was asked to stop; the same command goes on")
+    assert (code, printed.splitlines()[-1]) == (
+        1,
+        "error: a worker was asked to stop; rerun the same command to resume",
+    )
     sweep.until(lambda: sweep.forks() == [])
     for run in sweep.runs():
         assert torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]
@@ -527,10 +531,10 @@ def test_what_a_step_keeps_is_what_autograd_keeps() -> None:
 
 def test_an_earlier_run_of_the_cell_says_what_is_needed(compose: Callable[..., Experiment]) -> None:
     experiment = compose("seed=1")
-    data = experiment.load_data()
+    data = build.load_data(experiment)
     guess = gpu_memory.needs(experiment, data) - gpu_memory.CONTEXT
     images = sum(len(part.labels) for part in (data.train, data.val, data.test) if part is not None) * 64
-    weights = 4 * sum(each.numel() for each in experiment.make_model().parameters())
+    weights = 4 * sum(each.numel() for each in build.make_model(experiment).parameters())
     least = gpu_memory.WORKSPACES + images + gpu_memory.COPIES * weights
     assert least < guess < least + 100 * 2**20
     streamed = gpu_memory.needs(compose("seed=1", "trainer.stream=true"), data) - gpu_memory.CONTEXT

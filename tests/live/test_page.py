@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from vicinal.live.monitor import Live
-from vicinal.report.figure_types import Axis, Panel, Series, Style
-from vicinal.report.html import mixing_stats, svg
+from vicinal.report.figure_types import Axis, Panel, Picture, Series, Style
+from vicinal.report.html import drawing, mixing_stats, templating
 from vicinal.runs import mixed_sheet
 from vicinal.runs.files import DamagedError
 
@@ -24,15 +24,28 @@ from ..following import begun, page_of, watch, worked_on
 def test_the_page_has_each_job_with_its_state_and_numbers(sweep: Path, grid: dict[str, Path]) -> None:
     with worked_on(grid["running"]):
         content = page_of(watch(sweep).look(), sweep)
-    rows = re.findall(r'<tr data-run="(\S+)" data-state="(\w+)">(.*?)</tr>', content)
+    rows = re.findall(r'<tr data-run="(\S+)" data-state="(\w+)">(.*?)</tr>', content, re.DOTALL)
     assert [state for _, state, _ in rows] == ["completed", "failed", "running", "stopped", "planned"]
     values = [dict(re.findall(r'data-column="([^"]+)" data-value="([^"]*)"', row)) for _, _, row in rows]
-    assert [row["accuracy"] for row in values] == ["0.5", "", "0.5", "0.25", ""]
+    assert [row["score"] for row in values] == ["0.5", "", "0.5", "0.25", ""]
     assert [row["test/last"] for row in values] == ["0.75", "", "", "", ""]
     assert [row["epochs"] for row in values] == ["4", "0", "2", "1", "0"]
     assert 'data-column="epochs done" data-value="7">7</span> of 20 epochs' in content
     assert "failed: no &lt;memory&gt;" in content
     assert 'http-equiv="refresh"' in content
+
+
+def test_text_from_configs_and_errors_is_never_markup(runs: Any) -> None:
+    evil = """</script><script>alert('x')</script>"&"""
+    begun(runs.add("input", 0.2, 0, None, status="stopped", model=evil), [0.5])
+    runs.add("input", 0.2, 1, None, status="failed", model=evil, about={"error": evil})
+    sweep = runs.sweep("model")
+    content = page_of(watch(sweep).look(), sweep)
+    escaped = "&lt;/script&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&amp;"
+    assert f'<th scope="row">{escaped}</th>' in content
+    assert f"failed: {escaped}</li>" in content
+    assert r"\u003c/script\u003e\u003cscript\u003ealert(\u0027x\u0027)" in content  # in the JSON for tooltips
+    assert re.findall("</?script[^>]*>|alert.'", content) == ["<script>", "</script>"] * 2
 
 
 def test_a_page_that_is_over_follows_nothing(sweep: Path) -> None:
@@ -50,31 +63,52 @@ def test_the_page_of_many_runs_stays_small(runs: Any) -> None:
     assert len(page_of(watch(sweep).look(), sweep).encode()) < 400_000
 
 
+def macro(template: str, name: str) -> Any:
+    return getattr(templating.environment().get_template(template).module, name)
+
+
+def drawn(panel: Panel) -> str:
+    return str(macro("figures.html.j2", "figure")(drawing.figure(Picture("a", "A", "caption", (panel,)))))
+
+
 def test_a_drawn_line_is_where_its_numbers_are() -> None:
     style = Style("#000000", "o", "-")
     series = Series("a", style, "line", x=(0.0, 1.0), y=(0.0, 1.0), low=(0.0, 0.5), high=(0.5, 1.0))
     panel = Panel(Axis("x", ends=(0.0, 1.0)), Axis("y", ends=(0.0, 1.0)), (series,))
-    drawn = svg.draw(panel, "words")
-    left, right, top, bottom = svg.LEFT, svg.WIDTH - svg.RIGHT, svg.TOP, svg.HEIGHT - svg.BOTTOM
+    left, right, top = drawing.LEFT, drawing.WIDTH - drawing.RIGHT, drawing.TOP
+    bottom = drawing.MIN_HEIGHT - drawing.BOTTOM
     middle = (top + bottom) / 2
-    assert f'd="M{left:.1f} {bottom:.1f}L{right:.1f} {top:.1f}" fill="none"' in drawn
+    shown = drawn(panel)
+    assert f'class="line" d="M{left:.1f} {bottom:.1f}L{right:.1f} {top:.1f}"' in shown
     band = f"M{left:.1f} {middle:.1f}L{right:.1f} {top:.1f}L{right:.1f} {middle:.1f}L{left:.1f} {bottom:.1f}Z"
-    assert f'd="{band}"' in drawn
-    assert re.findall(r">([\d.]+)</text>", drawn) == ["0", "0.2", "0.4", "0.6", "0.8", "1"] * 2
+    assert f'class="band" d="{band}"' in shown
+    assert re.findall(r">([\d.]+)</text>", shown) == ["0", "0.2", "0.4", "0.6", "0.8", "1"] * 2
+    assert re.findall(r'<use href="#marker-0" x="([\d.]+)" y="([\d.]+)"', shown) == [
+        (f"{right:.1f}", f"{top:.1f}"), (f"{left:.1f}", f"{bottom:.1f}"),
+    ]  # fmt: skip
+
+
+def test_a_band_has_a_gap_where_there_is_no_interval() -> None:
+    nan = float("nan")
+    low, high = (0.0, 0.0, nan, 0.0, nan), (1.0, 1.0, nan, 1.0, nan)
+    series = Series("a", Style("#000000", "o", "-"), "curve", x=(1, 2, 3, 4, 5), y=(0.5,) * 5, low=low, high=high)
+    (panel,) = drawing.figure(Picture("a", "A", "", (Panel(Axis("x", whole=True), Axis("y"), (series,)),))).panels
+    assert [path.count("L") for path in panel.series[0].band.split("M")[1:]] == [3, 1]
+    assert panel.series[0].values["y"][1] == [0.0, 0.0, None, 0.0, None]
 
 
 def test_an_interval_beyond_one_does_not_stretch_an_axis_of_accuracies() -> None:
     series = Series(
         "a", Style("#000000", "o", "-"), "line", x=(1.0, 2.0), y=(0.9, 0.95), low=(0.1,) * 2, high=(1.7,) * 2
     )
-    drawn = svg.draw(Panel(Axis("x"), Axis("y", percent=True), (series,)), "words")
-    assert re.findall(r">(\d+)%</text>", drawn) == ["20", "40", "60", "80", "100"]
+    shown = drawn(Panel(Axis("x"), Axis("y", percent=True), (series,)))
+    assert re.findall(r">(\d+)%</text>", shown) == ["20", "40", "60", "80", "100"]
 
 
 # What was mixed
 
 
-def test_the_ledger_is_the_mean_of_the_epochs_and_the_sum_of_the_counts() -> None:
+def test_mixing_stats_are_the_means_of_the_epochs_and_the_sum_of_the_counts() -> None:
     law = [0.25] * 4
     rows = [
         {"mixing/lam_mean_partner": 0.25, "mixing/empty_boxes": 0.5, "mixing/same_class": 0.1, "mixing/unmixed": 0.0,
@@ -82,18 +116,19 @@ def test_the_ledger_is_the_mean_of_the_epochs_and_the_sum_of_the_counts() -> Non
         {"mixing/lam_mean_partner": 0.75, "mixing/unmixed": 1.0, "mixing/target_entropy": 0.25,
          "mixing/layer/input": 4, "mixing/layer/block1": 2, "mixing/lam": [0, 0, 0, 4]},
     ]  # fmt: skip
-    shown = mixing_stats.section({"none": [[{"train/loss": 1.0}]], "cutmix": [rows[:1], rows[1:]]})
-    assert shown is not None
+    stats = mixing_stats.collect({"none": [[{"train/loss": 1.0}]], "cutmix": [rows[:1], rows[1:]]})
+    shown = macro("sections.html.j2", "mixing_stats")(stats, mixing_stats.SHARES)
     values = dict(re.findall(r'data-column="mixing/(\w+)" data-value="([^"]*)"', shown))
     assert values.pop("target_entropy") == "0.375"
     assert values == {"lam_mean_partner": "0.5", "empty_boxes": "0.5", "same_class": "0.1", "unmixed": "0.5"}
     assert "input 7, block1 2" in shown
     assert 'data-counts="1 0 2 5"' in shown
     assert shown.count("<tr") == 2  # the head and cutmix
-    full, bar = mixing_stats.TALL, mixing_stats.BAR
-    assert f"M{3 * bar} {full}V0.0h" in shown  # 5 of 8, the most
-    assert f"M0 {full * (1 - 0.25 / 0.625):.1f}h{bar}" in shown  # the law
-    assert mixing_stats.section({"none": [[{"train/loss": 1.0}]]}) is None
+    bars = re.findall(r'<rect class="bar" x="([\d.]+)" y="([\d.]+)" width="6" height="([\d.]+)"/>', shown)
+    assert bars == [("0", "38.4", "9.6"), ("7", "48.0", "0.0"), ("14", "28.8", "19.2"), ("21", "0.0", "48.0")]
+    assert 'class="law" d="M0 28.8h7L7 28.8h7L14 28.8h7L21 28.8h7"' in shown  # 0.25, where 48 is 5/8
+    assert mixing_stats.collect({"none": [[{"train/loss": 1.0}]]}) == []
+    assert macro("sections.html.j2", "mixing_stats")([], mixing_stats.SHARES).strip() == ""
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -23,11 +23,11 @@ from vicinal.report.tables import grids
 from vicinal.tasks import CLASSIFICATION, TASKS, Metric, Task
 
 ALPHA = ("mixup", "mixup.alpha")
-SPREAD = Metric("sharpness_of_output", "sharpness of the output", "nats", "lower", "sharpness")
+SPREAD = Metric("sharpness_of_output", "sharpness of the output", "nats", "lower", short="sharpness")
 REGRESSION = Task(
     name="regression",
     metrics=(
-        Metric("rmse", "root mean square error", "m", "lower", "RMSE"),
+        Metric("rmse", "root mean square error", "m", "lower", short="RMSE"),
         Metric("r2", "explained variance", "", "higher"),
     ),
     selection="rmse",

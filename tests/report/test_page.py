@@ -14,12 +14,13 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 
 from vicinal.analysis.compare import compare
 from vicinal.analysis.comparison import SCORES, Comparison
+from vicinal.analysis.load import load_runs
 from vicinal.report.figures import pictures
-from vicinal.report.html import page
-from vicinal.report.html.markup import Markup, data, element
+from vicinal.report.html import page, templating
 from vicinal.tasks import CLASSIFICATION
 
 from ..stored_sweeps import Runs
@@ -166,17 +167,36 @@ def test_text_from_configs_and_errors_is_never_markup(comparison: Comparison, fi
     assert "<script>alert" not in content
     assert [tag for tag, _ in parsed.tags].count("script") == 0
     scripts = re.findall(r"<script[^>]*>", content)
-    assert scripts == ['<script type="application/json" id="pictures">', "<script>", "<script>"]
+    assert scripts == ["<script>", "<script>"]
 
 
-def test_markup_escapes_text_and_attributes_and_nothing_twice() -> None:
-    inner = element("b", "<&>", title='"')
-    assert inner == '<b title="&quot;">&lt;&amp;&gt;</b>'
-    assert element("p", inner, None, 1, Markup("<br>"), hidden=True, id=None) == f"<p hidden>{inner}1<br></p>"
-    assert element("meta", http_equiv="x") == '<meta http-equiv="x">'
-    assert data("a", {"x": "</script>"}) == ('<script type="application/json" id="a">{"x":"\\u003c/script>"}</script>')
+def test_templates_escape_text_and_attributes_and_json_and_nothing_twice() -> None:
+    template = templating.environment().from_string(
+        """{% macro b(text) %}<b title="{{ text }}">{{ text }}</b>{% endmacro %}{{ b(text) }}"""
+        """<i data-x='{{ json | tojson }}'>"""
+    )
+    evil = "</script>\"'&"
+    shown = template.render(text=evil, json={"a": evil, "b": [0.1, None]})
+    escaped = "&lt;/script&gt;&#34;&#39;&amp;"
+    json_text = r'{"a":"\u003c/script\u003e\"\u0027\u0026","b":[0.1,null]}'
+    assert shown == f"""<b title="{escaped}">{escaped}</b><i data-x='{json_text}'>"""
     with pytest.raises(ValueError, match="Out of range"):
-        data("a", [math.nan])
+        templating.environment().from_string("{{ nan | tojson }}").render(nan=math.nan)
+    with pytest.raises(UndefinedError, match="'unknown' is undefined"):
+        templating.environment().from_string("{{ unknown }}").render()
+
+
+def test_a_folder_that_is_named_like_a_script_is_a_plain_link(runs: Any) -> None:
+    odd = type(runs)(runs.outputs)
+    folder = odd.add("input", 0.2, 0, 0.5)
+    evil = folder.parents[1] / "javascript:alert(1)"
+    folder.parent.rename(evil)
+    comparison = compare(load_runs(evil))
+    file = runs.outputs / "report.html"
+    page.write(comparison, file)
+    links = Parsed.of(file.read_text()).links
+    assert [link.partition("/")[0] for link in links] == ["javascript%3Aalert%281%29"] * 2
+    assert all((file.parent / unquote(link)).exists() for link in links)
 
 
 def test_the_same_comparison_gives_the_same_bytes(comparison: Comparison, file: Path) -> None:
@@ -233,19 +253,30 @@ class Opened:
     complaints: list[str] = field(default_factory=list)
 
     def plots(self) -> dict[str, list[dict[str, Any]]]:
-        """{id: traces as plotly has them}."""
-        script = """[...document.querySelectorAll(".js-plotly-plot")].map(plot => [plot.id, plot.data.map(trace =>
-            ({name: trace.name, x: [...trace.x], y: [...trace.y], fill: trace.fill || "", visible: trace.visible,
-              marker: trace.marker && trace.marker.symbol, color: trace.line.color,
-              error_x: trace.error_x || null, error_y: trace.error_y || null}))])"""
+        """{id: series, with the numbers that the page has of them}."""
+        script = """[...document.querySelectorAll(".plot")].map(plot => [plot.id,
+            [...plot.querySelectorAll(".series")].map(series => ({
+                name: series.dataset.name, kind: series.dataset.kind,
+                visible: getComputedStyle(series).display !== "none", band: series.querySelector(".band") !== null,
+                ...JSON.parse(series.dataset.values)}))])"""
         return dict(self.page.evaluate(script))
 
-    def hover(self, plot: str, curve: int) -> list[str]:
-        """The lines that come up where one points at the first point of a trace."""
-        self.page.evaluate(f"Plotly.Fx.hover('{plot}', [{{curveNumber: {curve}, pointNumber: 0}}])")
-        lines = f"#{plot} .hoverlayer .hovertext tspan.line"
-        self.page.wait_for_selector(lines)
-        return [line.text_content() or "" for line in self.page.query_selector_all(lines)]
+    def hover(self, plot: str, series: int) -> list[str]:
+        """The lines that come up where the mouse is at the first point of a series."""
+        script = """([plot, series]) => {
+            const drawing = document.querySelector(`#${plot} .drawing`), box = drawing.getBoundingClientRect();
+            const line = drawing.querySelectorAll(".series")[series].querySelector(".line").getAttribute("d");
+            const [x, y] = line.match(/[\\d.]+/g).map(each => each * box.width / drawing.viewBox.baseVal.width);
+            return [box.left + x, box.top + y];
+        }"""
+        self.page.locator(f"#{plot}").scroll_into_view_if_needed()
+        self.page.mouse.move(*self.page.evaluate(script, [plot, series]))
+        return self.tip(plot)
+
+    def tip(self, plot: str) -> list[str]:
+        """The lines that the tooltip of a plot shows; none if it is hidden."""
+        tip = self.page.locator(f"#{plot} .tip")
+        return str(tip.inner_text()).splitlines() if tip.is_visible() else []
 
     def overflow(self) -> int:
         return int(self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
@@ -269,7 +300,6 @@ def opened(chromium: Any, file: Path) -> Iterator[Any]:
         result.page.on("console", lambda message: result.complaints.append(f"{message.type}: {message.text}"))
         result.page.on("pageerror", lambda error: result.complaints.append(str(error)))
         result.page.goto(own)
-        result.page.wait_for_selector(".plot:not(:has(svg.main-svg))", state="detached")
         return result
 
     yield open_page
@@ -301,46 +331,46 @@ def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison
     panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.metrics) - 1}
     assert list(plots) == [f"{name}-{index}" for name, count in panels.items() for index in range(count)]
     for plot, score in (("response-0", "val"), ("response-1", "test/last")):
-        lines = {trace["name"]: trace for trace in plots[plot] if not trace["fill"]}
-        bands = {trace["name"]: trace for trace in plots[plot] if trace["fill"]}
+        lines = {series["name"]: series for series in plots[plot]}
         assert list(lines) == ["none", "input", "cutmix", "manifold"]
-        assert list(bands) == ["none", "input", "cutmix"]  # manifold has one seed
+        assert [name for name in lines if lines[name]["band"]] == ["none", "input", "cutmix"]  # manifold has one seed
         for strategy in ("input", "cutmix"):
             rows = table[table["mixup"] == strategy]
-            assert lines[strategy]["x"] == [0.2, 0.4]
-            assert lines[strategy]["y"] == rows[f"{score} mean"].tolist()
-            ends = [rows[f"{score} high"].tolist(), rows[f"{score} low"].tolist()[::-1]]
-            assert sorted(bands[strategy]["y"]) == sorted(ends[0] + ends[1])
+            assert lines[strategy]["x"][0] == [0.2, 0.4]
+            assert lines[strategy]["y"] == [rows[f"{score} {what}"].tolist() for what in ("mean", "low", "high")]
         (none,) = table[table["mixup"] == "none"].to_dict("records")
-        assert lines["none"]["y"] == [none[f"{score} mean"]] * 2
-        assert lines["manifold"]["y"] == [0.5 if score == "val" else 0.625]
+        assert lines["none"]["y"][0] == [none[f"{score} mean"]] * 2
+        assert lines["manifold"]["y"] == [[0.5 if score == "val" else 0.625], [], []]
     for plot, what in (("learning-0", "val/acc1"), ("learning-1", "train/loss"), ("learning-2", "train/acc1")):
-        curves = {trace["name"]: trace for trace in plots[plot] if not trace["fill"]}
+        curves = {series["name"]: series for series in plots[plot]}
         for cell in (cell for cell in comparison.cells if cell.completed):
             rows = [run.rows() for run in cell.completed]
             means = [sum(row[what] for row in epoch) / len(epoch) for epoch in zip(*rows, strict=True)]
-            assert curves[cell.label]["x"] == [1, 2]
-            assert curves[cell.label]["y"] == pytest.approx(means, rel=1e-14)
+            assert curves[cell.label]["x"][0] == [1, 2]
+            assert curves[cell.label]["y"][0] == pytest.approx(means, rel=1e-14)
     for plot, metric in (("metrics-1", "nll"), ("metrics-2", "ece")):
         assert len(plots[plot]) == 6
-        for cell, row, trace in zip(comparison.cells, table.to_dict("records"), plots[plot], strict=False):
-            assert trace["name"] == cell.label
-            assert (trace["x"], trace["y"]) == ([row["test/last mean"]], [row[f"test/last/{metric} mean"]])
-            if row["n"] > 1:
-                up, down = trace["error_x"]["array"][0], trace["error_x"]["arrayminus"][0]
-                assert row["test/last mean"] + up == pytest.approx(row["test/last high"], rel=1e-12)
-                assert row["test/last mean"] - down == pytest.approx(row["test/last low"], rel=1e-12)
+        for cell, row, dots in zip(comparison.cells, table.to_dict("records"), plots[plot], strict=False):
+            assert dots["name"] == cell.label
+            ends = [[row["test/last low"]], [row["test/last high"]]] if row["n"] > 1 else [[], []]
+            assert dots["x"] == [[row["test/last mean"]], *ends]
+            assert dots["y"][0] == [row[f"test/last/{metric} mean"]]
 
 
 def test_the_plots_are_really_drawn(shared: Opened, comparison: Comparison) -> None:
     found = shared.page
-    points = "document.querySelectorAll('#metrics-2 .scatterlayer .point').length"
-    assert found.evaluate(points) == sum(bool(cell.completed) for cell in comparison.cells) == 6
-    ticks = found.eval_on_selector_all("#response-0 .xtick text", "texts => texts.map(text => text.textContent)")
+    drawn = """selector => [...document.querySelectorAll(selector)].map(item => item.getBBox())
+        .filter(({width, height}) => width + height > 5).length"""  # points that coincide are one path of no size
+    assert found.evaluate(drawn, "#metrics-2 use") == sum(bool(cell.completed) for cell in comparison.cells) == 6
+    assert found.evaluate(drawn, "#metrics-2 .whiskers") == 5
+    ticks = found.eval_on_selector_all("#response-0 .x.tick", "texts => texts.map(text => text.textContent)")
     assert ticks == ["0.2", "0.4"]
-    epochs = found.eval_on_selector_all("#learning-0 .xtick text", "texts => texts.map(text => text.textContent)")
+    epochs = found.eval_on_selector_all("#learning-0 .x.tick", "texts => texts.map(text => text.textContent)")
     assert epochs == ["1", "2"]
-    assert found.locator("#response-0 .scatterlayer path.js-line").count() >= 4
+    assert found.evaluate(drawn, "#response-0 .line") == 3
+    assert found.evaluate(drawn, "#response-0 use") == 5
+    strokes = "items => new Set(items.map(item => getComputedStyle(item).stroke)).size"
+    assert found.eval_on_selector_all("#response-0 .line", strokes) == 4
 
 
 def test_pointing_at_a_dot_or_a_curve_says_which_and_how_much(shared: Opened, comparison: Comparison) -> None:
@@ -351,7 +381,30 @@ def test_pointing_at_a_dot_or_a_curve_says_which_and_how_much(shared: Opened, co
     assert accuracy == f"test, last epoch, top-1: {mean} ({low} to {high})"
     assert error.startswith(f"expected calibration error: {row['test/last/ece mean']:.2%} (")
     vals = [run.rows()[0]["val/acc1"] for run in comparison.cells[0].runs]
-    assert shared.hover("learning-0", 1) == [comparison.cells[0].label, f"epoch 1: {sum(vals) / 3:.2%}"]
+    values = f"{sum(vals) / 3:.2%} ({min(vals):.2%} to {max(vals):.2%})"
+    assert shared.hover("learning-0", 0) == [
+        f"{comparison.cells[0].label}, n = 3", "epoch: 1", f"validation, top-1: {values}",
+    ]  # fmt: skip
+    shared.page.mouse.move(0, 0)
+    assert shared.tip("learning-0") == []
+
+
+def test_arrow_keys_go_from_point_to_point(opened: Any, comparison: Comparison) -> None:
+    found = opened()
+    labels = [f"{cell.label}, n = {len(cell.completed)}" for cell in comparison.cells if cell.completed]
+    found.page.locator("#metrics-2 .drawing").focus()
+
+    def press(key: str) -> str:
+        found.page.keyboard.press(key)
+        return "".join(found.tip("metrics-2")[:1])
+
+    assert [press("ArrowRight") for _ in range(7)] == [*labels, labels[0]]
+    assert press("ArrowLeft") == labels[-1]
+    assert press("Escape") == ""
+    assert press("ArrowLeft") == labels[-2]
+    found.page.keyboard.press("Tab")
+    assert found.tip("metrics-2") == []
+    assert found.page.locator("#metrics-2 [role=img]").get_attribute("aria-label").startswith("Calibration against")
 
 
 def test_the_numbers_that_a_reader_sees_are_the_data_rounded(shared: Opened, comparison: Comparison) -> None:
@@ -369,33 +422,33 @@ def test_the_numbers_that_a_reader_sees_are_the_data_rounded(shared: Opened, com
 
 def test_a_name_in_the_legend_hides_and_shows_by_mouse_and_keyboard(opened: Any) -> None:
     found = opened()
-    button = found.page.locator("figure[data-picture='response'] .legend button", has_text="cutmix")
+    name = found.page.locator("figure[data-picture='response'] .legend label", has_text="cutmix")
 
     def hidden() -> set[str]:
         return {
-            trace["name"]
+            series["name"]
             for plot in ("response-0", "response-1")
-            for trace in found.plots()[plot]
-            if not trace["visible"]
+            for series in found.plots()[plot]
+            if not series["visible"]
         }
 
     assert hidden() == set()
-    button.click()
-    assert button.get_attribute("aria-pressed") == "false"
+    name.click()
+    assert not name.locator("input").is_checked()
     assert hidden() == {"cutmix"}
-    button.focus()
-    found.page.keyboard.press("Enter")
+    name.locator("input").focus()
+    found.page.keyboard.press("Space")
     assert hidden() == set()
-    assert all(trace["visible"] for trace in found.plots()["learning-0"])
+    assert all(series["visible"] for series in found.plots()["learning-0"])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_light_and_dark_in_tables_and_in_plots(opened: Any, shared: Opened, scheme: str) -> None:
     found = shared.page if scheme == "light" else opened(scheme=scheme).page
     background = found.evaluate("getComputedStyle(document.body).backgroundColor")
-    selectors = ["#scores td", "#notes li", "#notes h2", "figcaption", "#runs a", ".legend button", "#runs .reason"]
+    selectors = ["#scores td", "#notes li", "#notes h2", "figcaption", "#runs a", ".legend label", "#runs .reason"]
     colors = {name: found.eval_on_selector(name, "item => getComputedStyle(item).color") for name in selectors}
-    tick = found.eval_on_selector("#response-0 .xtick text", "item => getComputedStyle(item).fill")
+    tick = found.eval_on_selector("#response-0 .x.tick", "item => getComputedStyle(item).fill")
     for name, color in {**colors, "tick": tick}.items():
         assert contrast(color, background) >= 4.5, (name, color, background)
     assert (luminance(background) > 0.5) == (scheme == "light")
@@ -425,7 +478,7 @@ def eventually(found: Opened, holds: Callable[[], bool]) -> bool:
 @pytest.mark.slow
 def test_colours_follow_the_reader_while_the_page_is_open_and_paper_is_light(opened: Any) -> None:
     found = opened(scheme="dark")
-    inks = """[getComputedStyle(document.querySelector("#response-0 .xtick text")).fill,
+    inks = """[getComputedStyle(document.querySelector("#response-0 .x.tick")).fill,
                getComputedStyle(document.querySelector("#scores td")).color]"""
 
     def light() -> bool:
@@ -449,7 +502,7 @@ def test_nothing_is_wider_than_the_screen_but_tables_scroll(opened: Any) -> None
     right = "items => Math.max(...items.map(item => item.getBoundingClientRect().right))"
     for width in (1200, 768, 375):
         found.page.set_viewport_size({"width": width, "height": 800})
-        plots = found.page.locator(".plot svg.main-svg")
+        plots = found.page.locator(".plot .drawing")
         assert eventually(found, lambda: 0.4 * width < plots.evaluate_all(right) <= width)  # noqa: B023
         assert eventually(found, lambda: found.overflow() <= 0)
     frame = found.page.locator("[role=region]:has(#runs)")
@@ -472,15 +525,16 @@ def test_forty_cells_and_long_names_fit_a_phone(opened: Any, runs: Any) -> None:
     found = opened(file, width=375)
     assert found.complaints == []
     assert found.overflow() <= 0
-    traces = found.plots()["cells-1"]
-    assert [trace["x"] for trace in traces] == [[mean] for mean in comparison.table["test/last mean"]]
-    inner = found.page.evaluate(
-        "document.querySelector('#cells-1 .bglayer rect, #cells-1 .nsewdrag').getBoundingClientRect().width"
-    )
-    assert inner > 90
-    assert found.page.locator("figure[data-picture='cells'] button").count() == 0  # the axis names them
-    shown = [trace["name"] for trace in found.plots()["learning-0"] if trace["visible"]]
+    assert [dots["x"][0] for dots in found.plots()["cells-1"]] == [
+        [mean] for mean in comparison.table["test/last mean"]
+    ]
+    row = found.page.locator("#cells-1 .grid").last  # a line across all of the data area
+    assert row.bounding_box()["width"] > 90
+    assert found.page.locator("figure[data-picture='cells'] .legend").count() == 0  # the axis names them
+    shown = [curve["name"] for curve in found.plots()["learning-0"] if curve["visible"]]
     assert shown == list(comparison.chosen["cell"])
+    ticked = found.page.locator("figure[data-picture='learning'] input:checked + svg + span")
+    assert ticked.all_inner_texts() == shown
 
 
 def test_evil_names_are_text_in_the_browser_too(opened: Any, comparison: Comparison, tmp_path: Path) -> None:
@@ -495,17 +549,22 @@ def test_evil_names_are_text_in_the_browser_too(opened: Any, comparison: Compari
     assert found.complaints == []
     assert found.page.title() == f"{EVIL} · Vicinal"
     assert found.page.locator("b, main script").count() == 0
-    assert found.page.locator("figure[data-picture='metrics'] button").first.inner_text() == names[0]
-    ticks = found.page.eval_on_selector_all("#cells-0 .ytick text", "texts => texts.map(text => text.textContent)")
+    assert found.page.locator("figure[data-picture='metrics'] label").first.inner_text() == names[0]
+    ticks = found.page.eval_on_selector_all("#cells-0 .y.tick", "texts => texts.map(text => text.textContent)")
     assert sorted(ticks) == sorted(names)
     assert found.hover("metrics-2", 0)[0] == f"{names[0]}, n = 3"
-    assert found.hover("learning-0", 1)[0] == names[0]
+    assert found.hover("learning-0", 0)[0] == f"{names[0]}, n = 3"
 
 
-def test_the_spec_of_the_page_is_plain_json_of_the_pictures(comparison: Comparison, file: Path) -> None:
-    content = file.read_text()
-    block = content.partition('id="pictures">')[2].partition("</script>")[0]
-    spec = json.loads(block, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert [(name, len(panels)) for name, panels in spec.items()] == [
-        (picture.name, len(picture.panels)) for picture in pictures(comparison)
+def test_the_values_in_the_page_are_plain_json_of_the_pictures(comparison: Comparison, file: Path) -> None:
+    values = [
+        json.loads(attributes["data-values"] or "", parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+        for tag, attributes in Parsed.of(file.read_text()).tags
+        if tag == "g"
     ]
+    drawn = [series for picture in pictures(comparison) for panel in picture.panels for series in panel.series]
+    assert [(item["x"][0], item["y"][0]) for item in values] == [(list(series.x), list(series.y)) for series in drawn]
+
+
+def test_a_page_of_a_small_sweep_is_small(file: Path) -> None:
+    assert file.stat().st_size < 150_000

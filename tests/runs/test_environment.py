@@ -91,7 +91,7 @@ def test_what_runs_have_left_is_no_code(checkout: Path) -> None:
     run = "digits-cnn-input-alpha0.2-0123456789-s0"
     places = (
         f"out/runs/{run}",
-        "out/sweeps/mixup-0123456789/conf-abcdef0123/model",
+        "out/sweeps/mixup-0123456789/jobs",
         f"x/out/reproductions/{run}-again2",
     )
     for place in places:
@@ -145,10 +145,10 @@ def test_no_file_of_a_run_has_a_secret(
     experiment = compose(f"dataset.root={SECRET}", "model=mlp", "dataset.train_size=100", "trainer.epochs=1")
     if fails:
 
-        def refuse(data: ImageData) -> None:
+        def refuse(experiment: Experiment, data: ImageData) -> None:
             raise PermissionError(f"server says no to {SECRET}")
 
-        monkeypatch.setattr(experiment, "make_loaders", refuse)
+        monkeypatch.setattr("vicinal.jobs.session.make_loaders", refuse)
         with pytest.raises(PermissionError):
             run(experiment)
     else:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vicinal.build import image_hashes
 from vicinal.data import contents, imagefolder, sources
-from vicinal.experiment import Experiment, _loaded
+from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.runs import environment, source
 
@@ -114,7 +115,7 @@ class Same:
         imagefolder.fingerprint.cache_clear()
         contents.Kept.of.cache_clear()
         environment.versions.cache_clear()
-        _loaded.clear()
+        image_hashes.cache_clear()
         self.caplog.clear()
         if again or (kind, *more) not in self.experiments:
             words = (*TINY, *RUNS[kind], f"output_dir={self.world}/outputs", *more)
@@ -147,7 +148,7 @@ def same(
     yield Same(compose, world, experiments, caplog)
     source.forget()
     environment.versions.cache_clear()
-    _loaded.clear()
+    image_hashes.cache_clear()
 
 
 def other(what: str, names: str) -> str:

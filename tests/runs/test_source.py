@@ -40,7 +40,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("mixing/laws.py", "mixing/strategies.py", "training/loop.py", "data/store.py", "models/deep/net.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("value = 1\n")
-    names = ("config/components.py", "experiment.py", "jobs/session.py", "jobs/run.py")
+    names = (
+        "tasks/task.py",
+        "config/components.py",
+        "build.py",
+        "experiment.py",
+        "jobs/resume.py",
+        "jobs/session.py",
+        "jobs/run.py",
+    )
     for name in (*names, "report/tables.py", "tracking/console.py", "dashboards/build.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("value = 1\n")
@@ -50,7 +58,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("file", "counts"), [
     ("mixing/laws.py", True), ("mixing/strategies.py", True), ("training/loop.py", True), ("data/store.py", True),
-    ("models/deep/net.py", True), ("config/components.py", True), ("experiment.py", True), ("jobs/session.py", True),
+    ("models/deep/net.py", True), ("tasks/task.py", True), ("config/components.py", True),
+    ("build.py", True), ("experiment.py", True), ("jobs/resume.py", True), ("jobs/session.py", True),
     ("report/tables.py", False), ("tracking/console.py", False), ("dashboards/build.py", False),
     ("jobs/run.py", False), ("mixing/README.md", False),
 ])  # fmt: skip

@@ -334,7 +334,7 @@ def test_killed_as_the_final_weights_are_taken_out_of_the_way(
     events.before["complete", events.counts["complete"] + 1] = kill
     with pytest.raises(Killed):
         run(compose(*MLP))
-    for target in ("vicinal.jobs.provenance.write", "vicinal.jobs.session._restore", "vicinal.runs.checkpoint.keep"):
+    for target in ("vicinal.jobs.provenance.write", "vicinal.jobs.session.restore", "vicinal.runs.checkpoint.keep"):
         with monkeypatch.context() as patch:
             patch.setattr(target, lambda *_: kill())
             with pytest.raises(Killed):
@@ -374,7 +374,7 @@ def test_the_console_goes_on_where_it_was(
     events.after["step", STEPS + 2] = terminate
     with interrupted():
         run(compose(*MLP))
-    assert "SIGTERM: everything is saved; the same command goes on" in caplog.messages
+    assert "SIGTERM: everything is saved; rerun the same command to resume" in caplog.messages
     run(compose(*MLP))
     assert _console_lines(capsys.readouterr().out) == lines
     assert len(lines) == EPOCHS
@@ -399,7 +399,7 @@ def test_sessions_that_differ_are_said(
 
         monkeypatch.setattr("vicinal.training.hardware.AUTO_THREADS", threads)
         monkeypatch.setattr(session, "describe", described)
-        monkeypatch.setattr(Experiment, "_files", lambda experiment: {"digits.csv.gz": digits})
+        monkeypatch.setattr("vicinal.build._file_hashes", lambda experiment: {"digits.csv.gz": digits})
 
     for threads, version in ((1, "2.13.0+cpu"), (2, "2.13.0+cu130")):
         elsewhere(threads, version)
@@ -463,7 +463,7 @@ def advance(state: State, key: str) -> None:
 
 
 def fresh(state: State, key: str) -> None:
-    """The stream begins anew."""
+    """The stream begins again."""
     state[key] = torch.Generator().manual_seed(0).get_state()
 
 

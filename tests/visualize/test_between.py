@@ -175,11 +175,11 @@ def test_without_weights_the_line_says_so(own: Path, script: Any) -> None:
 
 def test_what_is_no_completed_run_is_one_line(own: Path, script: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert script("show_between", "empty")[0] == "error: empty: this is no folder of a run; it has no result.json"
+    assert script("show_between", "empty")[0] == "error: empty: this is not the folder of a run: it has no result.json"
     assert script("show_between", "gone")[0] == "error: gone: there is no such folder"
     assert script("show_between", "seed=1")[0] == "error: say which runs: their folders, such as outputs/runs/*"
     (own / "result.json").unlink()
-    assert script("show_between", str(own))[0] == f"error: {own}: the run is not completed; train.py goes on with it"
+    assert script("show_between", str(own))[0] == f"error: {own}: the run is not completed; train.py resumes it"
 
 
 def test_runs_with_other_test_images_are_not_compared(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vicinal import build
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.mixing.masks import Boxes
@@ -36,9 +37,9 @@ def test_all_strategies_are_shown_where_none_is_named(shown: dict[str, tuple[Exp
 @pytest.mark.parametrize("strategy", ["none", "input", "manifold", "cutmix"])
 def test_the_tensors_are_those_of_the_plan_to_the_bit(strategy: str, shown: dict[str, tuple[Experiment, Row]]) -> None:
     experiment, row = shown[strategy]
-    data = experiment.load_data()
+    data = build.load_data(experiment)
     streams = RngStreams(experiment.seed)
-    batches = experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)
+    batches = build.make_loaders(experiment, data).train.epoch(streams.order, streams.augmentation)
     for index in range(COUNT):
         images, labels = next(batches)
         plan = experiment.strategy.sample(images.shape, streams.mixing)
@@ -61,7 +62,7 @@ def test_masks_are_the_m_of_the_equation(strategy: str, shown: dict[str, tuple[E
     torch.testing.assert_close(row.masks.mean(dim=(1, 2, 3)), torch.tensor(row.lam), rtol=0, atol=1e-6)
     for plan, mask in zip(row.plans, row.masks, strict=True):
         if isinstance(plan.mask, Boxes):
-            top, bottom, left, right = plan.mask.corners[:, 0].tolist()
+            top, bottom, left, right = (side[0] for side in plan.mask.sides)
             assert mask[0, top:bottom, left:right].sum() == 0
             assert (mask == 0).sum() == (bottom - top) * (right - left)
 
@@ -84,7 +85,7 @@ def test_the_first_images_are_those_that_a_training_takes_first(
         assert row.labels[index] == label
         assert torch.equal(row.plans[index].lam, plan.lam)
         assert torch.equal(row.plans[index].partner, plan.partner)
-        assert torch.equal(row.plans[index].mask.corners, plan.mask.corners)
+        assert row.plans[index].mask.sides == plan.mask.sides
 
 
 def test_the_figure_draws_these_numbers(shown: dict[str, tuple[Experiment, Row]]) -> None:
@@ -122,7 +123,7 @@ def test_features_that_are_mixed_are_said_to_be(shown: dict[str, tuple[Experimen
 
 def test_pixels_undo_the_normalisation(shown: dict[str, tuple[Experiment, Row]]) -> None:
     experiment, row = shown["none"]
-    data = experiment.load_data()
+    data = build.load_data(experiment)
     values = {round(16 * value) / 16 for value in row.pixels(row.originals).flatten().tolist()}
     assert values <= {step / 16 for step in range(17)}
     found = (row.pixels(row.originals) * 255).round().to(torch.uint8)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.suite.bench import Bar, Bench, same_work
-from benchmarks.suite.trainings import Run, Silent, synthetic
+from benchmarks.suite.synthetic import image_data
+from benchmarks.suite.trainings import Run, Silent, experiment, run_on
 from vicinal.data.store import HostDataset
-from vicinal.jobs.run import run
 from vicinal.launch.gpu_memory import CONTEXT, needs
 from vicinal.runs import checkpoint
+from vicinal.tasks import CLASSIFICATION
 from vicinal.training.evaluation import evaluate
 from vicinal.training.state import TrainState
 
@@ -214,7 +215,8 @@ def graphs(bench: Bench, mixup: str) -> None:
     words = (f"mixup={mixup}", *layers, "trainer.compile=true", "trainer.eval_batch_size=64")
     run = small_run(bench, 24, *words, network=network)
     run.epoch()
-    evaluate(run.learner.eval_model, islice(run.loaders.test.batches(), 1), run.hardware, run.learner.eval_forward)
+    batches = islice(run.loaders.test.batches(), 1)
+    evaluate(CLASSIFICATION, run.learner.eval_model, batches, run.hardware, run.learner.eval_forward)
     # One for each block, one for all other batches, one for evaluation, one for the making of augmented batches.
     expected = (len(blocks) if layers else 0) + 3
     found = counters["stats"]["unique_graphs"]
@@ -226,16 +228,16 @@ def memory_peak(bench: Bench) -> None:
     """What a run's tensors and libraries take at most is what a parallel sweep would have claimed for it, or less."""
     name, against = "peak memory of a run", "what a parallel sweep claims for it, less CUDA's own"
     quick = ("trainer.compile=false",) if bench.quick else ()
-    job = synthetic(
+    data = image_data((4 if bench.quick else 20) * BATCH)
+    job = experiment(
         bench.folder,
-        (4 if bench.quick else 20) * BATCH,
         *SMALL,
         f"trainer.batch_size={BATCH}",
         "trainer.epochs=2",
         *quick,
     )
-    claim = needs(job, job.load_data()) - CONTEXT
-    peak = run(job)["peak_memory"]
+    claim = needs(job, data) - CONTEXT
+    peak = run_on(job, lambda: data)["peak_memory"]
     if peak is None:
         bench.skip(name, against, "a run's peak is measured on a GPU alone", Bar(1, at_least=False))
         return

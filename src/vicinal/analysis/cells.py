@@ -10,8 +10,8 @@ from typing import Any
 from vicinal.analysis.comparison import Cell
 from vicinal.analysis.load import RunSet
 from vicinal.analysis.records import ABSENT, Run, flat, grouped
-from vicinal.config.schema import GROUPS, Config, TrainerConfig, suggest
-from vicinal.errors import UserError, written
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig
+from vicinal.errors import UserError, suggest, written
 
 STRATEGY = "mixup"
 """Group whose options and keys tell the cells of a folder apart by default."""
@@ -68,7 +68,7 @@ def effective(run: Run) -> dict[str, str]:
     neutral = {f"{prefix}{item.name}" for prefix, item in items if item.metadata.get("neutral")}
     values: dict[str, str] = {}
     for group, value in run.config.items():
-        if group in ("seed", "wandb") or group.startswith("_") or group in neutral:
+        if group in ("seed", *VIEWS) or group.startswith("_") or group in neutral:
             continue
         if not isinstance(value, Mapping):
             values[group] = written(value)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vicinal.analysis.records import ABSENT, RUN_NAME, Run, flat, lookup, read, same
-from vicinal.config.schema import suggest
-from vicinal.errors import UserError
+from vicinal.errors import UserError, suggest
 from vicinal.runs.files import DamagedError, read_json
 from vicinal.runs.shapes import SWEEP as SHAPE
 

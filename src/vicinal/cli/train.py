@@ -128,20 +128,20 @@ def job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
-        from vicinal.config.composition import hidden, refuse_moving
+        from vicinal.config.composition import hidden, refuse_moving, words_of
         from vicinal.tracking.wandb import client
 
         refuse_moving(settings)
         if single:
             _refuse_sweep(settings)
         if not cfg.dry_run:
-            client.begin(cfg.wandb.mode)  # beside the imports that follow, which use one core
+            client.begin(cfg)  # beside the imports that follow, which use one core
         with without_collections():
             from vicinal.config.components import places_of
             from vicinal.experiment import Experiment
             from vicinal.jobs.run import run
 
-            experiment = Experiment(cfg, settings.runtime.choices, places_of(settings))
+            experiment = Experiment.of(cfg, settings.runtime.choices, places_of(settings), words_of(settings))
         for line in hidden(settings) if single else ():
             log.warning("%s", line)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from vicinal.config.schema import suggest
-from vicinal.errors import UserError
+from vicinal.errors import UserError, suggest
 from vicinal.tasks import Task
 
 Key = tuple[str, str]

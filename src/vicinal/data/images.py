@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from vicinal.data.label_noise import LabelNoise
+
 
 class Images(NamedTuple):
     """N labelled images, in a tensor that may hold others too: a split points into it, and nothing is copied."""
@@ -44,4 +46,5 @@ class ImageData:
     mean: tuple[float, ...]  # (C,) of pixels scaled to [0, 1]
     std: tuple[float, ...]  # (C,) likewise
     skipped: tuple[str, ...] = ()  # files that could not be used
+    noise: LabelNoise | None = None  # wrong labels of the training part
     contents: Mapping[str, str] = field(default_factory=dict)  # {name: hash} of what was read, by ``contents.py``

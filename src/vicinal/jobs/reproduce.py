@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vicinal.config.schema import GROUPS, Config, TrainerConfig
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, with_later_keys
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.jobs.bitwise_diff import Part, compare, environments, flat
@@ -24,10 +24,10 @@ from vicinal.training.hardware import Hardware, resolve
 log = logging.getLogger(__name__)
 
 HARDWARE = ("device", "precision", "threads")
-"""What "auto" stands for in a config, and a result records."""
+"""Keys whose "auto" a result records."""
 
 ELSEWHERE = {"git commit", "git diff"}
-"""What of the environment cannot change a number but through the package's source, which is compared too."""
+"""Parts of the environment that change a number only through the package's source, which is compared too."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Reproduction:
     Attributes:
         then: the original.
         now: the repetition.
-        parts: what was compared.
+        parts: comparisons of files.
         differences: (name, then, now) of the two environments.
-        requested: where the repetition was asked for something else, a line each.
-        notes: what else has to be known, a line each.
+        requested: differences of the two requests, one line each.
+        notes: other remarks, one line each.
     """
 
     then: RunFolder
@@ -55,7 +55,7 @@ class Reproduction:
         return all(part.identical for part in self.parts)
 
     def verdict(self) -> str:
-        """One line: "bit-identical", or the first place where the two part and what may be the cause."""
+        """Return "bit-identical", or the first difference and its possible causes, as one line."""
         first = next((part.parting for part in self.parts if part.parting), None)
         if first is not None:
             causes = [f"{name} {then}, now {now}" for name, then, now in self.differences if name not in ELSEWHERE]
@@ -63,7 +63,7 @@ class Reproduction:
             return f"{first} ({'; '.join(causes) or 'no recorded version or hardware differs'})"
         missing = [part.name for part in self.parts if part.missing]
         if missing:
-            return f"the same as far as it can be compared; without: {', '.join(missing)}"
+            return f"identical as far as it can be compared; without: {', '.join(missing)}"
         return "bit-identical"
 
 
@@ -73,7 +73,7 @@ def reproduce(
     """Run the config that is stored in a run's folder again, and compare.
 
     Args:
-        path: folder of a completed run, wherever it is now.
+        path: folder of a completed run; it may have been moved.
         output: folder of the repetition, which must not exist; by default beside ``runs/``, in ``reproductions/``.
         overrides: ``key=value``, such as ``dataset.root`` on another machine.
         trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
@@ -85,13 +85,13 @@ def reproduce(
     result = original(then)
     damage = then.damage()
     if gone := [line for line in damage if line.startswith(f"{then.config} ")]:
-        raise UserError(f"{gone[0]}; without it there is nothing to run again")
+        raise UserError(f"{gone[0]}; it is needed to run the config again")
     now = RunFolder(_new(output) if output else _beside(path.resolve()))
     experiment = Experiment.composed(_compose(then, now, overrides, trusted))
-    experiment.folder = now
     recorded = result["hardware"]
     asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
-    experiment.hardware, notes = _hardware(experiment.trainer, recorded, asked)
+    hardware, notes = _hardware(experiment.trainer, recorded, asked)
+    experiment = replace(experiment, folder=now, hardware=hardware)
     environment = _environment(then, result, damage)
     requested = list(_request(result, experiment))
     notes = [*_history(environment, result), *requested, *notes]
@@ -108,10 +108,10 @@ def reproduce(
 
 
 def original(folder: RunFolder) -> dict[str, Any]:
-    """The result of the run that is to be repeated.
+    """Return the result of the run that is to be repeated.
 
     Raises:
-        UserError: there is none; the line says what there is instead.
+        UserError: there is none; the line says what is there instead.
     """
     if not folder.path.is_dir():
         raise UserError(f"{folder.path}: there is no such folder")
@@ -120,8 +120,8 @@ def original(folder: RunFolder) -> dict[str, Any]:
         if folder.result.exists():
             raise UserError(f"{folder.path}: {folder.result.name} is damaged, so there is nothing to compare with")
         if folder.config.exists():
-            raise UserError(f"{folder.path}: the run is not completed; train.py goes on with it")
-        raise UserError(f"{folder.path}: this is no folder of a run; it has no {folder.result.name}")
+            raise UserError(f"{folder.path}: the run is not completed; train.py resumes it")
+        raise UserError(f"{folder.path}: this is not the folder of a run: it has no {folder.result.name}")
     if result["status"] != "completed":
         raise UserError(f"{folder.path}: the run {result['status']}: {result.get('error', 'no reason is known')}")
     return result
@@ -134,7 +134,7 @@ def _new(folder: Path) -> Path:
 
 
 def _beside(path: Path) -> Path:
-    """``<output_dir>/reproductions/<name of the run>-again``; no report takes a folder of such a name for a run."""
+    """Return ``<output_dir>/reproductions/<name of the run>-again``, which no report takes for a run."""
     outputs = path.parents[1] if path.parent.name == "runs" else path.parent
     place = outputs / "reproductions" / f"{path.name}-again"
     others = (place.with_name(f"{place.name}{number}") for number in itertools.count(2))
@@ -145,14 +145,14 @@ def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str], trusted:
     cfg = stored_config(then.config, overrides, trusted)
     cfg.output_dir = str(now.path)
     cfg.rerun = cfg.dry_run = False
-    cfg.wandb.mode = "disabled"
+    cfg.tracker = {}
     if "cache_dir" in cfg.dataset and not Path(cfg.dataset.cache_dir).is_dir():  # of another machine
         cfg.dataset.cache_dir = str(now.path / "cache")
     return cfg
 
 
 def _hardware(settings: TrainerConfig, recorded: Mapping[str, Any], asked: set[str]) -> tuple[Hardware, list[str]]:
-    """What "auto" was for the original, where this machine has it; and a line for each that it has not."""
+    """Return the original's meaning of "auto", as far as this machine has it, and a line for each that it lacks."""
     notes = []
     for name in HARDWARE:
         if getattr(settings, name) != "auto" or f"trainer.{name}" in asked:
@@ -174,16 +174,16 @@ def _history(environment: Mapping[str, Any], result: Mapping[str, Any]) -> Itera
 
 
 def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
-    """Where today's code understands the stored config as another request than it was."""
+    """Return where today's code reads the stored config as a different request."""
     neutral = {f"dataset/{item.name}" for item in fields(GROUPS["dataset"]) if item.metadata["neutral"]}
     neutral |= {item.name for item in fields(Config) if item.metadata.get("neutral")}
     neutral |= {f"trainer/{item.name}" for item in fields(TrainerConfig) if item.metadata["neutral"]}
-    then, now = flat(result["config"]), flat(run_metadata(experiment)["config"])
+    then, now = flat(with_later_keys(result["config"])), flat(run_metadata(experiment)["config"])
     differ = False
     for name in dict.fromkeys([*then, *now]):
         key = name.replace("/", ".")
         same = name in then and name in now and then[name] == now[name]
-        if same or name in neutral or name.startswith("wandb/"):
+        if same or name in neutral or name.partition("/")[0] in VIEWS:
             continue
         differ = True
         if name not in now:
@@ -198,7 +198,7 @@ def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]
 
 
 def _environment(folder: RunFolder, result: Mapping[str, Any], damage: Sequence[str]) -> dict[str, Any]:
-    """Of the original; without ``environment.json`` as far as the result has it."""
+    """Return the environment of the original; without ``environment.json``, what the result has of it."""
     lost = any(line.startswith(f"{folder.environment} ") for line in damage)
     whole = {} if lost else folder.about()
     return {**whole, "versions": result["versions"], "data": result.get("data", {}), **result["hardware"]}

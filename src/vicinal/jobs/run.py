@@ -1,4 +1,4 @@
-"""One job of the command line: skipped if its run is done, else trained or continued, by one process at a time."""
+"""One job of the command line: reused if its run is completed, else trained or resumed, by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
+from vicinal import build
 from vicinal.config.redaction import redact
 from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.jobs import dry_run, repair, session
+from vicinal.jobs import dry_run, repair, resume, session
 from vicinal.jobs.provenance import run_metadata
 from vicinal.jobs.run_info import catch_up, show
 from vicinal.launch.worker import packed
@@ -26,6 +27,7 @@ from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
 from vicinal.runs.source import sources
+from vicinal.runs.train_log import logged_to
 from vicinal.tasks import task_named
 from vicinal.tracking.wandb.mode import agent_run
 from vicinal.tracking.wandb.record import unfinished
@@ -39,61 +41,62 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """The data of a run, loaded before its folder is made, so that a refusal leaves nothing behind.
+    """Data of a run, loaded before its folder is made, so that a refusal leaves nothing behind.
 
     Attributes:
-        data: of the run; what only they can show has been checked.
-        seconds: that it took.
-        said: what was logged meanwhile, which belongs into the run's own log.
+        data: checked against the config.
+        seconds: time that loading took.
+        records: log records of the meantime, for the run's own log.
     """
 
     data: ImageData
     seconds: float
-    said: list[logging.LogRecord]
+    records: list[logging.LogRecord]
 
     @classmethod
     def of(cls, experiment: Experiment) -> Loaded:
-        """Load them. Raises UserError."""
+        """Load the data of an experiment. Raises UserError."""
         began, listener = time.perf_counter(), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
         root = logging.getLogger()
         root.addHandler(listener)
         try:
-            data = experiment.load_data()
+            data = build.load_data(experiment)
         finally:
             root.removeHandler(listener)
         return cls(data, time.perf_counter() - began, listener.buffer)
 
 
 def check_data(experiments: Iterable[Experiment]) -> None:
-    """Refuse what only the data can show, for all runs of a sweep and before any of them begins.
+    """Refuse what only the data can show, for all runs of a sweep, before the first of them begins.
 
     Raises:
-        UserError: the data cannot be had, or a key does not fit them.
+        UserError: the data cannot be loaded, or a key does not fit them.
     """
     alike: dict[str, list[Experiment]] = {}
-    for each in experiments:
-        alike.setdefault(repr((each.dataset.target, each.dataset.values)), []).append(each)
+    for experiment in experiments:
+        key = repr((experiment.dataset.target, experiment.dataset.values))
+        alike.setdefault(key, []).append(experiment)
     for first, *_ in alike.values():
-        first.check_cuts()  # all of them before anything is decoded and kept
+        build.check_cuts(first)  # all of them before anything is decoded and kept
     for group in alike.values():
-        _, data = group[0].load_images()
-        for each in group:
-            each.check_steps(data)
+        _, data = build.load_images(group[0])
+        for experiment in group:
+            build.check_steps(experiment, data)
 
 
 def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
-    """Train one experiment, unless it is done already.
+    """Train one experiment, unless it is completed.
 
     Args:
         experiment: checked.
-        sweep: the name of the sweep it belongs to, W&B's group.
+        sweep: name of the sweep that it belongs to, W&B's group.
 
     Returns:
-        The content of its ``result.json``; nothing where another process is at it and ``busy=skip``.
+        The content of its ``result.json``; empty where another process works on it and ``busy=skip``.
 
     Raises:
-        UserError: the data cannot be had, which leaves nothing behind; or the training diverged, and the reason is in
-            ``result.json`` too.
+        UserError: the data cannot be loaded, which leaves nothing behind; or the training diverged, and the reason is
+            in ``result.json`` too.
     """
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
@@ -102,13 +105,13 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
         return done or {}
     if done and not config["rerun"]:
         return _reuse(experiment, done)
-    if config["busy"] == "skip" and (worker := folder.locked()):  # before data are loaded for nothing
+    if config["busy"] == "skip" and (worker := folder.locked()):  # before loading data in vain
         log.info("%s: %s works on this run; skipped", folder.path, worker)
         return {}
-    loaded = Loaded.of(experiment) if sweep is None else None  # else checked before, or another machine's
+    loaded = Loaded.of(experiment) if sweep is None else None  # else checked before, or on another machine
     try:
         with folder.lock(wait=config["busy"] == "wait"):
-            done = folder.completed()  # by the process that was waited for
+            done = folder.completed()  # by the process that had the lock
             if done and not config["rerun"]:
                 return _reuse(experiment, done)
             try:
@@ -132,7 +135,7 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
-    """Say what has to be said of results that are used instead of training, and mend what is damaged beside them.
+    """Warn of what has changed since results that are reused were made, and restore damaged files beside them.
 
     A remark on several results is one line.
     """
@@ -146,12 +149,12 @@ def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> Non
         for remark in reuse_warnings(experiment, done):
             remarks.setdefault(remark, []).append(experiment.folder.path)
     for remark, paths in remarks.items():
-        those = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs, such as {paths[0]}"
-        log.warning("%s: %s", those, remark)
+        runs = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs, such as {paths[0]}"
+        log.warning("%s: %s", runs, remark)
 
 
 def tell_rest(completed: Sequence[Experiment]) -> None:
-    """Send W&B what it lacks of completed runs: a process was killed before W&B had all, or W&B had failed."""
+    """Send W&B what it lacks of completed runs, because a process was killed too early or W&B failed."""
     for experiment in completed:
         folder = experiment.folder
         if unfinished(folder.path) is None or (done := folder.completed()) is None:
@@ -161,10 +164,9 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
 
 
 def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
-    """Remarks on a result that is used instead of training: how its hardware, code or data differ from those here.
+    """Return how hardware, code and data of a result that is reused differ from those here, one remark each.
 
-    What "auto" means on this machine may be something else than where it was made, and the code that computes or the
-    data may have been changed since.
+    "auto" may mean something else on this machine, and code or data may have changed since.
     """
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
@@ -176,8 +178,8 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     now: dict[str, Any] = {"code": sources(experiment.targets)}
     if made["data"]:
         try:
-            now["data"] = experiment.data_contents()
-        except Exception as error:  # a source of anyone's, whose data may be gone
+            now["data"] = build.data_contents(experiment)
+        except Exception as error:  # a source may be the user's own, and its data gone
             reason = visible(redact(str(error) or repr(error)))
             remarks.append(f"its data cannot be compared with those here ({reason})")
     return remarks + [f"made with {text}; rerun=true trains again" for text in others(made, now)]
@@ -193,16 +195,16 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     if not again:
         folder.inspect()
     if again and loaded is None:
-        loaded = Loaded.of(experiment)  # data that cannot be had must not cost the result that is there
+        loaded = Loaded.of(experiment)  # data that cannot be loaded must not cost the result that exists
     if again and loaded and (done := folder.completed()):
         for text in others(done, {"data": loaded.data.contents}):
             log.warning("%s: the result that is replaced was made with %s", folder.path, text)
-    saved = None if again else session.recover(experiment)
+    saved = None if again else resume.recover(experiment)
     if saved is None:
         folder.clear()
     else:
         folder.begin()
-    with folder.logging(loaded.said if loaded else ()):
+    with logged_to(folder.log, loaded.records if loaded else ()):
         try:
             loaded = loaded or Loaded.of(experiment)
             with _room(experiment, loaded.data):
@@ -210,10 +212,10 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
         except Exception as error:
             known = isinstance(error, UserError)
             reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))
-            with suppress(OSError):  # the disk may be what is wrong
-                if folder.completed() is None:  # else a view has failed afterwards
+            with suppress(OSError):  # the disk may be the cause
+                if folder.completed() is None:  # else a tracker has failed afterwards
                     folder.fail(run_metadata(experiment), reason)
-            with suppress(OSError), appending(folder.log) as own_log:  # whoever called decides what the terminal shows
+            with suppress(OSError), appending(folder.log) as own_log:  # the caller decides what the terminal shows
                 own_log.write(f"failed: {reason}\n" if known else visible(redact(traceback.format_exc()), keep="\n\t"))
             raise
     log.info("%s", _verdict(result))
@@ -223,7 +225,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
 
 @contextmanager
 def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
-    """Wait for memory on a GPU that other jobs of a parallel sweep use too."""
+    """Wait for memory on a GPU that is shared with other jobs of a parallel sweep."""
     if not (packed() and experiment.hardware.device.type == "cuda"):
         yield
         return
@@ -235,7 +237,7 @@ def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
 
 @cache
 def _say_once(line: str) -> None:
-    """Log what is the same for all jobs of a process."""
+    """Log a line once per process."""
     log.info("%s", line)
 
 

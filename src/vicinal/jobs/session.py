@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vicinal.build import make_loaders, make_model
 from vicinal.data import ImageData
-from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import repair
 from vicinal.jobs.provenance import run_metadata, write_config, write_environment
-from vicinal.jobs.run_info import final_numbers, run_info, wandb_tracker
+from vicinal.jobs.resume import Saved, news_since, restore
+from vicinal.jobs.run_info import final_numbers, run_info, wandb_record
 from vicinal.launch import gpu_memory
 from vicinal.runs import checkpoint
-from vicinal.runs.environment import describe, differences, fixed, others
-from vicinal.runs.files import DamagedError
+from vicinal.runs.environment import describe, fixed
+from vicinal.runs.files import write
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.shapes import misfit
 from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
 from vicinal.tracking.mixed_sheet import MixedSheet
 from vicinal.tracking.predictions_file import PredictionsFile
-from vicinal.tracking.tracker import Trackers
+from vicinal.tracking.tracker import ChosenTrackers, RunInfo, Tracker, Trackers
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
-from vicinal.training.loop import Finals, fit, predictions
+from vicinal.training.loop import Finals, Loaders, fit, predictions
 from vicinal.training.mixed_examples import MixedExamples
 from vicinal.training.rng_streams import RngStreams
 from vicinal.training.state import TrainState
@@ -37,58 +36,56 @@ from vicinal.utils import output
 
 log = logging.getLogger(__name__)
 
-PANEL_BATCHES = 4
-"""Batches from which the panel of mixed images is taken."""
+EXAMPLE_BATCHES = 4
+"""Batches from which the mixed examples are taken."""
 
 
 @dataclass(frozen=True)
-class Saved:
-    """The content of a checkpoint.
+class RunContext:
+    """One session of a run, prepared: its files are begun, and the process is set up for it.
 
     Attributes:
-        training: of :class:`TrainState`.
-        wandb_id: W&B's id of the run.
-        made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
-        changed: how the sessions before differed in that.
-        seconds: that all sessions have taken.
+        experiment: checked.
+        data: of the run.
+        loaders: of the data.
+        info: the run, for trackers.
+        here: the environment of this session.
+        made_with: what of it decides the last bits, with hashes of code and data.
+        news: how it differs from that of the session before.
+        changed: how all sessions so far have differed.
+        began: seconds of ``time.perf_counter`` at the start of this session.
+        earlier: seconds that the sessions before have taken.
     """
 
-    training: dict[str, Any]
-    wandb_id: str | None
+    experiment: Experiment
+    data: ImageData
+    loaders: Loaders
+    info: RunInfo
+    here: dict[str, Any]
     made_with: dict[str, Any]
+    news: list[str]
     changed: list[str]
-    seconds: float
+    began: float
+    earlier: float
 
+    @property
+    def folder(self) -> RunFolder:
+        return self.experiment.folder
 
-def recover(experiment: Experiment) -> Saved | None:
-    """The last good checkpoint of a run; None if there is none. A damaged one is named and set aside."""
-    folder = experiment.folder
-    for file, instead in {
-        folder.checkpoint: "the one before it is used, if there is one",
-        folder.previous: "the training begins anew",
-    }.items():
-        try:
-            content = checkpoint.load(file, {"run_id": str})
-            if content["run_id"] != experiment.run_id:
-                raise DamagedError(file, f"it is of another run, {content['run_id']}")
-            if "training" in content:
-                saved = Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
-                if (where := misfit(content, checkpoint.TRAINING)) is not None:
-                    raise DamagedError(file, f"{where} in it is not what was written")
-                return saved
-        except FileNotFoundError:
-            continue
-        except KeyError as missing:
-            folder.set_aside(DamagedError(file, f"another version of Vicinal wrote it, without {missing}"), instead)
-            continue
-        except DamagedError as damage:
-            folder.set_aside(damage, instead)
-            continue
-        if folder.previous.exists() and file is folder.checkpoint:
-            file.unlink()  # the weights of a training that had ended, but whose result was not written yet
-        else:
-            folder.set_aside(DamagedError(file, "it has weights, but the result that belongs to them is lost"), instead)
-    return None
+    @property
+    def wandb(self) -> dict[str, Any]:
+        """Mode, id, name and group of the run at W&B, as far as they are known."""
+        return wandb_record(self.experiment.trackers, self.info)
+
+    def seconds(self) -> float:
+        """Return the seconds that all sessions have taken so far."""
+        return self.earlier + time.perf_counter() - self.began
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Write a checkpoint, and keep the one before it."""
+        if self.folder.checkpoint.exists():
+            checkpoint.keep(self.folder.checkpoint, self.folder.previous)
+        checkpoint.save(self.folder.checkpoint, {"run_id": self.experiment.run_id, **content})
 
 
 def train(
@@ -98,10 +95,10 @@ def train(
 
     Args:
         experiment: checked.
-        saved: to go on from.
+        saved: checkpoint to resume from.
         data: of the run.
-        sweep: the name of the sweep it belongs to, W&B's group.
-        loading: seconds that the data have taken.
+        sweep: name of the sweep it belongs to, W&B's group.
+        loading: seconds that loading the data has taken.
 
     Returns:
         The content of ``result.json``.
@@ -111,19 +108,54 @@ def train(
         Interrupted: the process was asked to stop, and everything is saved. At the end of the ``with`` that owns the
             signals it becomes what the signal means for the process.
     """
+    context = prepare(experiment, saved, data, sweep, loading)
+    folder, epochs, steps = experiment.folder, experiment.trainer.epochs, len(context.loaders.train)
+    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
+    # W&B begins its run beside what is left to do before the first step, and not beside that step.
+    with (
+        output.hurried(),
+        GracefulShutdown() as shutdown,
+        ChosenTrackers(experiment.trackers, context.info) as chosen,
+        Console(epochs, steps) as console,
+    ):
+        trackers = Trackers(*files, chosen, console)
+        state = begin(context, trackers)
+
+        def save(state: TrainState) -> None:
+            wandb_id, seconds = context.wandb["id"], context.seconds()
+            context.save(vars(Saved(state.state_dict(), wandb_id, context.made_with, context.changed, seconds)))
+
+        checkpointer = Checkpointer(save, experiment.checkpoint_every, epochs, shutdown)
+        ready = time.perf_counter() - context.began
+        if saved:
+            restore(state, saved, context.news, folder)
+            if state.history.predictions:  # nothing is left to train, and the last row has to be told again
+                trackers.predictions(predictions(state.history, context.loaders))
+        trackers.restore(state.history.rows, state.train_metrics.steps)
+        checkpointer.save(state)
+        finals = fit(state, context.loaders, trackers, checkpointer)
+        trackers.finish(
+            final_numbers(_scores(finals))
+            | {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
+        )
+        # The done mark; at its end the `with` waits for W&B.
+        return folder.complete(conclude(context, state, finals, ready))
+
+
+def prepare(
+    experiment: Experiment, saved: Saved | None, data: ImageData, sweep: str | None, loading: float
+) -> RunContext:
+    """Write what a run's folder says of it, and set the process up. Arguments as for :func:`train`."""
     began = time.perf_counter() - loading
-    started = began - (saved.seconds if saved else 0.0)
-    folder, settings, hardware = experiment.folder, experiment.trainer, experiment.hardware
+    settings, hardware = experiment.trainer, experiment.hardware
     here = describe(hardware.device, hardware.precision, hardware.threads, experiment.targets)
     write_config(experiment, continued=saved is not None)
     write_environment(experiment, here, continued=saved is not None)
     apply(hardware, settings)
     gpu_memory.reset_peak(hardware.device)
     made_with = {**fixed(here), "code": here["sources"], "data": data.contents}
-    news = _news(saved.made_with, made_with) if saved else []
-    changed = [*(saved.changed if saved else []), *news]
-    loaders = experiment.make_loaders(data)
-    info, steps = run_info(experiment, sweep), len(loaders.train)
+    news = news_since(saved, made_with) if saved else []
+    info = run_info(experiment, sweep, saved.wandb_id if saved else None)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
         info.name,
@@ -134,103 +166,87 @@ def train(
         0 if data.val is None else len(data.val.labels),
         len(data.test.labels),
     )
-    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
-    # W&B begins its run beside what is left to do before the first step, and not beside that step.
-    with (
-        output.hurried(),
-        GracefulShutdown() as shutdown,
-        wandb_tracker(experiment.wandb, info, saved.wandb_id if saved else None) as wandb,
-        Console(settings.epochs, steps) as console,
-    ):
-        streams = RngStreams(experiment.seed)
-        with streams.default("init"):
-            model = experiment.make_model()
-        learner = Learner(
-            model,
-            experiment.optimizer,
-            experiment.scheduler,
-            experiment.strategy,
-            settings,
-            hardware,
-            steps_per_epoch=steps,
+    if data.noise is not None:
+        write(experiment.folder.noisy_labels, data.noise.to_csv(data.train.rows).encode())
+        log.info(
+            "%d training labels are wrong on purpose (dataset.label_noise), as listed in %s",
+            len(data.noise.index),
+            experiment.folder.noisy_labels.name,
         )
-        trackers = Trackers(*files, wandb, console)
-        examples = MixedExamples(data, experiment.wandb.images, min(PANEL_BATCHES, steps), trackers)
-        training = TrainState(learner, streams, examples, experiment.classes)
+    return RunContext(
+        experiment,
+        data,
+        make_loaders(experiment, data),
+        info,
+        here,
+        made_with,
+        news,
+        changed=[*(saved.changed if saved else []), *news],
+        began=began,
+        earlier=saved.seconds if saved else 0.0,
+    )
 
-        def save(training: TrainState) -> None:
-            content = Saved(training.state_dict(), wandb.id, made_with, changed, time.perf_counter() - started)
-            _save(folder, {"run_id": experiment.run_id, **vars(content)})
 
-        checkpointer = Checkpointer(save, experiment.checkpoint_every, settings.epochs, shutdown)
-        ready = time.perf_counter()
-        if saved:
-            _restore(training, saved, news, folder)
-            if training.history.predictions:  # nothing is left to train, and the last row is to be told again
-                trackers.predictions(predictions(training.history, loaders))
-        trackers.restore(training.history.rows, training.train_metrics.steps)
-        checkpointer.save(training)
-        finals = fit(training, loaders, trackers, checkpointer)
-        scores = _scores(finals)
-        summary = {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
-        trackers.finish(final_numbers(scores) | summary)
-        weights = {"model": learner.eval_model.state_dict(), "best_model": training.history.best_weights}
-        epochs = {"epoch": settings.epochs, "best_epoch": finals.best_epoch}
-        rows, times = repair.kept(training.history.rows)
-        records = {"rows": rows, "predictions": training.history.predictions, "class_names": list(data.class_names)}
-        _save(folder, {"run_id": experiment.run_id, **epochs, **weights, **records})
-        seconds = {"setup": ready - began, **finals.seconds, "total": time.perf_counter() - started, "epochs": times}
-        result = {
-            **run_metadata(experiment),
-            "epochs": settings.epochs,
+def begin(context: RunContext, tracker: Tracker) -> TrainState:
+    """Return a new training: network, optimizer, schedule and random streams, before the first step."""
+    experiment, steps = context.experiment, len(context.loaders.train)
+    streams = RngStreams(experiment.seed)
+    with streams.default("init"):
+        model = make_model(experiment)
+    learner = Learner(
+        model,
+        experiment.optimizer,
+        experiment.scheduler,
+        experiment.strategy,
+        experiment.trainer,
+        experiment.hardware,
+        steps_per_epoch=steps,
+    )
+    examples = MixedExamples(context.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker)
+    return TrainState(learner, streams, examples, experiment.classes)
+
+
+def conclude(context: RunContext, state: TrainState, finals: Finals, ready: float) -> dict[str, Any]:
+    """Save the final weights, and return the content of ``result.json``.
+
+    Args:
+        context: of the session.
+        state: after the last epoch.
+        finals: what it is judged by.
+        ready: seconds from the start of the session to its first step.
+    """
+    experiment, history, hardware = context.experiment, state.history, context.experiment.hardware
+    rows, times = repair.kept(history.rows)
+    context.save(
+        {
+            "epoch": experiment.trainer.epochs,
             "best_epoch": finals.best_epoch,
-            **scores,
-            "seconds": seconds,
-            "images_per_second": finals.images_per_second,
-            "peak_memory": gpu_memory.peak(hardware.device),
-            "hardware": {
-                **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
-                "compile": hardware.compile,
-            },
-            "versions": here["versions"],
-            "data": data.contents,
-            "skipped_files": list(data.skipped),
-            "changed": changed,
-            "wandb": {name: getattr(wandb, name) for name in ("mode", "id", "name", "group")},
+            "model": state.learner.eval_model.state_dict(),
+            "best_model": history.best_weights,
+            "rows": rows,
+            "predictions": history.predictions,
+            "class_names": list(context.data.class_names),
         }
-        return folder.complete(result)  # the done mark; at its end the `with` waits for W&B
-
-
-def _news(made: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """How a session differs from the one before in what decides its numbers."""
-    bits = {name: value for name, value in here.items() if not isinstance(value, Mapping)}
-    return [*differences(made, bits), *others(made, here)]
-
-
-def _restore(training: TrainState, saved: Saved, news: list[str], folder: RunFolder) -> None:
-    try:
-        training.load_state_dict(saved.training)
-    except Exception as error:  # of torch, by what does not fit
-        reason = (
-            " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
-        )  # torch says which key in the second line
-        raise UserError(
-            f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
-        ) from error
-    for line in news:
-        more = "rerun=true trains from the beginning" if line.startswith("other ") else "the last bits may differ"
-        log.warning("it is not continued as it was begun: %s; %s", line, more)
-    rows = training.history.rows
-    if folder.rows()[: len(rows)] != rows:
-        log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)
-    log.info("going on in epoch %d after step %d", training.epoch, training.train_metrics.steps)
-    training.mixed_examples.show()
-
-
-def _save(folder: RunFolder, content: dict[str, Any]) -> None:
-    if folder.checkpoint.exists():
-        checkpoint.keep(folder.checkpoint, folder.previous)
-    checkpoint.save(folder.checkpoint, content)
+    )
+    return {
+        **run_metadata(experiment),
+        "epochs": experiment.trainer.epochs,
+        "best_epoch": finals.best_epoch,
+        **_scores(finals),
+        "seconds": {"setup": ready, **finals.seconds, "total": context.seconds(), "epochs": times},
+        "images_per_second": finals.images_per_second,
+        "peak_memory": gpu_memory.peak(hardware.device),
+        "hardware": {
+            **{name: context.here[name] for name in ("device", "device_name", "precision", "threads")},
+            "compile": hardware.compile,
+        },
+        "versions": context.here["versions"],
+        "data": context.data.contents,
+        "skipped_files": list(context.data.skipped),
+        "noisy_labels": 0 if context.data.noise is None else len(context.data.noise.index),
+        "changed": context.changed,
+        "wandb": context.wandb,
+    }
 
 
 def _scores(finals: Finals) -> dict[str, Any]:

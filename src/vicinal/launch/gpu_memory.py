@@ -19,6 +19,7 @@ import filelock
 import torch
 from torch import Tensor, nn
 
+from vicinal.build import make_model, streams
 from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
@@ -162,9 +163,9 @@ def needs(experiment: Experiment, data: ImageData) -> int:
 
 
 def _estimate(experiment: Experiment, data: ImageData) -> int:
-    parts = [part for part in (data.train, data.val, data.test) if part is not None and not experiment.streams(part)]
+    parts = [part for part in (data.train, data.val, data.test) if part is not None and not streams(experiment, part)]
     with torch.device("meta"):
-        model = experiment.make_model().train()
+        model = make_model(experiment).train()
         shape = (experiment.trainer.batch_size, *data.train.images.shape[1:])
         images = torch.empty(shape)
     weights = sum(each.numel() * each.element_size() for each in model.parameters())

@@ -9,11 +9,11 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from vicinal.build import load_data, make_loaders
 from vicinal.data import ImageData, Loader
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import Job, swept_keys, value
 from vicinal.mixing import MixPlan
-from vicinal.mixing.masks import Weights
 from vicinal.training.rng_streams import RngStreams
 
 
@@ -66,7 +66,7 @@ def rows(jobs: Sequence[Job], count: int) -> list[Row]:
     for job, label in zip(jobs, labels(jobs), strict=True):
         key = repr(job.experiment.dataset.identity())
         if key not in loaded:
-            loaded[key] = job.experiment.load_data()
+            loaded[key] = load_data(job.experiment)
         found.append(row(job.experiment, loaded[key], count, label))
     return found
 
@@ -96,7 +96,7 @@ def first_batches(experiment: Experiment, data: ImageData) -> Iterator[tuple[Mix
 
     The images are the loader's own memory, which the next batch overwrites.
     """
-    loader: Loader = experiment.make_loaders(data).train
+    loader: Loader = make_loaders(experiment, data).train
     streams = RngStreams(experiment.seed)
     while True:
         for images, own in loader.epoch(streams.order, streams.augmentation):
@@ -120,6 +120,4 @@ def _sample(plan: MixPlan, images: Tensor, own: Tensor, classes: int) -> tuple[M
 def mask(plan: MixPlan, images: Tensor) -> Tensor:
     """The m of ``m * x + (1 - m) * x[partner]``, (B, 1, H, W): what is left if x is white and the partner black."""
     white = torch.ones_like(images[:, :1], memory_format=torch.contiguous_format)
-    if not plan.active:
-        return white
-    return (plan.mask or Weights(plan.lam)).mix(white, torch.zeros_like(white))
+    return plan.applied_mask.mix(white, torch.zeros_like(white)) if plan.active else white

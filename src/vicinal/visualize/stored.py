@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from vicinal.build import load_data, make_model
 from vicinal.data import Images
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
@@ -58,7 +59,7 @@ def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = (
     result = original(folder)
     words = ["trainer.device=cpu", "trainer.compile=false", *overrides]
     experiment = Experiment.composed(stored_config(folder.config, words, trusted))
-    model = experiment.make_model()
+    model = make_model(experiment)
     try:
         model.load_state_dict(weights(folder))
     except RuntimeError as error:  # other names or shapes
@@ -66,7 +67,7 @@ def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = (
         raise UserError(
             f"{folder.checkpoint}: the weights do not fit the network of {folder.config}: {reason}"
         ) from None
-    data = experiment.load_data()
+    data = load_data(experiment)
     strategy = result["choices"].get("mixup", "custom")
     return Stored(
         result["name"], result["cell_id"], strategy, result["seed"], model.eval(), data.test, data.mean, data.std

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import MulticlassRecall
 
+from vicinal import build
 from vicinal.runs.environment import code
 from vicinal.runs.predictions import Predictions
 from vicinal.training.rng_streams import RngStreams
@@ -98,8 +99,8 @@ def test_summary_has_the_finals(runs):
 def test_the_panel_shows_the_first_batches_as_they_were_mixed(runs, compose):
     for strategy, (*_, offline) in runs.items():
         experiment = compose(f"mixup={strategy}", *SETTINGS)
-        data, streams = experiment.load_data(), RngStreams(0)
-        batches = experiment.make_loaders(data).train.epoch(streams.order, streams.augmentation)
+        data, streams = build.load_data(experiment), RngStreams(0)
+        batches = build.make_loaders(experiment, data).train.epoch(streams.order, streams.augmentation)
         expected, captions = [], []
         for (images, labels), count in zip(batches, (2, 1, 1, 1), strict=True):  # 5 images of 4 batches
             plan = experiment.strategy.sample(images.shape, streams.mixing)
@@ -108,7 +109,7 @@ def test_the_panel_shows_the_first_batches_as_they_were_mixed(runs, compose):
             pixels = [part * torch.tensor(data.std) + torch.tensor(data.mean) for part in parts]
             own = torch.ones(count, 1, 8, 8) * plan.lam[:count].view(-1, 1, 1, 1)
             if strategy == "cutmix":
-                top, bottom, left, right = plan.mask.corners[:, 0].tolist()
+                top, bottom, left, right = (side[0] for side in plan.mask.sides)
                 own = torch.ones(count, 1, 8, 8)
                 own[:, :, top:bottom, left:right] = 0
                 assert own.mean() == pytest.approx(plan.lam[0].item())
@@ -126,10 +127,10 @@ def test_the_tables_are_those_of_the_last_weights_on_the_test_images(runs, compo
     """Predicted again from the checkpoint, and counted by torchmetrics and scikit-learn."""
     for strategy, (folder, result, _, offline) in runs.items():
         experiment = compose(f"mixup={strategy}", *SETTINGS)
-        model = experiment.make_model()
+        model = build.make_model(experiment)
         model.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
         model.eval()
-        images, labels = zip(*experiment.make_loaders(experiment.load_data()).test.batches(), strict=True)
+        images, labels = zip(*build.make_loaders(experiment, build.load_data(experiment)).test.batches(), strict=True)
         with torch.inference_mode(), experiment.hardware.autocast():
             probabilities = torch.cat([model(batch) for batch in images]).float().softmax(dim=1)
         labels = torch.cat(labels)

@@ -1,4 +1,4 @@
-"""Mixed images as the networks saw them, from the run folders into a page."""
+"""Mixed images as the networks saw them, from the run folders."""
 
 from __future__ import annotations
 
@@ -6,58 +6,37 @@ import base64
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from vicinal.report.html import layout
-from vicinal.report.html.markup import Markup, element, join
 from vicinal.runs import mixed_sheet
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 
-SHOWN = 8
-"""Images of a cell."""
-WORDS = (
-    "From left to right: an image, its partner, the mask (white: the image's own, black: its partner's) and what "
-    "entered the network. Below: the weights of the two labels."
-)
-OPEN = 4
-"""Cells whose images are seen at once; pages of large sweeps are long enough."""
+IMAGES_PER_CELL = 8
 
 
-def section(folders: Mapping[str, Sequence[Path]]) -> Markup | None:
-    """Images of the first run of each cell that has some; None if there are none.
-
-    Args:
-        folders: {cell: those of its runs}.
-    """
-    found = {label: images for label, runs in folders.items() if (images := _first(runs))}
-    if not found:
-        return None
-    cells = [_cell(label, images) for label, images in found.items()]
-    rest = element("details", element("summary", f"and {len(cells) - OPEN} more"), *cells[OPEN:])
-    content = join(element("p", WORDS), *cells[:OPEN], rest if cells[OPEN:] else None)
-    return layout.section("Mixed images", content, identity="mixed")
+class MixedImage(NamedTuple):
+    source: str
+    """A ``data:`` URL."""
+    caption: str
 
 
-def _cell(label: str, images: Sequence[Markup]) -> Markup:
-    return element("div", element("h3", label), element("div", *images, class_="images"))
+def collect(folders: Mapping[str, Sequence[Path]]) -> dict[str, Sequence[MixedImage]]:
+    """Return the images of the first run with some of each cell, from {label of the cell: folders of its runs}."""
+    return {label: images for label, runs in folders.items() if (images := _first(runs))}
 
 
-def _first(folders: Sequence[Path]) -> Sequence[Markup]:
+def _first(folders: Sequence[Path]) -> Sequence[MixedImage]:
     for sheet in (RunFolder(folder).mixed for folder in folders):
         try:
-            return _images(sheet, sheet.lstat().st_mtime_ns)
-        except (OSError, DamagedError):  # it is not there, or not what was written
+            return _read(sheet, sheet.lstat().st_mtime_ns)
+        except (OSError, DamagedError):  # missing, or not what was written
             continue
     return ()
 
 
 @lru_cache(maxsize=256)
-def _images(sheet: Path, written: int) -> tuple[Markup, ...]:
-    """Of a file as it was when it was ``written``."""
-    # Evenly taken, so some of each batch: a lambda is of a batch.
-    return tuple(_image(png, caption) for png, caption in mixed_sheet.read(sheet, SHOWN))
-
-
-def _image(png: bytes, caption: str) -> Markup:
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return element("figure", element("img", src=source, alt=""), element("figcaption", caption))
+def _read(sheet: Path, modified: int) -> tuple[MixedImage, ...]:
+    """Read images from all over the sheet, so that several batches, and lambdas, are seen."""
+    rows = mixed_sheet.read(sheet, IMAGES_PER_CELL)
+    return tuple(MixedImage(f"data:image/png;base64,{base64.b64encode(png).decode()}", text) for png, text in rows)

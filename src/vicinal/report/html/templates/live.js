@@ -1,13 +1,14 @@
 "use strict";
 
-// The page is written again while the sweep runs. A hidden frame loads it anew and hands over what is in it now, so
+// The page is written again while the sweep runs. A hidden frame loads it again and hands over what is in it now, so
 // that scrolling, focus and what is opened stay as they are. This works for files too, where nothing can be fetched.
 const FOLLOWER = "vicinal-follower";
-const LOOK = 2000; // ms between two looks; slower once nobody seems to write any more
+const POLL_MS = 2000;
+const STALE_POLL_MS = 10000;
 const { body } = document;
 
-/** Make one tree what another is, and touch nothing that is the same already. */
-function become(now, next) {
+/** Make one tree equal to another, and leave equal parts as they are. */
+function morph(now, next) {
   if (now.isEqualNode(next)) return;
   if (now.nodeName !== next.nodeName || now.id !== next.id || now.nodeType !== Node.ELEMENT_NODE) {
     now.replaceWith(next.cloneNode(true));
@@ -21,31 +22,28 @@ function become(now, next) {
   }
   const olds = [...now.childNodes];
   const news = [...next.childNodes];
-  news.forEach((child, index) => (index < olds.length ? become(olds[index], child) : now.append(child.cloneNode(true))));
+  news.forEach((child, index) => (index < olds.length ? morph(olds[index], child) : now.append(child.cloneNode(true))));
   olds.slice(news.length).forEach((child) => child.remove());
 }
 
-function span(seconds) {
+function duration(seconds) {
   if (seconds < 100) return `${Math.max(0, Math.round(seconds))} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 100 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-function age() {
-  return Date.now() / 1000 - Number(body.dataset.written);
-}
-
-/** Say how old the page is; what nobody has written for long may not be true any more. */
-function tell() {
+/** Show how old the page is, and warn when it has not been written for long. */
+function showAge() {
+  const seconds = Date.now() / 1000 - Number(body.dataset.written);
   const over = body.dataset.over === "true";
-  const stale = !over && age() > 3 * Number(body.dataset.every);
-  document.getElementById("age").textContent = over ? "" : `, ${span(age())} ago`;
+  const stale = !over && seconds > 3 * Number(body.dataset.every);
+  document.getElementById("age").textContent = over ? "" : `, ${duration(seconds)} ago`;
   const note = document.getElementById("stale");
   note.hidden = !stale;
-  body.classList.toggle("dated", stale);
+  body.classList.toggle("stale", stale);
   note.textContent = stale
-    ? `No news for ${span(age())}: the sweep was killed, or its machine sleeps or cannot write. What is shown as `
-      + `running need not be so any more. ${body.dataset.again} says what is true; the sweep's command goes on.`
+    ? `No news for ${duration(seconds)}: the sweep was killed, or its machine sleeps or cannot write. Runs shown as `
+      + `running may have stopped. ${body.dataset.command} shows the present state; rerun the sweep's command to resume.`
     : "";
 }
 
@@ -56,11 +54,11 @@ function follow() {
   frame.hidden = true;
   body.append(frame);
   let timer = 0;
-  const look = () => {
+  const poll = () => {
     frame.src = `${location.href.replace(/[?#].*$/, "")}?${Date.now()}`;
-    timer = setTimeout(look, body.classList.contains("dated") ? 5 * LOOK : LOOK);
+    timer = setTimeout(poll, body.classList.contains("stale") ? STALE_POLL_MS : POLL_MS);
   };
-  timer = setTimeout(look, LOOK);
+  timer = setTimeout(poll, POLL_MS);
   addEventListener("message", ({ source, data }) => {
     if (source !== frame.contentWindow) return;
     if (data.finished) {
@@ -72,8 +70,9 @@ function follow() {
     if (next.body.dataset.written === body.dataset.written) return;
     document.title = next.title;
     Object.assign(body.dataset, next.body.dataset);
-    for (const part of ["header", "main"]) become(document.querySelector(part), next.querySelector(part));
-    tell();
+    for (const part of ["header", "main"]) morph(document.querySelector(part), next.querySelector(part));
+    toggle();
+    showAge();
     if (body.dataset.over === "true") {
       clearTimeout(timer);
       frame.remove();
@@ -84,12 +83,9 @@ function follow() {
 if (window.name === FOLLOWER) {
   parent.postMessage({ page: document.documentElement.outerHTML }, "*");
 } else {
-  tell();
+  showAge();
   if (body.dataset.over !== "true") {
-    setInterval(tell, 1000);
+    setInterval(showAge, 1000);
     follow();
   }
-  addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((item) => { item.open = true; });
-  });
 }

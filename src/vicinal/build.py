@@ -1,0 +1,151 @@
+"""What is made from a checked request: the data, the loaders and the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vicinal import dry_build
+from vicinal.config.components import Component
+from vicinal.data import (
+    CropFlip,
+    ImageData,
+    Images,
+    Loader,
+    Source,
+    contents,
+    fits,
+    imagefolder,
+    load,
+    split,
+    steps_per_epoch,
+)
+from vicinal.data.label_noise import symmetric
+from vicinal.errors import ConfigError
+from vicinal.experiment import Experiment
+from vicinal.training.loop import Loaders
+from vicinal.training.rng_streams import derive
+
+
+def make_model(experiment: Experiment) -> nn.Module:
+    """Return a new network, initialised from torch's default generator."""
+    model: nn.Module = experiment.model(**experiment.sizes._asdict())
+    return model
+
+
+def check_cuts(experiment: Experiment) -> None:
+    """Refuse an impossible cut of a tree of images, which is known without decoding it. Raises UserError."""
+    if experiment.tree is not None:
+        values = experiment.dataset.values
+        sizes = {name: values[name] for name in ("val_size", "train_size")}
+        split(imagefolder.undecoded(**experiment.tree), **sizes, seed=values["split_seed"])
+
+
+def check_steps(experiment: Experiment, data: ImageData) -> None:
+    """Refuse a schedule that does not fit the number of steps, which only the data can show. Raises ConfigError."""
+    steps = steps_per_epoch(len(data.train.labels), experiment.trainer.batch_size)
+    dry_build.check_schedule(experiment.optimizer, experiment.scheduler, experiment.trainer.epochs, steps)
+
+
+def load_data(experiment: Experiment) -> ImageData:
+    """Read, or download, and split the images, and hash what they were read from.
+
+    Raises:
+        UserError: they cannot be had, or a key does not fit them; no hashes are kept then.
+    """
+    source, data = load_images(experiment)
+    check_steps(experiment, data)
+    hashes = _file_hashes(experiment)
+    return replace(data, contents=contents.of_images(source) if hashes is None else hashes)
+
+
+def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
+    """Return the images as the source has them, and split, with the label noise that is asked for, without hashes.
+
+    Raises:
+        UserError: they cannot be had, or a key does not fit them.
+    """
+    check_cuts(experiment)
+    values = experiment.dataset.values
+    source = experiment.dataset()
+    keys = ("val_size", "train_size", "split_seed", "mean", "std")
+    data = load(source, **{name: values[name] for name in keys})
+    found = (*data.train.images.shape[1:3], len(data.class_names))
+    for (name, expected), real in zip(experiment.sizes._asdict().items(), found, strict=True):
+        if expected != real:
+            raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
+    if share := values["label_noise"]:
+        seed = derive(values["split_seed"], "label_noise")
+        labels, noise = symmetric(data.train.labels, share, experiment.classes, seed)
+        data = replace(data, train=data.train._replace(labels=labels), noise=noise)
+    return source, data
+
+
+def data_contents(experiment: Experiment) -> dict[str, str]:
+    """Return {name: hash} of the data that the experiment would use now; of a tree nothing, which is in the identity.
+
+    The images are loaded for it where their source does not say which files it reads, once per process.
+    """
+    hashes = _file_hashes(experiment)
+    return image_hashes(experiment.dataset) if hashes is None else hashes
+
+
+@cache
+def image_hashes(dataset: Component) -> dict[str, str]:
+    """Load images only to hash them."""
+    return contents.of_images(dataset())
+
+
+def _file_hashes(experiment: Experiment) -> dict[str, str] | None:
+    """Return {name: hash} of the files of the data; None where the source does not name them."""
+    dataset = experiment.dataset
+    if experiment.tree is not None:
+        imagefolder.contents(experiment.tree["root"], dataset.values["cache_dir"]).save()
+        return {}
+    try:
+        files = contents.files_of(dataset.called, dataset.arguments)
+    except Exception as error:  # a source may be the user's own
+        raise ConfigError("dataset._target_", dataset.target, f"cannot say what it reads ({error})") from error
+    return None if files is None else contents.of_files(files, Path(dataset.values["cache_dir"]))
+
+
+def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:
+    """Return the parts, on the device where they fit; only the images that are trained on are augmented."""
+    values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
+    augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
+
+    def make(images: Images, batch_size: int, augmentation: CropFlip | None = None) -> Loader:
+        return Loader(
+            images,
+            batch_size,
+            data.mean,
+            data.std,
+            device=hardware.device,
+            augmentation=augmentation,
+            channels_last=settings.channels_last,
+            stream=streams(experiment, images),
+            compile=hardware.compile,
+        )
+
+    clean = None
+    if settings.clean_subset:
+        chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
+        chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset]
+        clean = data.train.choose(chosen.sort().values)
+    return Loaders(
+        train=make(data.train, settings.batch_size, augmentation=augmentation),
+        val=None if data.val is None else make(data.val, settings.eval_batch_size),
+        test=make(data.test, settings.eval_batch_size),
+        clean=None if clean is None else make(clean, settings.eval_batch_size),
+        class_names=data.class_names,
+    )
+
+
+def streams(experiment: Experiment, images: Images) -> bool:
+    """Return whether images stay in the host's memory."""
+    wish = experiment.trainer.stream
+    return not fits(images, experiment.hardware.device) if wish == "auto" else bool(wish)

@@ -1,0 +1,82 @@
+"""The config of one job as plain containers: typed, within its ranges, with a folder that can be made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vicinal.config import validation
+from vicinal.config.schema import GROUPS, Config, DatasetConfig, TrainerConfig, WandbConfig
+from vicinal.errors import ConfigError
+
+PATHS = ("output_dir", *(f"dataset.{item.name}" for item in fields(DatasetConfig) if item.metadata["path"]))
+"""Keys whose value is a folder on this machine."""
+
+
+def checked(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return the resolved config with ``_choices_``; groups with a ``_target_`` are left for ``components.bind``.
+
+    What is "auto" stays so: it is the request, not the machine's answer.
+
+    Args:
+        cfg: composed by Hydra on the schema.
+        choices: {group: option}; Hydra's own groups are left out.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, a value out of range, or an output folder that cannot be one.
+    """
+    config: dict[str, Any] = OmegaConf.to_container(_with_home(cfg), resolve=True)  # type: ignore[assignment]
+    config = validation.checked(Config, config)
+    chosen = {name: option for name, option in choices.items() if option is not None and not name.startswith("hydra/")}
+    config["_choices_"] = {str(name): str(option) for name, option in {**config["_choices_"], **chosen}.items()}
+    for group in GROUPS:
+        if chosen and group not in config["_choices_"]:  # Hydra takes mixup=[input,none], and mixes the two files
+            raise ConfigError(group, "[...]", "must be one option; several, without brackets, are a sweep (-m)")
+    for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
+        config[group] = validation.checked(schema, config[group], prefix=f"{group}.")
+    return config
+
+
+def check_output(output: str) -> None:
+    """Refuse an output folder that cannot become one. Raises ConfigError."""
+    if not output:
+        raise ConfigError("output_dir", output, "must be the path of a folder")
+    path = Path(output).absolute()
+    try:
+        existing = next(each for each in (path, *path.parents) if each.exists())
+    except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a NUL
+        raise ConfigError("output_dir", output, str(getattr(error, "strerror", error))) from None
+    if not existing.is_dir():
+        raise ConfigError("output_dir", output, f"must be a folder, and {existing} is a file")
+
+
+def check_images(values: Mapping[str, Any]) -> None:
+    """Refuse keys of a data set that contradict each other, before any of it is read. Raises ConfigError."""
+    channels, size = values["channels"], values["image_size"]
+    for name in ("mean", "std"):
+        if values[name] is not None and len(values[name]) != channels:
+            raise ConfigError(
+                f"dataset.{name}", values[name], f"must be null or a list of {channels}, one number per channel"
+            )
+    if values["augment"] and values["crop_padding"] > size:
+        allowed = f"must be an integer in [0, {size}], dataset.image_size"
+        raise ConfigError("dataset.crop_padding", values["crop_padding"], allowed)
+
+
+def _with_home(cfg: DictConfig) -> DictConfig:
+    """Expand ``~`` where a folder is named, before other keys refer to it."""
+    cfg = cfg.copy()
+    for key in PATHS:
+        path = OmegaConf.select(cfg, key, default=None)
+        if isinstance(path, str) and path.startswith("~"):
+            try:
+                home = Path(path).expanduser()
+            except RuntimeError:
+                user = path.partition("/")[0][1:]
+                raise ConfigError(key, path, f"there is no user {user}") from None
+            OmegaConf.update(cfg, key, str(home), force_add=True)
+    return cfg

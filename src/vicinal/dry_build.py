@@ -1,0 +1,113 @@
+"""Components put together on the meta device, where shapes take neither memory nor time: what cannot work is refused.
+
+Each function is cached by what it depends on, since the jobs of a sweep have much in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from vicinal.config.components import Component
+from vicinal.errors import ConfigError, suggest
+from vicinal.mixing import MixPlan, mixed_forward
+from vicinal.mixing.strategies import INPUT
+from vicinal.models import block_names, refuses_one
+from vicinal.models import check as check_model
+from vicinal.training import hardware
+
+STEPS = 1000
+"""Steps per epoch of a schedule that is tried before the data are known."""
+
+
+class Sizes(NamedTuple):
+    """What a network has to fit."""
+
+    channels: int
+    image_size: int
+    classes: int
+
+
+@lru_cache(maxsize=8)
+def meta_model(model: Component, sizes: Sizes) -> nn.Module:
+    """Return the network without memory behind its weights."""
+    with torch.device("meta"):
+        made: nn.Module = model(**sizes._asdict())
+    return made
+
+
+@cache
+def work(model: Component, sizes: Sizes, batch_size: int) -> int:
+    """Return :func:`vicinal.training.hardware.work` of the network."""
+    return hardware.work(meta_model(model, sizes), sizes.image_size, batch_size)
+
+
+@cache
+def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], single: bool) -> None:
+    """Send shapes through the network in every way in which it will be used.
+
+    Args:
+        model: to be built.
+        sizes: of images and logits.
+        layers: where the strategy mixes.
+        single: whether it will be trained on one image at a time.
+
+    Raises:
+        ConfigError: the network does not fit this machine's memory, the images, the batch or the blocks to be mixed.
+    """
+    network = meta_model(model, sizes)
+    _check_memory(network, model, sizes)
+    check_model(network, *sizes)
+    if single and (reason := refuses_one(network, sizes.channels, sizes.image_size)):
+        raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {model.target}: {reason}")
+    images = torch.empty(2, sizes.channels, sizes.image_size, sizes.image_size, device="meta")
+    for layer in dict.fromkeys(layers):
+        if layer == INPUT:
+            continue
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), layer=layer).to(images.device)
+        try:
+            mixed_forward(network, images, plan)
+        except ValueError:
+            allowed = suggest(layer, [INPUT, *block_names(network)])
+            raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
+        except RuntimeError as error:
+            raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None
+
+
+@cache
+def check_schedule(optimizer: Component, scheduler: Component, epochs: int, steps: int = STEPS) -> None:
+    """Build the optimizer and the schedule for so many steps per epoch, and take a step. Raises ConfigError."""
+    weight = nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    made = optimizer(params=[weight])
+    scheduler(optimizer=made, total_steps=steps * epochs, steps_per_epoch=steps)
+    try:
+        made.step()
+    except Exception as error:  # it wants more than gradients, such as a closure
+        raise optimizer.refused(f"cannot be stepped: {error}") from error
+
+
+def _check_memory(network: nn.Module, model: Component, sizes: Sizes) -> None:
+    """Refuse a network whose weights and gradients alone are more than this machine holds."""
+    weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    if 2 * weights <= (memory := hardware.host_memory()):
+        return
+    keys = {f"model.{name}": value for name, value in model.arguments.items()}
+    keys |= {f"dataset.{name}": value for name, value in sizes._asdict().items()}
+    name = max(keys, key=lambda name: _largest(keys[name]))
+    needs = f"its weights and gradients would take {2 * weights / 1e9:.3g} GB"
+    allowed = f"the network is too large: {needs}, and this machine has {memory / 1e9:.3g} GB"
+    raise ConfigError(name, keys[name], allowed)
+
+
+def _largest(value: Any) -> int:
+    """Return the largest integer in a value of the config, which may be a list."""
+    if isinstance(value, Mapping):
+        return _largest([*value.values()])
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,96 @@
+"""A run's last good checkpoint, found and put back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vicinal.errors import UserError
+from vicinal.experiment import Experiment
+from vicinal.runs import checkpoint
+from vicinal.runs.environment import differences, others
+from vicinal.runs.files import DamagedError
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.shapes import misfit
+from vicinal.training.state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The content of a checkpoint.
+
+    Attributes:
+        training: of :class:`~vicinal.training.state.TrainState`.
+        wandb_id: W&B's id of the run.
+        made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
+        changed: how the sessions before differed in that.
+        seconds: that all sessions have taken.
+    """
+
+    training: dict[str, Any]
+    wandb_id: str | None
+    made_with: dict[str, Any]
+    changed: list[str]
+    seconds: float
+
+
+def recover(experiment: Experiment) -> Saved | None:
+    """The last good checkpoint of a run; None if there is none. A damaged one is named and set aside."""
+    folder = experiment.folder
+    for file, instead in {
+        folder.checkpoint: "the one before it is used, if there is one",
+        folder.previous: "the training begins again",
+    }.items():
+        try:
+            content = checkpoint.load(file, {"run_id": str})
+            if content["run_id"] != experiment.run_id:
+                raise DamagedError(file, f"it is of another run, {content['run_id']}")
+            if "training" in content:
+                saved = Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
+                if (where := misfit(content, checkpoint.TRAINING)) is not None:
+                    raise DamagedError(file, f"{where} in it is not what was written")
+                return saved
+        except FileNotFoundError:
+            continue
+        except KeyError as missing:
+            folder.set_aside(DamagedError(file, f"another version of Vicinal wrote it, without {missing}"), instead)
+            continue
+        except DamagedError as damage:
+            folder.set_aside(damage, instead)
+            continue
+        if folder.previous.exists() and file is folder.checkpoint:
+            file.unlink()  # the weights of a training that had ended, but whose result was not written yet
+        else:
+            folder.set_aside(DamagedError(file, "it has weights, but the result that belongs to them is lost"), instead)
+    return None
+
+
+def news_since(saved: Saved, here: dict[str, Any]) -> list[str]:
+    """Return how this session differs from the one before in what decides its numbers."""
+    made = saved.made_with
+    bits = {name: value for name, value in here.items() if not isinstance(value, Mapping)}
+    return [*differences(made, bits), *others(made, here)]
+
+
+def restore(state: TrainState, saved: Saved, news: list[str], folder: RunFolder) -> None:
+    """Put a training back to where its checkpoint was written. Raises UserError where the code does not fit it."""
+    try:
+        state.load_state_dict(saved.training)
+    except Exception as error:  # of torch, by what does not fit
+        # torch names the key in the second line
+        reason = " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
+        raise UserError(
+            f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
+        ) from error
+    for line in news:
+        more = "rerun=true trains from the beginning" if line.startswith("other ") else "the last bits may differ"
+        log.warning("it is not continued as it was begun: %s; %s", line, more)
+    rows = state.history.rows
+    if folder.rows()[: len(rows)] != rows:
+        log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)
+    log.info("going on in epoch %d after step %d", state.epoch, state.train_metrics.steps)
+    state.mixed_examples.show()

@@ -1,0 +1,102 @@
+"""Wrong training labels: exactly as many as asked for, the same for every strategy and seed of a run, and recorded."""
+
+import csv
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from vicinal import build
+from vicinal.data.label_noise import symmetric
+from vicinal.experiment import Experiment
+from vicinal.jobs.run import run
+
+Compose = Callable[..., Experiment]
+TINY = ("model=mlp", "model.hidden=[4]", "trainer.epochs=1")
+
+
+@given(st.lists(st.integers(0, 3), max_size=60), st.floats(0, 1), st.integers(0, 2**63 - 1))
+def test_exactly_the_share_is_wrong_and_the_rest_is_left(labels: list[int], share: float, seed: int) -> None:
+    given_labels = torch.tensor(labels, dtype=torch.int64)
+    noisy, noise = symmetric(given_labels, share, 4, seed)
+    wrong = (noisy != given_labels).nonzero().flatten()
+    assert torch.equal(wrong, noise.index)
+    assert len(wrong) == round(share * len(labels))
+    assert torch.equal(noise.label, noisy[wrong])
+    assert torch.equal(noise.true_label, given_labels[wrong])
+    assert ((noisy >= 0) & (noisy < 4)).all()
+    assert torch.equal(noisy, symmetric(given_labels, share, 4, seed)[0])
+
+
+def test_all_other_classes_are_equally_likely() -> None:
+    _, noise = symmetric(torch.zeros(90_000, dtype=torch.int64), 1.0, 10, seed=0)
+    counts = torch.bincount(noise.label, minlength=10)
+    assert counts[0] == 0
+    assert chisquare(counts[1:].numpy()).pvalue > 0.01
+
+
+def test_golden_labels() -> None:
+    noisy, noise = symmetric(torch.arange(8) % 4, 0.5, 4, seed=1)
+    assert (noise.index.tolist(), noisy.tolist()) == ([2, 4, 5, 6], [0, 1, 1, 3, 3, 2, 1, 3])
+
+
+def test_a_run_has_clean_validation_and_test_and_noise_that_strategies_and_seeds_share(compose: Compose) -> None:
+    clean = build.load_data(compose(*TINY))
+    noisy = build.load_data(compose(*TINY, "dataset.label_noise=0.4"))
+    other = build.load_data(compose(*TINY, "dataset.label_noise=0.4", "mixup=none", "seed=7"))
+    assert clean.noise is None
+    assert noisy.noise is not None
+    assert (noisy.train.labels != clean.train.labels).sum() == round(0.4 * len(clean.train.labels)) == 495
+    assert torch.equal(noisy.train.labels, other.train.labels)
+    assert noisy.val is not None
+    assert clean.val is not None
+    assert torch.equal(noisy.val.labels, clean.val.labels)
+    assert torch.equal(noisy.test.labels, clean.test.labels)
+    cut = build.load_data(compose(*TINY, "dataset.label_noise=0.4", "dataset.split_seed=1"))
+    assert cut.noise is not None
+    assert not torch.equal(cut.noise.index, noisy.noise.index)
+
+
+def test_the_wrong_labels_are_listed_and_sealed(compose: Compose) -> None:
+    experiment = compose(*TINY, "dataset.label_noise=0.25", "dataset.train_size=100")
+    result = run(experiment)
+    clean = build.load_data(compose(*TINY, "dataset.train_size=100")).train
+    rows = list(csv.reader(experiment.folder.noisy_labels.read_text().splitlines()))
+    assert rows[0] == ["image", "label", "true_label"]
+    assert result["noisy_labels"] == len(rows) - 1 == 25
+    assert clean.rows is not None
+    true = dict(zip(clean.rows.tolist(), clean.labels.tolist(), strict=True))
+    assert all(true[int(image)] == int(label) for image, _, label in rows[1:])
+    assert experiment.folder.damage() == []
+    experiment.folder.noisy_labels.write_text("image,label,true_label\n")
+    [line] = experiment.folder.damage()
+    assert line.startswith(f"{experiment.folder.noisy_labels} is damaged: its checksum is not")
+
+
+def test_without_noise_a_run_keeps_its_id_and_says_zero(compose: Compose) -> None:
+    assert compose("dataset.label_noise=0").run_id == compose().run_id
+    assert compose("dataset.label_noise=0.1").cell_id != compose().cell_id
+    experiment = compose(*TINY, "dataset.train_size=50")
+    assert run(experiment)["noisy_labels"] == 0
+    assert not experiment.folder.noisy_labels.exists()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_is_between_0_and_1(train: Callable[..., tuple[int, str, str]], share: float) -> None:
+    code, _, err = train(f"dataset.label_noise={share}")
+    assert (code, err) == (1, f"error: dataset.label_noise={share}: must be a finite number in [0, 1]\n")
+
+
+def test_an_older_result_means_no_noise(compose: Compose) -> None:
+    from vicinal.analysis.records import read
+
+    experiment = compose(*TINY, "dataset.train_size=50")
+    run(experiment)
+    content = json.loads(experiment.folder.result.read_bytes())
+    assert content["config"]["dataset"].pop("label_noise") == 0.0
+    experiment.folder.complete({key: value for key, value in content.items() if key != "checksum"})
+    assert read(experiment.folder.path).config["dataset"]["label_noise"] == 0.0
