@@ -70,6 +70,12 @@ def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
     return "\n".join([*parts, *(f"% {escaping.visible(note)}" for note in notes)]) + "\n"
 
 
+def other_columns(comparison: Comparison) -> dict[Metric, str]:
+    """Return {metric: column of its means in ``comparison.table``} of the other metrics that any cell has."""
+    columns = {metric: f"{comparison.score}/{metric.key} mean" for metric in other_metrics(comparison.task)}
+    return {metric: column for metric, column in columns.items() if comparison.table[column].notna().any()}
+
+
 def number(metric: Metric, value: float, sign: str = "") -> str:
     """Return a value of a metric: a share in percent, others with four significant digits; ``sign`` is "+" or ""."""
     if math.isnan(value):
@@ -97,8 +103,7 @@ def _cells(comparison: Comparison) -> Grid:
     """Return the scores of the selection metric, and the means of the other metrics for the score that is tested."""
     names, tested, selection = comparison.headings, comparison.score, comparison.metric
     shown, rows = _shown(comparison.table), comparison.table.to_dict("records")
-    others = {metric: f"{tested}/{metric.key} mean" for metric in other_metrics(comparison.task)}
-    others = {metric: column for metric, column in others.items() if comparison.table[column].notna().any()}
+    others = other_columns(comparison)
     bounds = f"95 % interval, {names[tested].removeprefix('test, ')}"
     columns = {key: [str(row[key]) for row in rows] for key in (*comparison.swept, "n")}
     for score in shown:
