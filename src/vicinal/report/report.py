@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -116,26 +115,24 @@ def _digest(sweep: Path, arguments: Sequence[str]) -> str:
     """Hash all that a report on a sweep depends on: the arguments, this program, the sweep's runs and their files."""
     content = read_sweep(sweep)
     folders = [content.folder_of(run) for run in content.runs]
-    asked = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
-    digest = hashlib.sha256(json.dumps([asked, code_here(folders)]).encode())
     packages = (Path(folder) for package in (analysis, report, tasks) for folder in package.__path__)
     own = (file for package in packages for file in package.rglob("*") if file.is_file() and file.suffix != ".pyc")
-    for file in [*sorted(own), *(folder / name for folder in folders for name in READ)]:
-        try:
-            content_hash = sha256(read(file))
-        except (OSError, DamagedError) as error:
-            content_hash = str(error)
-        digest.update(f"{file.name} {content_hash}\n".encode())
+    facts: list[Any] = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
+    facts += [code_here(folders), *((file.name, _fingerprint(file)) for file in sorted(own))]
     for folder in folders:
+        facts += [(name, _fingerprint(folder / name)) for name in READ]
+        facts.append(_fingerprint(RunFolder(folder).checkpoint, whole=False))  # it is large
         if not (folder / "result.json").exists():
-            digest.update(f"{RunFolder(folder).locked()}\n".encode())  # running, or stopped
-        try:
-            status = RunFolder(folder).checkpoint.stat()  # too large to read
-            stamp = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError as error:
-            stamp = str(error.errno)
-        digest.update(f"checkpoint {stamp}\n".encode())
-    return digest.hexdigest()
+            facts.append(str(RunFolder(folder).locked()))  # running, or stopped
+    return sha256(json.dumps(facts).encode())
+
+
+def _fingerprint(file: Path, whole: bool = True) -> str:
+    """Return the hash of a file, or its size and time without reading it, or the error."""
+    try:
+        return sha256(read(file)) if whole else f"{file.stat().st_size} {file.stat().st_mtime_ns}"
+    except (OSError, DamagedError) as error:
+        return str(error)
 
 
 def _recorded(folder: Path, made_from: str) -> tuple[list[Grid], list[str]] | None:
