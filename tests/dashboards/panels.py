@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vicinal.dashboards.keys import Key
+from vicinal.dashboards.sections import Key
 
 PLACES = {"config:": "config", "summary:": "summary", "summary_metrics.": "summary"}
 """{prefix of a key in W&B's specifications: its place}; without a prefix it is in the history."""

@@ -11,9 +11,8 @@ import pytest
 
 from vicinal.analysis.load import load_runs
 from vicinal.config.schema import CONF
-from vicinal.dashboards.dashboard import make
-from vicinal.dashboards.keys import Key, logged
-from vicinal.dashboards.sections import default_score, sections
+from vicinal.dashboards.dashboard import logged, make
+from vicinal.dashboards.sections import Key, default_score, sections
 from vicinal.errors import UserError
 from vicinal.tasks import CLASSIFICATION
 

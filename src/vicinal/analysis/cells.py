@@ -20,15 +20,15 @@ Known = dict[str, dict[str, str]]
 
 
 def make_cells(
-    found: RunSet, swept: Sequence[str] = (), allow_confounded: bool = False
+    run_set: RunSet, swept: Sequence[str] = (), allow_confounded: bool = False
 ) -> tuple[list[str], list[Cell], list[str]]:
     """Group runs by cell.
 
     Args:
-        found: the runs; those of a sweep bring the swept keys along.
-        swept: keys by which the cells are meant to differ, instead of the default. A group's option stands for all
-            keys of the group.
-        allow_confounded: compare cells that differ in more than these keys.
+        run_set: the runs.
+        swept: keys by which the cells are meant to differ, if not those of the sweep or those of the strategy. A
+            group's option stands for all keys of the group.
+        allow_confounded: compare cells of a folder that differ in more than these keys.
 
     Returns:
         The swept keys, the cells in grid order, and a line on the keys beyond these in which they differ, if any.
@@ -36,27 +36,27 @@ def make_cells(
     Raises:
         UserError: cells of a folder differ in more than the swept keys, or no cell has a swept key.
     """
-    runs = grouped((run.cell_id, run) for run in found.runs)
+    runs = grouped((run.cell_id, run) for run in run_set.runs)
     known = {cell: values for cell in runs if (values := effective(fullest(runs[cell])))}
     differing = _differing(known)
     for key in swept:
         names = dict.fromkeys(chain.from_iterable(known.values()))
         if key not in names:
             raise UserError(f"--swept {key}: no run has this key; {suggest(key, names)}")
-    declared = list(swept) or found.swept
+    declared = list(swept) or run_set.swept
     keys = [key for key in differing if group_of(key) == STRATEGY] if declared is None else declared
     covered = {*keys, STRATEGY} if declared is None else {*keys}
     also = {key: texts for key, texts in differing.items() if not {key, group_of(key)} & covered}
     beyond = ", ".join(f"{key} ({', '.join(texts)})" for key, texts in also.items())
-    if also and found.swept is None and not allow_confounded:
+    if also and run_set.swept is None and not allow_confounded:
         every = ",".join([*keys, *also])
         raise UserError(
             f"these cells differ also in {beyond}: say --swept {every}, or --allow-confounded, or fewer with --where"
         )
-    texts_of = known if swept else known | found.values
+    texts_of = known if swept else known | run_set.values
     shown = {cell: {key: texts_of.get(cell, {}).get(key, ABSENT) for key in keys} for cell in runs}
     cells = _labelled(runs, shown, keys)
-    if found.swept is None:
+    if run_set.swept is None:
         cells.sort(key=lambda cell: [_order(cell.strategy), *map(_order, cell.values.values())])
     return keys, cells, [f"the cells differ in more than the swept keys: {beyond}"] if also else []
 

@@ -40,7 +40,7 @@ def headings(cells: Sequence[Cell]) -> dict[str, str]:
 
 
 def common_task(cells: Iterable[Cell]) -> Task:
-    """Return the task of all cells. Raises UserError if they are of several tasks."""
+    """Return the task of all cells. Raises UserError if there are several."""
     return task_of(run for cell in cells for run in cell.runs)
 
 
@@ -51,8 +51,8 @@ class Cell:
     Attributes:
         label: short and unique within a comparison, such as "input alpha=0.2".
         values: {swept key: text}, "-" where the key has no effect.
-        choices: {group: option}; empty if those of no run are known.
-        config: of one of its runs; empty if that of no run is known.
+        choices: {group: option} of one of its runs; empty if unknown.
+        config: of one of its runs; empty if unknown.
         runs: of all seeds, completed or not.
     """
 
@@ -73,29 +73,24 @@ class Cell:
         return self.values.get("mixup") or self.choices.get("mixup", "?")
 
     def scores(self, name: str, metric: str = "") -> dict[int, float]:
-        """Return {seed: number} of the completed runs that have it.
-
-        Args:
-            name: one of SCORES.
-            metric: key; without one, that of the task's selection metric.
-        """
+        """Return {seed: number} for one of SCORES and the key of a metric, by default the one that selects."""
         found = {run.seed: run.score(name, metric) for run in self.completed}
         return {seed: value for seed, value in found.items() if value is not None}
 
     def summary(self, name: str, metric: str = "") -> Summary:
-        """Return mean, deviation and interval of the mean over the seeds; the arguments are those of ``scores``."""
+        """Summarise what ``scores`` returns."""
         task = task_of(self.runs)
         limit = upper_limit(task.metric(metric or task.selection))
         return summarise(list(self.scores(name, metric).values()), limit)
 
 
 def upper_limit(metric: Metric) -> float:
-    """Return the largest value that a metric can have, and so the largest difference."""
+    """Return the largest possible value of a metric, and so the largest difference."""
     return 1.0 if metric.percent else math.inf
 
 
 class Shown(Protocol):
-    """Data that pictures are drawn of: a finished comparison, or a sweep that is still running."""
+    """Data of pictures: a finished comparison, or a sweep that is still running."""
 
     @property
     def swept(self) -> Sequence[str]: ...
@@ -126,7 +121,7 @@ class Comparison:
             the seed). NaN where there is no value.
         pairs: one row per cell that is not a baseline: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
             ``n pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``,
-            ``p wilcoxon``, ``p wilcoxon holm``, ``why`` (reason for a missing p-value or interval, or "").
+            ``p wilcoxon``, ``p wilcoxon holm``, ``why`` (what is missing and why, or "").
         chosen: one row per strategy: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label),
             ``n``, the columns of SCORES as in ``table``, ``folder``. Empty without a validation split.
         notes: caveats, one line each.
@@ -145,6 +140,11 @@ class Comparison:
     @property
     def task(self) -> Task:
         return common_task(self.cells)
+
+    @property
+    def metric(self) -> Metric:
+        """The task's selection metric, which scores are of."""
+        return self.task.metric(self.task.selection)
 
     @property
     def headings(self) -> dict[str, str]:

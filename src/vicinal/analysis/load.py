@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ SWEEP = "sweep.json"
 
 @dataclass(frozen=True)
 class RunSet:
-    """The runs that a report is about.
+    """The runs of a report.
 
     Attributes:
         title: the sweep's name, the folder or the conditions.
@@ -37,12 +38,11 @@ class RunSet:
 
 
 def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
-    """Load the runs of a sweep's folder, or all runs below another folder.
+    """Load the runs of a sweep's folder, or all runs below another folder, that meet all conditions.
 
     Args:
         target: the folder of a sweep, of a run, or any folder above runs.
-        where: conditions ``key=value`` that all hold; the key is a group (``mixup=input``) or has a dot
-            (``trainer.epochs=30``), numbers are compared as numbers.
+        where: conditions ``key=value``, such as ``mixup=input`` or ``trainer.epochs=30``; 1 equals 1.0.
 
     Raises:
         UserError: the folder, the key or such a run does not exist, or ``sweep.json`` is damaged.
@@ -50,23 +50,15 @@ def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")
     found = _sweep(target) if (target / SWEEP).exists() else _folder(target)
-    runs = found.runs
-    for condition in where:
-        runs = _filtered(runs, condition)
+    runs = reduce(_filtered, where, found.runs)
     title = f"{' '.join(where)} in {found.title}" if where else found.title
-    damage = [line for run in runs for line in run.damage]
-    return RunSet(title, runs, found.swept, found.values, [*found.notes, *damage])
+    notes = [*found.notes, *(line for run in runs for line in run.damage)]
+    return replace(found, title=title, runs=runs, notes=notes)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The part of ``sweep.json`` that a report reads.
-
-    Attributes:
-        folder: of the sweep.
-        swept: keys, in the order of the command line.
-        runs: in grid order, each with ``run_id cell_id seed name folder values``.
-    """
+    """The part of ``sweep.json`` that a report reads; the runs are in grid order."""
 
     folder: Path
     swept: list[str]
@@ -78,11 +70,7 @@ class Sweep:
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """Read ``sweep.json``.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Read ``sweep.json``. Raises UserError if it is damaged."""
     try:
         content = read_json(folder / SWEEP, SHAPE)
     except DamagedError:
@@ -130,7 +118,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def _filtered(runs: Sequence[Run], condition: str) -> list[Run]:
+def _filtered(runs: list[Run], condition: str) -> list[Run]:
     key, equals, text = condition.partition("=")
     if not equals:
         raise UserError(f"{condition}: a condition is key=value, such as mixup=input")

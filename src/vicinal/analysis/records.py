@@ -62,8 +62,6 @@ class Run:
     test: dict[str, dict[str, float] | None] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, Any] = field(default_factory=dict)
-    images_per_second: float = 0.0
     data: dict[str, str] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     wandb: dict[str, Any] = field(default_factory=dict)
@@ -91,11 +89,9 @@ class Run:
         return [scores for scores in (self.val, self.val_best, *self.test.values()) if scores]
 
     def score(self, name: str, metric: str = "") -> float | None:
-        """Return a number of the result, or None where it has none.
+        """Return a number by the name of its score, such as ``val`` or ``test/last``, and the key of its metric.
 
-        Args:
-            name: ``val``, ``val_best`` or one of the test scores, such as ``test/last``.
-            metric: key; without one, that of the task's selection metric.
+        Without a key it is the task's selection metric. None where there is no such number.
         """
         part, _, which = name.partition("/")
         scores = self.test.get(which) if part == "test" else {"val": self.val, "val_best": self.val_best}[part]
@@ -103,14 +99,7 @@ class Run:
 
 
 def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:
-    """Read one folder.
-
-    Args:
-        path: of the folder.
-        cell: id of the cell that is expected there; without it, cell, seed and name are those in the folder's name.
-        seed: that is expected.
-        name: that is expected.
-    """
+    """Read the run that is expected in a folder; without a cell id, the one that the folder's name gives."""
     if not cell:
         match = RUN_NAME.match(Path(os.path.realpath(path)).name)
         assert match is not None
@@ -164,11 +153,7 @@ def _configured(folder: RunFolder) -> dict[str, Any]:
 
 
 def task_of(runs: Iterable[Run]) -> Task:
-    """Return the task of all runs; that of an unfinished run may be unknown.
-
-    Raises:
-        UserError: the runs are of several tasks.
-    """
+    """Return the task of all runs, as far as it is known. Raises UserError if there are several."""
     names = sorted({task_named(run.task).name for run in runs if run.task or run.completed})
     if len(names) > 1:
         raise UserError(f"these runs are of several tasks ({', '.join(names)}): choose one with --where KEY=VALUE")

@@ -43,16 +43,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences between two cells, seed by seed.
+    """Mean difference of ``n`` pairs with its interval, and two-sided p-values of the t-test and the signed-rank test.
 
-    Attributes:
-        n: number of pairs.
-        difference: mean over the pairs.
-        low: lower end of its interval.
-        high: upper end of its interval.
-        p_t: p-value of the paired t-test, two-sided.
-        p_wilcoxon: p-value of the signed-rank test, two-sided.
-        why: reason for a missing p-value or interval; "" if there are all.
+    ``why`` explains a missing p-value or interval; "" if nothing is missing.
     """
 
     n: int
@@ -97,12 +90,7 @@ def compare(values: Sequence[float], baseline: Sequence[float], limit: float = 1
 
     Where the formulas divide by zero: equal differences have no interval, and no t-test if they are not zero, since
     they do not show how much further ones would vary; if all are zero, nothing contradicts "no difference", so both
-    p-values are 1.
-
-    Args:
-        values: of some seeds.
-        baseline: of the same seeds.
-        limit: largest possible difference; infinity for a score such as the negative log-likelihood.
+    p-values are 1. ``limit`` is the largest possible difference, as in :func:`summarise`.
     """
     import numpy as np
 

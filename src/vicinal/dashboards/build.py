@@ -28,14 +28,9 @@ INTRODUCTION = (
 
 @dataclass(frozen=True)
 class Scope:
-    """The runs of a dashboard, and its place at W&B.
+    """The runs of a dashboard by sweep and group, and its place at W&B.
 
-    Attributes:
-        entity: W&B user or team.
-        project: W&B project.
-        sweep: name of the sweep.
-        group: of its runs at W&B.
-        grouping: keys of the config that tell its cells apart, such as ``choices.mixup``.
+    ``grouping`` has the keys of the config that tell the cells apart, such as ``choices.mixup``.
     """
 
     entity: str
@@ -66,13 +61,7 @@ def workspace(parts: Sections, scope: Scope) -> workspaces.Workspace:
 
 
 def report(parts: Sections, scope: Scope, tables: str) -> reports.Report:
-    """Return a report with a sweep's tables and the sections' panels.
-
-    Args:
-        parts: the sections.
-        scope: the runs.
-        tables: Markdown of the sweep's own report, with its notes.
-    """
+    """Return a report with the sections' panels and the tables of the sweep's own report, in Markdown."""
     import wandb_workspaces.expr as expr
     import wandb_workspaces.reports.v2 as reports
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vicinal.analysis.load import SWEEP, load_runs
-from vicinal.analysis.records import Run, task_of
+from vicinal.analysis.records import Run, flat, task_of
 from vicinal.dashboards import build
-from vicinal.dashboards.keys import logged
-from vicinal.dashboards.sections import available, sections
+from vicinal.dashboards.sections import Key, available, sections
 from vicinal.errors import UserError
-from vicinal.runs.files import read
+from vicinal.runs.files import DamagedError, read
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.predictions import Predictions
+from vicinal.tracking.wandb.charts import keys as chart_keys
+from vicinal.tracking.wandb.run import IMAGES
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A workspace and a report of wandb-workspaces, neither of them saved.
-
-    Attributes:
-        notes: plots that were left out, one line each.
-    """
+    """A workspace and a report of wandb-workspaces, neither of them saved, and a note per plot that was left out."""
 
     workspace: Any
     report: Any
@@ -61,6 +61,24 @@ def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "
     )
     text = read(tables).decode(errors="replace")
     return Dashboard(build.workspace(parts, scope), build.report(parts, scope, text), notes)
+
+
+def logged(runs: Iterable[Run]) -> set[Key]:
+    """Return the keys that W&B has of these runs, by the records in their folders."""
+    keys: set[Key] = set()
+    for run in runs:
+        rows = run.rows()
+        history = {key for row in rows for key in row}
+        parts = {"val": run.val, "val_best": run.val_best, **{f"test/{which}": run.test[which] for which in run.test}}
+        scores = {f"{part}/{name}" for part, numbers in parts.items() for name in numbers or ()}
+        finals = {"best_epoch", "images_per_second"} if run.completed else set()
+        config = {*flat(run.config), *(f"choices.{group}" for group in run.choices), "run_id", "cell_id", "git_commit"}
+        images = {IMAGES} if rows and run.config.get("wandb", {}).get("images") else set()
+        found = {"history": history, "summary": history | scores | finals, "config": config, "media": images}
+        with suppress(OSError, DamagedError):
+            found["table"] = set(chart_keys(Predictions.load(RunFolder(run.folder).predictions)))
+        keys |= {(place, key) for place, names in found.items() for key in names}
+    return keys
 
 
 def _configured(runs: Sequence[Run], key: str) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from vicinal.dashboards.keys import Key
 from vicinal.errors import UserError, suggest
 from vicinal.tasks import Task
 
+Key = tuple[str, str]
+"""(place where W&B keeps it, key); places are ``history``, ``summary``, ``config``, ``media`` and ``table``."""
 Kind = Literal["alpha", "strategies", "curves", "media", "confusion", "bars", "lines"]
 NEEDS: dict[str, tuple[str, list[Key]]] = {
     "alpha": ("summary", [("config", "mixup.alpha")]),

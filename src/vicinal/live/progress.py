@@ -29,8 +29,7 @@ class Job:
     """State of one run of a sweep.
 
     Attributes:
-        run: its ``status`` is "planned" (not started yet), "running", "completed", "failed" or "stopped" (started, not
-            finished, and no process works on it).
+        run: its ``status`` is "planned" (not started yet), "running", "completed", "failed" or "stopped".
         values: {swept key: text}.
         epochs: number of epochs of the finished run.
         rows: of the epochs that are done.
@@ -58,14 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a sweep.
-
-    Attributes:
-        title: of the sweep.
-        swept: keys.
-        jobs: in grid order.
-        at: time, in seconds since 1970.
-    """
+    """State of a sweep, with its jobs in grid order, at a time in seconds since 1970."""
 
     title: str
     swept: list[str]
@@ -108,11 +100,7 @@ class Watch:
         self._before = {run_id: self._stamps(self._folders[run_id]) for run_id in waiting}
 
     def look(self, over: bool = False) -> Progress:
-        """Return the present state.
-
-        Args:
-            over: the sweep has ended, so that the runs that were started and are not finished have stopped.
-        """
+        """Return the present state; ``over`` if the sweep has ended, so that runs that wait have stopped."""
         now = time.time()
         jobs = [self._job(entry, over) for entry in self._sweep.runs]
         jobs = [replace(job, left=self._left(job, jobs, now)) for job in jobs]

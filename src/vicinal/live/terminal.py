@@ -103,11 +103,7 @@ class LiveTable:
         self._draw()
 
     def forward(self, whole: bool = True) -> None:
-        """Print above the table what has been written since the last call.
-
-        Args:
-            whole: print whole lines only; the start of a line waits for its end.
-        """
+        """Print above the table what has been written since the last call; ``whole`` lines only, or all."""
         if self._lines is None or self._pinned is None:
             return
         text = self._rest + self._lines.read().decode(errors="replace")
@@ -145,11 +141,8 @@ class LiveTable:
 def table(progress: Progress, width: int, height: int, encoding: str = "utf-8") -> Group:
     """Return the jobs as a table, one line per job.
 
-    Args:
-        progress: to show.
-        width: columns of the terminal. Columns that do not fit are left out, and named below the table.
-        height: lines of the terminal. If not all jobs fit, the ones that need attention are shown.
-        encoding: of the terminal.
+    Columns that do not fit into the width of the terminal are left out and named below the table. If not all jobs fit
+    into its height, those that need attention are shown.
     """
     candidates = _most_urgent(progress.jobs, max(1, height - FRAME_LINES - 1))  # of a large sweep, only so many fit
     columns, spare = _columns(progress, candidates, encoding)

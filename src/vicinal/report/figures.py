@@ -175,19 +175,13 @@ class _Drawing:
             values: dict[int, list[float]] = {}
             for row in (row for epochs in runs for row in epochs if row.get(column) is not None):
                 values.setdefault(row["epoch"], []).append(row[column])
-            points = [(epoch, values[epoch]) for epoch in sorted(values)]
-            if points:
-                series = Series(
-                    name,
-                    self.styles[name],
-                    "curve",
-                    x=tuple(float(epoch) for epoch, _ in points),
-                    y=tuple(math.fsum(numbers) / len(numbers) for _, numbers in points),
-                    low=tuple(min(numbers) if len(numbers) > 1 else math.nan for _, numbers in points),
-                    high=tuple(max(numbers) if len(numbers) > 1 else math.nan for _, numbers in points),
-                    hover=tuple(f"{name}, n = {len(numbers)}" for _, numbers in points),
-                )
-                curves.append(series)
+            if values:
+                points = [
+                    (float(epoch), math.fsum(numbers) / len(numbers), *_range(numbers), f"{name}, n = {len(numbers)}")
+                    for epoch, numbers in sorted(values.items())
+                ]
+                x, y, low, high, hover = zip(*points, strict=True)
+                curves.append(Series(name, self.styles[name], "curve", x, y, low, high, hover=hover))
         return curves
 
     def _bounds(self, rows: dict[str, list[Rows]], column: str) -> list[Series]:
@@ -203,6 +197,10 @@ def _axis(title: str, metric: Metric) -> Axis:
     """Return the axis of a metric; where it shows percent, the ticks have the unit."""
     unit = f", {metric.unit}" if metric.unit and not metric.percent else ""
     return Axis(f"{title}{unit}", metric.percent)
+
+
+def _range(numbers: Sequence[float]) -> tuple[float, float]:
+    return (min(numbers), max(numbers)) if len(numbers) > 1 else (math.nan, math.nan)
 
 
 def _number(text: str) -> float | None:

@@ -70,6 +70,12 @@ def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
     return "\n".join([*parts, *(f"% {escaping.visible(note)}" for note in notes)]) + "\n"
 
 
+def other_columns(comparison: Comparison) -> dict[Metric, str]:
+    """Return {metric: column of its means in ``comparison.table``} of the other metrics that any cell has."""
+    columns = {metric: f"{comparison.score}/{metric.key} mean" for metric in other_metrics(comparison.task)}
+    return {metric: column for metric, column in columns.items() if comparison.table[column].notna().any()}
+
+
 def number(metric: Metric, value: float, sign: str = "") -> str:
     """Return a value of a metric: a share in percent, others with four significant digits; ``sign`` is "+" or ""."""
     if math.isnan(value):
@@ -95,71 +101,59 @@ def probability(p: float) -> str:
 
 def _cells(comparison: Comparison) -> Grid:
     """Return the scores of the selection metric, and the means of the other metrics for the score that is tested."""
-    table, names, tested = comparison.table, comparison.headings, comparison.score
-    selection, shown = _selection(comparison), _shown(table)
-    others = {f"{tested}/{metric.key} mean": metric for metric in other_metrics(comparison.task)}
-    others = {column: metric for column, metric in others.items() if table[column].notna().any()}
+    names, tested, selection = comparison.headings, comparison.score, comparison.metric
+    shown, rows = _shown(comparison.table), comparison.table.to_dict("records")
+    others = other_columns(comparison)
     bounds = f"95 % interval, {names[tested].removeprefix('test, ')}"
-    headings = ["n"]
+    columns = {key: [str(row[key]) for row in rows] for key in (*comparison.swept, "n")}
     for score in shown:
-        headings += [names[score], bounds] if score == tested else [names[score]]
-    headings += [metric.heading for metric in others.values()]
-    failures = [FAILED] if (table[FAILED] != "").any() else []
-    rows = []
-    for row in table.to_dict("records"):
-        texts = [*(str(row[key]) for key in comparison.swept), str(row["n"])]
-        for score in shown:
-            texts.append(_score(selection, row, score))
-            if score == tested:
-                texts.append(interval(selection, row[f"{score} low"], row[f"{score} high"]))
-        texts += [number(metric, row[column]) for column, metric in others.items()]
-        rows.append([*texts, *(row[name] for name in failures), Path(row["folder"]).name])
-    what = f"mean ± std over n seeds, {'Wilson ' * selection.percent}interval of the mean"
+        columns[names[score]] = [_score(selection, row, score) for row in rows]
+        if score == tested:
+            columns[bounds] = [interval(selection, row[f"{score} low"], row[f"{score} high"]) for row in rows]
+    columns |= {metric.heading: [number(metric, row[column]) for row in rows] for metric, column in others.items()}
+    numbers = list(columns)[len(comparison.swept) :]
+    if any(row[FAILED] for row in rows):
+        columns[FAILED] = [row[FAILED] for row in rows]
+    columns["folder"] = [Path(row["folder"]).name for row in rows]
     also = f"; other metrics: mean of '{names[tested]}'" if others else ""
-    title = f"{selection.title}{_in(selection.unit)}, {what}{also} ({comparison.title})"
-    spare = ["folder", *(metric.heading for metric in reversed(others.values()))]
+    title = f"{selection.title}{_in(selection.unit)}, mean ± std over n seeds, "
+    title += f"{'Wilson ' * selection.percent}interval of the mean{also} ({comparison.title})"
+    spare = ["folder", *(metric.heading for metric in reversed(others))]
     spare += [*(names[score] for score in shown if score != tested), bounds, "n", *reversed(comparison.swept[1:])]
-    return Grid(title, [*comparison.swept, *headings, *failures, "folder"], headings, rows, spare)
+    return _grid(title, columns, numbers, spare)
 
 
 def _pairs(comparison: Comparison) -> Grid:
+    rows, selection = comparison.pairs.to_dict("records"), comparison.metric
     several = ["baseline"] if len(comparison.baselines) > 1 else []
-    selection = _selection(comparison)
-    headings = ["difference", "95 % interval", "p t-test", "p t-test, Holm", "p signed-rank", "p signed-rank, Holm"]
-    rows = [
-        [
-            row["cell"],
-            *(row[name] for name in several),
-            str(row["n pairs"]),
-            number(selection, row["difference"], "+"),
-            interval(selection, row["low"], row["high"], "+"),
-            *(probability(row[name]) for name in ("p t", "p t holm", "p wilcoxon", "p wilcoxon holm")),
-        ]
-        for row in comparison.pairs.to_dict("records")
-    ]
-    heading, unit = comparison.headings[comparison.score], "points" if selection.percent else selection.unit
-    title = f"{heading}: difference to {comparison.compared_with}{_in(unit)}, on the same seeds"
+    columns = {name: [row[name] for row in rows] for name in ("cell", *several)}
+    columns["pairs"] = [str(row["n pairs"]) for row in rows]
+    columns["difference"] = [number(selection, row["difference"], "+") for row in rows]
+    columns["95 % interval"] = [interval(selection, row["low"], row["high"], "+") for row in rows]
+    for heading, test in (("p t-test", "p t"), ("p signed-rank", "p wilcoxon")):
+        columns[heading] = [probability(row[test]) for row in rows]
+        columns[f"{heading}, Holm"] = [probability(row[f"{test} holm"]) for row in rows]
+    unit = "points" if selection.percent else selection.unit
+    heading, baseline = comparison.headings[comparison.score], comparison.compared_with
+    title = f"{heading}: difference to {baseline}{_in(unit)}, on the same seeds"
     spare = ["p signed-rank", "p t-test", "p signed-rank, Holm", "p t-test, Holm", "pairs", "95 % interval", *several]
-    return Grid(title, ["cell", *several, "pairs", *headings], ["pairs", *headings], rows, spare)
+    return _grid(title, columns, list(columns)[1 + len(several) :], spare)
 
 
 def _chosen(comparison: Comparison) -> Grid:
-    chosen, names, shown = comparison.chosen, comparison.headings, _shown(comparison.table)
-    selection = _selection(comparison)
-    keys = list(chosen.columns[: chosen.columns.get_loc("of")])
-    numbers = ["of", "n", *(names[score] for score in shown)]
-    rows = [
-        [*(str(row[key]) for key in (*keys, "of", "n")), *(_score(selection, row, score) for score in shown)]
-        for row in chosen.to_dict("records")
-    ]
+    rows, names = comparison.chosen.to_dict("records"), comparison.headings
+    shown, selection = _shown(comparison.table), comparison.metric
+    keys = list(comparison.chosen.columns[: comparison.chosen.columns.get_loc("of")])
+    columns = {key: [str(row[key]) for row in rows] for key in (*keys, "of", "n")}
+    columns |= {names[score]: [_score(selection, row, score) for row in rows] for score in shown}
     by = names[validation_of(comparison.score)]
     title = f"chosen on validation ({by}), the best of each strategy's cells; the test set had no part in it"
     others = [names[score] for score in shown if score != comparison.score]
-    return Grid(title, [*keys, *numbers], numbers, rows, [*others, "of", "n", *reversed(keys[1:])])
+    return _grid(title, columns, list(columns)[len(keys) :], [*others, "of", "n", *reversed(keys[1:])])
 
 
-def _selection(comparison: Comparison) -> Metric:
-    return comparison.task.metric(comparison.task.selection)
+def _grid(title: str, columns: dict[str, list[str]], numbers: list[str], spare: list[str]) -> Grid:
+    return Grid(title, list(columns), numbers, [list(row) for row in zip(*columns.values(), strict=True)], spare)
 
 
 def _shown(table: pd.DataFrame) -> list[str]:

@@ -51,16 +51,10 @@ class Column:
 
 
 def fit(columns: Sequence[Column], room: int, spare: Sequence[str]) -> dict[int, int]:
-    """Choose the columns to show.
+    """Return {index of a column: width of its text} for the columns that a terminal of a width has room for.
 
-    Args:
-        columns: of the table.
-        room: width of the terminal.
-        spare: headings of the columns to be left out where there is no room, the least important first. Of the other
-            columns, the last ones are left out. One column always stays.
-
-    Returns:
-        {index of the column: width of its text}, in order.
+    Where there is no room, those of ``spare`` are left out, the least important first, and after these the last of the
+    others. One column always stays.
     """
     rank = {heading: place for place, heading in enumerate(reversed(spare))}
     kept: list[int] = []

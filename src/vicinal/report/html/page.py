@@ -12,6 +12,7 @@ from vicinal.report.figures import pictures
 from vicinal.report.html import mixed_images, mixing_stats, templating
 from vicinal.report.html.drawing import figure
 from vicinal.report.html.tables import run_rows
+from vicinal.report.tables import other_columns
 from vicinal.runs import files
 
 
@@ -36,6 +37,7 @@ def render(comparison: Comparison, file: Path) -> str:
         scores=SCORES,
         chosen_on=comparison.headings[validation_of(comparison.score)],
         interval_name=INTERVAL,
+        other_columns=other_columns(comparison),
         cells=[
             (cell, [row[key] for key in comparison.swept] or [cell.label], row)
             for cell, row in zip(cells, rows, strict=True)
