@@ -236,6 +236,12 @@ def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if counts(name)}
 
 
+def later_keys() -> dict[str, Any]:
+    """Return {dotted key: default} of the keys that are missing in the configs of older runs, which did the same."""
+    keys = {f"{group}.{item.name}": item.metadata for group, schema in SCHEMAS.items() for item in fields(schema)}
+    return {key: metadata["default"] for key, metadata in keys.items() if metadata["since"]}
+
+
 def register() -> None:
     """Make the schema known to Hydra as the config named ``schema``."""
     from hydra.core.config_store import ConfigStore
