@@ -2,11 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from vicinal.config.schema import GROUPS, Config, DatasetConfig, TrainerConfig, WandbConfig, identity_values, key
+from vicinal.analysis.cells import effective
+from vicinal.config.schema import (
+    GROUPS,
+    SCHEMAS,
+    Config,
+    DatasetConfig,
+    TrainerConfig,
+    WandbConfig,
+    identity_values,
+    key,
+)
 from vicinal.experiment import Experiment
 from vicinal.runs.identity import cell_id, run_id
 
@@ -185,6 +196,18 @@ def test_a_key_that_is_added_later_leaves_the_runs_before_it_their_identity(
     assert compose("+dataset.later=0.0").run_id == before.run_id
     assert compose("+dataset.later=0.1").cell_id != before.cell_id
     assert compose("+dataset.later=0.1").dataset.identity()["later"] == 0.1
+
+
+def test_runs_from_before_a_key_are_compared_as_if_they_had_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass
+    class Later(DatasetConfig):
+        label_noise: float = key(0.0, "share of wrong labels", low=0, high=1, since="0.2")
+
+    monkeypatch.setitem(SCHEMAS, "dataset", Later)
+    older = SimpleNamespace(config={"dataset": {"channels": 1}}, choices={})
+    newer = SimpleNamespace(config={"dataset": {"channels": 1, "label_noise": 0.2}}, choices={})
+    assert effective(older) == {"dataset.channels": "1", "dataset.label_noise": "0"}  # type: ignore[arg-type]
+    assert effective(newer) == {"dataset.channels": "1", "dataset.label_noise": "0.2"}  # type: ignore[arg-type]
 
 
 def test_only_keys_that_are_added_later_are_left_out_at_their_default() -> None:

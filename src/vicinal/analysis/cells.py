@@ -10,7 +10,7 @@ from typing import Any
 from vicinal.analysis.comparison import Cell
 from vicinal.analysis.load import RunSet
 from vicinal.analysis.records import ABSENT, Run, flat, grouped
-from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
 from vicinal.errors import UserError, suggest, written
 
 STRATEGY = "mixup"
@@ -76,6 +76,9 @@ def effective(run: Run) -> dict[str, str]:
         if group in run.choices or "_target_" in value:
             values[group] = run.choices.get(group) or str(value["_target_"])
         values |= {key: text for key, text in flat(value, f"{group}.").items() if key not in neutral}
+    for key, default in later_keys().items():
+        if group_of(key) in run.config:
+            values.setdefault(key, written(default))
     return {key: text for key, text in values.items() if not key.endswith("._target_")}
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vicinal.config.redaction import redact
-from vicinal.config.schema import with_later_keys
 from vicinal.errors import UserError, written
 from vicinal.runs.files import read_yaml
 from vicinal.runs.folder import RunFolder, unreadable
@@ -113,8 +112,6 @@ def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:
     if result is None:
         return Run(**known, **_unfinished(folder))
     known |= {key: result[key] for key in ("choices", "config") if isinstance(result.get(key), dict)}
-    if "config" in known:
-        known["config"] = with_later_keys(known["config"])
     if result.get("run_id") != run_id:
         return Run(**known, status="missing", error=f"its result.json is that of another run, {result.get('run_id')}")
     if result["status"] != "completed":
@@ -148,8 +145,7 @@ def _configured(folder: RunFolder) -> dict[str, Any]:
         return {}
     config = {str(key): value for key, value in content.items() if key not in ("defaults", "hydra")}
     found = {"choices": choices, "config": config}
-    fits = misfit(found, {"choices": {str: str}, "config": CONFIG}) is None
-    return {**found, "config": with_later_keys(config)} if fits else {}
+    return found if misfit(found, {"choices": {str: str}, "config": CONFIG}) is None else {}
 
 
 def task_of(runs: Iterable[Run]) -> Task:

@@ -145,18 +145,15 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     check_ranges(shared, given, f"{group}.")
     _check_numbers(group, given)
     defaults = {name: parameters[name].default for name in own}
-    needed = [name for name in own if defaults[name] is inspect.Parameter.empty]
-    needed += [name for name in schema if name in taken and schema[name].default == MISSING]
-    for name in (*(name for name in values if name in taken), *needed):
-        if name not in given:
+    needed = {name for name in taken if defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty}
+    needed |= {name for name in schema if schema[name].default == MISSING} | values.keys()
+    for name in taken:
+        if name in needed and name not in given:
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
-    return Component(
-        group,
-        target,
-        {name: value for name, value in values.items() if name in taken and name != "_target_"},
-        {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()},
-        {name: value for name, value in values.items() if name not in taken},
-    )
+    ineffective = {name: value for name, value in values.items() if name not in taken}
+    values = {name: value for name, value in values.items() if name in taken and name != "_target_"}
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return Component(group, target, values, defaults, ineffective)
 
 
 def _check_numbers(group: str, values: Mapping[str, Any]) -> None:

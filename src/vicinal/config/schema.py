@@ -138,8 +138,10 @@ class MixupConfig:
     alpha: float = key(1.0, "lambda ~ Beta(alpha, alpha); 0 = off", low=0, high=MANY)
     prob: float = key(1.0, "probability that a batch (with per_sample: a sample) is mixed", low=0, high=1)
     per_sample: bool = key(False, "one lambda (and one box) per sample instead of one per batch")
-    mixed_weight: float = key(1.0, "weight of the loss on the mixed batch", above=0, high=MANY)
-    clean_weight: float = key(0.0, "weight of the loss on the same batch, unmixed: a second pass", low=0, high=MANY)
+    mixed_weight: float = key(1.0, "weight of the loss on the mixed batch", above=0, high=MANY, since="0.2")
+    clean_weight: float = key(
+        0.0, "weight of the loss on the same batch, unmixed: a second pass", low=0, high=MANY, since="0.2"
+    )
 
 
 @dataclass
@@ -251,14 +253,10 @@ def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if counts(name)}
 
 
-def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored config with the keys that were added after it, at their defaults, which is what it meant."""
-    groups = {"dataset": DatasetConfig, "trainer": TrainerConfig}
-    later = {
-        group: {item.name: item.metadata["default"] for item in fields(schema) if item.metadata["since"]}
-        for group, schema in groups.items()
-    }
-    return {**config, **{group: {**later[group], **config[group]} for group in groups if group in config}}
+def later_keys() -> dict[str, Any]:
+    """Return {dotted key: default} of the keys that are missing in the configs of older runs, which did the same."""
+    keys = {f"{group}.{item.name}": item.metadata for group, schema in SCHEMAS.items() for item in fields(schema)}
+    return {key: metadata["default"] for key, metadata in keys.items() if metadata["since"]}
 
 
 def register() -> None:

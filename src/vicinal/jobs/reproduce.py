@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, with_later_keys
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.jobs.bitwise_diff import Part, compare, environments, flat
@@ -178,11 +178,12 @@ def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]
     neutral = {f"dataset/{item.name}" for item in fields(GROUPS["dataset"]) if item.metadata["neutral"]}
     neutral |= {item.name for item in fields(Config) if item.metadata.get("neutral")}
     neutral |= {f"trainer/{item.name}" for item in fields(TrainerConfig) if item.metadata["neutral"]}
-    then, now = flat(with_later_keys(result["config"])), flat(run_metadata(experiment)["config"])
+    then, now = flat(result["config"]), flat(run_metadata(experiment)["config"])
+    later = {key.replace(".", "/"): value for key, value in later_keys().items()}
     differ = False
     for name in dict.fromkeys([*then, *now]):
         key = name.replace("/", ".")
-        same = name in then and name in now and then[name] == now[name]
+        same = name in now and now[name] == then.get(name, later.get(name, ...))
         if same or name in neutral or name.partition("/")[0] in VIEWS:
             continue
         differ = True
