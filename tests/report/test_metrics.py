@@ -24,7 +24,13 @@ from vicinal.tasks import CLASSIFICATION, TASKS, Metric, Task
 
 ALPHA = ("mixup", "mixup.alpha")
 SPREAD = Metric("sharpness_of_output", "sharpness of the output", "nats", "lower", short="sharpness")
-REGRESSION = Task(
+
+
+class Regression(Task):
+    score_key = "rmse"
+
+
+REGRESSION = Regression(
     name="regression",
     metrics=(
         Metric("rmse", "root mean square error", "m", "lower", short="RMSE"),

@@ -66,8 +66,8 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
         score: key of the summary that alphas and strategies are compared by; by default :func:`default_score`.
         more: keys of the history that get a panel of their own among the learning curves.
     """
-    score, key = score or default_score(task), task.selection
-    split, name = score.rpartition("/")[0] or "test/last", task.metric(key).title
+    score, key, train_key = score or default_score(task), task.selection, task.score_key
+    split, train_score = score.rpartition("/")[0] or "test/last", task.metric(train_key).title
     others = [(metric.title, f"{split}/{metric.key}") for metric in task.metrics if f"{split}/{metric.key}" != score]
     return {
         "Alpha curve": [
@@ -80,11 +80,11 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
         ],
         "Learning curves": [
             *(_curves(f"{metric.title}, validation", f"val/{metric.key}") for metric in task.metrics),
-            _curves(f"{name}, train, and its ceiling", f"train/{key}", f"train/{key}_ceiling"),
+            _curves(f"{train_score}, train, and its ceiling", f"train/{train_key}", f"train/{train_key}_ceiling"),
             _curves("train loss and its floor", "train/loss", "train/loss_floor"),
-            _curves(f"{name} on clean train images", f"train_clean/{key}"),
+            _curves(f"{train_score} on clean train images", f"train_clean/{train_key}"),
             _curves("loss on clean train images", "train_clean/loss"),
-            _curves(f"{name}, test, last epochs", f"test/{key}"),
+            _curves(f"{task.metric(key).title}, test, last epochs", f"test/{key}"),
             *(Plot(column, "curves", (column,), optional=False) for column in more),
         ],
         "Mixing": [
