@@ -8,8 +8,8 @@ import pydoc
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from dataclasses import field as dataclass_field
 from functools import cache
@@ -56,25 +56,44 @@ class Component:
         """The class or function that the target names."""
         return pydoc.locate(self.target)
 
+    def tell(self, name: str) -> Any:
+        """Call the function that the target has as attribute `name`, with the arguments; None if it has none."""
+        function = getattr(self.called, name, None)
+        with self.refusals():
+            return None if function is None else function(**self.arguments)
+
     def __call__(self, **runtime: Any) -> Any:
         from hydra.utils import instantiate  # refuses targets that would run arbitrary code
 
-        try:
+        with self.refusals(**runtime):
             factory = instantiate({"_target_": self.target, **self.arguments}, _partial_=True, _convert_="all")
             return factory(**runtime)
+
+    @contextmanager
+    def refusals(self, **runtime: Any) -> Iterator[None]:
+        """Turn an error about the component into one line that begins with the key.
+
+        Args:
+            runtime: arguments that the program gives; those that are keys of the data set are named as such.
+        """
+        try:
+            yield
         except UserError:
             raise
         except Exception as error:  # its arguments are the user's, whatever a library makes of them
             reason = " ".join(str(error).split("\n")[0].split())
-            raise self.refused(
-                reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
-            ) from error
+            known = isinstance(error, ValueError)
+            raise self.refused(reason if known else f"{type(error).__name__}: {reason}", **runtime) from error
 
-    def refused(self, reason: str) -> UserError:
-        """A target's own complaint, led by the keys that it is about."""
-        own = re.fullmatch(r"(\w+)(?:=[^:]*)?:? (.*?)(?:, got .*)?", reason, re.DOTALL)
-        if own and own[1] in self.arguments:
-            return ConfigError(f"{self.group}.{own[1]}", self.arguments[own[1]], own[2])
+    def refused(self, reason: str, **runtime: Any) -> UserError:
+        """Return the error for a complaint that begins with an argument's name, or mentions some."""
+        begins = re.fullmatch(r"(\w+)(?:=[^:]*)?:? (.*?)(?:, got .*)?", reason, re.DOTALL)
+        images = {item.name for item in fields(GROUPS["dataset"])}
+        keys = {self.group: (f"{self.group}._target_", self.target)}
+        keys |= {name: (f"dataset.{name}", value) for name, value in runtime.items() if name in images}
+        keys |= {name: (f"{self.group}.{name}", value) for name, value in self.values.items()}
+        if begins and begins[1] in keys:
+            return ConfigError(*keys[begins[1]], begins[2])
         large = set(re.findall(r"\d{4,}", reason))
 
         def meant(name: str) -> bool:
