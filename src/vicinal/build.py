@@ -19,7 +19,6 @@ from vicinal.data import (
     Source,
     contents,
     fits,
-    imagefolder,
     load,
     split,
     steps_per_epoch,
@@ -38,11 +37,12 @@ def make_model(experiment: Experiment) -> nn.Module:
 
 
 def check_cuts(experiment: Experiment) -> None:
-    """Refuse an impossible cut of a tree of images, which is known without decoding it. Raises UserError."""
-    if experiment.tree is not None:
-        values = experiment.dataset.values
-        sizes = {name: values[name] for name in ("val_size", "train_size")}
-        split(imagefolder.undecoded(**experiment.tree), **sizes, seed=values["split_seed"])
+    """Refuse an impossible cut, where the source can tell its labels without loading images. Raises UserError."""
+    dataset = experiment.dataset
+    sizes = {name: dataset.values[name] for name in ("val_size", "train_size")}
+    if preview := dataset.tell("preview"):
+        with dataset.refusals():
+            split(preview, **sizes, seed=dataset.values["split_seed"])
 
 
 def check_steps(experiment: Experiment, data: ImageData) -> None:
@@ -73,7 +73,8 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
     values = experiment.dataset.values
     source = experiment.dataset()
     keys = ("val_size", "train_size", "split_seed", "mean", "std")
-    data = load(source, **{name: values[name] for name in keys})
+    with experiment.dataset.refusals():
+        data = load(source, **{name: values[name] for name in keys})
     found = (*data.train.images.shape[1:3], len(data.class_names))
     for (name, expected), real in zip(experiment.sizes._asdict().items(), found, strict=True):
         if expected != real:
@@ -86,9 +87,9 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
 
 
 def data_contents(experiment: Experiment) -> dict[str, str]:
-    """Return {name: hash} of the data that the experiment would use now; of a tree nothing, which is in the identity.
+    """Return {name: hash} of the data that the experiment would use now, without what is in its identity.
 
-    The images are loaded for it where their source does not say which files it reads, once per process.
+    The images are loaded for it, once per process, if their source does not declare the files that it reads.
     """
     hashes = _file_hashes(experiment)
     return image_hashes(experiment.dataset) if hashes is None else hashes
@@ -101,16 +102,12 @@ def image_hashes(dataset: Component) -> dict[str, str]:
 
 
 def _file_hashes(experiment: Experiment) -> dict[str, str] | None:
-    """Return {name: hash} of the files of the data; None where the source does not name them."""
+    """Return {name: hash} of the files of the data, without those in the identity; None if the source declares none."""
     dataset = experiment.dataset
-    if experiment.tree is not None:
-        imagefolder.contents(experiment.tree["root"], dataset.values["cache_dir"]).save()
-        return {}
-    try:
-        files = contents.files_of(dataset.called, dataset.arguments)
-    except Exception as error:  # a source may be the user's own
-        raise ConfigError("dataset._target_", dataset.target, f"cannot say what it reads ({error})") from error
-    return None if files is None else contents.of_files(files, Path(dataset.values["cache_dir"]))
+    contents.save_hashes()
+    if (files := dataset.tell("files")) is not None:
+        return contents.of_files(files, Path(dataset.values["cache_dir"]))
+    return {} if hasattr(dataset.called, "fingerprint") else None
 
 
 def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:

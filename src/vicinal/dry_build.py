@@ -61,7 +61,8 @@ def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], singl
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
-    check_model(network, *sizes)
+    with model.refusals(**sizes._asdict()):
+        check_model(network, *sizes)
     if single and (reason := refuses_one(network, sizes.channels, sizes.image_size)):
         raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {model.target}: {reason}")
     images = torch.empty(2, sizes.channels, sizes.image_size, sizes.image_size, device="meta")

@@ -15,8 +15,7 @@ from vicinal.config import redaction, request
 from vicinal.config.components import OURS, Component, bind, places_of
 from vicinal.config.composition import words_of
 from vicinal.config.schema import TrainerConfig, WandbConfig, identity_values
-from vicinal.data import imagefolder
-from vicinal.data.faults import FAIL
+from vicinal.data import VAL_SIZE, Source
 from vicinal.dry_build import Sizes
 from vicinal.errors import ConfigError, written
 from vicinal.mixing import Strategy
@@ -31,9 +30,6 @@ from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import Hardware, resolve
 from vicinal.utils.gc_pause import without_collections
-
-TREE = "vicinal.data.imagefolder.imagefolder"
-"""The source whose classes are counted and whose files are part of a run's identity."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,6 @@ class Experiment:
         checkpoint_every: ``trainer.checkpoint_every``.
         dataset: component of this group, as are the four below.
         classes: number of classes; of a tree of images they are counted.
-        tree: arguments of ``imagefolder.fingerprint``; None for other sources.
         strategy: made from ``mixup``.
         effective: all that can change a result, but the seed; keys that have no effect are left out.
         cell_id: hash of ``effective``.
@@ -72,7 +67,6 @@ class Experiment:
     optimizer: Component
     scheduler: Component
     classes: int
-    tree: dict[str, Any] | None
     strategy: Strategy
     effective: dict[str, Any]
     cell_id: str
@@ -111,17 +105,11 @@ class Experiment:
 
         dataset = bind("dataset", config["dataset"], places)
         request.check_images(dataset.values)
-        tree: dict[str, Any] | None = None
-        names: tuple[str, ...] = ()
-        if dataset.target == TREE:
-            dataset = _with_validation(config, dataset, places)
-            given = dataset.arguments
-            tree = {
-                "root": given["folder"],
-                "val_size": given["val_size"],
-                "on_error": given.get("on_error", FAIL),
-            }
-            names = imagefolder.class_names(tree["root"], tree["val_size"])
+        preview: Source | None = dataset.tell("preview")
+        if preview and dataset.values["val_size"] is None and preview.val is None:
+            config["dataset"]["val_size"] = VAL_SIZE
+            dataset = bind("dataset", config["dataset"], places)
+        names = preview.class_names if preview else ()
         sizes = Sizes(dataset.values["channels"], dataset.values["image_size"], _count(dataset, names))
 
         model = bind("model", config["model"], places)
@@ -137,14 +125,14 @@ class Experiment:
             hardware = resolve(trainer, dry_build.work(model, sizes, trainer.batch_size))
 
         components = (dataset, model, mixup, optimizer, scheduler)
-        effective = _effective(config, components, tree)
+        effective = _effective(config, components)
         cell = cell_id(effective)
         named, run = config["_choices_"], run_id(cell, config["seed"])
         name = run_name(named, _settings(config, components), words)
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
             config, named, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
-            sizes.classes, tree, strategy, effective, cell, folder,
+            sizes.classes, strategy, effective, cell, folder,
         )  # fmt: skip
         experiment._declare_public()
         # A run that is completed has passed this, and torch imports two seconds of compilers for it.
@@ -210,15 +198,6 @@ class Experiment:
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
 
 
-def _with_validation(config: dict[str, Any], dataset: Component, places: tuple[str, ...]) -> Component:
-    """Replace ``dataset.val_size: null`` by a number where a tree has no folder for validation."""
-    given = dataset.arguments
-    if given["val_size"] is not None or imagefolder.validation_folder(given["folder"]) is not None:
-        return dataset
-    config["dataset"]["val_size"] = imagefolder.VAL_SIZE
-    return bind("dataset", config["dataset"], places)
-
-
 def _count(dataset: Component, names: tuple[str, ...]) -> int:
     """Return the number of classes, given or counted."""
     classes: int = dataset.values["classes"] or len(names)
@@ -229,14 +208,10 @@ def _count(dataset: Component, names: tuple[str, ...]) -> int:
     return classes
 
 
-def _effective(
-    config: dict[str, Any], components: tuple[Component, ...], tree: dict[str, Any] | None
-) -> dict[str, Any]:
+def _effective(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:
     trainer = identity_values(TrainerConfig, config["trainer"])
     effective = {"trainer": trainer, **{component.group: component.identity() for component in components}}
-    if tree is not None:
-        kept = imagefolder.contents(tree["root"], components[0].values["cache_dir"])
-        effective["dataset"]["folder"] = imagefolder.fingerprint(**tree, kept=kept)
+    effective["dataset"] |= components[0].tell("fingerprint") or {}
     return effective
 
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from vicinal.config.components import RUNTIME, _signature, bind
 from vicinal.config.schema import CONF, GROUPS, TrainerConfig, WandbConfig, register
 from vicinal.config.validation import supported
-from vicinal.data import Images, Source, imagefolder, sources
+from vicinal.data import Images, Source, contents, imagefolder, sources
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 
@@ -193,6 +193,35 @@ def test_a_target_whose_module_is_broken_is_one_line(tmp_path: Path, monkeypatch
     assert str(refused.value) == f"mixup._target_=broken_strategy.Fade: {reason}"
 
 
+@pytest.mark.parametrize(
+    ("complaint", "line"),
+    [
+        ("depth must be 18 or 34, got 7", "model.depth=18: must be 18 or 34"),
+        ("depth=7: must be 18 or 34", "model.depth=18: must be 18 or 34"),
+        ("image_size must be at least 8, got 7", "dataset.image_size=7: must be at least 8"),
+        ("image_size: too small, got 7", "dataset.image_size=7: too small"),
+        (
+            "model must return logits, not 3",
+            "model._target_=vicinal.models.preact_resnet.PreActResNet: must return logits, not 3",
+        ),
+        ("the width is odd", "model.width=64: the width is odd"),
+        ("out of luck", "model._target_=vicinal.models.preact_resnet.PreActResNet: out of luck"),
+    ],
+)
+def test_a_complaint_of_a_component_begins_with_the_key(complaint: str, line: str) -> None:
+    model = bind("model", {"_target_": "vicinal.models.preact_resnet.PreActResNet", "depth": 18, "width": 64})
+    with pytest.raises(ConfigError) as refused, model.refusals(channels=3, image_size=7, classes=10):
+        raise ValueError(complaint)
+    assert str(refused.value) == line
+
+
+def test_other_errors_of_a_component_are_named_by_their_type() -> None:
+    model = bind("model", {"_target_": "vicinal.models.resnet.resnet18"})
+    with pytest.raises(ConfigError) as refused:
+        model(channels=3, image_size=8, classes="many")
+    assert str(refused.value).startswith("model._target_=vicinal.models.resnet.resnet18: TypeError: ")
+
+
 def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     needed = {"root": ".", "cache_dir": ".", "channels": 1, "image_size": 8}
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
@@ -219,6 +248,7 @@ def fake_torchvision(root: str, name: str) -> Source:
     return random_source(*PARTS[name])
 
 
+@contents.reads(preview=imagefolder.preview, fingerprint=imagefolder.fingerprint)
 def fake_imagefolder(
     folder: str, image_size: int, channels: int, cache_dir: str, val_size: int | None, on_error: str = "fail"
 ) -> Source:

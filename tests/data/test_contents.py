@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from PIL import Image
 
 from vicinal import build
 from vicinal.data import Images, Source, contents, imagefolder
-from vicinal.data.contents import Kept
+from vicinal.data.contents import HashCache
+from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 
 Compose = Callable[..., Experiment]
@@ -28,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all files had been written a while ago."""
-    monkeypatch.setattr(contents, "SETTLED", -60.0)
+    monkeypatch.setattr(contents, "SETTLED_SECONDS", -60.0)
 
 
 @pytest.fixture
@@ -51,11 +53,11 @@ def sha(content: bytes) -> str:
 
 def test_a_file_is_read_once_for_all_processes(file: Path, tmp_path: Path, settled: None, read: list[str]) -> None:
     store = tmp_path / "cache/kept.json"
-    kept = Kept(store)
+    kept = HashCache(store)
     assert kept.sha256(str(file)) == sha(b"0123")
     assert not store.parent.exists()  # to look is not to write
     kept.save()
-    assert kept.sha256(str(file)) == Kept(store).sha256(str(file)) == sha(b"0123")
+    assert kept.sha256(str(file)) == HashCache(store).sha256(str(file)) == sha(b"0123")
     assert read == ["images.bin"]
 
 
@@ -63,7 +65,7 @@ def test_a_file_is_read_once_for_all_processes(file: Path, tmp_path: Path, settl
 def test_a_file_is_read_again_where_its_stat_is_another(
     file: Path, tmp_path: Path, settled: None, read: list[str], change: str
 ) -> None:
-    kept = Kept(tmp_path / "kept.json")
+    kept = HashCache(tmp_path / "kept.json")
     kept.sha256(str(file))
     kept.save()
     before = file.stat()
@@ -77,13 +79,13 @@ def test_a_file_is_read_again_where_its_stat_is_another(
             file.write_bytes(b"4567")
     if "put back" in change or change == "another file":
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert Kept(tmp_path / "kept.json").sha256(str(file)) == sha(b"0123" if change == "touched" else b"4567")
+    assert HashCache(tmp_path / "kept.json").sha256(str(file)) == sha(b"0123" if change == "touched" else b"4567")
     assert read == ["images.bin"] * 2
 
 
 def test_a_file_that_was_just_written_is_not_trusted_to_stay(file: Path, tmp_path: Path, read: list[str]) -> None:
     """Within a tick of the file system's clock the next write leaves the same times."""
-    kept = Kept(tmp_path / "kept.json")
+    kept = HashCache(tmp_path / "kept.json")
     assert [kept.sha256(str(file)), kept.sha256(str(file))] == [sha(b"0123")] * 2
     kept.save()
     assert not (tmp_path / "kept.json").exists()
@@ -94,7 +96,7 @@ def test_a_file_that_was_just_written_is_not_trusted_to_stay(file: Path, tmp_pat
 def test_a_damaged_store_is_no_store(file: Path, tmp_path: Path, settled: None, content: bytes) -> None:
     store = tmp_path / "kept.json"
     store.write_bytes(content)
-    kept = Kept(store)
+    kept = HashCache(store)
     assert kept.sha256(str(file)) == sha(b"0123")
     kept.save()
     assert list(json.loads(store.read_bytes())) == [str(file)]
@@ -102,7 +104,7 @@ def test_a_damaged_store_is_no_store(file: Path, tmp_path: Path, settled: None, 
 
 def test_a_store_that_cannot_be_written_costs_a_reading(file: Path, settled: None, read: list[str]) -> None:
     for _ in range(2):
-        kept = Kept(file / "kept.json")  # below a file
+        kept = HashCache(file / "kept.json")  # below a file
         assert kept.sha256(str(file)) == sha(b"0123")
         kept.save()
     assert len(read) == 2
@@ -150,8 +152,8 @@ def test_the_files_of_a_tree_are_read_once_and_kept_when_its_images_are_loaded(
     words = (*words, "dataset.image_size=8", "dataset.val_size=2", "dataset.std=[0.5]")
 
     def composed() -> Experiment:
-        imagefolder.fingerprint.cache_clear()
-        Kept.of.cache_clear()
+        imagefolder.examined.cache_clear()
+        contents.opened.clear()
         return compose(*words)
 
     first = composed()
@@ -164,6 +166,72 @@ def test_the_files_of_a_tree_are_read_once_and_kept_when_its_images_are_loaded(
     Image.new("L", (8, 8), color=9).save(tmp_path / "tree/train/a/0.png")
     assert composed().run_id != first.run_id
     assert read[14:] == ["0.png"]
+
+
+OWN_SOURCE = """
+from pathlib import Path
+
+import torch
+
+from vicinal.data import Images, Source
+
+
+def images(size: int, pixels: int = 0) -> Images:
+    return Images(torch.zeros(size, 1, pixels, pixels, dtype=torch.uint8), torch.arange(size) % 3)
+
+
+def own(file: str, image_size: int) -> Source:
+    content = Path(file).read_text()
+    assert "loadable" in content, content
+    return Source(images(30, image_size), images(6, image_size), ("a", "b", "c"))
+
+
+def preview(file: str, **_) -> Source:
+    return Source(images(30), images(6), ("a", "b", "c"))
+
+
+def fingerprint(file: str, **_) -> dict[str, str]:
+    if not Path(file).exists():
+        raise ValueError(f"file: there is no {file}")
+    return {"file": Path(file).read_text()}
+
+
+own.preview, own.fingerprint = preview, fingerprint
+"""
+
+
+def test_a_source_of_ones_own_tells_its_classes_its_cuts_and_what_identifies_it(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_source_of_a_test.py").write_text(OWN_SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_source_of_a_test", raising=False)
+    words = ("dataset._target_=own_source_of_a_test.own", "dataset.classes=null", "dataset.val_size=6", "model=mlp")
+    words = (*words, "model.hidden=[4]", "dataset.std=[1]")
+
+    def composed(name: str, *more: str) -> Experiment:
+        return compose(*words, f"+dataset.file={tmp_path / name}", *more)
+
+    for name, content in {"a": "loadable", "b": "loadable", "c": "loadable too", "d": "broken"}.items():
+        (tmp_path / name).write_text(content)
+    first = composed("a")
+    assert first.classes == 3
+    assert composed("b").run_id == first.run_id
+    assert composed("c").run_id != first.run_id
+    assert composed("a", "dataset.val_size=null").dataset.values["val_size"] == 1000
+    data = build.load_data(first)
+    assert (len(data.train.labels), data.contents) == (24, {})
+
+    def refused(name: str, *more: str) -> str:
+        with pytest.raises(ConfigError) as refusal:
+            build.load_data(composed(name, *more))
+        return str(refusal.value)
+
+    cut = "dataset.val_size=29: must be 0 or from 3 to 27: there are 30 images of 3 classes to choose from"
+    assert refused("d", "dataset.val_size=29") == cut  # without loading the images
+    assert refused("d") == "dataset._target_=own_source_of_a_test.own: AssertionError: broken"
+    assert refused("a", "dataset.classes=4") == "dataset.classes=4: must be 3, as in the data"
+    assert refused("gone") == f"dataset.file={tmp_path}/gone: there is no {tmp_path}/gone"
 
 
 def source(channels: int = 3) -> Source:

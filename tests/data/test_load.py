@@ -1,6 +1,7 @@
 """The numbers in conf/dataset against the data, and how a run's normalisation is settled."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import torch
 import yaml
 
 from vicinal.data import Images, Source, channel_statistics, digits, load, torchvision_dataset
-from vicinal.errors import ConfigError
 
 REPO = Path(__file__).parents[2]
 CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.stem != "base")
@@ -92,22 +92,21 @@ def test_what_is_not_given_is_computed_from_the_training_part_alone():
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"mean": [0.5]}, "dataset.mean=[0.5]: must be null or a list of 3, one number per channel"),
-        ({"std": [0.5, 0.5]}, "dataset.std=[0.5,0.5]: must be null or a list of 3, one number per channel"),
+        ({"mean": [0.5]}, "mean must be null or a list of 3, one number per channel, got [0.5]"),
+        ({"std": [0.5, 0.5]}, "std must be null or a list of 3, one number per channel, got [0.5, 0.5]"),
         (
             {"std": [0.5, 0.0, 0.5]},
-            "dataset.std=[0.5,0,0.5]: must be above 0; a channel of one value needs a std set by hand",
+            "std must be above 0; a channel of one value needs a std set by hand, got [0.5, 0.0, 0.5]",
         ),
     ],
 )
 def test_a_normalisation_that_does_not_fit_is_refused(given, line):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
         load(random_source(), **OPTIONS | given)
-    assert str(caught.value) == line
 
 
 def test_a_channel_of_one_value_is_refused():
     source = random_source()
     source.train.images[:, 1] = 7
-    with pytest.raises(ConfigError, match="must be above 0; a channel of one value needs a std set by hand"):
+    with pytest.raises(ValueError, match="std must be above 0; a channel of one value needs a std set by hand"):
         load(source, **OPTIONS)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 import torch
 from torch import nn
 
-from vicinal.errors import ConfigError
 from vicinal.models import check
 from vicinal.models.preact_resnet import PreActResNet
 from vicinal.models.torchvision_zoo import torchvision_model
@@ -20,7 +20,7 @@ def refusal_of(name: str, image_size: int) -> str | None:
         with torch.device("meta"):
             model = torchvision_model(1, image_size, 10, name=name)
         check(model, 1, image_size, 10)
-    except ConfigError as refusal:
+    except ValueError as refusal:
         return str(refusal)
     return None
 
@@ -37,7 +37,7 @@ def refusal_of(name: str, image_size: int) -> str | None:
     ],
 )
 def test_an_image_too_small_for_torchvision(name, image_size, smallest, allowed):
-    assert refusal_of(name, image_size) == f"dataset.image_size={image_size}: {allowed}"
+    assert refusal_of(name, image_size) == f"image_size {allowed}, got {image_size}"
     assert refusal_of(name, smallest - 1) is not None
     assert refusal_of(name, smallest) is None
 
@@ -94,15 +94,13 @@ class Lambda(nn.Module):
     ],
 )
 def test_what_are_no_logits_is_refused(function, message):
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(ValueError, match=f"^model {re.escape(message)}$"):
         check(Lambda(function), 1, 8, 10)
-    assert str(refusal.value) == f"model._target_={__name__}.Lambda: {message}"
 
 
 def test_a_size_that_cannot_be_helped_by_a_larger_one_gets_the_reason():
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(ValueError, match=r"^image_size does not fit Lambda: .*, got 9$") as refusal:
         check(Lambda(lambda layer, x: layer(x.flatten(1))), 1, 9, 10)
-    assert str(refusal.value).startswith("dataset.image_size=9: does not fit Lambda: ")
     assert "64" in str(refusal.value)  # the rest are torch's words
     assert "\n" not in str(refusal.value)
 

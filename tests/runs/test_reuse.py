@@ -112,8 +112,8 @@ class Same:
 
     def __call__(self, kind: str, *more: str, again: bool = False) -> list[str]:
         source.forget()
-        imagefolder.fingerprint.cache_clear()
-        contents.Kept.of.cache_clear()
+        imagefolder.examined.cache_clear()
+        contents.opened.clear()
         environment.versions.cache_clear()
         image_hashes.cache_clear()
         self.caplog.clear()

@@ -6,8 +6,8 @@ import inspect
 import math
 import pydoc
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -63,25 +63,45 @@ class Component:
         """Return the class or function."""
         return pydoc.locate(self.target)
 
+    def tell(self, name: str) -> Any:
+        """Call the function that the target has as attribute `name`, with the arguments; None if it has none."""
+        function = getattr(self.called, name, None)
+        with self.refusals():
+            return None if function is None else function(**self.arguments)
+
     def __call__(self, **runtime: Any) -> Any:
         from hydra.utils import instantiate  # refuses targets that would run arbitrary code
 
-        try:
+        with self.refusals(**runtime):
             factory = instantiate({"_target_": self.target, **self.arguments}, _partial_=True, _convert_="all")
             return factory(**runtime)
+
+    @contextmanager
+    def refusals(self, **runtime: Any) -> Iterator[None]:
+        """Turn an error about the component into one line that begins with the key.
+
+        Args:
+            runtime: arguments that the program gives; those that are keys of the data set are named as such.
+        """
+        try:
+            yield
         except UserError:
             raise
         except Exception as error:  # its arguments are the user's, and libraries raise anything
             reason = " ".join(str(error).split("\n")[0].split())
             known = isinstance(error, ValueError)
-            raise self.refused(reason if known else f"{type(error).__name__}: {reason}") from error
+            raise self.refused(reason if known else f"{type(error).__name__}: {reason}", **runtime) from error
 
-    def refused(self, reason: str) -> UserError:
+    def refused(self, reason: str, **runtime: Any) -> UserError:
         """Return a complaint of the target as an error that begins with the keys that it mentions."""
         arguments = self.arguments
         begins = re.fullmatch(r"(\w+)(?:=[^:]*)?:? (.*?)(?:, got .*)?", reason, re.DOTALL)
-        if begins and begins[1] in arguments:
-            return ConfigError(f"{self.group}.{begins[1]}", arguments[begins[1]], begins[2])
+        images = {item.name for item in fields(GROUPS["dataset"])}
+        keys = {self.group: (f"{self.group}._target_", self.target)}
+        keys |= {name: (f"dataset.{name}", value) for name, value in runtime.items() if name in images}
+        keys |= {name: (f"{self.group}.{name}", value) for name, value in self.values.items()}
+        if begins and begins[1] in keys:
+            return ConfigError(*keys[begins[1]], begins[2])
         large = set(re.findall(r"\d{4,}", reason))
 
         def mentioned(name: str) -> bool:

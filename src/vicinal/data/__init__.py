@@ -9,11 +9,11 @@ from vicinal.data.augmentation import CropFlip
 from vicinal.data.images import ImageData, Images, Source
 from vicinal.data.loader import Loader, steps_per_epoch
 from vicinal.data.sources import digits, torchvision_dataset
-from vicinal.data.splits import split
+from vicinal.data.splits import VAL_SIZE, split
 from vicinal.data.store import fits
-from vicinal.errors import ConfigError
 
 __all__ = [
+    "VAL_SIZE",
     "CropFlip",
     "ImageData",
     "Images",
@@ -30,8 +30,7 @@ __all__ = [
     "torchvision_dataset",
 ]
 
-CHUNK = 10_000
-"""Images that are counted at a time, of which bincount makes eight bytes a pixel."""
+CHUNK = 10_000  # images that are counted at a time: bincount needs eight bytes per pixel
 
 
 def load(
@@ -43,40 +42,41 @@ def load(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> ImageData:
-    """Split a source and settle how its pixels are normalised.
+    """Split a source by :func:`split`, and find how its pixels are normalised.
 
     Args:
         source: what a source returned.
-        val_size: see `split`.
+        val_size: see `split`, as for the next two.
         train_size: see `split`.
         split_seed: see `split`.
         mean: one number per channel, of pixels scaled to [0, 1]; None = of the training images left by the split.
-        std: likewise.
+        std: same as mean.
 
     Raises:
-        ConfigError: a cut is impossible, or `mean` or `std` do not fit the channels.
+        ValueError: a cut is impossible, or `mean` or `std` do not fit the channels.
     """
     train, val, test = split(source, val_size=val_size, train_size=train_size, seed=split_seed)
     if mean is None or std is None:
         own_mean, own_std = channel_statistics(train)
         mean, std = (own_mean if mean is None else mean), (own_std if std is None else std)
     channels = train.images.shape[1]
-    for key, values in (("dataset.mean", mean), ("dataset.std", std)):
+    for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
-            raise ConfigError(key, list(values), f"must be null or a list of {channels}, one number per channel")
+            allowed = f"null or a list of {channels}, one number per channel"
+            raise ValueError(f"{name} must be {allowed}, got {list(values)}")
     if not min(std) > 0:
-        raise ConfigError("dataset.std", list(std), "must be above 0; a channel of one value needs a std set by hand")
+        raise ValueError(f"std must be above 0; a channel of one value needs a std set by hand, got {list(std)}")
     return ImageData(train, val, test, source.class_names, tuple(mean), tuple(std), source.skipped)
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation a channel, of pixels scaled to [0, 1].
+    """Return mean and population standard deviation per channel, of pixels scaled to [0, 1].
 
-    Exact up to the rounding of float64: counted a value, not summed a pixel.
+    Exact up to the rounding of float64, since the 256 values are counted and pixels are not summed.
     """
     counts = torch.zeros(images.images.shape[1], 256, dtype=torch.int64)
-    for some in torch.split(torch.arange(len(images.labels)), CHUNK):
-        for channel, count in zip(images.choose(some).pixels().unbind(1), counts, strict=True):
+    for indices in torch.split(torch.arange(len(images.labels)), CHUNK):
+        for channel, count in zip(images.choose(indices).pixels().unbind(1), counts, strict=True):
             count += torch.bincount(channel.flatten(), minlength=256)
     values = torch.arange(256, dtype=torch.float64) / 255
     weights = counts.double() / counts.sum(1, keepdim=True)

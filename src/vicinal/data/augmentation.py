@@ -1,4 +1,4 @@
-"""Random crops and flips, one a sample, for a whole batch at once.
+"""Random crop and flip of each image, for a whole batch at once.
 
 The usual augmentation for small images (He et al. 2016, "Deep residual learning", section 4.2): pad by a few black
 pixels, cut out a window of the original size, mirror half of the images.
@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 class Draws(NamedTuple):
-    """What was drawn for a batch of B images."""
+    """Random numbers for a batch of B images."""
 
     top: Tensor  # (B,) int64 in [0, 2 * padding]: first row of the window in the padded image
-    left: Tensor  # (B,) int64 likewise: first column
+    left: Tensor  # (B,) int64 in [0, 2 * padding]: first column
     flip: Tensor  # (B,) bool: mirrored from left to right
 
     def to(self, device: torch.device) -> Draws:
@@ -26,7 +26,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Random crop with `padding` black pixels a side and, where `flip`, a horizontal flip with probability 1/2.
+    """Random crop with `padding` black pixels per side and, if `flip`, a horizontal flip with probability 1/2.
 
     >>> augmentation = CropFlip(padding=4, flip=True)
     >>> images = torch.zeros(128, 3, 32, 32, dtype=torch.uint8)
@@ -46,14 +46,14 @@ class CropFlip:
     def apply(self, images: Tensor, draws: Draws, canvas: Tensor | None = None) -> Tensor:
         """Return the augmented images (B, C, H, W), of the type and on the device of `images`, which stay unchanged.
 
-        A window of a padded image lies in memory as one piece, if its lines may be as long as those of the padded
-        image. So a crop is one copy of bytes, wherever the window is, and the result is a view with gaps between its
-        lines. Mirrored images are laid out beside the others, and the window is looked for there.
+        Fast path of :meth:`gather`. A window of a padded image is one piece of memory, if its lines may be as long as
+        those of the padded image. So a crop is one copy of bytes, wherever the window is, and the result is a view with
+        gaps between its lines. Mirrored images are laid out beside the others, and their windows are cut there.
 
         Args:
             images: (B, C, H, W), dense in either memory format, which the result has too.
-            draws: of B images.
-            canvas: what :meth:`canvas` made for as many images or more of this shape, to be used again.
+            draws: for B images.
+            canvas: from :meth:`canvas` for as many images or more of this shape, to be used again.
         """
         if self.padding == 0 and not self.flip:
             return images
@@ -79,21 +79,21 @@ class CropFlip:
         return crops if step == 1 else crops.view(batch, height, width, step).permute(0, 3, 1, 2)
 
     def canvas(self, images: Tensor, batch: int) -> Tensor:
-        """Black memory for :meth:`apply` on up to `batch` images like these: (batch, twins, planes, bytes)."""
+        """Return black memory for :meth:`apply` on up to `batch` images like these: (batch, twins, planes, bytes)."""
         lines, step = as_lines(images[:1])
         planes, height = lines.shape[1:3]
         pitch = (images.shape[3] + 2 * self.padding) * step
-        # The last window of an image begins to the right of its last padded line's begin, and ends as much after it.
+        # The last window begins up to 2 * padding pixels after the begin of its line, and ends as much after its end.
         size = (height + 2 * self.padding) * pitch + 2 * self.padding * step
         return images.new_zeros((batch, 2 if self.flip else 1, planes, size))
 
     def gather(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
-        """``apply(images[rows], draws)``, pixel by pixel: one loop for a compiler, slow without one.
+        """Return ``apply(images[rows], draws)``, pixel by pixel: one loop for a compiler, slow without one.
 
         Args:
             images: (M, C, H, W).
             rows: (B,) int64 in [0, M), on the device of `images`.
-            draws: of B images, there too.
+            draws: for B images, on that device too.
         """
         height, width = images.shape[-2:]
         y = torch.arange(height, device=rows.device) + draws.top[:, None] - self.padding
@@ -106,10 +106,9 @@ class CropFlip:
 
 
 def as_lines(images: Tensor) -> tuple[Tensor, int]:
-    """Images (B, C, H, W) as lines of memory, and how far two neighbouring pixels are apart in it.
+    """Return images (B, C, H, W) as lines of memory, and the distance of two neighbouring pixels in it.
 
-    Returns:
-        (B, C, H, W) and 1 for contiguous images, (B, 1, H, W * C) and C for those in channels_last; a view of them.
+    That is (B, C, H, W) and 1 for contiguous images, (B, 1, H, W * C) and C for those in channels_last; a view of them.
     """
     if images.is_contiguous():
         return images, 1

@@ -1,4 +1,4 @@
-"""What a data set holds, by hashes: of the files that a source says it reads, else of the images that it returns."""
+"""Hashes of what a data set contains: of the files that its source declares, else of the images that it returns."""
 
 import hashlib
 import json
@@ -6,136 +6,147 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from vicinal.data.images import Images, Source
 
-CHUNK = 10_000
-"""Images that are hashed at a time."""
-SETTLED = 2.0
-"""Seconds; a file written more recently may change again without a new time stamp, so its hash is not kept."""
-SHORT = 16
+CHUNK = 10_000  # images that are hashed at a time
+SETTLED_SECONDS = 2.0
+"""A file written more recently may change again without a new time stamp, so its hash is not kept."""
+DIGITS = 16  # of a hash
 
-Files = Callable[..., Sequence[Path]]
-"""From the arguments of a source to the files, or folders of them, that it reads."""
 Function = TypeVar("Function", bound=Callable[..., Source])
 
 
-def reads(files: Files) -> Callable[[Function], Function]:
-    """Say which files a source reads, as a decorator: they are compared instead of the images, which need no loading.
+def reads(
+    files: Callable[..., Sequence[Path]] | None = None,
+    *,
+    preview: Callable[..., Source] | None = None,
+    fingerprint: Callable[..., Mapping[str, str]] | None = None,
+) -> Callable[[Function], Function]:
+    """Declare, as a decorator, what a source can tell before it loads anything.
+
+    Each function takes the source's arguments by name and becomes an attribute of the source.
 
     Args:
-        files: takes the arguments of the source by name.
+        files: returns the files, or folders of them, that the source reads. Their hashes are recorded and compared
+            instead of those of the images, which then need not be loaded.
+        preview: returns the labels and class names, with images of no pixels. Impossible cuts are refused by it,
+            ``classes: null`` is counted, and ``val_size: null`` knows whether there is a validation part.
+        fingerprint: returns what identifies the content, {name: hash}. It is part of the identity of a run, and where
+            the name is an argument's it replaces its value.
     """
+    functions = {"files": files, "preview": preview, "fingerprint": fingerprint}
 
     def mark(source: Function) -> Function:
-        source.__dict__["files"] = files
+        source.__dict__.update({name: function for name, function in functions.items() if function})
         return source
 
     return mark
 
 
-def files_of(source: Any, arguments: Mapping[str, Any]) -> Sequence[Path] | None:
-    """List the files that a source reads; None where it does not say."""
-    files: Files | None = getattr(source, "files", None)
-    return None if files is None else files(**arguments)
-
-
 def of_files(files: Sequence[Path], cache_dir: Path) -> dict[str, str]:
-    """{name: hash} of the files that there are; a name is relative to the folder that holds them all.
+    """Return {name: hash} of the files that exist; a name is relative to the folder that holds them all.
 
     A folder has one hash, of the names and contents of all files below it.
     """
-    there = [file.absolute() for file in files if file.exists()]
-    if not there:
+    existing = [file.absolute() for file in files if file.exists()]
+    if not existing:
         return {}
-    top = os.path.commonpath([file.parent for file in there])
-    kept = Kept.of(cache_dir, top)
+    top = os.path.commonpath([file.parent for file in existing])
+    hashes = saved_hashes(cache_dir, top)
     found = {}
-    for file in there:
-        below = sorted(each for each in file.rglob("*") if each.is_file()) if file.is_dir() else []
-        content = "".join(f"{each.relative_to(file)} {kept.sha256(str(each))}\n" for each in below)
-        whole = hashlib.sha256(content.encode()).hexdigest() if file.is_dir() else kept.sha256(str(file))
-        found[Path(os.path.relpath(file, top)).as_posix()] = whole[:SHORT]
-    kept.save()
+    for file in existing:
+        below = sorted(path for path in file.rglob("*") if path.is_file()) if file.is_dir() else []
+        content = "".join(f"{path.relative_to(file)} {hashes.sha256(str(path))}\n" for path in below)
+        digest = hashlib.sha256(content.encode()).hexdigest() if file.is_dir() else hashes.sha256(str(file))
+        found[Path(os.path.relpath(file, top)).as_posix()] = digest[:DIGITS]
+    hashes.save()
     return found
 
 
 def of_images(source: Source) -> dict[str, str]:
-    """{part: hash} of the images (N, C, H, W), labels (N,) and names that a source returned."""
+    """Return {part: hash} of the images (N, C, H, W), labels (N,) and names that a source returned."""
     digests = {name: _of_part(part) for name, part in source._asdict().items() if isinstance(part, Images)}
-    return {**digests, "class names": hashlib.sha256(repr(source.class_names).encode()).hexdigest()[:SHORT]}
+    return {**digests, "class names": hashlib.sha256(repr(source.class_names).encode()).hexdigest()[:DIGITS]}
 
 
 def _of_part(part: Images) -> str:
     digest = hashlib.sha256(repr((tuple(part.images.shape), part.images.dtype, part.labels.dtype)).encode())
-    pixels = part.images.permute(0, 2, 3, 1)  # as they lie in memory, mostly: then nothing is copied
+    pixels = part.images.permute(0, 2, 3, 1)  # mostly as they are in memory: then nothing is copied
     for tensor in (pixels, part.labels, *([] if part.rows is None else [part.rows])):
         for chunk in torch.split(tensor, CHUNK):
             digest.update(chunk.contiguous().numpy().data)
-    return digest.hexdigest()[:SHORT]
+    return digest.hexdigest()[:DIGITS]
 
 
 def stamp(stat: os.stat_result) -> list[int]:
-    """What changes with a file's content; the time of the change stays even where a tool puts that of writing back."""
+    """Return what changes with a file's content; st_ctime does even where a tool restores st_mtime."""
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-class Kept:
-    """SHA-256 of files, kept in a file of the cache: one is read again where its size, times or inode are others.
+class HashCache:
+    """SHA-256 of files, saved in a file: one is read again where its size, times or inode have changed.
 
     Args:
-        file: to keep them in, written by :meth:`save` alone; None for this process only.
+        file: written by :meth:`save` only; None for this process only.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._entries = _load(file) if file else {}
-        self._news = False
-
-    @staticmethod
-    @cache
-    def of(cache_dir: Path, folder: str) -> "Kept":
-        """For the files below a folder."""
-        return Kept(cache_dir.expanduser() / f"contents-{hashlib.sha256(folder.encode()).hexdigest()[:SHORT]}.json")
+        self._changed = False
 
     def sha256(self, path: str) -> str:
-        """Of the content of a file, 64 hex digits.
-
-        Raises:
-            OSError: it cannot be read.
-        """
+        """Return the hash of a file's content, 64 hex digits. Raises OSError if it cannot be read."""
         stat = os.stat(path)  # noqa: PTH116 - a Path per file would take longer than all the rest
         now = stamp(stat)
         entry = self._entries.get(path)
         if entry is not None and entry[0] == now:
             return entry[1]
-        begun = time.time_ns()
+        start = time.time_ns()
         with open(path, "rb") as stream:  # noqa: PTH123 - a Path takes longer
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if begun - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED * 1e9:
+        if start - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_SECONDS * 1e9:
             self._entries[path] = now, digest
-            self._news = True
+            self._changed = True
         return digest
 
     def save(self) -> None:
-        """Keep what was read for later processes; without a place to write, they read it again."""
-        if self._file is None or not self._news:
+        """Save the hashes for later processes; without a place to write, they read the files again."""
+        if self._file is None or not self._changed:
             return
         partial = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(self._entries))
             partial.replace(self._file)
-            self._news = False
+            self._changed = False
+
+
+opened: dict[Path, HashCache] = {}
+"""The caches of this process by their file."""
+
+
+def saved_hashes(cache_dir: Path, folder: str) -> HashCache:
+    """Return the hashes of files below a folder."""
+    file = cache_dir.expanduser() / f"contents-{hashlib.sha256(folder.encode()).hexdigest()[:DIGITS]}.json"
+    if file not in opened:
+        opened[file] = HashCache(file)
+    return opened[file]
+
+
+def save_hashes() -> None:
+    """Save all hashes that this process has made: looking at a request writes nothing, so fingerprints wait for it."""
+    for hashes in opened.values():
+        hashes.save()
 
 
 def _load(file: Path) -> dict[str, tuple[list[int], str]]:
-    """What was kept; of a file that is missing or damaged nothing."""
+    """Read saved hashes; none if the file is missing or damaged."""
     try:
         content = json.loads(file.read_bytes())
         return {str(path): ([int(number) for number in stat], str(digest)) for path, (stat, digest) in content.items()}

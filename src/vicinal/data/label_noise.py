@@ -1,4 +1,4 @@
-"""Wrong training labels, to see what a network memorises."""
+"""Wrong training labels, to measure what a network memorises."""
 
 from dataclasses import dataclass
 

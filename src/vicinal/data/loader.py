@@ -1,4 +1,4 @@
-"""Batches of a decoded data set: made by indexing, without workers."""
+"""Make batches of a decoded data set by indexing, without workers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,16 +17,16 @@ class Loader:
     the next batch overwrites.
 
     Args:
-        images: the data set, a byte a pixel.
-        batch_size: images a batch; the last batch has what is left.
+        images: the data set, one byte per pixel and channel.
+        batch_size: images per batch; the last batch has the rest.
         mean: one number per channel, of pixels scaled to [0, 1].
-        std: likewise.
-        device: where the batches are made and left.
+        std: same as mean.
+        device: of the batches.
         augmentation: applied to the batches of a shuffled epoch.
-        channels_last: lay batches out for convolutions on tensor cores and AMX.
+        channels_last: memory format of the batches, for convolutions on tensor cores and AMX.
         stream: leave the data set in the host's memory and gather batches ahead of their use; else it is moved to the
             device as it is. The batches are the same.
-        compile: make augmented batches, but the odd one at the end, by one compiled loop; not where they are streamed.
+        compile: make augmented batches of full size by one compiled loop, if they are not streamed.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Loader:
         )
         self.labels = images.labels.to(device)
         shape = images.images.shape[1:]
-        # (x / 255 - mean) / std as one product and one sum; as wide as a line, so that it is one loop over memory
+        # (x / 255 - mean) / std as one product and one sum; as wide as a line, for one loop over memory
         mean64, std64 = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
         self.scale, self.shift = (
             value.float().to(device).expand(1, -1, 1, shape[2]).contiguous(memory_format=layout)
@@ -58,7 +58,7 @@ class Loader:
         )
         self._batch = torch.empty((self._largest, *shape), device=device, memory_format=layout)
         self._canvas: Tensor | None = None
-        # Nothing else is compiled: loaders share what dynamo allows a function in graphs, and training is to have it.
+        # Nothing else is compiled: dynamo's limit of graphs per function is shared by all loaders.
         compiled = compile and augmentation is not None and not stream
         self._compiled = torch.compile(self._assemble, dynamic=False) if compiled else None
 
@@ -68,7 +68,7 @@ class Loader:
     def epoch(
         self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one shuffled pass, without the first `skip`.
+        """Yield the batches of one shuffled pass, without the first `skip`.
 
         All randomness comes from the two CPU generators: one permutation from `order`, and the draws of each batch from
         `augmentation` as it is made. Skipped batches are drawn but not made, so that an epoch can be resumed inside.
@@ -82,11 +82,11 @@ class Loader:
         yield from self._make(chunks[skip:], augmentation)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, without augmentation."""
+        """Yield all images in order, without augmentation."""
         yield from self._make(self._chunks(torch.arange(len(self.labels))), None)
 
     def _chunks(self, indices: Tensor) -> Sequence[Tensor]:
-        """Of a batch each; all are sent to the device at once."""
+        """Return the indices of each batch; all are sent to the device at once."""
         chunks: Sequence[Tensor] = torch.split(indices.to(self.store.index_device), self.batch_size)
         return chunks
 
@@ -111,17 +111,17 @@ class Loader:
             yield batch, self.labels[chunk.to(device, non_blocking=True)]
 
     def _assemble(self, rows: Tensor, draws: Draws) -> Tensor:
-        """The batch of some rows of the resident data, said so that a compiler makes one loop of it."""
+        """Return the batch of some rows of the resident data, in a form that compiles to one loop."""
         assert self.augmentation is not None
         chosen = self.augmentation.gather(self.store.images, rows, draws)
         return self._batch.copy_(chosen * self.scale[..., :1] + self.shift[..., :1])
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Batches of a shuffled epoch over so many images."""
+    """Return the number of batches of a shuffled epoch."""
     return -(-_shuffled(images, batch_size) // batch_size)
 
 
 def _shuffled(images: int, batch_size: int) -> int:
-    """How many of the images an epoch sees."""
+    """Return the number of images of a shuffled epoch."""
     return images - 1 if images > 1 and images % batch_size == 1 else images

@@ -1,4 +1,4 @@
-"""One image file as pixels of 8 bits."""
+"""Read an image file as pixels of 8 bits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
-    """One image as a uint8 array (channels, size, size), and whether it had 16 bits."""
+    """Return an image as a uint8 array (channels, size, size), and whether it had 16 bits."""
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -25,10 +25,10 @@ def pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
 
 
 def _eight_bits(image: Any) -> tuple[Any, bool]:
-    """A PIL image with 8 bits per channel, and whether it had 16; PIL's own conversion cuts off at 255 what has more.
+    """Return a PIL image with 8 bits per channel, and whether it had 16, which PIL's own conversion clips at 255.
 
     Raises:
-        ValueError: its numbers have no range that the type tells.
+        ValueError: the type of its numbers has no range.
     """
     import numpy as np
     from PIL import Image

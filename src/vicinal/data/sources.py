@@ -1,4 +1,4 @@
-"""Data sets that come with scikit-learn or that torchvision knows how to fetch, read whole into uint8 tensors."""
+"""Data sets of scikit-learn and torchvision, read whole into uint8 tensors."""
 
 import socket
 import warnings
@@ -16,14 +16,12 @@ from torch import Tensor
 from vicinal.data.contents import reads
 from vicinal.data.images import Images, Source
 from vicinal.data.splits import stratified
-from vicinal.errors import ConfigError
 
 DIGITS_TEST_SIZE = 360  # a fifth of the 1797 images
 DIGITS_TEST_SEED = 0
-DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer; the libraries below would wait for minutes
+TIMEOUT_SECONDS = 30.0  # without an answer from a server; the libraries below would wait for minutes
 
 _IDX = "the four *-ubyte.gz files of"
-# torchvision's class: what a user without a network has to put where.
 TORCHVISION = {
     "MNIST": f"{_IDX} https://ossci-datasets.s3.amazonaws.com/mnist into MNIST/raw",
     "FashionMNIST": f"{_IDX} http://fashion-mnist.s3-website.eu-central-1.amazonaws.com into FashionMNIST/raw",
@@ -31,6 +29,7 @@ TORCHVISION = {
     "CIFAR100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz into it",
     "SVHN": "train_32x32.mat and test_32x32.mat of http://ufldl.stanford.edu/housenumbers into it",
 }
+"""What a user without a network has to put where, by torchvision's class."""
 _IDX_FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 FILES = {
     "MNIST": ("MNIST/raw", _IDX_FILES),
@@ -56,10 +55,10 @@ def _torchvision_files(root: str, name: str) -> Sequence[Path]:
 
 @reads(lambda: [_digits_file()])
 def digits() -> Source:
-    """The 1797 grey 8x8 digits that are embedded in scikit-learn: images (N, 1, 8, 8).
+    """Load the 1797 grey 8x8 digits that are embedded in scikit-learn: images (N, 1, 8, 8).
 
-    Pixels count 0 to 16 and are scaled to 0 to 255. There is no official test set: 360 images, stratified and the same
-    ones for every run, are held out as one.
+    Pixels from 0 to 16 are scaled to 0 to 255. There is no official test set: 360 images, stratified and the same for
+    every run, are held out as one.
     """
     table = np.loadtxt(_digits_file(), delimiter=",")
     pixels = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8)).mul(255 / 16).round().to(torch.uint8)
@@ -70,45 +69,43 @@ def digits() -> Source:
 
 @reads(_torchvision_files)
 def torchvision_dataset(root: str, name: str) -> Source:
-    """The official train and test parts of one of torchvision's data sets, downloaded into `root` on first use.
+    """Load the official train and test parts of one of torchvision's data sets, downloaded into `root` on first use.
 
     Args:
-        root: the folder in torchvision's own layout. Files that are there are used as they are, without a network.
+        root: folder in torchvision's own layout. Existing files are used as they are, without a network.
         name: torchvision's class, one of `TORCHVISION`.
 
     Raises:
-        ConfigError: the name is not known, the files cannot be downloaded or unpacked there, or they are damaged.
+        ValueError: the name is not known, the files cannot be downloaded or unpacked there, or they are damaged.
     """
     from torchvision import datasets
 
     if name not in TORCHVISION:
-        raise ConfigError("dataset.name", name, f"must be one of {', '.join(TORCHVISION)}")
+        raise ValueError(f"name must be one of {', '.join(TORCHVISION)}, got {name}")
     folder = Path(root).expanduser()
     parts = ({"split": "train"}, {"split": "test"}) if name == "SVHN" else ({"train": True}, {"train": False})
-    elsewhere = "a folder that you can write to, named by dataset.root or VICINAL_DATA"
     try:
-        with _patience(DOWNLOAD_TIMEOUT), warnings.catch_warnings():
-            # CIFAR's files were pickled by an ancient numpy; 2.4.0 to 2.4.4 remark on it.
+        with _socket_timeout(TIMEOUT_SECONDS), warnings.catch_warnings():
+            # CIFAR's files were pickled by an old numpy, of which 2.4.0 to 2.4.4 warn.
             warnings.filterwarnings("ignore", message=r"dtype\(\): align")
             train, test = [getattr(datasets, name)(folder, download=True, **part) for part in parts]
     except Exception as error:  # anything at all, from asserts on, comes out of files cut short
         if not isinstance(error, OSError | HTTPException) and "download" not in str(error):
-            raise ConfigError(
-                "dataset.root", root, f"its files of {name} are damaged; delete them and retry"
-            ) from error
+            raise ValueError(f"root: its files of {name} are damaged; delete them and retry") from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        allowed = f"{name} is not there and cannot be put there ({reason}); use {elsewhere}"
-        remedy = f"without a network put {TORCHVISION[name]} first"
-        raise ConfigError("dataset.root", root, f"{allowed}; {remedy}") from error
+        remedy = "use a folder that you can write to, named by root or VICINAL_DATA; without a network put"
+        raise ValueError(
+            f"root: {name} is not there and cannot be put there ({reason}); {remedy} {TORCHVISION[name]} first"
+        ) from error
     class_names = getattr(train, "classes", None) or tuple("0123456789")  # SVHN has digits and no list of them
     return Source(_read(train), _read(test), tuple(class_names))
 
 
 def _read(dataset: Any) -> Images:
-    """The arrays of a torchvision data set as Images, whatever their layout."""
+    """Return the arrays of a torchvision data set as Images, whatever their layout."""
     labels = torch.as_tensor(dataset.labels if hasattr(dataset, "labels") else dataset.targets, dtype=torch.int64)
     pixels: Tensor = torch.as_tensor(dataset.data)
-    if pixels.ndim == 3:  # MNIST and its kin: (N, H, W)
+    if pixels.ndim == 3:  # MNIST and Fashion-MNIST: (N, H, W)
         pixels = pixels[:, None]
     elif pixels.shape[-1] == 3:  # CIFAR: (N, H, W, C); SVHN is (N, C, H, W) already
         pixels = pixels.permute(0, 3, 1, 2)
@@ -116,8 +113,8 @@ def _read(dataset: Any) -> Images:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Let connections that name no limit of their own fail after `seconds` without an answer."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Let connections without a timeout of their own fail after so many seconds without an answer."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""Where the decoded images of a run lie, and how batches of them come to the device."""
+"""Keep decoded images on the device or on the host, and gather batches of them on the device."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from torch import Tensor
 
 from vicinal.data.images import Images
 
-AHEAD = 2
-"""Batches that are gathered before they are asked for."""
+AHEAD = 2  # batches that are gathered before they are asked for
 
 
 class DeviceDataset:
-    """The data set lies on the device.
+    """The data set on the device.
 
     Args:
-        images: N of them; on their own device in their own memory format nothing is copied.
-        batch_size: the largest chunk that will be asked for.
-        device: where the batches are wanted.
-        memory_format: in which they are wanted.
+        images: N of them; not copied if device and memory format are theirs.
+        batch_size: the largest chunk of indices.
+        device: of the batches.
+        memory_format: of the batches.
 
     Attributes:
-        index_device: where indices are wanted.
+        index_device: device of the indices.
     """
 
     def __init__(
@@ -40,9 +39,9 @@ class DeviceDataset:
         self._batch: Tensor | None = None  # compiled batches go without
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """A batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N).
+        """Yield a batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N).
 
-        A batch is the store's own memory, and is overwritten when the next one is asked for.
+        A batch is the store's own memory, which the next batch overwrites.
         """
         if self._batch is None:
             self._batch = _empty(self._size, self.images)
@@ -52,13 +51,13 @@ class DeviceDataset:
             yield batch
 
     def locate(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The places in ``images`` of each chunk of indices."""
+        """Yield the places in ``images`` of each chunk of indices."""
         for indices in chunks:
             yield indices if self.rows is None else self.rows[indices]
 
 
 class HostDataset:
-    """The data set stays in the host's memory; a thread gathers batches ahead of their use.
+    """The data set in the host's memory; a thread gathers batches ahead of their use.
 
     Arguments and attributes are those of :class:`DeviceDataset`.
     """
@@ -70,12 +69,12 @@ class HostDataset:
         self.images, self.rows = chosen.images, chosen.rows
         self.device, self.index_device = device, torch.device("cpu")
         pinned = device.type == "cuda"
-        # One more than are on their way: the one that is in use.
+        # One more than are gathered ahead: the one in use.
         self._staging = [_empty(batch_size, self.images, pin_memory=pinned) for _ in range(AHEAD + 1)]
         self._sent: list[torch.cuda.Event | None] = [None] * len(self._staging)
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """As that of :class:`DeviceDataset`, and the same batches."""
+        """Yield the same batches as :class:`DeviceDataset`."""
         waiting: deque[tuple[int, Future[Tensor]]] = deque()
         with ThreadPoolExecutor(1) as thread:
             for number, chunk in enumerate(chunks):
@@ -88,7 +87,7 @@ class HostDataset:
 
     def _gather(self, slot: int, indices: Tensor) -> Tensor:
         if (sent := self._sent[slot]) is not None:
-            sent.synchronize()  # the copy that left from here may still be under way
+            sent.synchronize()  # the copy from here may not be complete
         batch = self._staging[slot][: len(indices)]
         rows = indices if self.rows is None else self.rows[indices]
         torch.index_select(_flat(self.images), 0, rows, out=_flat(batch))
@@ -102,7 +101,7 @@ class HostDataset:
 
 
 def fits(images: Images, device: torch.device) -> bool:
-    """Whether the data set can lie on the device and leave half of its free memory to the training."""
+    """Return whether the data set needs at most half of the device's free memory."""
     if device.type != "cuda":
         return True  # the host's memory is the device's
     size = len(images.labels) * images.images[0].numel()
@@ -110,14 +109,14 @@ def fits(images: Images, device: torch.device) -> bool:
 
 
 def _laid_out(images: Images, memory_format: torch.memory_format) -> Images:
-    """The images themselves where they lie so, else a copy of the N alone."""
+    """Return the images in this memory format: themselves, or a copy of the N only."""
     if images.images.is_contiguous(memory_format=memory_format):
         return images
     return Images(images.pixels().contiguous(memory_format=memory_format), images.labels)
 
 
 def _empty(batch_size: int, images: Tensor, pin_memory: bool = False) -> Tensor:
-    """Memory for a batch of the shape and memory format of `images`."""
+    """Return memory for a batch of the shape and memory format of `images`."""
     batch = torch.empty_like(images[:1]).expand(batch_size, -1, -1, -1)
     return torch.empty_like(batch, memory_format=_memory_format(images), pin_memory=pin_memory)
 
@@ -127,5 +126,5 @@ def _memory_format(images: Tensor) -> torch.memory_format:
 
 
 def _flat(images: Tensor) -> Tensor:
-    """Dense images (B, C, H, W) as rows of memory, (B, C * H * W): a copy of a row is one piece."""
+    """Return dense images (B, C, H, W) as rows of memory, (B, C * H * W): a row is copied in one piece."""
     return images.flatten(1) if images.is_contiguous() else images.permute(0, 2, 3, 1).flatten(1)

@@ -1,7 +1,8 @@
-"""Networks: images in, logits out, each a list of named blocks. Knows torch alone (torchvision where it is used).
+"""Networks: images in, logits out, each a list of named blocks. Imports torch alone (torchvision where it is used).
 
 Every network is made by a callable ``target(channels, image_size, classes, *, own arguments)``: it takes square images
-(B, channels, image_size, image_size) and returns logits (B, classes), never a softmax.
+(B, channels, image_size, image_size) and returns logits (B, classes), never a softmax. It refuses an argument by a
+ValueError that begins with the argument's name.
 """
 
 from vicinal.models.blocks import block_names

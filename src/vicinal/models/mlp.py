@@ -6,8 +6,6 @@ from itertools import pairwise
 
 from torch import nn
 
-from vicinal.models.ranges import require, require_dropout
-
 
 class MLP(nn.Sequential):
     """Linear, ReLU and dropout for each hidden layer, then a linear classifier; blocks ``hidden1``, ``hidden2``, ...
@@ -17,7 +15,7 @@ class MLP(nn.Sequential):
         image_size: height and width in pixels.
         classes: width of the logits (B, classes).
         hidden: units of each hidden layer, each at least 1; an empty list is softmax regression.
-        dropout: probability in [0, 1) with which a hidden unit is dropped.
+        dropout: probability in [0, 1) of dropping a hidden unit.
     """
 
     def __init__(
@@ -29,8 +27,10 @@ class MLP(nn.Sequential):
         hidden: list[int] = [256, 256],  # noqa: B006 - read only; the hint is what the config is checked against
         dropout: float = 0.0,
     ) -> None:
-        require(all(units >= 1 for units in hidden), "hidden", hidden, "every layer must have at least 1 unit")
-        require_dropout("dropout", dropout)
+        if any(units < 1 for units in hidden):
+            raise ValueError(f"hidden: every layer must have at least 1 unit, got {hidden}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
         super().__init__()
         widths = [channels * image_size * image_size, *hidden]
         self.add_module("flatten", nn.Flatten())

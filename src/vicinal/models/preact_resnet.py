@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vicinal.models.ranges import require, require_image_size
-
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
@@ -14,29 +12,24 @@ class PreActBlock(nn.Module):
     """BN-ReLU-conv twice, added to the shortcut (He et al. 2016, arXiv 1603.05027, figure 1b).
 
     Where the shape changes, the shortcut is a 1x1 convolution of the ACTIVATED input; elsewhere it is the raw input, or
-    the activated one too (``activated_shortcut``).
-    Dropout, if any, sits before the second convolution (Zagoruyko and Komodakis 2016, arXiv 1605.07146, section 2.4).
+    with ``activated_shortcut`` the activated one too.
+    Dropout, if any, is before the second convolution (Zagoruyko and Komodakis 2016, arXiv 1605.07146, section 2.4).
 
-    Shapes: (B, in_channels, S, S) -> (B, out_channels, ceil(S / stride), ceil(S / stride)).
+    Shapes: (B, inputs, S, S) -> (B, outputs, ceil(S / stride), ceil(S / stride)).
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int,
-        dropout: float = 0.0,
-        activated_shortcut: bool = False,
+        self, inputs: int, outputs: int, stride: int, dropout: float = 0.0, activated_shortcut: bool = False
     ) -> None:
         super().__init__()
         self.activated_shortcut = activated_shortcut
-        self.norm1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        reshapes = stride != 1 or in_channels != out_channels
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if reshapes else None
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        reshapes = stride != 1 or inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if reshapes else None
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.norm1(x))
@@ -49,17 +42,12 @@ class PreActBlock(nn.Module):
 
 
 def stage(
-    in_channels: int,
-    out_channels: int,
-    blocks: int,
-    stride: int,
-    dropout: float = 0.0,
-    activated_shortcut: bool = False,
+    inputs: int, outputs: int, blocks: int, stride: int, dropout: float = 0.0, activated_shortcut: bool = False
 ) -> nn.Sequential:
-    """Residual blocks at one resolution and width; the first one changes both."""
-    shapes = [(in_channels, stride)] + [(out_channels, 1)] * (blocks - 1)
+    """Return residual blocks at one resolution and width; the first one changes both."""
+    shapes = [(inputs, stride)] + [(outputs, 1)] * (blocks - 1)
     return nn.Sequential(
-        *(PreActBlock(channels, out_channels, step, dropout, activated_shortcut) for channels, step in shapes)
+        *(PreActBlock(channels, outputs, step, dropout, activated_shortcut) for channels, step in shapes)
     )
 
 
@@ -98,9 +86,12 @@ class PreActResNet(nn.Module):
         activated_shortcut: bool = False,
         final_norm: bool = False,
     ) -> None:
-        require(depth in BLOCKS_PER_STAGE, "depth", depth, "must be 18 or 34")
-        require(width >= 1, "width", width, "must be at least 1")
-        require_image_size(image_size, 8, "PreActResNet")
+        if depth not in BLOCKS_PER_STAGE:
+            raise ValueError(f"depth must be 18 or 34, got {depth}")
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        if image_size < 8:
+            raise ValueError(f"image_size must be at least 8 for PreActResNet, got {image_size}")
         super().__init__()
         stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU()) if stem_norm else stem

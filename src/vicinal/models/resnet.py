@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from vicinal.models.ranges import require_image_size
-
 
 def resnet18(channels: int, image_size: int, classes: int) -> nn.Module:
-    """ResNet-18 (He et al. 2015, arXiv 1512.03385) with a CIFAR stem; blocks layer1 to layer4.
+    """Make a ResNet-18 (He et al. 2015, arXiv 1512.03385) with a CIFAR stem; blocks layer1 to layer4.
 
-    The 7x7 stride-2 convolution and the max-pool, which would shrink a 32x32 image to 8x8 before the first block, give
-    way to one 3x3 stride-1 convolution, as in kuangliu/pytorch-cifar and OpenMixup. 11,173,962 parameters on CIFAR-10.
+    One 3x3 stride-1 convolution replaces the 7x7 stride-2 convolution and the max-pool, which would shrink 32x32 images
+    to 8x8 before the first block, as in kuangliu/pytorch-cifar and OpenMixup. 11,173,962 parameters on CIFAR-10.
 
     Args:
         channels: of the input (B, channels, image_size, image_size).
@@ -21,7 +19,8 @@ def resnet18(channels: int, image_size: int, classes: int) -> nn.Module:
     from torchvision.models import ResNet
     from torchvision.models.resnet import BasicBlock
 
-    require_image_size(image_size, 8, "resnet18")
+    if image_size < 8:
+        raise ValueError(f"image_size must be at least 8 for resnet18, got {image_size}")
     model: nn.Module = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=classes)
     stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does for the others

@@ -1,4 +1,4 @@
-"""Finding out that a network and its images don't fit, before any data is read."""
+"""Find that a network and its images do not fit, before any data is read."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from vicinal.errors import ConfigError
-
 PROBED_SIZES = (16, 32, 64, 128, 256, 512)
 
 
 def check(model: nn.Module, channels: int, image_size: int, classes: int) -> None:
     """Refuse a network that cannot turn images (2, channels, image_size, image_size) into logits (2, classes).
 
-    Nothing is computed: shapes alone go through the network, on the meta device, in the mode it is in (a new network is
-    in training mode). The network may be on any device, the meta device included, and is left as it is, running
-    statistics and random numbers too. One whose forward asks for values, which shapes don't have, is let through.
+    Nothing is computed: only shapes go through the network, on the meta device, in the mode it is in (a new network is
+    in training mode). The network may be on any device, the meta device included. It stays as it is, with its running
+    statistics, and so do random numbers. A network whose forward needs values, which shapes lack, is let through.
 
     Raises:
-        ConfigError: ``dataset.image_size`` with the smallest size that will do, or ``model._target_`` if what comes out
-            are not logits.
+        ValueError: on ``image_size``, with the smallest size that fits, or on ``model``, if it does not return logits.
     """
     name = type(model).__name__
     try:
@@ -33,17 +30,16 @@ def check(model: nn.Module, channels: int, image_size: int, classes: int) -> Non
             return
         smallest = _smallest(model, channels, image_size)
         allowed = f"must be at least {smallest} for {name}" if smallest else f"does not fit {name}: {reason}"
-        raise ConfigError("dataset.image_size", image_size, allowed) from error
-    found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if found != (2, classes):
-        target = f"{type(model).__module__}.{name}"
-        raise ConfigError("model._target_", target, f"must return logits (2, {classes}) for 2 images, not {found}")
+        raise ValueError(f"image_size {allowed}, got {image_size}") from error
+    result = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if result != (2, classes):
+        raise ValueError(f"model must return logits (2, {classes}) for 2 images, not {result}")
 
 
 def refuses_one(model: nn.Module, channels: int, image_size: int) -> str:
-    """Why a network cannot be trained on one image at a time; nothing if it can.
+    """Return why a network cannot be trained on one image at a time; an empty string if it can.
 
-    Batch norm over a single pixel has one value a channel then, and nothing to normalise it by.
+    With one image of one pixel, batch norm has a single value per channel and cannot normalise it.
 
     Args:
         model: as :func:`check` has let it through.
@@ -52,7 +48,7 @@ def refuses_one(model: nn.Module, channels: int, image_size: int) -> str:
     """
     try:
         _forward(model, channels, image_size, batch=1)
-    except ValueError as error:  # anything else has to do with values, which shapes don't have
+    except ValueError as error:  # anything else has to do with values, which shapes do not have
         return str(error).partition("\n")[0]
     return ""
 
@@ -66,7 +62,7 @@ def _forward(model: nn.Module, channels: int, image_size: int, batch: int = 2) -
 
 
 def _smallest(model: nn.Module, channels: int, image_size: int) -> int | None:
-    """The smallest size above this one that goes through, if there is any."""
+    """Return the smallest size above this one that goes through, if there is any."""
 
     def goes_through(size: int) -> bool:
         try:

@@ -10,14 +10,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from vicinal.errors import ConfigError
-
 
 def torchvision_model(channels: int, image_size: int, classes: int, *, name: str) -> nn.Module:
-    """A network of ``torchvision.models`` without pretrained weights and without auxiliary heads.
+    """Make a network of ``torchvision.models`` without pretrained weights and without auxiliary heads.
 
     With other than 3 channels the first convolution is a new one, with PyTorch's default initialisation; all else is
-    initialised as torchvision does. On the meta device (``with torch.device("meta")``) no memory is taken. An image
+    initialised as torchvision does. On the meta device (``with torch.device("meta")``) it takes no memory. An image
     that is too small for a purely convolutional network is found by ``vicinal.models.check``.
 
     Args:
@@ -27,20 +25,22 @@ def torchvision_model(channels: int, image_size: int, classes: int, *, name: str
         name: one of ``torchvision.models.list_models(module=torchvision.models)``.
 
     Raises:
-        ConfigError: there is no such network, or it cannot be built for images of this size (ViT, MaxViT).
+        ValueError: there is no such network, or it cannot be built for images of this size (ViT, MaxViT).
     """
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
         close = get_close_matches(name, known, n=3, cutoff=0.5) or ["resnet18", "vit_b_16"]
-        allowed = f"must be a classification model of torchvision.models, such as {' or '.join(close)}"
-        raise ConfigError("model.name", name, allowed)
+        allowed = f"a classification model of torchvision.models, such as {' or '.join(close)}"
+        raise ValueError(f"name must be {allowed}, got {name}")
     try:
         model = _build(name, image_size, classes)
-    except (AssertionError, ValueError):  # raised by those that are built for one size; all others take any here
-        allowed = f"does not fit {name}, the next size that does is {_next_size(name, image_size, classes)}"
-        raise ConfigError("dataset.image_size", image_size, allowed) from None
+    except (AssertionError, ValueError):  # raised by networks that are built for one size; all others take any here
+        size = _next_size(name, image_size, classes)
+        raise ValueError(
+            f"image_size does not fit {name}, the next size that does is {size}, got {image_size}"
+        ) from None
     _adapt_first_convolution(model, channels)
     return model
 
@@ -54,7 +54,7 @@ def _build(name: str, image_size: int, classes: int) -> nn.Module:
     elif name.startswith("maxvit_"):
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": False, "init_weights": True}  # left out, the second is a warning
+        options |= {"aux_logits": False, "init_weights": True}  # torchvision warns without the second
     model: nn.Module
     if torch.get_default_device().type != "meta":
         model = get_model(name, **options)
@@ -65,7 +65,7 @@ def _build(name: str, image_size: int, classes: int) -> nn.Module:
 
 
 class _WeightsOnMeta(TorchFunctionMode):
-    """Weights, which are all made by ``torch.empty``, take no memory, yet small tensors still have values.
+    """Make weights, which all come from ``torch.empty``, without memory, while small tensors still have values.
 
     Plain ``torch.device("meta")`` is not enough: RegNet computes its widths with tensors.
     """
@@ -87,7 +87,7 @@ def _next_size(name: str, image_size: int, classes: int) -> int:
             except (AssertionError, ValueError):
                 continue
             return size
-    raise AssertionError("unreachable: every family has sizes without end")
+    raise AssertionError("unreachable: every family has infinitely many sizes")
 
 
 def _adapt_first_convolution(model: nn.Module, channels: int) -> None:

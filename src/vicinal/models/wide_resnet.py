@@ -6,10 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vicinal.models.preact_resnet import stage
-from vicinal.models.ranges import require, require_dropout, require_image_size
 
-DEEPEST = 1000
-"""Layers; blocks are made one by one."""
+MAX_LAYERS = 1000  # blocks are made one by one
 
 
 class WideResNet(nn.Module):
@@ -25,26 +23,22 @@ class WideResNet(nn.Module):
         classes: width of the logits (B, classes).
         depth: layers, 6n + 4 with n >= 1 blocks in each stage (10, 16, 22, 28, 34, 40, ...).
         width: widening factor, at least 1; the stages have 16, 32 and 64 times as many channels.
-        dropout: probability in [0, 1) with which an activation between a block's two convolutions is dropped.
+        dropout: probability in [0, 1) of dropping an activation between the two convolutions of a block.
     """
 
     blocks = ("layer1", "layer2", "layer3")
 
     def __init__(
-        self,
-        channels: int,
-        image_size: int,
-        classes: int,
-        *,
-        depth: int = 28,
-        width: int = 10,
-        dropout: float = 0.0,
+        self, channels: int, image_size: int, classes: int, *, depth: int = 28, width: int = 10, dropout: float = 0.0
     ) -> None:
-        fits = 10 <= depth <= DEEPEST and depth % 6 == 4
-        require(fits, "depth", depth, f"must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to {DEEPEST}")
-        require(width >= 1, "width", width, "must be at least 1")
-        require_dropout("dropout", dropout)
-        require_image_size(image_size, 4, "WideResNet")
+        if not (10 <= depth <= MAX_LAYERS and depth % 6 == 4):
+            raise ValueError(f"depth must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to {MAX_LAYERS}, got {depth}")
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
+        if image_size < 4:
+            raise ValueError(f"image_size must be at least 4 for WideResNet, got {image_size}")
         super().__init__()
         count = (depth - 4) // 6
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False)

@@ -1,0 +1,195 @@
+"""The files of a tree of images, `train/<class>/*`, `test/<class>/*` and perhaps `val/<class>/*`; none is decoded."""
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from stat import S_ISREG
+
+from vicinal.data.contents import HashCache
+
+log = logging.getLogger(__name__)
+
+VAL_NAMES = ("val", "valid", "validation")  # of the folder that is used for validation
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # those of torchvision
+EXPECTED = "expected train/<class>/*.jpg and test/<class>/*.jpg"
+FAIL, SKIP = ON_ERROR = ("fail", "skip")
+NAMED_FILES = 3  # in a message
+
+Samples = list[tuple[str, int]]  # (path, label), sorted by class and then by name
+
+
+class ImageTree:
+    """The images of a tree, each with its label, by the sorted names of the class folders.
+
+    Hidden files and folders, files that are not images by their name, and second names of a file of the same class
+    (links, loops of links) are left out.
+
+    Args:
+        root: the folder with train/ and test/, and perhaps val/ (or valid/, validation/).
+        val_size: None to use val/; with a number it is not read.
+        on_error: of a file that cannot be used: "fail", or "skip" it.
+
+    Attributes:
+        root: absolute path.
+        parts: folder of each part that is used: train, test, and perhaps val.
+        unused: folders for validation that are not used.
+        class_names: in the order of the labels.
+        samples: files of each part.
+        left_out: number of files by the reason, of each part.
+        unusable: reason by path, of the files that are skipped.
+
+    Raises:
+        ValueError: a folder is missing, empty or cannot be read, there is one class only, the parts have different
+            classes, or a file cannot be read and is not skipped.
+    """
+
+    def __init__(self, root: str, val_size: int | None = 0, on_error: str = FAIL) -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error}")
+        self.root, self._skips = Path(root).expanduser().absolute(), on_error == SKIP
+        self.unusable: dict[str, str] = {}
+        validation = [folder for name in VAL_NAMES if (folder := self.root / name).is_dir()]
+        self.parts = {"train": self.root / "train", "test": self.root / "test"}
+        self.unused = validation if val_size is not None else []
+        if val_size is None and validation:
+            self.parts["val"] = validation[0]
+            if len(validation) > 1:
+                names = " and ".join(folder.name for folder in validation)
+                raise ValueError(f"root: one folder at most may be for validation, and there are {names}")
+        self.class_names = self._class_names()
+        self.left_out: dict[str, Counter[str]] = {part: Counter() for part in self.parts}
+        self.samples = {part: self._samples(part) for part in self.parts}
+
+    def skip(self, path: str, reason: str) -> None:
+        """Note a file that cannot be used. Raises ValueError if files are not skipped."""
+        if not self._skips:
+            raise ValueError(f"root: {path} {reason}")
+        self.unusable[path] = reason
+
+    def skipped(self) -> tuple[str, ...]:
+        """Return the names of the files that are skipped, sorted, relative to the root."""
+        return tuple(sorted(Path(os.path.relpath(path, self.root)).as_posix() for path in self.unusable))
+
+    def describe_skipped(self) -> str:
+        """Return how many files are skipped, and the first ones with their reasons."""
+        first = [f"{path} {reason}" for path, reason in sorted(self.unusable.items())[:NAMED_FILES]]
+        more = len(self.unusable) - len(first)
+        return f"{len(self.unusable)} files are skipped: {'; '.join(first)}{f'; and {more} more' if more else ''}"
+
+    def fingerprint(self, hashes: HashCache) -> str:
+        """Return a hash of the relative names and bytes of the images, the same wherever the tree is.
+
+        60,000 small files take some seconds to read. Images that are in two parts, byte by byte, are counted in a
+        warning.
+        """
+        digest = hashlib.sha256()
+        contents: dict[str, list[str]] = {part: [] for part in self.parts}
+        for part, samples in self.samples.items():
+            for path, label in samples:
+                try:
+                    content = hashes.sha256(path)
+                except OSError as error:
+                    self.skip(path, _unreadable(error))
+                    continue
+                contents[part].append(content)
+                digest.update(repr((os.path.relpath(path, self.root), label, content)).encode())
+        if self.unusable:
+            digest.update(repr(self.skipped()).encode())
+        for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
+            known, images = {*contents.get(other, ())}, contents.get(part, [])
+            if shared := sum(content in known for content in images):
+                line = "%s: images of %s that are in %s too, byte by byte: %d of %d"
+                log.warning(line, self.root, part, other, shared, len(images))
+        return digest.hexdigest()[:16]
+
+    def _class_names(self) -> tuple[str, ...]:
+        """Return the sorted names of the class folders, the same in all parts."""
+        folders: dict[str, list[str]] = {}
+        for folder in self.parts.values():
+            if not folder.is_dir():
+                raise ValueError(f"root: no folder {folder}; {EXPECTED}")
+            with _readable(folder), os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name))
+            if not names:
+                raise ValueError(f"root: no class folders in {folder}; {EXPECTED}")
+            folders[folder.name] = names
+        train = folders["train"]
+        for part, names in folders.items():
+            if odd := sorted(set(train) ^ set(names)):
+                lacking = part if odd[0] in train else "train"
+                raise ValueError(
+                    f"root: train and {part} must have the same class folders, and {lacking} has no {odd[0]}"
+                )
+        if len(train) == 1:
+            raise ValueError(f"root: there must be two class folders or more, and {train[0]} is the only one")
+        return tuple(train)
+
+    def _samples(self, part: str) -> Samples:
+        """List the images of a part; each file counts once in its class, whatever links lead to it."""
+        samples: Samples = []
+        left_out = self.left_out[part]
+        for label, name in enumerate(self.class_names):
+            folder, before = self.parts[part] / name, len(samples)
+            seen: set[tuple[int, int]] = set()
+            for path in _walk(folder, left_out, set()):
+                suffix = Path(path).suffix.lower()
+                if suffix not in EXTENSIONS:
+                    left_out[suffix or "without an extension"] += 1
+                    continue
+                try:
+                    stat = os.stat(path)  # noqa: PTH116 - a Path per file would take longer than all the rest
+                except OSError as error:
+                    self.skip(path, _unreadable(error))
+                    continue
+                if not S_ISREG(stat.st_mode):
+                    left_out["no file"] += 1
+                elif (stat.st_dev, stat.st_ino) in seen:
+                    left_out["another name of the same file"] += 1
+                else:
+                    seen.add((stat.st_dev, stat.st_ino))
+                    samples.append((path, label))
+            if len(samples) == before:
+                why = f": {self.describe_skipped()}" if self.unusable else ""
+                raise ValueError(f"root: no images in {folder}; {EXPECTED}{why}")
+        return samples
+
+
+def _walk(folder: Path, left_out: Counter[str], seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the files in a folder and then in its folders, sorted, without hidden and repeated ones."""
+    with _readable(folder):
+        stat = folder.stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            left_out["another name of the same folder"] += 1
+            return
+        seen.add((stat.st_dev, stat.st_ino))
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: (entry.is_dir(), entry.name))
+    for entry in entries:
+        if _hidden(entry.name):
+            left_out["hidden"] += 1
+        elif entry.is_dir():
+            yield from _walk(Path(entry.path), left_out, seen)
+        else:
+            yield entry.path
+
+
+def _hidden(name: str) -> bool:
+    """Tell ``.ipynb_checkpoints`` and macOS's ``._3.png`` from images."""
+    return name.startswith(".")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Name the folder that cannot be read: not allowed, a link to nothing, a loop of links."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"root: {path} {_unreadable(error)}") from error
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read ({error.strerror or error})"
