@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vicinal.mixing import CutMix, InputMixup, MixHooks, MixPlan, Strategy
+from vicinal.mixing import CutMix, InputMixup, MixPlan, Strategy
 from vicinal.mixing import masks as masks_module
+from vicinal.mixing.forward import MixHooks
 from vicinal.mixing.gradients import is_permutation
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torchvision.models import ResNet, resnet18
 
-from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixHooks, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing.forward import MixHooks
 
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
 

@@ -52,7 +52,7 @@ class ResizeMix(Mixup):
 
     def make_plan(self, lam, partner, shape, generator):
         boxes = Boxes.sample(lam, *shape[-2:], generator)
-        return MixPlan(boxes.own_share(shape), partner, mask=Resized(boxes))
+        return MixPlan(boxes.outside, partner, mask=Resized(boxes))
 '''
 YAML = """
 _target_: resizemix.ResizeMix

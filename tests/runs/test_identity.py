@@ -50,6 +50,8 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.alpha": ([], ["mixup.alpha=0.4"]),
     "mixup.prob": ([], ["mixup.prob=0.5"]),
     "mixup.per_sample": ([], ["mixup.per_sample=true"]),
+    "mixup.mixed_weight": ([], ["mixup.mixed_weight=0.5"]),
+    "mixup.clean_weight": ([], ["mixup.clean_weight=1"]),
     "trainer.epochs": ([], ["trainer.epochs=31"]),
     "trainer.batch_size": ([], ["trainer.batch_size=65"]),
     "trainer.device": (["trainer.device=auto"], ["trainer.device=cpu"]),

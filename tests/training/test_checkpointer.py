@@ -41,7 +41,7 @@ class Run:
 
     def __init__(self, every: Interval, epochs: int = 3) -> None:
         self.training: Any = SimpleNamespace(epoch=1)
-        self.interruption = GracefulShutdown()
+        self.shutdown = GracefulShutdown()
         self.steps = 0
         self.saved: list[tuple[int, int]] = []
         self.checkpointer = Checkpointer(self.save, every, epochs, self.shutdown)

@@ -20,8 +20,10 @@ from vicinal.jobs.run import run
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 from vicinal.mixing.masks import Mask, ScalarMask
 from vicinal.runs import checkpoint
+from vicinal.tasks import CLASSIFICATION
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import FOLDED_BATCHES, LAM_BINS, MixingStats
+from vicinal.training.objective import Objective
 from vicinal.training.rng_streams import RngStreams
 
 Compose = Callable[..., Experiment]
@@ -163,9 +165,9 @@ def test_nothing_is_said_of_mixing_without_any(compose: Compose) -> None:
 
 
 def read(strategy: Strategy, batches: int, shape: tuple[int, ...], classes: int = 10) -> Row:
-    """The ledger of so many batches."""
+    """Return the statistics of so many batches."""
     generator = torch.Generator().manual_seed(0)
-    mixing_stats = MixingStats(strategy.depths, classes, 0.0, CPU)
+    mixing_stats = MixingStats(strategy.depths, classes, Objective(CLASSIFICATION), CPU)
     for _ in range(batches):
         labels = torch.randint(classes, shape[:1], generator=generator)
         mixing_stats.add(strategy.sample(shape, generator), labels, shape)
@@ -206,7 +208,7 @@ def test_the_histogram_follows_the_law(strategy: InputMixup | ManifoldMixup) -> 
 
 def test_bins_are_closed_below_and_the_last_on_both_sides() -> None:
     lam = torch.tensor([0.0, 0.05, 0.35, 0.7, 0.95, 1.0, 0.3499, 0.9999])
-    mixing_stats = MixingStats(["input"], 2, 0.0, CPU)
+    mixing_stats = MixingStats(["input"], 2, Objective(CLASSIFICATION), CPU)
     mixing_stats.add(MixPlan(lam, torch.arange(8)), torch.zeros(8, dtype=torch.int64), (8, 1, 2, 2))
     row = mixing_stats.read()
     expected = [0] * LAM_BINS
@@ -257,12 +259,12 @@ def test_a_new_strategy_needs_nothing_here() -> None:
 
 
 @pytest.mark.parametrize("strategy", [CutMix(0.2, prob=0.7), ManifoldMixup(1.0, ["input", "a"], per_sample=True)])
-def test_a_ledger_goes_on_to_the_bit(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_continue_to_the_bit(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after each of thirteen steps, through a file, with counts every fourth mixed batch."""
     monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", 4)
 
     def fresh() -> MixingStats:
-        return MixingStats(strategy.depths, 10, 0.1, CPU)
+        return MixingStats(strategy.depths, 10, Objective(CLASSIFICATION, label_smoothing=0.1), CPU)
 
     def steps(stats: MixingStats, numbers: range) -> Row:
         for number in range(13):
@@ -330,7 +332,7 @@ def test_the_clean_scores_are_those_of_the_plain_images(compose: Compose) -> Non
     model = experiment.make_model()
     model.load_state_dict(torch.load(experiment.folder.checkpoint, weights_only=True)["model"])
     images, labels = clean(experiment)
-    scores = evaluate(model, [(images, labels)], experiment.hardware)
+    scores = evaluate(CLASSIFICATION, model, [(images, labels)], experiment.hardware)
     assert row["train_clean/acc1"] == scores["acc1"]
     assert row["train_clean/loss"] == pytest.approx(scores["nll"], rel=1e-6)
     logits = model.eval()(images)

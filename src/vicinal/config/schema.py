@@ -128,7 +128,9 @@ class MixupConfig:
     _target_: str = key(MISSING, "strategy")
     alpha: float = key(1.0, "lambda ~ Beta(alpha, alpha); 0 = off", low=0, high=MANY)
     prob: float = key(1.0, "probability that a batch is mixed (a sample, if per_sample)", low=0, high=1)
-    per_sample: bool = key(False, "one lambda (and one box) a sample instead of one a batch")
+    per_sample: bool = key(False, "one lambda (and one box) per sample instead of one per batch")
+    mixed_weight: float = key(1.0, "weight of the loss on the mixed batch", above=0, high=MANY)
+    clean_weight: float = key(0.0, "weight of the loss on the same batch, unmixed: a second pass", low=0, high=MANY)
 
 
 @dataclass

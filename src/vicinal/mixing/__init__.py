@@ -9,19 +9,8 @@ A strategy chooses the mask ``m``, the depth ``d``, the law of lambda and the pa
 :class:`MixPlan` before the forward pass, and :func:`mixed_forward` carries out the plan in any ``nn.Module``.
 """
 
-from vicinal.mixing.forward import MixHooks, mixed_forward
+from vicinal.mixing.forward import mixed_forward
 from vicinal.mixing.plan import MixPlan
-from vicinal.mixing.strategies import BetaMixup, CutMix, InputMixup, ManifoldMixup, Mixup, NoMix, Strategy
+from vicinal.mixing.strategies import CutMix, InputMixup, ManifoldMixup, Mixup, NoMix, Strategy
 
-__all__ = [
-    "BetaMixup",
-    "CutMix",
-    "InputMixup",
-    "ManifoldMixup",
-    "MixHooks",
-    "MixPlan",
-    "Mixup",
-    "NoMix",
-    "Strategy",
-    "mixed_forward",
-]
+__all__ = ["CutMix", "InputMixup", "ManifoldMixup", "MixPlan", "Mixup", "NoMix", "Strategy", "mixed_forward"]

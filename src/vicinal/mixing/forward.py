@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
         return logits
 
 
-class MixHooks:
+class MixHooks(AbstractContextManager["MixHooks"]):
     """Forward hooks on the blocks of a model that can be mixed, for a model that is called many times.
 
     The hooks are registered once and read the current plan. Nothing about the model changes from batch to batch, so
@@ -98,12 +98,7 @@ class MixHooks:
         for hook in self._hooks:
             hook.remove()
 
-    def __enter__(self) -> MixHooks:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
 

@@ -91,17 +91,16 @@ class ScalarMask(Mask):
 class Boxes(Mask):
     """One axis-aligned box per sample, or one for the whole batch: inside it m = 0, outside m = 1.
 
-    corners: int64 (4, B) or (4, 1), in pixels: top, bottom, left, right. Rows top..bottom-1 and columns left..right-1
-        are inside.
+    sides: four lists of B integers or of one, in pixels: top, bottom, left, right. Rows top..bottom-1 and columns
+        left..right-1 are inside. On the host, where boxes are decided and one box is faster without tensors.
+    size: height and width of the images.
+    corners: the sides as a tensor, int64 (4, B) or (4, 1), on the device of what is mixed; None before :meth:`to`.
     """
 
     hard = True
-    corners: Tensor
-
-    @cached_property
-    def sides(self) -> list[list[int]]:
-        """The corners as four lists; where they are on a GPU, this waits for it."""
-        return self.corners.tolist()
+    sides: Sequence[list[int]]
+    size: tuple[int, int]
+    corners: Tensor | None = None
 
     @classmethod
     def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator) -> Boxes:
@@ -118,30 +117,35 @@ class Boxes(Mask):
         """
         rows = lam.numel()
         centres = [torch.randint(side, (rows,), generator=generator) for side in (height, width)]
-        corners: list[Any] = []
+        sides: list[list[int]] = []
         for side, centre in zip((height, width), centres, strict=True):
-            if rows == 1:  # one box per batch is the usual case, and faster without tensors
+            if rows == 1:
                 middle, half = int(centre), int(side * math.sqrt(1 - lam.item())) // 2
-                corners += [[max(middle - half, 0)], [min(middle + half, side)]]
+                sides += [[max(middle - half, 0)], [min(middle + half, side)]]
             else:
                 halves = (side * (1 - lam).sqrt_()).long() >> 1
-                corners += [(centre - halves).clamp_(min=0), (centre + halves).clamp_(max=side)]
-        return cls(torch.tensor(corners) if rows == 1 else torch.stack(corners))
+                sides += [(centre - halves).clamp_(min=0).tolist(), (centre + halves).clamp_(max=side).tolist()]
+        return cls(sides, (height, width))
 
     @property
     def areas(self) -> list[int]:
         """Pixels inside each box."""
         return [(bottom - top) * (right - left) for top, bottom, left, right in zip(*self.sides, strict=True)]
 
+    @cached_property
+    def outside(self) -> Tensor:
+        """Share of each image that is not in its box, float32 (B,) or (1,), on the host."""
+        return torch.tensor([1 - area / math.prod(self.size) for area in self.areas])
+
     def own_share(self, shape: Sequence[int]) -> Tensor:
-        pixels = shape[-2] * shape[-1]
-        return torch.tensor([1 - area / pixels for area in self.areas])
+        return self.outside
 
     def inside(self, height: int, width: int) -> Tensor:
         """Bool (B or 1, 1, height, width)."""
-        top, bottom, left, right = self.corners[:, :, None].unbind()
-        y = torch.arange(height, device=self.corners.device)
-        x = torch.arange(width, device=self.corners.device)
+        corners = torch.tensor(self.sides) if self.corners is None else self.corners
+        top, bottom, left, right = corners[:, :, None].unbind()
+        y = torch.arange(height, device=corners.device)
+        x = torch.arange(width, device=corners.device)
         in_rows = (y >= top) & (y < bottom)
         in_columns = (x >= left) & (x < right)
         return in_rows[:, None, :, None] & in_columns[:, None, None, :]
@@ -169,6 +173,9 @@ class Boxes(Mask):
             area = (..., slice(top, bottom), slice(left, right))
             target[own][area] = source[other][area]
         return out
+
+    def to(self, device: torch.device) -> Self:
+        return replace(self, corners=torch.tensor(self.sides).to(device, non_blocking=True))
 
 
 def pairs(x: Tensor, partner: Tensor, out: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -118,11 +118,6 @@ class MixPlan:
         cross_entropy = partial(F.cross_entropy, logits, reduction="none", label_smoothing=label_smoothing)
         return self.pair_loss(cross_entropy, labels).mean()
 
-    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the lambda-weighted accuracy, (B,) float32: the target's weight of the predicted class."""
-        predicted = logits.argmax(dim=1)
-        return self.pair_loss(lambda classes: (predicted == classes).float(), labels)
-
     def own_share(self, shape: Sequence[int]) -> Tensor:
         """Return how much of each mixed sample is its own: the mean of its mask over the pixels, (B,) or (1,).
 

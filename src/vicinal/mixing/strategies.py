@@ -1,8 +1,7 @@
 """The strategies. Each is a choice of parts; none holds state, touches a model or a device.
 
-A new one is one small class here, or in any module, and one file in ``conf/mixup``: its fields are its keys in the
-config. It derives from :class:`Mixup` and overrides what is its own: :meth:`~Mixup.draw_lam`, the law of lambda;
-:meth:`~Mixup.draw_partner`, who is mixed with whom; :meth:`~Mixup.make_plan`, mask and depth.
+A new one is a subclass of :class:`Mixup`, here or in any module, and one file in ``conf/mixup``: its fields are its
+keys in the config. It overrides :meth:`~Mixup.draw_lam`, :meth:`~Mixup.draw_partner` or :meth:`~Mixup.make_plan`.
 """
 
 from __future__ import annotations
@@ -27,6 +26,10 @@ INPUT = "input"
 class Strategy(ABC):
     """Decide what is mixed in a batch."""
 
+    mixed_weight: float = 1.0
+    clean_weight: float = 0.0
+    """Weights of the loss on the mixed batch and of that on the same batch, unmixed."""
+
     @property
     def depths(self) -> Sequence[str]:
         """Where this strategy mixes: "input" or names of blocks; empty if nowhere."""
@@ -35,8 +38,7 @@ class Strategy(ABC):
     def law(self, bins: int) -> list[float] | None:
         """Return the probability that lambda is drawn from each of ``bins`` equal parts of [0, 1]; None if not known.
 
-        A lambda of exactly 1 belongs to the last, and so do samples that are not mixed. A plan may change what was
-        drawn.
+        Samples that are not mixed have a lambda of exactly 1, which belongs to the last. A plan may change it further.
         """
         return None
 
@@ -73,17 +75,25 @@ class Mixup(Strategy):
     Attributes:
         prob: in [0, 1], the probability that a batch (a sample, if ``per_sample``) is mixed.
         per_sample: one lambda (box, decision) per sample instead of one per batch.
+        mixed_weight: > 0, finite, of the loss on the mixed batch.
+        clean_weight: >= 0, finite, of the loss on the same batch, unmixed, which takes a second pass.
 
     Raises:
-        ValueError: prob is out of its range.
+        ValueError: one of them is out of its range.
     """
 
     prob: float = 1.0
     per_sample: bool = False
+    mixed_weight: float = 1.0
+    clean_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.prob <= 1:
             raise ValueError(f"prob must be in [0, 1], got {self.prob}")
+        if not 0 < self.mixed_weight < math.inf:
+            raise ValueError(f"mixed_weight must be a finite number > 0, got {self.mixed_weight}")
+        if not 0 <= self.clean_weight < math.inf:
+            raise ValueError(f"clean_weight must be a finite number >= 0, got {self.clean_weight}")
 
     def sample(self, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
         if generator.device.type != "cpu":
@@ -103,10 +113,6 @@ class Mixup(Strategy):
     def draw_lam(self, rows: int, generator: torch.Generator) -> Tensor:
         """Return ``rows`` weights of the sample itself, float64 (rows,) in [0, 1]; 1 mixes nothing."""
 
-    def lam_cdf(self, x: float) -> float | None:
-        """Return P(lambda <= x) under :meth:`draw_lam`, or None if it is not known and need not be plotted."""
-        return None
-
     def draw_partner(self, batch: int, generator: torch.Generator) -> Tensor:
         """Return the index of each sample's partner, int64 (batch,): a random permutation, self included."""
         return torch.randperm(batch, generator=generator)
@@ -116,19 +122,11 @@ class Mixup(Strategy):
         """Return the plan with its mask and depth, and with lambda as the weight of the labels.
 
         Args:
-            lam: float64 (B,), or (1,) for the whole batch; 1 where nothing is to be mixed. So may be the plan's.
+            lam: float64 (B,), or (1,) for the whole batch, as that of the plan may be; 1 where nothing is to be mixed.
             partner: int64 (B,).
             shape: of the batch of images, (B, C, H, W).
             generator: for what the strategy draws beside lambda and partners.
         """
-
-    def law(self, bins: int) -> list[float] | None:
-        below = [cdf for edge in range(bins + 1) if (cdf := self.lam_cdf(edge / bins)) is not None]
-        if not below:
-            return None
-        shares = [self.prob * (upper - lower) for lower, upper in pairwise(below)]
-        shares[-1] += 1 - self.prob
-        return shares
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ class BetaMixup(Mixup):
         alpha: >= 0, finite. Mixing grows with it; 0 is off.
 
     Raises:
-        ValueError: alpha or prob is out of its range.
+        ValueError: one of them is out of its range.
     """
 
     alpha: float
@@ -152,8 +150,11 @@ class BetaMixup(Mixup):
     def draw_lam(self, rows: int, generator: torch.Generator) -> Tensor:
         return symmetric_beta(self.alpha, rows, generator)
 
-    def lam_cdf(self, x: float) -> float:
-        return symmetric_beta_cdf(x, self.alpha)
+    def law(self, bins: int) -> list[float]:
+        below = [symmetric_beta_cdf(edge / bins, self.alpha) for edge in range(bins + 1)]
+        shares = [self.prob * (upper - lower) for lower, upper in pairwise(below)]
+        shares[-1] += 1 - self.prob
+        return shares
 
 
 @dataclass(frozen=True)
@@ -210,4 +211,4 @@ class CutMix(BetaMixup):
 
     def make_plan(self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator) -> MixPlan:
         boxes = Boxes.sample(lam, shape[-2], shape[-1], generator)
-        return MixPlan(boxes.own_share(shape) if self.correct_lam else lam, partner, mask=boxes)
+        return MixPlan(boxes.outside if self.correct_lam else lam, partner, mask=boxes)
