@@ -9,6 +9,7 @@ import torch
 from benchmarks.suite.loading import our_loader
 from benchmarks.suite.synthetic import images
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, NoMix, Strategy
+from vicinal.tasks import CLASSIFICATION
 from vicinal.training.evaluation import Metrics
 
 SHAPE = (128, 3, 32, 32)
@@ -66,6 +67,6 @@ def test_mix(benchmark: Benchmark, strategy: Strategy, layout: torch.memory_form
 
 
 def test_metrics_of_a_batch(benchmark: Benchmark):
-    metrics, logits, labels = Metrics(CPU), torch.randn(500, 10), torch.randint(10, (500,))
-    benchmark(metrics.update, logits, labels)
+    metrics, logits, labels = Metrics(CLASSIFICATION.metrics, CPU), torch.randn(500, 10), torch.randint(10, (500,))
+    benchmark(lambda: metrics.update(CLASSIFICATION.read(logits), labels))
     assert metrics.compute()["nll"] > 0

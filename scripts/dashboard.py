@@ -1,9 +1,8 @@
-"""A W&B workspace and a W&B report about a finished sweep, made of its folder.
+"""Make a W&B workspace and a W&B report about a finished sweep from its folder.
 
-The workspace has the sections alpha curve, strategies, learning curves by cell, ledger, images and throughput; the
-report has the sweep's tables and the same panels. Panels that no run of the sweep has anything for are left out and
-named; a key that is asked for and that no run logs is refused. The runs must be at W&B for the panels to show them:
-python scripts/sync.py uploads those that are offline.
+The workspace has the sections alpha curve, strategies, learning curves by cell, mixing, images and throughput; the
+report has the sweep's tables and the same panels. Panels without data are left out and named; a key on the command
+line that no run logs is refused. The panels show runs that are at W&B: python scripts/sync.py uploads offline runs.
 
 python scripts/dashboard.py outputs/sweeps/mixup-0123456789 --entity my-team
 python scripts/dashboard.py outputs/sweeps/mixup-0123456789 --dry-run > dashboard.json
@@ -18,7 +17,6 @@ from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors
 from vicinal.dashboards.dashboard import Dashboard, make
-from vicinal.dashboards.sections import SCORE
 from vicinal.errors import UserError
 
 
@@ -27,7 +25,7 @@ def main() -> None:
     log_to("stderr")
     words = parser().parse_args()
     with one_line_errors():
-        dashboard = made(words)
+        dashboard = build(words)
         for note in dashboard.notes:
             print(note, file=sys.stderr)
         if words.dry_run:
@@ -36,8 +34,8 @@ def main() -> None:
             save(dashboard)
 
 
-def made(words: argparse.Namespace) -> Dashboard:
-    """The dashboard that the command line asks for; nothing of it is at W&B yet."""
+def build(words: argparse.Namespace) -> Dashboard:
+    """Make the dashboard that the command line asks for, without sending it to W&B."""
     try:
         return make(words.sweep, words.score, words.panel, words.entity, words.project)
     except ModuleNotFoundError as missing:
@@ -47,7 +45,7 @@ def made(words: argparse.Namespace) -> Dashboard:
 
 
 def save(dashboard: Dashboard) -> None:
-    """Give both to W&B, which needs a login, and print where they are."""
+    """Send both to W&B, which needs a login, and print their addresses."""
     import wandb
 
     try:
@@ -61,11 +59,16 @@ def save(dashboard: Dashboard) -> None:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's folder, with its report/")
     words.add_argument("--dry-run", action="store_true", help="print both as JSON; needs neither a login nor a network")
-    words.add_argument("--score", default=SCORE, metavar="KEY", help="alphas are compared by (default: %(default)s)")
+    words.add_argument(
+        "--score",
+        default="",
+        metavar="KEY",
+        help="alphas are compared by (default: test/best_val/ and the metric that selects)",
+    )
     words.add_argument(
         "--panel", action="append", default=[], metavar="KEY", help="one more learning curve; again for more"
     )

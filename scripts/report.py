@@ -1,7 +1,7 @@
-"""From finished runs to an honest table: means, intervals, paired tests against a baseline, and doubts.
+"""Make a table of finished runs: means, intervals, paired tests against a baseline, and caveats.
 
 python scripts/report.py outputs/sweeps/mixup-0123456789          a sweep, as at its end
-python scripts/report.py --where mixup=input                      all runs in outputs/ that chose this
+python scripts/report.py --where mixup=input                      all runs in outputs/ with this option
 python scripts/report.py outputs --where dataset=digits --swept mixup,model
 """
 
@@ -41,18 +41,18 @@ def report(words: argparse.Namespace) -> None:
 
 
 def default_folder(words: argparse.Namespace, target: Path, found: RunSet) -> Path:
-    """Beside the runs, in ``<output_dir>/reports``, if they are all in one ``output_dir``; else in ``outputs``."""
+    """Return a folder in ``<output_dir>/reports`` if all runs are in one ``output_dir``; else in ``outputs``."""
     runs = {Path(os.path.realpath(run.folder)).parent for run in found.runs}
     together = len(runs) == 1 and next(iter(runs)).name == "runs"
     outputs = next(iter(runs)).parent if together else Path("outputs").resolve()
-    about = [] if words.where and target.resolve() == outputs else [target.resolve().name]
-    start = "+".join([*about, *words.where])
+    place = [] if words.where and target.resolve() == outputs else [target.resolve().name]
+    start = "+".join([*place, *words.where])
     folder = outputs / "reports" / name(start, words.baseline, words.score, words.swept, words.allow_confounded)
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument("target", nargs="?", metavar="SWEEP|FOLDER", help="a sweep's folder, or any folder above runs")
     words.add_argument(

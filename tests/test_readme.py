@@ -12,11 +12,15 @@ from vicinal.config.schema import CONF
 from vicinal.models.preact_resnet import PreActResNet
 
 README = (CONF.parent / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"python train\.py[^`\n]*", README)))
+PAGES = [
+    README,
+    *(file.read_text() for file in sorted((CONF.parent / "docs").glob("*.md")) if file.stem != "extending"),
+]
+COMMANDS = sorted({each for page in PAGES for each in re.findall(r"(?<!PYTHONPATH=\. )python train\.py[^`\n]*", page)})
 
 
 def test_its_code_gives_a_loss_whose_gradient_reaches_all_weights():
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     model = PreActResNet(3, 16, 10, width=4)
     names = {
         "images": torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
@@ -35,7 +39,7 @@ def test_its_tables_name_every_option_and_every_experiment():
         [row] = re.findall(rf"^\| `{group}` \| (.*) \|$", README, re.MULTILINE)
         options = {path.stem for path in (CONF / group).glob("*.yaml")} - {"base"}
         assert options <= set(re.findall(r"`([a-z0-9_]+)`", row)), group
-    named = set(re.findall(r"experiment=(\w+)", README))
+    named = set(re.findall(r"experiment=(\w+)", "".join(PAGES)))
     assert named == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
 
 
@@ -56,6 +60,32 @@ def test_its_commands_compose(command: str, train: Callable[..., tuple[int, str,
     else:
         assert (code, err) == (0, "")
         assert re.search(r"-s\d+(: new$| .*│ new +│)", printed, re.MULTILINE)
+
+
+def test_its_result_is_that_of_docs():
+    """Mean, deviation, interval and difference of each row, by strategy and alpha."""
+
+    def rows(text: str, columns: slice) -> dict[tuple[str, str], set[str]]:
+        lines = re.findall(r"^\| (none|input|manifold|cutmix) \| ([-\d]+) \| (.*) \|$", text, re.MULTILINE)
+        return {(name, alpha): {cell.strip() for cell in rest.split("|")[columns]} for name, alpha, rest in lines}
+
+    stored = rows((CONF.parent / "docs/results/noisy_digits.md").read_text(), slice(None))
+    shown = rows(README, slice(None))
+    assert len(shown) == 4
+    assert all(cells <= stored[key] for key, cells in shown.items())
+
+
+def test_its_strategy_works(
+    tmp_path: Path, train: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    for name, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", README, re.DOTALL):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    code, printed, err = train("--config-dir", "my", "mixup=none,fixed", "mixup.lam=0.6,0.7", "dry_run=true", "-m")
+    assert (code, err) == (0, "")
+    assert "3 different runs" in printed or printed.count("│ new") == 3
 
 
 def test_the_commands_are_found():

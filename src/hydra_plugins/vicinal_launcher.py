@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, setup_globals
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
 from vicinal.launch.packing import AUTO, Packing, pack
@@ -88,10 +88,11 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
 
 
 def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
-    """What begins the lines of each job: the words that not all of them have."""
+    """Return what begins the output lines of each job: the words that not all of them have."""
     from vicinal.config.redaction import redact
 
-    common = set.intersection(*map(set, job_overrides))
-    own = [redact(" ".join(word for word in words if word not in common)) for words in job_overrides]
+    shown = list(map(filter_overrides, job_overrides))
+    common = set.intersection(*map(set, shown))
+    own = [redact(" ".join(word for word in words if word not in common)) for words in shown]
     width = max(map(len, own))
     return [f"{text:<{width}} | " if width else "" for text in own]

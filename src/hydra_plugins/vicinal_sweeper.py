@@ -10,13 +10,14 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -29,8 +30,8 @@ from vicinal.launch.packing import AUTO
 from vicinal.utils.gc_pause import without_collections
 
 if TYPE_CHECKING:
-    from vicinal.config.composition import Observer
     from vicinal.launch.grid import Job
+    from vicinal.launch.job_configs import JobConfigs
     from vicinal.launch.packing import Packing
 
 log = logging.getLogger(__name__)
@@ -55,20 +56,19 @@ class GridSweeper(BasicSweeper):
         if not self.config.dry_run:
             self._start_aside()
         with without_collections():
-            from vicinal.config import composition
+            from vicinal.config.composition import refuse_moving
             from vicinal.jobs import dry_run
             from vicinal.jobs.run import check_data, tell_rest
             from vicinal.launch import grid
-            from vicinal.launch.config_snapshot import freeze
+            from vicinal.launch.job_configs import JobConfigs
             from vicinal.live.monitor import Live
             from vicinal.report.report import finish
 
         size = self.max_batch_size
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
-        composition.refuse_moving(self.config.hydra)
-        observer = composition.Observer(self.config)
-        jobs, packing = self._pack(self._jobs(arguments, observer))
+        refuse_moving(self.config.hydra)
+        jobs, packing = self._pack(self._jobs(arguments))
         if self.config.dry_run:
             dry_run.show(jobs)
             return []
@@ -83,41 +83,51 @@ class GridSweeper(BasicSweeper):
             finish(folder)
             tell_rest(earlier)
             return []
-        self.hydra_context.config_loader = observer.from_copy(freeze(observer.seen, folder))
+        for line in dict.fromkeys(line for job in left for line in job.experiment.ineffective_keys()):
+            log.info("%s", line)
+        configs = JobConfigs(folder / "jobs")
+        words = [[*job.overrides, configs.add(job.experiment)] for job in left]
         epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}
         try:
             with Live(folder, epochs, waiting):
-                returns = self._launch(left, packing)
+                returns = self._launch(words, configs, packing)
         except (KeyboardInterrupt, SystemExit):
             done = sum(job.experiment.folder.completed() is not None for job in jobs)
-            goes_on = "" if self.config.rerun else "; the same command goes on"
-            log.warning("interrupted: %d of %d runs are completed%s", done, len(jobs), goes_on)
+            advice = "" if self.config.rerun else "; rerun the same command to resume"
+            log.warning("interrupted: %d of %d runs are completed%s", done, len(jobs), advice)
             raise
         finish(folder)
         tell_rest(earlier)
         self._tell_unfinished(jobs, left, returns)
         return returns
 
-    def _jobs(self, arguments: list[str], observer: Observer) -> list[Job]:
-        """The different runs of the grid, in its order."""
-        from vicinal.config.composition import hidden, resolve_once
+    def _jobs(self, arguments: list[str]) -> list[Job]:
+        """Compose and check the different runs of the grid, in its order."""
+        from vicinal.config.composition import composer, describe, hidden, resolve_calls
         from vicinal.experiment import Experiment
         from vicinal.launch import grid
         from vicinal.launch.grid import Job
 
-        overrides = OverridesParser.create(config_loader=observer).parse_overrides([*self._parse_config(), *arguments])
+        loader = self.hydra_context.config_loader
+        own = list(self.config.hydra.overrides.hydra)  # glob(*) looks into hydra.searchpath too
+        options: Any = SimpleNamespace(get_group_options=partial(loader.get_group_options, overrides=own))
+        parser, compose = OverridesParser.create(options), composer(loader, self.config)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         grid.check_axes(overrides)
         [points] = self.split_arguments(overrides, max_batch_size=None)
+        swept = {axis.get_key_element() for axis in overrides if axis.is_sweep_override()}
         jobs: dict[str, Job] = {}
         unread: dict[str, None] = {}
         for words in points:
-            config = observer.load_sweep_config(self.config, list(words))
+            config = compose(words)
+            words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)  # as people look for them
+            describe(config.hydra, words)
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
                 recipe = next((word for word in words if word.startswith("experiment=")), " ".join(words))
                 raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
-            resolved = resolve_once(self.config, config)
+            resolve_calls(self.config, config)
             experiment = Experiment.composed(config)
-            jobs.setdefault(experiment.run_id, Job(tuple(words), experiment, resolved))
+            jobs.setdefault(experiment.run_id, Job(tuple(words), experiment))
             unread |= dict.fromkeys(hidden(config.hydra))
         for line in unread:
             log.warning("%s", line)
@@ -149,7 +159,7 @@ class GridSweeper(BasicSweeper):
         elif self._launches(BasicLauncher):
             from vicinal.tracking.wandb import client
 
-            client.begin(self.config.wandb.mode)
+            client.begin(self.config)
 
     def _parallel(self) -> bool:
         return self._launches(ParallelLauncher)
@@ -170,24 +180,23 @@ class GridSweeper(BasicSweeper):
         return [job for job, result in zip(jobs, results, strict=True) if result is None]
 
     def _settle(self, jobs: Sequence[Job]) -> Path:
-        """The sweep's folder, which is told to the jobs, wherever the launcher runs them."""
+        """Choose the sweep's folder, and tell it to the jobs."""
         from vicinal.launch.grid import sweep_folder
 
-        hydra = self.config.hydra
-        folder = Path(os.path.realpath(hydra.sweep.dir)) if hydra.sweep.dir else sweep_folder(jobs)
-        hydra.sweep.dir = str(folder)
-        path = QuotedString(text=str(folder), quote=Quote.single).with_quotes()
-        hydra.overrides.hydra.append(f"hydra.sweep.dir={path}")
+        sweep = self.config.hydra.sweep
+        folder = Path(os.path.realpath(sweep.dir)) if sweep.dir else sweep_folder(jobs)
+        sweep.dir = str(folder)
         return folder
 
-    def _launch(self, jobs: Sequence[Job], packing: Packing | None) -> list[Sequence[JobReturn]]:
+    def _launch(self, jobs: list[list[str]], configs: JobConfigs, packing: Packing | None) -> list[Sequence[JobReturn]]:
+        context = HydraContext(configs, self.hydra_context.callbacks)  # type: ignore[arg-type] # all that launchers use
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.hydra_context, task_function=self._task, config=self.config
+            hydra_context=context, task_function=self._task, config=self.config
         )
         if isinstance(launcher, ParallelLauncher):
             launcher.packing = packing
         returns: list[Sequence[JobReturn]] = []
-        for batch in self.split_overrides_to_chunks([job.launched for job in jobs], self.max_batch_size):
+        for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
             returns.append(launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
             if any(each.status == JobStatus.FAILED for each in returns[-1]):
                 break  # what is left are later batches: max_batch_size=1 stops at the first failure

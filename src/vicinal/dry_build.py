@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from vicinal.config.components import Component
-from vicinal.config.schema import suggest
-from vicinal.errors import ConfigError
+from vicinal.errors import ConfigError, suggest
 from vicinal.mixing import MixPlan, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names, refuses_one

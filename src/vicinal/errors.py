@@ -1,10 +1,11 @@
-"""What a user can put right: errors that are one line and never a traceback."""
+"""Errors that a user can correct: one line, and never a traceback."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 
 
 class UserError(Exception):
-    """A mistake of the user's, or a circumstance they can change; its text is one line that says what to do."""
+    """A mistake of the user, or a circumstance that they can change; its text is one line that says what to do."""
 
 
 class ConfigError(UserError):
@@ -22,19 +23,36 @@ class ConfigError(UserError):
         return _rebuild, (self.key, str(self))
 
 
-def written(value: object) -> str:
-    """A value as the command line spells it."""
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(written, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{written(each)}" for name, each in value.items()) + "}"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:.12g}" if isinstance(value, float) else str(value) or "''"
-
-
 def _rebuild(key: str, text: str) -> ConfigError:
     error = ConfigError.__new__(ConfigError)
     Exception.__init__(error, text)
     error.key = key
     return error
+
+
+def written(value: object) -> str:
+    """Return a value as the command line spells it."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(written, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{written(item)}" for name, item in value.items()) + "}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:.12g}" if isinstance(value, float) else str(value) or "''"
+
+
+def suggest(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """Return ``did you mean a? allowed: a, b, c``.
+
+    Args:
+        word: unknown name.
+        known: names that are allowed in its place.
+        elsewhere: dotted keys; where nothing in ``known`` is close, one that ends in the word is suggested.
+    """
+    known = [name for name in known if not name.startswith("_")]
+    close = difflib.get_close_matches(word, known, n=1)
+    if not close:
+        last = {name.rpartition(".")[2]: name for name in reversed([*elsewhere]) if name != word}
+        close = [last[name] for name in difflib.get_close_matches(word, last, n=1, cutoff=0.8)]
+    allowed = "allowed: " + ", ".join(known) if known else "it takes none"
+    return (f"did you mean {close[0]}? " if close else "") + allowed

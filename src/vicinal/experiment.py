@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from vicinal import dry_build
 from vicinal.config import redaction, request
 from vicinal.config.components import OURS, Component, bind, places_of
-from vicinal.config.schema import TrainerConfig, WandbConfig
+from vicinal.config.composition import words_of
+from vicinal.config.schema import TrainerConfig, WandbConfig, identity_values
 from vicinal.data import VAL_SIZE, Source
 from vicinal.dry_build import Sizes
 from vicinal.errors import ConfigError, written
 from vicinal.mixing import Strategy
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names
-from vicinal.runs.files import safe_name
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.identity import cell_id, run_id
+from vicinal.runs.names import run_name
+from vicinal.tracking.choice import make_trackers
+from vicinal.tracking.tracker import Tracker
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import Hardware, resolve
@@ -36,7 +39,9 @@ class Experiment:
     Attributes:
         config: resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer.
         choices: {group: option}, for the readable name.
+        name: readable, the same for all seeds of a cell; also a name for a file.
         trainer: the group of this name.
+        trackers: {name: tracker}, not started.
         wandb: the group of this name.
         hardware: what "auto" means here.
         checkpoint_every: ``trainer.checkpoint_every``.
@@ -50,7 +55,9 @@ class Experiment:
 
     config: dict[str, Any]
     choices: dict[str, str]
+    name: str
     trainer: TrainerConfig
+    trackers: dict[str, Tracker]
     wandb: WandbConfig
     hardware: Hardware
     checkpoint_every: Interval
@@ -69,21 +76,28 @@ class Experiment:
     def composed(cls, cfg: DictConfig) -> Experiment:
         """Check what Hydra composes for one job, its own ``hydra`` node included; see :meth:`of`."""
         own = [str(name) for name in cfg if name != "hydra"]
-        return cls.of(OmegaConf.masked_copy(cfg, own), cfg.hydra.runtime.choices, places_of(cfg.hydra))
+        hydra = cfg.hydra
+        return cls.of(OmegaConf.masked_copy(cfg, own), hydra.runtime.choices, places_of(hydra), words_of(hydra))
 
     @classmethod
-    def of(cls, cfg: DictConfig, choices: Mapping[str, str], places: tuple[str, ...] = OURS) -> Experiment:
+    def of(
+        cls, cfg: DictConfig, choices: Mapping[str, str], places: tuple[str, ...] = OURS, words: Sequence[str] = ()
+    ) -> Experiment:
         """Check a request.
 
         Args:
             cfg: composed by Hydra on the schema.
             choices: {group: option}; Hydra's own groups are left out.
             places: where Hydra finds options, ``scheme://path``.
+            words: of the command line, for the readable name.
 
         Raises:
             ConfigError: names the key, the value and what is allowed.
         """
         config = request.checked(cfg, choices)
+        trackers = make_trackers(config["tracker"])
+        if "wandb" not in trackers:
+            config["wandb"]["mode"] = "disabled"
         config["wandb"] = wandb_settings.settle(config["wandb"])
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
@@ -113,10 +127,12 @@ class Experiment:
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = _effective(config, components)
         cell = cell_id(effective)
-        path = _path(config, components, run_id(cell, config["seed"]))
+        named, run = config["_choices_"], run_id(cell, config["seed"])
+        name = run_name(named, _settings(config, components), words)
+        folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
-            config, config["_choices_"], trainer, wandb, hardware, checkpoint_every, *components,
-            sizes.classes, strategy, effective, cell, RunFolder(path, run_id(cell, config["seed"])),
+            config, named, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
+            sizes.classes, strategy, effective, cell, folder,
         )  # fmt: skip
         experiment._declare_public()
         # A run that is completed has passed this, and torch imports two seconds of compilers for it.
@@ -153,15 +169,9 @@ class Experiment:
         """Dotted names of the components."""
         return tuple(component.target for component in self.components)
 
-    @property
-    def name(self) -> str:
-        """Readable, the same for all seeds of a cell; also a name for a file."""
-        return _name(self.config, self.mixup)
-
     def settings(self) -> dict[str, Any]:
         """Return the config without the choices, and without keys that have no effect, such as alpha under ``none``."""
-        config = {name: value for name, value in self.config.items() if name != "_choices_"}
-        return {**config, **{component.group: component.effective() for component in self.components}}
+        return _settings(self.config, self.components)
 
     def request(self) -> dict[str, Any]:
         """Return the config without keys that only another option has, whose file may be out of reach."""
@@ -185,7 +195,7 @@ class Experiment:
         """Tell the filter for secrets what has to stay readable."""
         shown = {"output_dir": self.config["output_dir"], "project": self.wandb.project, "entity": self.wandb.entity}
         needed = {**self.effective, **shown, "seed": self.seed}
-        redaction.need(needed, public=(self.name, *self.choices.values(), *self.targets))
+        redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
 
 
 def _count(dataset: Component, names: tuple[str, ...]) -> int:
@@ -199,22 +209,19 @@ def _count(dataset: Component, names: tuple[str, ...]) -> int:
 
 
 def _effective(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:
-    neutral = {item.name for item in fields(TrainerConfig) if item.metadata["neutral"]}
-    trainer = {item.name: config["trainer"][item.name] for item in fields(TrainerConfig) if item.name not in neutral}
+    trainer = identity_values(TrainerConfig, config["trainer"])
     effective = {"trainer": trainer, **{component.group: component.identity() for component in components}}
     effective["dataset"] |= components[0].tell("fingerprint") or {}
     return effective
 
 
-def _name(config: dict[str, Any], mixup: Component) -> str:
-    parts = [config["_choices_"].get(group, "custom") for group in ("dataset", "model", "mixup")]
-    if "alpha" in mixup.arguments:
-        parts.append(f"alpha{mixup.arguments['alpha']:g}")
-    return safe_name("-".join(parts))
+def _settings(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:
+    settings = {name: value for name, value in config.items() if name != "_choices_"}
+    return {**settings, **{component.group: component.effective() for component in components}}
 
 
-def _path(config: dict[str, Any], components: tuple[Component, ...], run: str) -> Path:
+def _path(output_dir: str, name: str, run: str) -> Path:
     """Return the run's folder. The identity decides; the name before it is for people, and may be another."""
-    runs = Path(os.path.realpath(config["output_dir"])) / "runs"  # Path.resolve raises at a circle of links
-    path = runs / f"{_name(config, components[2])}-{run}"
+    runs = Path(os.path.realpath(output_dir)) / "runs"  # Path.resolve raises at a circle of links
+    path = runs / f"{name}-{run}"
     return path if path.exists() else next(runs.glob(f"*-{run}"), path)

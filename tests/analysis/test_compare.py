@@ -1,4 +1,4 @@
-"""From run folders to tables: numbers by hand from the files, refusals and doubts."""
+"""From run folders to tables: numbers by hand from the files, refusals and caveats."""
 
 import json
 import math

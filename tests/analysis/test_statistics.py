@@ -47,7 +47,7 @@ def test_summary_is_the_textbook_formula_and_statsmodels_wilson_interval(values:
 def test_a_score_without_an_upper_end_has_the_means_that_students_test_does_not_reject(values: list[float]) -> None:
     data = np.array(values)
     assume(spread(data))
-    about = summarise(values, most=math.inf)
+    about = summarise(values, limit=math.inf)
     assert 0 < about.low < about.mean < about.high
     for end in (about.low, about.high):
         error = stats.sem(data) * math.sqrt(end / data.mean())

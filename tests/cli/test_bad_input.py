@@ -13,7 +13,7 @@ from vicinal.experiment import Experiment
 
 REPO = Path(__file__).parents[2]
 EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").glob("*.yaml")))
-ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, wandb"
+ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb"
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
     "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
@@ -403,7 +403,7 @@ RECIPES = {
     ),
     b"# @package _global_\ndefaults:\n  - override /mixxup: cutmix": (
         "experiment/own.yaml: override mixxup: there is no such group; did you mean mixup? "
-        "allowed: dataset, model, optimizer, scheduler, mixup, trainer, wandb, experiment"
+        "allowed: dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb, experiment"
     ),
     b"# @package _global_\ntrainer:\n\tepochs: 2": "{file}, line 3: found a tab, that cannot start any token",
     b"# @package _global_\nseed: 1\nseed: 2": "{file}, line 3: found duplicate key seed",

@@ -223,7 +223,7 @@ class Case:
 
 def generate(count: int, seed: int) -> Iterator[Case]:
     """So many command lines, always the same ones."""
-    from vicinal.config.schema import dotted_keys
+    from vicinal.config.validation import dotted_keys
 
     draw = random.Random(seed)
     keys = sorted(

@@ -18,8 +18,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal.config.components import RUNTIME, _signature, _supported, bind, convert, describe_type
+from vicinal.config.components import RUNTIME, _signature, bind
 from vicinal.config.schema import CONF, GROUPS, TrainerConfig, WandbConfig, register
+from vicinal.config.validation import supported
 from vicinal.data import Images, Source, contents, imagefolder, sources
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
@@ -37,6 +38,7 @@ OPTIONS = {
     "model": 7,
     "optimizer": 3,
     "scheduler": 4,
+    "tracker": 4,
     "trainer": 1,
     "wandb": 1,
     "wandb_sweeps": 2,  # not composed: W&B reads them
@@ -99,7 +101,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     assert set(component.arguments) == set(file) & set(own)
     ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set()
     assert set(file) - set(own) <= ours, "a key that nothing reads"
-    assert all(name in typed or _supported(hints[name]) is not Any for name in file), "a key that nothing checks"
+    assert all(name in typed or supported(hints[name]) is not Any for name in file), "a key that nothing checks"
     needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
     assert needed <= set(file), "a default that the command line would not show"
     if group == "dataset":
@@ -147,36 +149,6 @@ def test_shared_keys_of_a_group_are_typed_once_for_all_options() -> None:
         untyped += [f"{group}.{name}" for name, where in targets.items() if len(where) > 1 and name not in known]
     # Networks have keys of their own, which their signatures type: depth is 6n + 4 in one and 18 or 34 in another.
     assert sorted(untyped) == ["model.depth", "model.dropout", "model.width"]
-
-
-@pytest.mark.parametrize(
-    ("hint", "words"),
-    [
-        (int, "an integer"),
-        (float | None, "a number or null"),
-        (list[float] | None, "a list of numbers or null"),
-        (list[str], "a list of strings"),
-        (int | str, "an integer or a string"),
-        (bool, "true or false"),
-    ],
-)
-def test_types_in_words(hint: object, words: str) -> None:
-    assert describe_type(hint) == words
-
-
-@pytest.mark.parametrize(
-    ("value", "hint", "converted"),
-    [(1, float, 1.0), ("2", int, 2), ([1, 2], list[float], [1.0, 2.0]), (None, float | None, None), (5, str, "5")],
-)
-def test_a_value_is_brought_to_its_type(value: object, hint: object, converted: object) -> None:
-    found = convert("a.b", value, hint)
-    assert (found, type(found)) == (converted, type(converted))
-
-
-@pytest.mark.parametrize(("value", "hint"), [(3, bool), (1.5, int), ("x", float), ("x", list[str]), (None, int)])
-def test_a_value_that_cannot_be_brought_to_its_type_is_refused(value: object, hint: object) -> None:
-    with pytest.raises(ConfigError, match=r"^a\.b=.*: must be "):
-        convert("a.b", value, hint)
 
 
 def test_an_integer_and_its_float_are_the_same_run(composed: Callable[..., DictConfig]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs of a sweep are composed as Hydra does it, from files that were seen, and launched with values that were seen."""
+"""Jobs of a sweep are composed as Hydra does it, and what could change is resolved once."""
 
 import itertools
 from collections.abc import Iterator
@@ -8,16 +8,15 @@ import pytest
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal.config.composition import Composer, Observer, _literal, _spelled, hidden, resolve_once
+from vicinal.config.composition import assigned, composer, hidden, literal, resolve_calls
 from vicinal.config.schema import CONF, register
 from vicinal.errors import UserError
-from vicinal.launch.config_snapshot import contents
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +43,8 @@ POINTS = [
     "experiment=mnist_cnn mixup=input optimizer=adamw optimizer.betas=[0.8,0.9]",
     "experiment=mnist_cnn mixup=input optimizer=adamw optimizer.betas=[0.8,0.99] seed=2",
     "+optimizer.dampening=0.1 scheduler=onecycle model=mlp dataset.root='a_b,c=d'",
+    "+optimizer.maximize=true optimizer.maximize=false ++seed=3 rerun=true",
+    "mixup={alpha:0.7,prob:0.5} mixup.alpha=0.4 mixup={alpha:0.3}",
     "mixup={alpha:0.7,prob:0.5} wandb.tags=[x,y] output_dir=${oc.env:HOME}/o",
 ]
 
@@ -53,24 +54,41 @@ POINTS = [
 def test_configs_are_what_hydra_composes(loader: ConfigLoaderImpl, own: tuple[str, ...]) -> None:
     """All of them, what Hydra says of the job itself included, and though their options were composed before."""
     base = master(loader, *own)
-    observer = Observer(base)
-    composer = observer.from_copy(CONF)
+    compose = composer(loader, base)
     for words in [point.split() for point in (*POINTS, *POINTS)]:
-        seen, launched, expected = (each.load_sweep_config(base, list(words)) for each in (observer, composer, loader))
-        assert OmegaConf.to_container(seen) == OmegaConf.to_container(expected), words
-        for each in (launched, expected):
-            del each.hydra.runtime.config_sources  # the copy takes the place of all folders
-        assert OmegaConf.to_container(launched) == OmegaConf.to_container(expected), words
-        assert launched.hydra.overrides.task == words
-    other = master(loader, "hydra.sweep.dir=c")
-    assert composer.load_sweep_config(other, ["seed=1"]).hydra.sweep.dir == "c"
+        config, expected = compose(words), loader.load_sweep_config(base, list(words))
+        assert OmegaConf.to_container(config) == OmegaConf.to_container(expected), words
+        assert config.hydra.overrides.task == words
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "trainer.no_such=1",
+        "seed=abc",
+        "+seed=1",
+        "+optimizer.lr=1",
+        "+trainer.epochs=1",
+        "~mixup.no_such",
+        "no_such=1",
+        "mixup=nothing mixup.alpha=1",
+        "+seed=[1]",
+    ],
+)
+def test_what_hydra_refuses_is_refused_in_its_words(loader: ConfigLoaderImpl, point: str) -> None:
+    base = master(loader)
+    with pytest.raises(HydraException) as expected:
+        loader.load_sweep_config(base, point.split())
+    with pytest.raises(type(expected.value)) as caught:
+        composer(loader, base)(point.split())
+    assert str(caught.value) == str(expected.value)
+    assert str(caught.value.__cause__) == str(expected.value.__cause__)
 
 
 def test_a_config_does_not_see_what_is_set_in_another(loader: ConfigLoaderImpl) -> None:
     base = master(loader)
     points = [["mixup.alpha=0.9", "+optimizer.dampening=0.5"], ["seed=1"], ["mixup.alpha=0.3"]]
-    observer = Observer(base)
-    first, second, third = (observer.load_sweep_config(base, point) for point in points)
+    first, second, third = map(composer(loader, base), points)
     assert [config.mixup.alpha for config in (first, second, third)] == [0.9, 0.2, 0.3]
     assert [config.seed for config in (first, second, third)] == [0, 1, 0]
     assert "dampening" not in second.optimizer
@@ -82,48 +100,38 @@ def test_hydra_composes_each_choice_of_options_once(loader: ConfigLoaderImpl, mo
     monkeypatch.setattr(
         ConfigLoaderImpl, "load_sweep_config", lambda self, *given: (calls.append(given[1]), real(self, *given))[1]
     )
-    base = master(loader)
-    observer = Observer(base)
+    compose = composer(loader, master(loader))
     for name, seed, lr in itertools.product(("none", "cutmix"), range(5), (0.1, 0.2)):
-        observer.load_sweep_config(base, [f"mixup={name}", f"seed={seed}", f"optimizer.lr={lr}"])
+        compose([f"mixup={name}", f"seed={seed}", f"optimizer.lr={lr}", f"+optimizer.dampening={lr}"])
     assert calls == [["mixup=none"], ["mixup=cutmix"]]
 
 
-def test_the_files_that_were_read_are_remembered_and_no_others(loader: ConfigLoaderImpl, tmp_path: Path) -> None:
-    mine = {
+def test_options_of_other_folders_are_found_and_hidden_ones_named(loader: ConfigLoaderImpl, tmp_path: Path) -> None:
+    files = {
         "experiment/mine.yaml": "# @package _global_\ndefaults: [/parts/common]\nseed: 7\n",
         "parts/common.yaml": "# @package _global_\nrerun: true\n",
-        "mixup/unchosen.yaml": "_target_: vicinal.mixing.InputMixup\nprob: 0.5\n",  # its keys may be crossed
         "mixup/input.yaml": "_target_: not.read\n",
-        "outputs/runs/some/config.yaml": "a: 1\n",
     }
-    for name, text in mine.items():
+    for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     base = master(loader, f"hydra.searchpath=['{tmp_path}']")
-    observer = Observer(base)
-    config = observer.load_sweep_config(base, ["experiment=mine"])
+    config = composer(loader, base)(["experiment=mine"])
     assert (config.seed, config.rerun) == (7, True)
-    own = {name: each for name, each in observer.seen.items() if each.content != contents(CONF).get(name)}
-    read = {name: text for name, text in mine.items() if name.startswith(("experiment", "parts", "mixup/unchosen"))}
-    assert {name: (each.path, each.content.decode()) for name, each in own.items()} == {
-        name: (tmp_path / name, text) for name, text in read.items()
-    }
-    assert observer.seen.keys() == contents(CONF).keys() | read.keys()
     assert list(hidden(config.hydra)) == [
         f"{tmp_path}/mixup/input.yaml is not used: {CONF}/mixup/input.yaml has the same name and comes first"
     ]
 
 
-def resolved(loader: ConfigLoaderImpl, *words: str) -> tuple[tuple[str, ...], DictConfig]:
+def resolved(loader: ConfigLoaderImpl, *words: str) -> DictConfig:
     base = master(loader)
-    config = Observer(base).load_sweep_config(base, list(words))
-    return resolve_once(base, config), config
+    config = composer(loader, base)(words)
+    resolve_calls(base, config)
+    return config
 
 
 def test_what_does_not_change_stays_an_interpolation(loader: ConfigLoaderImpl) -> None:
-    words, config = resolved(loader, "output_dir='${oc.env:HOME}/${seed}'", "wandb.project='${mixup.prob}'")
-    assert words == ()
+    config = resolved(loader, "output_dir='${oc.env:HOME}/${seed}'", "wandb.project='${mixup.prob}'")
     assert OmegaConf.to_container(config)["output_dir"] == "${oc.env:HOME}/${seed}"
 
 
@@ -136,11 +144,10 @@ def test_what_a_launched_job_alone_knows_is_refused(loader: ConfigLoaderImpl, as
 
 
 def test_what_hydra_knows_of_a_job_before_is_taken(loader: ConfigLoaderImpl) -> None:
-    words, config = resolved(
+    config = resolved(
         loader, "output_dir='o/${hydra:runtime.choices.mixup}/${hydra:runtime.version_base}'", "mixup=cutmix"
     )
-    assert config.output_dir == "o/cutmix/1.3"
-    assert words == ("++output_dir='o/cutmix/1.3'",)
+    assert OmegaConf.to_container(config)["output_dir"] == "o/cutmix/1.3"
 
 
 TEXT = st.text(st.sampled_from("a '\"\\${}:,=[]()é\n\t"), max_size=12)
@@ -152,41 +159,42 @@ VALUES = st.recursive(
 
 
 @given(value=VALUES)
-def test_a_value_is_spelled_as_it_is_read(value: object) -> None:
-    word = OverridesParser.create().parse_override(f"++x={_spelled(_literal(value))}")
+def test_no_text_is_taken_for_an_interpolation(value: object) -> None:
     config = OmegaConf.create({})
-    OmegaConf.update(config, "x", word.value(), force_add=True)
+    OmegaConf.update(config, "x", literal(value), force_add=True)
     assert OmegaConf.to_container(config, resolve=True) == {"x": value}
 
 
-def test_a_job_is_launched_with_the_value_that_was_seen(loader: ConfigLoaderImpl) -> None:
+def test_a_value_is_resolved_once(loader: ConfigLoaderImpl) -> None:
     values = itertools.count()
     OmegaConf.register_new_resolver("next", lambda: {"n": [next(values), "a ${b}'"]}, replace=True)
     base = master(loader)
-    observer = Observer(base)
-    jobs = [observer.load_sweep_config(base, ["+optimizer.x=${next:}", f"seed={seed}"]) for seed in (0, 1)]
-    words = [resolve_once(base, config) for config in jobs]
+    compose = composer(loader, base)
+    jobs = [compose(["+optimizer.x=${next:}", f"seed={seed}"]) for seed in (0, 1)]
+    for config in jobs:
+        resolve_calls(base, config)
     for index, config in enumerate(jobs):
-        launched = observer.load_sweep_config(base, [f"seed={index}", *words[index]])
-        for each in (config, launched, launched):
-            assert OmegaConf.to_container(each.optimizer, resolve=True)["x"] == {"n": [index, "a ${b}'"]}
+        for _ in range(2):
+            assert OmegaConf.to_container(config.optimizer, resolve=True)["x"] == {"n": [index, "a ${b}'"]}
 
 
 def test_a_time_is_one_for_all_jobs_of_a_sweep(loader: ConfigLoaderImpl) -> None:
-    base = master(loader)
-    observer = Observer(base)
-    words = ["output_dir='${now:%H%M%S%f}'"]
-    first, second = (resolve_once(base, observer.load_sweep_config(base, words)) for _ in range(2))
+    def times(base: DictConfig, count: int) -> list[str]:
+        compose, found = composer(loader, base), []
+        for _ in range(count):
+            config = compose(["output_dir='${now:%H%M%S%f}'"])
+            resolve_calls(base, config)
+            found.append(config.output_dir)
+        return found
+
+    first, second = times(master(loader), 2)
     assert first == second
-    other = master(loader)
-    assert resolve_once(other, Observer(other).load_sweep_config(other, words)) != first
+    assert times(master(loader), 1) != [first]
 
 
-def test_a_composer_is_of_one_sweep_at_a_time(loader: ConfigLoaderImpl) -> None:
-    base = master(loader)
-    composer = Observer(base).from_copy(CONF)
-    composer.load_sweep_config(base, ["mixup=none"])
-    composer.load_sweep_config(base, ["mixup=cutmix"])
-    assert len(Composer._chosen) == 2
-    composer.load_sweep_config(master(loader, "hydra.sweep.dir=d"), ["mixup=none"])
-    assert len(Composer._chosen) == 1
+def test_a_dict_of_values_is_as_many_keys() -> None:
+    words = ["mixup=none", "+mixup={alpha:0.2,own:{a:1,b:[x]}}", "++optimizer.lr=0.1", "dataset.note={}"]
+    assert assigned(words) == {
+        "mixup": "none", "mixup.alpha": "0.2", "mixup.own.a": "1", "mixup.own.b": "[x]", "optimizer.lr": "0.1",
+        "dataset.note": "{}",
+    }  # fmt: skip

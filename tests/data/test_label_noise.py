@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 from vicinal import build
 from vicinal.data.label_noise import symmetric
 from vicinal.experiment import Experiment
+from vicinal.jobs.reproduce import reproduce
 from vicinal.jobs.run import run
 
 Compose = Callable[..., Experiment]
@@ -92,11 +93,11 @@ def test_a_share_is_between_0_and_1(train: Callable[..., tuple[int, str, str]], 
 
 
 def test_an_older_result_means_no_noise(compose: Compose) -> None:
-    from vicinal.analysis.records import read
-
     experiment = compose(*TINY, "dataset.train_size=50")
     run(experiment)
     content = json.loads(experiment.folder.result.read_bytes())
     assert content["config"]["dataset"].pop("label_noise") == 0.0
     experiment.folder.complete({key: value for key, value in content.items() if key != "checksum"})
-    assert read(experiment.folder.path).config["dataset"]["label_noise"] == 0.0
+    again = reproduce(experiment.folder.path)
+    assert again.identical
+    assert again.requested == []

@@ -90,6 +90,10 @@ TARGETS = [
     ("optimizer", {"_target_": "torch.optimx.SGD"}),
     ("scheduler", {"_target_": "vicinal.training.checkpoint.load"}),
     ("trainer", {"epochs": {"_target_": "os.system", "command": "true"}}),
+    ("tracker", {"_target_": "os.system"}),
+    ("tracker", {"own": {"_target_": "evil_fade.Fade"}}),
+    ("tracker", {"own": {"_target_": "vicinal.tracking.jsonlines.JsonLines", "file": "a-file-of-yours"}}),
+    ("tracker", {"own": {"key": {"_target_": "vicinal.tracking.csv_file.CsvFile"}}}),
     ("_choices_", {"_target_": "os.system"}),
 ]
 
@@ -169,6 +173,24 @@ def test_every_component_of_ours_may_be_named(compose: Callable[..., Experiment]
     for file in files:
         target = yaml.safe_load(file.read_text())["_target_"]
         assert _defined(target, OWN[file.parent.name]), target
+
+
+def test_every_tracker_of_ours_may_be_named() -> None:
+    from vicinal.config.schema import CONF
+    from vicinal.jobs.stored_config import OWN, _defined
+
+    nodes = [node for file in (CONF / "tracker").glob("*.yaml") for node in yaml.safe_load(file.read_text()).values()]
+    assert len(nodes) == 3
+    assert all(_defined(node["_target_"], OWN["tracker"]) for node in nodes)
+
+
+def test_a_config_of_a_version_without_trackers_has_the_default_one(original_config: Path) -> None:
+    content = yaml.safe_load(original_config.read_text())
+    del content["tracker"], content["_choices_"]["tracker"]
+    original_config.write_text(yaml.safe_dump(content))
+    cfg = stored_config(original_config, ["wandb.mode=offline"])
+    assert set(cfg.tracker) == {"wandb"}
+    assert Experiment.composed(cfg).wandb.mode == "offline"
 
 
 def test_hydra_follows_nothing_of_a_stored_config(original: RunFolder, evil: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_number_of_jobs_that_is_none_is_refused(asked: object) -> None:
 
 
 def test_lines_say_whose_they_are_by_what_differs() -> None:
-    words = [("a=1", "b=2", "seed=0"), ("a=10", "b=2", "seed=0")]
+    words = [("a=1", "b=2", "seed=0", "hydra.x=1"), ("a=10", "b=2", "seed=0", "hydra.x=2")]
     assert labels(words) == ["a=1  | ", "a=10 | "]
     assert labels(words[:1]) == [""]
 
@@ -361,7 +361,7 @@ def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
     code, printed = sweep.wait()
     assert code == ENDS[name], printed
     assert "Traceback" not in printed
-    assert "interrupted: 0 of 4 runs are completed; the same command goes on" in printed
+    assert "interrupted: 0 of 4 runs are completed; rerun the same command to resume" in printed
     sweep.until(lambda: sweep.forks() == [])
     positions = [
         len(torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]) for run in sweep.runs()
@@ -393,7 +393,10 @@ def test_a_worker_that_is_asked_alone_to_stop_is_one_line(make: Callable[..., Sw
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
     os.kill(sweep.workers()[0], signal.SIGTERM)
     code, printed = sweep.wait()
-    assert (code, printed.splitlines()[-1]) == (1, "error: a worker was asked to stop; the same command goes on")
+    assert (code, printed.splitlines()[-1]) == (
+        1,
+        "error: a worker was asked to stop; rerun the same command to resume",
+    )
     sweep.until(lambda: sweep.forks() == [])
     for run in sweep.runs():
         assert torch.load(run / "checkpoint.pt", weights_only=True)["training"]["history"]["rows"]

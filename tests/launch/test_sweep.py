@@ -174,7 +174,7 @@ def test_an_interrupted_sweep_says_how_far_it_is_and_goes_on_in_its_folder(
     monkeypatch.setattr(job, "run", second_is_interrupted)
     ended, printed, _ = train(*words)
     assert ended == code
-    assert printed.splitlines()[-1] == "interrupted: 1 of 3 runs are completed; the same command goes on"
+    assert printed.splitlines()[-1] == "interrupted: 1 of 3 runs are completed; rerun the same command to resume"
     assert train(*words)[0] == 0
     [folder] = (tmp_path / "outputs/sweeps").iterdir()
     assert sweeps == [folder.name] * 4  # W&B's group
@@ -200,8 +200,7 @@ def test_a_sweep_can_be_given_its_folder(train: Train, tmp_path: Path) -> None:
     assert (code, err) == (0, "")
     assert pd.read_csv(tmp_path / "a place/mine/report/summary.csv")["n"].tolist() == [2]
     assert not (tmp_path / "o/sweeps").exists()
-    frozen = {path.name.partition("-")[0] for path in (tmp_path / "a place/mine").iterdir()}
-    assert frozen == {"sweep.json", "conf", "report"}
+    assert {path.name for path in (tmp_path / "a place/mine").iterdir()} == {"sweep.json", "jobs", "report"}
 
 
 def test_another_sweeper_has_a_folder_too(train: Train, tmp_path: Path) -> None:
@@ -218,7 +217,7 @@ def test_every_character_of_a_folder_reaches_the_jobs(train: Train, tmp_path: Pa
     code, _, err = train("seed=range(2)", *SMALL, f"output_dir={quoted}", "-m")
     assert (code, err) == (0, "")
     [sweep] = (tmp_path / folder / "sweeps").iterdir()
-    assert sorted(path.name.partition("-")[0] for path in sweep.iterdir()) == ["conf", "report", "sweep.json"]
+    assert sorted(path.name for path in sweep.iterdir()) == ["jobs", "report", "sweep.json"]
 
 
 def test_the_same_number_written_twice_is_one_run(train: Train, tmp_path: Path, unreported: None) -> None:
@@ -260,9 +259,10 @@ def test_a_failing_job_leaves_the_others_and_its_reason_in_three_places(train: T
     assert {lr: run["status"] for lr, run in by_lr.items()} == {1e30: "failed", 0.05: "completed"}
     reason = by_lr[1e30]["error"]
     assert re.match(r"the loss is not finite since step \d+; the likely cause: the learning rate", reason)
-    name = f"digits-cnn-input-alpha0.2-{by_lr[1e30]['cell_id']}"
-    [column] = [index for index, name_ in enumerate(table(printed)[0].split("┃")) if name_.strip() == "failed"]
-    shown = " ".join(line.split("│")[column].strip() for line in table(printed)[1:])
+    name = f"digits-cnn-input-alpha0.2-lr1e+30-epochs1-precision_fp32-train_size128-{by_lr[1e30]['cell_id']}"
+    heading = next(line for line in table(printed) if " failed " in line)
+    column = [cell.strip() for cell in heading.split("┃")].index("failed")
+    shown = " ".join(line.split("│")[column].strip() for line in table(printed) if "┃" not in line)
     assert " ".join(shown.split()) == f"seed 0: {reason}"
     assert summary(tmp_path)["failed"].fillna("").tolist() == [f"seed 0: {reason}", ""]
     log = (tmp_path / f"outputs/runs/{name}-s0/train.log").read_text()
@@ -291,6 +291,20 @@ def test_a_dry_run_trains_nothing_and_leaves_nothing(train: Train, tmp_path: Pat
         "4 of 4 runs are left; no run like them has been completed, so how long they take is not known"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_are_told_apart_by_what_is_swept(train: Train, tmp_path: Path, unreported: None) -> None:
+    more = [f"dataset.{name}=2" for name in ("split_seed", "crop_padding")]
+    words = ["dataset.augment=true", "trainer.ema_decay=0.99", *more, "optimizer.lr=0.05,0.1", *SMALL, "-m"]
+    code, _, err = train("model=mlp", *words)
+    assert (code, err) == (0, "")
+    [file] = (tmp_path / "outputs/sweeps").glob("lr-*/sweep.json")
+    folders = [run["folder"] for run in json.loads(file.read_text())["runs"]]
+    assert [name[:35] for name in folders] == [
+        "digits-mlp-input-alpha0.2-lr0.05-au",
+        "digits-mlp-input-alpha0.2-lr0.1-aug",
+    ]
+    assert sorted(folders) == sorted(path.name for path in (tmp_path / "outputs/runs").iterdir())
 
 
 @pytest.mark.slow
@@ -466,8 +480,7 @@ def test_jobs_run_where_the_sweep_looks_whatever_a_place_is_made_of(
     assert all((run / "result.json").exists() for run in runs)
     made = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
     assert made == {"place0", "place1", "sweep"}
-    [shown] = {line.rpartition(" ")[2] for line in printed.splitlines() if "#0 : " in line}
-    assert shown == f"++output_dir='place0/{runs[0].parents[1].name}'"
+    assert [line for line in printed.splitlines() if "#0 : " in line] == [f"\t#0 : seed=0 {words[0]} {' '.join(SMALL)}"]
 
 
 @pytest.mark.parametrize("words", [(), ("seed=0,1", "-m"), ("seed=0,1", "hydra/launcher=parallel", "-m")])

@@ -27,7 +27,7 @@ def test_the_page_has_each_job_with_its_state_and_numbers(sweep: Path, grid: dic
     rows = re.findall(r'<tr data-run="(\S+)" data-state="(\w+)">(.*?)</tr>', content, re.DOTALL)
     assert [state for _, state, _ in rows] == ["completed", "failed", "running", "stopped", "planned"]
     values = [dict(re.findall(r'data-column="([^"]+)" data-value="([^"]*)"', row)) for _, _, row in rows]
-    assert [row["accuracy"] for row in values] == ["0.5", "", "0.5", "0.25", ""]
+    assert [row["score"] for row in values] == ["0.5", "", "0.5", "0.25", ""]
     assert [row["test/last"] for row in values] == ["0.75", "", "", "", ""]
     assert [row["epochs"] for row in values] == ["4", "0", "2", "1", "0"]
     assert 'data-column="epochs done" data-value="7">7</span> of 20 epochs' in content

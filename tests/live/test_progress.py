@@ -21,7 +21,7 @@ def test_the_state_of_every_run_is_what_its_folder_and_its_lock_say(sweep: Path,
         progress = seen.look()
         assert states(progress) == ["completed", "failed", "running", "stopped", "planned"]
         assert [job.done for job in progress.jobs] == [EPOCHS, 0, 2, 1, 0]
-        assert [job.accuracy for job in progress.jobs] == [0.5, None, 0.5, 0.25, None]
+        assert [job.score for job in progress.jobs] == [0.5, None, 0.5, 0.25, None]
         assert progress.jobs[1].run.error == "no <memory>"
     # The process is gone, without a word: nothing in the folder has changed.
     assert states(seen.look()) == ["completed", "failed", "stopped", "stopped", "planned"]

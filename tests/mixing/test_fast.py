@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vicinal.mixing import CutMix, InputMixup, MixPlan, MixPoints, Strategy
+from vicinal.mixing import CutMix, InputMixup, MixPlan, Strategy
 from vicinal.mixing import masks as masks_module
+from vicinal.mixing.forward import MixHooks
 from vicinal.mixing.gradients import is_permutation
-from vicinal.mixing.masks import Weights
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
 STRATEGIES = st.sampled_from(
@@ -23,7 +23,7 @@ LAYOUTS = st.sampled_from(["contiguous", "channels_last", "gaps"])
 @pytest.fixture(autouse=True)
 def small_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few numbers are mixed in several pieces."""
-    monkeypatch.setattr(masks_module, "CACHED", 50)
+    monkeypatch.setattr(masks_module, "CACHED_FLOATS", 50)
 
 
 def laid_out(x: Tensor, layout: str) -> Tensor:
@@ -33,8 +33,7 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
 
 
 def plain(plan: MixPlan, x: Tensor) -> Tensor:
-    mask = Weights(plan.lam) if plan.mask is None else plan.mask
-    return mask.mix(x, x[plan.partner]) if plan.active else x
+    return plan.applied_mask.mix(x, x[plan.partner]) if plan.active else x
 
 
 @given(
@@ -107,17 +106,17 @@ def test_partners_that_are_no_permutation_get_their_gradient_too() -> None:
 
 
 def test_mixed_images_of_a_model_are_written_over_and_a_wanted_gradient_is_kept() -> None:
-    points = MixPoints(nn.Identity(), [])
+    hooks = MixHooks(nn.Identity(), [])
     generator = torch.Generator().manual_seed(0)
     seen = []
     for size in (4, 4, 3, 4, 6):
         images = torch.randn(size, 1, 2, 2, generator=generator)
         plan = InputMixup(1.0).sample(images.shape, generator)
-        mixed = points(images, plan)
+        mixed = hooks(images, plan)
         assert torch.equal(mixed, plain(plan, images))
         seen.append(mixed.data_ptr())
     assert len(set(seen[:4])) == 1
     images.requires_grad_()
-    kept = points(images, plan)
-    points(images.detach() + 1, plan)
+    kept = hooks(images, plan)
+    hooks(images.detach() + 1, plan)
     assert torch.equal(kept, plain(plan, images))

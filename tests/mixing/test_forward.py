@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torchvision.models import ResNet, resnet18
 
-from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, MixPoints, NoMix, Strategy, mixed_forward
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing.forward import MixHooks
 
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
 
@@ -216,40 +217,40 @@ class TestGradients:
         torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)
 
 
-class TestMixPoints:
+class TestMixHooks:
     def test_many_batches_equal_mixed_forward(self) -> None:
         model, bare = tiny(), tiny()
         strategy, generator = ManifoldMixup(1.0, ["input", "first", "second"], prob=0.7), seeded()
         drawn = set()
-        with MixPoints(model, ["first", "second"]) as points:
+        with MixHooks(model, ["first", "second"]) as hooks:
             for step in range(30):
                 x = torch.randn(1 + step % 3, 2, 4, 4)
                 plan = strategy.sample(x.shape, generator)
-                assert torch.equal(points(x, plan), mixed_forward(bare, x, plan))
-                assert points.mixed == (1 if plan.active and plan.layer else 0)
+                assert torch.equal(hooks(x, plan), mixed_forward(bare, x, plan))
+                assert hooks.mixed == (1 if plan.active and plan.layer else 0)
                 assert torch.equal(model(x), bare(x))  # outside a step, the model is its own
                 drawn.add((plan.layer, plan.active))
         assert len(drawn) == 6
 
     def test_hooks_stay_until_they_are_removed(self) -> None:
         model = tiny()
-        points = MixPoints(model, ["first", "second"])
-        points(torch.randn(4, 2, 4, 4), plan_at("first"))
+        hooks = MixHooks(model, ["first", "second"])
+        hooks(torch.randn(4, 2, 4, 4), plan_at("first"))
         assert hooks_of(model) == ["first", "second"]
-        points.remove()
+        hooks.remove()
         assert hooks_of(model) == []
 
     def test_a_failed_step_leaves_no_plan_behind(self) -> None:
         model = tiny()
         x = torch.randn(4, 2, 4, 4)
-        with MixPoints(model, ["second"]) as points:
+        with MixHooks(model, ["second"]) as hooks:
             with pytest.raises(ValueError, match=r"^the plan is for a batch of 3, got 4$"):
-                points(x, plan_at("second", batch=3))
+                hooks(x, plan_at("second", batch=3))
             assert torch.equal(model(x), tiny()(x))
 
     def test_refuses_an_unknown_block_at_once(self) -> None:
         with pytest.raises(ValueError, match=r"^Sequential has no block 'third'; its blocks are first, "):
-            MixPoints(tiny(), ["third"])
+            MixHooks(tiny(), ["third"])
 
 
 def in_place(model: nn.Module, backend: CompileCounter) -> nn.Module:
@@ -289,10 +290,10 @@ class TestCompiled:
         model = compiled(tiny(), counter)
         x, labels, generator = torch.randn(4, 2, 4, 4), torch.tensor([0, 1, 2, 1]), seeded()
         drawn = set()
-        with MixPoints(model, [depth for depth in strategy.depths if depth != "input"]) as points:
+        with MixHooks(model, [depth for depth in strategy.depths if depth != "input"]) as hooks:
             for _ in range(steps):
                 plan = strategy.sample(x.shape, generator)
-                ours, theirs = points(x, plan), mixed_forward(bare, x, plan)
+                ours, theirs = hooks(x, plan), mixed_forward(bare, x, plan)
                 assert torch.equal(ours, theirs)
                 for logits, module in ((ours, model), (theirs, bare)):
                     module.zero_grad()

@@ -29,7 +29,7 @@ def reference_span(side: int, centre: int, lam: float) -> tuple[int, int]:
 
 
 def boxes_of(*sides: tuple[int, int, int, int]) -> Boxes:
-    return Boxes(torch.tensor(sides).T.tolist())
+    return Boxes(torch.tensor(sides).T.tolist(), (6, 5))
 
 
 @given(lams=st.lists(LAM, min_size=1, max_size=6), height=SIDE, width=SIDE, seed=SEED)
@@ -40,8 +40,8 @@ def test_boxes_are_the_references(lams: list[float], height: int, width: int, se
     centres_x = torch.randint(width, (len(lams),), generator=replay).tolist()
     rows = [reference_span(height, centre, lam) for centre, lam in zip(centres_y, lams, strict=True)]
     columns = [reference_span(width, centre, lam) for centre, lam in zip(centres_x, lams, strict=True)]
-    assert list(zip(boxes.corners[0].tolist(), boxes.corners[1].tolist(), strict=True)) == rows
-    assert list(zip(boxes.corners[2].tolist(), boxes.corners[3].tolist(), strict=True)) == columns
+    assert list(zip(*boxes.sides[:2], strict=True)) == rows
+    assert list(zip(*boxes.sides[2:], strict=True)) == columns
     assert boxes.areas == [(b - t) * (r - le) for (t, b), (le, r) in zip(rows, columns, strict=True)]
 
 
@@ -49,8 +49,9 @@ def test_boxes_are_the_references(lams: list[float], height: int, width: int, se
 def test_a_whole_box_has_even_sides_and_no_more_than_its_area(lam: float, centre: int, seed: int) -> None:
     boxes = Boxes.sample(torch.tensor([lam], dtype=torch.float64), 32, 32, seeded(seed))
     assert 0 <= boxes.areas[0] <= (1 - lam) * 32 * 32 + 1e-9
-    if int(boxes.corners[0]) > 0 and int(boxes.corners[1]) < 32:
-        assert int(boxes.corners[1] - boxes.corners[0]) == 2 * (int(32 * math.sqrt(1 - lam)) // 2)
+    (top,), (bottom,) = boxes.sides[:2]
+    if top > 0 and bottom < 32:
+        assert bottom - top == 2 * (int(32 * math.sqrt(1 - lam)) // 2)
 
 
 def test_centres_are_uniform_over_all_pixels() -> None:
@@ -58,8 +59,9 @@ def test_centres_are_uniform_over_all_pixels() -> None:
     lam = torch.full((count,), 1 - (2 / side) ** 2 - 1e-9, dtype=torch.float64)  # half a side is one pixel
     boxes = Boxes.sample(lam, side, side, seeded(0))
     # Centres 0..4 give rows [0, 1), [0, 2), [1, 3), [2, 4), [3, 5).
-    centre_y = torch.where(boxes.corners[1] == 1, 0, boxes.corners[0] + 1)
-    centre_x = torch.where(boxes.corners[3] == 1, 0, boxes.corners[2] + 1)
+    top, bottom, left, right = torch.tensor(boxes.sides)
+    centre_y = torch.where(bottom == 1, 0, top + 1)
+    centre_x = torch.where(right == 1, 0, left + 1)
     counts = torch.bincount(centre_y * side + centre_x, minlength=side * side)
     expected = count / side**2
     assert float(((counts - expected) ** 2 / expected).sum()) < 51.2  # chi-squared, 24 degrees of freedom, .1 %
@@ -103,7 +105,7 @@ def test_area_counts_the_pixels_inside(lam: float, height: int, width: int, seed
     boxes = Boxes.sample(torch.full((4,), lam, dtype=torch.float64), height, width, seeded(seed))
     inside = boxes.inside(height, width)
     assert boxes.areas == inside.sum(dim=(1, 2, 3)).tolist()
-    assert torch.equal(boxes.outside(height, width), (1 - inside.double().mean(dim=(1, 2, 3))).float())
+    assert torch.equal(boxes.own_share((4, 3, height, width)), (1 - inside.double().mean(dim=(1, 2, 3))).float())
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -115,6 +117,10 @@ def test_what_lies_outside_the_box_does_not_come_through(poison: float) -> None:
 
 
 def test_moving_to_another_device_moves_all_corners() -> None:
-    moved = boxes_of((0, 2, 0, 1), (1, 1, 0, 3)).to(torch.device("meta"))
-    for side in moved.corners:
-        assert (side.device.type, side.shape, side.dtype) == ("meta", (2,), torch.int64)
+    boxes = boxes_of((0, 2, 0, 1), (1, 1, 0, 3))
+    corners = boxes.to(torch.device("meta")).corners
+    assert corners is not None
+    assert (corners.device.type, corners.shape, corners.dtype) == ("meta", (4, 2), torch.int64)
+    moved = boxes.to(torch.device("cpu")).corners
+    assert moved is not None
+    assert moved.tolist() == boxes.sides

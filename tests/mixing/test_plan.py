@@ -32,7 +32,7 @@ def batch_of(batch: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def box_plan() -> MixPlan:
-    boxes = Boxes([[1], [4], [0], [3]])
+    boxes = Boxes([[1], [4], [0], [3]], (6, 5))
     return MixPlan(torch.full((4,), 0.7), torch.tensor([1, 2, 3, 0]), mask=boxes)
 
 
@@ -171,22 +171,70 @@ class TestLoss:
         assert random_plan(5, 0).loss(logits.to(dtype), labels).dtype == dtype
 
 
-class TestCorrect:
-    @given(batch=BATCH, seed=SEED, active=st.booleans())
-    def test_is_the_targets_weight_of_the_predicted_class(self, batch: int, seed: int, active: bool) -> None:
-        drawn = random_plan(batch, seed)
-        plan = MixPlan(drawn.lam, drawn.partner, active=active)
-        _, logits, labels = batch_of(batch, seed)
-        expected = plan.targets(labels, CLASSES).gather(1, logits.argmax(dim=1, keepdim=True)).squeeze(1)
-        correct = plan.correct(logits, labels)
-        assert correct.dtype == torch.float32
-        torch.testing.assert_close(correct, expected, rtol=0, atol=1e-7)
+class TestMixTargets:
+    @given(batch=BATCH, seed=SEED, sizes=st.lists(st.integers(1, 4), max_size=3))
+    def test_without_a_mask_all_are_blended(self, batch: int, seed: int, sizes: list[int]) -> None:
+        plan = random_plan(batch, seed)
+        y = torch.randn(batch, *sizes, dtype=torch.float64)
+        mixed = plan.mix_targets(y)
+        for i, (lam, j) in enumerate(zip(plan.lam.tolist(), plan.partner.tolist(), strict=True)):
+            torch.testing.assert_close(mixed[i], lam * y[i] + (1 - lam) * y[j], rtol=0, atol=1e-14)
 
-    def test_by_hand(self) -> None:
-        labels = torch.tensor([0, 1, 2, 2])
-        plan = MixPlan(torch.tensor([0.75, 0.75, 0.75, 0.25]), torch.tensor([1, 0, 3, 2]))
-        predicted = torch.tensor([0, 0, 2, 1])  # own label, partner's, both at once, neither
-        assert plan.correct(F.one_hot(predicted, 3).float(), labels).tolist() == [0.75, 0.25, 1, 0]
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float32])
+    @pytest.mark.parametrize("channels", [(), (2,), (2, 3)])
+    def test_maps_are_cut_where_the_images_are(self, dtype: torch.dtype, channels: tuple[int, ...]) -> None:
+        plan = box_plan()
+        maps = torch.arange(4).view(-1, *[1] * (len(channels) + 2)).expand(-1, *channels, 6, 5).to(dtype)
+        images = torch.arange(4.0).view(-1, 1, 1, 1).expand(-1, 1, 6, 5)
+        mixed = plan.mix_targets(maps)
+        assert (mixed.shape, mixed.dtype) == (maps.shape, dtype)
+        expected = plan.mix(images).view(4, *[1] * len(channels), 6, 5).expand(maps.shape)
+        assert torch.equal(mixed.float(), expected)
+
+    def test_each_sample_has_its_own_cut(self) -> None:
+        boxes = Boxes([[0, 1], [2, 2], [0, 0], [1, 2]], (2, 2))
+        plan = MixPlan(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]), mask=boxes)
+        maps = torch.tensor([7, 9]).view(2, 1, 1).expand(2, 2, 2)
+        assert plan.mix_targets(maps).tolist() == [[[9, 7], [9, 7]], [[9, 9], [7, 7]]]
+
+    def test_vectors_are_blended_under_a_mask_too(self) -> None:
+        y = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [4.0, 0.0]])
+        torch.testing.assert_close(box_plan().mix_targets(y), 0.7 * y + 0.3 * y[[1, 2, 3, 0]])
+
+    @pytest.mark.parametrize("shape", [(4,), (4, 2), (4, 6, 5)])
+    def test_classes_are_not_averaged(self, shape: tuple[int, ...]) -> None:
+        plan = random_plan(4, 0) if len(shape) == 3 else box_plan()
+        with pytest.raises(TypeError, match=r"^blending needs floating-point targets, got torch\.int64$"):
+            plan.mix_targets(torch.zeros(shape, dtype=torch.int64))
+
+    def test_an_inactive_plan_gives_the_targets_themselves(self) -> None:
+        y = torch.tensor([2, 0])
+        assert MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), active=False).mix_targets(y) is y
+
+
+class TestPairLoss:
+    @given(batch=BATCH, seed=SEED, smoothing=SMOOTHING)
+    def test_its_mean_is_the_loss(self, batch: int, seed: int, smoothing: float) -> None:
+        plan = random_plan(batch, seed)
+        _, logits, labels = batch_of(batch, seed)
+        losses = plan.pair_loss(
+            lambda y: F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing), labels
+        )
+        assert losses.shape == (batch,)
+        assert torch.equal(losses.mean(), plan.loss(logits, labels, smoothing))
+
+    @given(batch=BATCH, seed=SEED)
+    def test_any_loss_is_weighted_by_lambda(self, batch: int, seed: int) -> None:
+        plan = random_plan(batch, seed)
+        outputs, targets = torch.randn(2, batch, 3, 4, dtype=torch.float64)
+        losses = plan.pair_loss(lambda y: (outputs - y).abs().amax(dim=(1, 2)), targets)
+        for i, (lam, j) in enumerate(zip(plan.lam.tolist(), plan.partner.tolist(), strict=True)):
+            own, other = ((outputs[i] - targets[k]).abs().max() for k in (i, j))
+            torch.testing.assert_close(losses[i], lam * own + (1 - lam) * other, rtol=0, atol=1e-12)
+
+    def test_an_inactive_plan_has_the_own_loss(self) -> None:
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), active=False)
+        assert plan.pair_loss(lambda y: 2 * y, torch.tensor([1.0, 3.0])).tolist() == [2, 6]
 
 
 class TestMoving:
@@ -201,4 +249,5 @@ class TestMoving:
         assert (moved.lam.device.type, moved.partner.device.type) == ("meta", "meta")
         assert (moved.layer, moved.active) == ("layer1", False)
         assert isinstance(moved.mask, Boxes)
+        assert moved.mask.corners is not None
         assert moved.mask.corners.device.type == "meta"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
-from vicinal.mixing.bounds import same_class
 from vicinal.mixing.masks import Boxes
+from vicinal.tasks import CLASSIFICATION
 
 LAYERS = ("input", "layer1", "layer2")
 SHAPE = (5, 3, 8, 8)
@@ -45,7 +45,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def sides(plan: MixPlan) -> list[list[int]]:
     """Top, bottom, left and right of the boxes."""
     assert isinstance(plan.mask, Boxes)
-    return plan.mask.corners.tolist()
+    return [*plan.mask.sides]
 
 
 def written(plan: MixPlan) -> tuple[Any, ...]:
@@ -229,8 +229,8 @@ class TestRandomness:
         images = torch.empty(SHAPE, device=meta)
         assert plan.mix(images).shape == SHAPE
         assert plan.targets(labels, 10).shape == (5, 10)
-        assert plan.correct(logits, labels).shape == (5,)
-        assert same_class(plan, labels).shape == (5,)
+        assert CLASSIFICATION.score(plan, logits, labels).shape == (5,)
+        assert all(bound.shape == (5,) for bound in CLASSIFICATION.bounds(plan, labels, 10, 0.1))
         loss = plan.loss(logits, labels, 0.1)
         loss.backward()  # type: ignore[no-untyped-call]
         assert loss.shape == ()
@@ -252,6 +252,16 @@ class TestRefusals:
     def test_prob(self, make: Beta, prob: float) -> None:
         with pytest.raises(ValueError, match=rf"^prob must be in \[0, 1\], got {prob}$"):
             make(1.0, prob=prob)
+
+    @each_beta
+    @pytest.mark.parametrize(
+        ("key", "value", "allowed"),
+        [("mixed_weight", value, "> 0") for value in (0.0, -1.0, math.nan, math.inf)]
+        + [("clean_weight", value, ">= 0") for value in (-1.0, math.nan, math.inf)],
+    )
+    def test_weights_of_the_loss(self, make: Beta, key: str, value: float, allowed: str) -> None:
+        with pytest.raises(ValueError, match=rf"^{key} must be a finite number {allowed}, got {value}$"):
+            make(1.0, **{key: value})
 
     @pytest.mark.parametrize("layers", [[], (), "layer1", ""])
     def test_layers(self, layers: Sequence[str]) -> None:
@@ -346,11 +356,11 @@ def test_golden_plans(strategy: Strategy, request: pytest.FixtureRequest) -> Non
 @pytest.mark.parametrize("bins", [1, 3, 20])
 def test_the_law_that_is_asked_for(prob: float, alpha: float, bins: int) -> None:
     """What is not mixed has a lambda of 1, and CutMix is asked for the same before its boxes are cut off."""
-    law = InputMixup(alpha, prob).law(bins)
+    law = InputMixup(alpha, prob=prob).law(bins)
     expected = prob * np.diff(stats.beta.cdf(np.linspace(0, 1, bins + 1), alpha, alpha)) if alpha else np.zeros(bins)
     expected[-1] += 1 - expected.sum()
     assert law == pytest.approx(expected.tolist(), abs=1e-12)
-    assert CutMix(alpha, prob).law(bins) == ManifoldMixup(alpha, ["a", "b"], prob).law(bins) == law
+    assert CutMix(alpha, prob=prob).law(bins) == ManifoldMixup(alpha, ["a", "b"], prob=prob).law(bins) == law
 
 
 def test_without_mixing_there_is_neither_depth_nor_law() -> None:

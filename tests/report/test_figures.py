@@ -11,6 +11,7 @@ from vicinal.analysis.comparison import Comparison
 from vicinal.analysis.statistics import summarise
 from vicinal.report.figure_types import COLORS, Picture, Series
 from vicinal.report.figures import axis_key, pictures
+from vicinal.tasks import CLASSIFICATION
 
 SEEDS = range(3)
 
@@ -59,15 +60,16 @@ def test_a_line_a_strategy_over_alpha_and_a_level_for_none_with_the_tables_numbe
         assert found["none"].high == (none[f"{score} high"],) * 2
 
 
-def test_calibration_is_the_mean_and_the_interval_of_the_results(runs: Any) -> None:
+def test_the_other_metrics_are_the_mean_and_the_interval_of_the_results(runs: Any) -> None:
     comparison = alpha_sweep(runs)
     picture = pictures(comparison)[-1]
-    assert picture.name == "calibration"
-    for panel, metric in enumerate(("ece", "nll")):
+    assert picture.name == "metrics"
+    assert len(picture.panels) == len(CLASSIFICATION.metrics) - 1
+    for panel, metric in enumerate(("acc5", "nll", "ece")):
         for index, series in enumerate(picture.panels[panel].series):
             cell, row = comparison.cells[index], comparison.table.iloc[index]
             values = [run.test["last"][metric] for run in cell.runs]  # type: ignore[index]
-            over = summarise(values, most=1.0 if metric == "ece" else math.inf)
+            over = summarise(values, limit=math.inf if metric == "nll" else 1.0)
             assert (series.name, series.x, series.y) == (cell.label, (row["test/last mean"],), (over.mean,))
             assert (series.low, series.high) == ((over.low,), (over.high,))
             assert series.y == (row[f"test/last/{metric} mean"],)
@@ -92,7 +94,7 @@ def test_one_seed_has_points_and_no_interval_anywhere(runs: Any) -> None:
     runs.add("input", 0.2, 0, 0.5)
     runs.add("input", 0.4, 0, 0.75)
     found = pictures(compare(runs.found("mixup.alpha")))
-    assert [picture.name for picture in found] == ["response", "learning", "calibration"]
+    assert [picture.name for picture in found] == ["response", "learning", "metrics"]
     for series in (series for picture in found for panel in picture.panels for series in panel.series):
         assert all(map(math.isfinite, series.y))
         assert all(map(math.isnan, (*series.low, *series.high, *series.x_low, *series.x_high)))
@@ -169,8 +171,8 @@ def test_forty_cells_are_told_apart_by_safe_colours_and_markers(runs: Any) -> No
         for index in range(20):
             runs.add(strategy, (1 + index) / 20, 0, 0.5 + index / 50, val=0.9 - index / 50)
     comparison = compare(runs.found("mixup", "mixup.alpha"))
-    _, learning, calibration = pictures(comparison)
-    styles = [series.style for series in calibration.panels[0].series]
+    _, learning, metrics = pictures(comparison)
+    styles = [series.style for series in metrics.panels[0].series]
     assert len(set(styles)) == len(styles) == 40
     assert {style.color for style in styles} <= set(COLORS)
     assert [series.name for series in learning.panels[0].series if series.shown] == list(comparison.chosen["cell"])

@@ -76,7 +76,7 @@ def test_the_same_comparison_gives_the_same_bytes_and_what_is_no_longer_drawn_go
     (tmp_path / "second" / "cells.png").write_bytes(b"of an earlier comparison")
     (tmp_path / "second" / "mine.png").write_bytes(b"not ours")
     first, second = draw(comparison, tmp_path / "first"), draw(comparison, tmp_path / "second")
-    names = [f"{name}.{suffix}" for name in ("response", "learning", "calibration") for suffix in ("png", "svg")]
+    names = [f"{name}.{suffix}" for name in ("response", "learning", "metrics") for suffix in ("png", "svg")]
     assert [file.name for file in first] == [file.name for file in second] == names
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     assert {file.name for file in (tmp_path / "second").iterdir()} == {*names, "mine.png"}

@@ -21,6 +21,7 @@ from vicinal.analysis.comparison import SCORES, Comparison
 from vicinal.analysis.load import load_runs
 from vicinal.report.figures import pictures
 from vicinal.report.html import page, templating
+from vicinal.tasks import CLASSIFICATION
 
 from ..stored_sweeps import Runs
 
@@ -109,8 +110,9 @@ def test_every_number_is_that_of_the_csv_to_the_last_digit(comparison: Compariso
             name: row[name] for name in columns if row[name] or name.rpartition(" ")[2] not in ("std", "low", "high")
         }
 
+    others = [f"test/last/{metric.key} mean" for metric in CLASSIFICATION.metrics[1:]]
     for cell, row in zip(comparison.cells, rows(comparison.table), strict=True):
-        assert of_row(numbers, "scores", cell.cell_id) == there(row, "n", *STATISTICS)
+        assert of_row(numbers, "scores", cell.cell_id) == there(row, "n", *STATISTICS, *others)
     pairs = [name for name in comparison.pairs.columns if name not in ("cell", "cell id", "baseline", "score", "why")]
     for row in rows(comparison.pairs):
         assert of_row(numbers, "differences", row["cell id"]) == there(row, *pairs)
@@ -224,7 +226,10 @@ def test_a_single_cell_with_one_seed_is_a_page_too(runs: Any, val: float | None)
     wanted = {"n": "1"} | {f"{score} mean": "0.5" for score in SCORES}
     if val is None:
         wanted |= {"val mean": "", "val_best mean": "", "test/best_val mean": ""}
-    assert of_row(parsed.numbers, "scores", cell.cell_id) == wanted
+    numbers = of_row(parsed.numbers, "scores", cell.cell_id)
+    others = {f"test/last/{metric.key} mean" for metric in CLASSIFICATION.metrics[1:]}
+    assert others < numbers.keys()
+    assert {column: text for column, text in numbers.items() if column not in others} == wanted
     tables = ["chosen"] if val else []
     assert list(dict.fromkeys(table for table, _, _ in parsed.numbers)) == [*tables, "scores", "runs"]
 
@@ -327,7 +332,7 @@ def test_the_page_asks_for_nothing_complains_of_nothing_and_could_not_ask(opened
 def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison: Comparison) -> None:
     plots = shared.plots()
     table = comparison.table
-    panels = {"response": 2, "learning": 3, "calibration": 2}
+    panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.metrics) - 1}
     assert list(plots) == [f"{name}-{index}" for name, count in panels.items() for index in range(count)]
     for plot, score in (("response-0", "val"), ("response-1", "test/last")):
         lines = {series["name"]: series for series in plots[plot]}
@@ -347,7 +352,7 @@ def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison
             means = [sum(row[what] for row in epoch) / len(epoch) for epoch in zip(*rows, strict=True)]
             assert curves[cell.label]["x"][0] == [1, 2]
             assert curves[cell.label]["y"][0] == pytest.approx(means, rel=1e-14)
-    for plot, metric in (("calibration-0", "ece"), ("calibration-1", "nll")):
+    for plot, metric in (("metrics-1", "nll"), ("metrics-2", "ece")):
         assert len(plots[plot]) == 6
         for cell, row, dots in zip(comparison.cells, table.to_dict("records"), plots[plot], strict=False):
             assert dots["name"] == cell.label
@@ -360,8 +365,8 @@ def test_the_plots_are_really_drawn(shared: Opened, comparison: Comparison) -> N
     found = shared.page
     drawn = """selector => [...document.querySelectorAll(selector)].map(item => item.getBBox())
         .filter(({width, height}) => width + height > 5).length"""  # points that coincide are one path of no size
-    assert found.evaluate(drawn, "#calibration-0 use") == sum(bool(cell.completed) for cell in comparison.cells) == 6
-    assert found.evaluate(drawn, "#calibration-0 .whiskers") == 5
+    assert found.evaluate(drawn, "#metrics-2 use") == sum(bool(cell.completed) for cell in comparison.cells) == 6
+    assert found.evaluate(drawn, "#metrics-2 .whiskers") == 5
     ticks = found.eval_on_selector_all("#response-0 .x.tick", "texts => texts.map(text => text.textContent)")
     assert ticks == ["0.2", "0.4"]
     epochs = found.eval_on_selector_all("#learning-0 .x.tick", "texts => texts.map(text => text.textContent)")
@@ -375,7 +380,7 @@ def test_the_plots_are_really_drawn(shared: Opened, comparison: Comparison) -> N
 def test_pointing_at_a_dot_or_a_curve_says_which_and_how_much(shared: Opened, comparison: Comparison) -> None:
     row = comparison.table.iloc[1]
     mean, low, high = (f"{row[f'test/last {what}']:.2%}" for what in ("mean", "low", "high"))
-    name, accuracy, error = shared.hover("calibration-0", 1)
+    name, accuracy, error = shared.hover("metrics-2", 1)
     assert name == f"{comparison.cells[1].label}, n = 3"
     assert accuracy == f"test, last epoch, top-1: {mean} ({low} to {high})"
     assert error.startswith(f"expected calibration error: {row['test/last/ece mean']:.2%} (")
@@ -391,19 +396,19 @@ def test_pointing_at_a_dot_or_a_curve_says_which_and_how_much(shared: Opened, co
 def test_arrow_keys_go_from_point_to_point(opened: Any, comparison: Comparison) -> None:
     found = opened()
     labels = [f"{cell.label}, n = {len(cell.completed)}" for cell in comparison.cells if cell.completed]
-    found.page.locator("#calibration-0 .drawing").focus()
+    found.page.locator("#metrics-2 .drawing").focus()
 
     def press(key: str) -> str:
         found.page.keyboard.press(key)
-        return "".join(found.tip("calibration-0")[:1])
+        return "".join(found.tip("metrics-2")[:1])
 
     assert [press("ArrowRight") for _ in range(7)] == [*labels, labels[0]]
     assert press("ArrowLeft") == labels[-1]
     assert press("Escape") == ""
     assert press("ArrowLeft") == labels[-2]
     found.page.keyboard.press("Tab")
-    assert found.tip("calibration-0") == []
-    assert found.page.locator("#calibration-0 [role=img]").get_attribute("aria-label").startswith("Calibration against")
+    assert found.tip("metrics-2") == []
+    assert found.page.locator("#metrics-2 [role=img]").get_attribute("aria-label").startswith("Calibration against")
 
 
 def test_the_numbers_that_a_reader_sees_are_the_data_rounded(shared: Opened, comparison: Comparison) -> None:
@@ -548,10 +553,10 @@ def test_evil_names_are_text_in_the_browser_too(opened: Any, comparison: Compari
     assert found.complaints == []
     assert found.page.title() == f"{EVIL} · Vicinal"
     assert found.page.locator("b, main script").count() == 0
-    assert found.page.locator("figure[data-picture='calibration'] label").first.inner_text() == names[0]
+    assert found.page.locator("figure[data-picture='metrics'] label").first.inner_text() == names[0]
     ticks = found.page.eval_on_selector_all("#cells-0 .y.tick", "texts => texts.map(text => text.textContent)")
     assert sorted(ticks) == sorted(names)
-    assert found.hover("calibration-0", 0)[0] == f"{names[0]}, n = 3"
+    assert found.hover("metrics-2", 0)[0] == f"{names[0]}, n = 3"
     assert found.hover("learning-0", 0)[0] == f"{names[0]}, n = 3"
 
 

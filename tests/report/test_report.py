@@ -244,17 +244,17 @@ def test_cells_that_differ_in_more_are_refused_or_every_output_says_so(runs: Any
     assert (code, out) == (1, "")
     assert err == (
         "error: these cells differ also in trainer.epochs (3, 2), trainer.batch_size (128, 64): say "
-        "--swept mixup,mixup.alpha,trainer.epochs,trainer.batch_size, or --allow_confounded, or fewer with --where\n"
+        "--swept mixup,mixup.alpha,trainer.epochs,trainer.batch_size, or --allow-confounded, or fewer with --where\n"
     )
     code, out, err = script(tmp_path / "outputs", "--allow-confounded", cwd=tmp_path.parent)
     assert (code, err) == (0, "")
     assert (tmp_path / "outputs/reports/outputs-allow-confounded/report.html").exists()
     code, out, err = script("outputs", "--allow-confounded", "--output", "here", cwd=tmp_path)
     assert (code, err) == (0, "")
-    doubt = "the cells differ in more than the swept keys: trainer.epochs (3, 2), trainer.batch_size (128, 64)"
-    assert f"note: {doubt}" in out
+    caveat = "the cells differ in more than the swept keys: trainer.epochs (3, 2), trainer.batch_size (128, 64)"
+    assert f"note: {caveat}" in out
     for file in ("table.md", "table.tex", "notes.txt", "report.html"):
-        assert doubt in (tmp_path / "here" / file).read_text()
+        assert caveat in (tmp_path / "here" / file).read_text()
     swept = "mixup,mixup.alpha,trainer.epochs,trainer.batch_size"
     code, out, err = script("outputs", "--swept", swept, "--output", "here", cwd=tmp_path)
     assert (code, err) == (0, "")

@@ -11,11 +11,14 @@ import pytest
 
 from vicinal.analysis.compare import compare
 from vicinal.analysis.comparison import SCORES
-from vicinal.report.tables import grids, interval, latex, markdown, percent, probability, write_csv
+from vicinal.report.tables import grids, interval, latex, markdown, mean_and_std, number, probability, write_csv
 from vicinal.report.terminal import Grid
+from vicinal.tasks import CLASSIFICATION
 
 NAN = math.nan
 ALPHA = ("mixup", "mixup.alpha")
+OTHERS = [metric for metric in CLASSIFICATION.metrics if metric.key != CLASSIFICATION.selection]
+ACCURACY, LIKELIHOOD = CLASSIFICATION.metric("acc1"), CLASSIFICATION.metric("nll")
 
 
 def fill(runs: Any, seeds: int = 3) -> Any:
@@ -44,7 +47,7 @@ def test_csv_gives_every_number_back_to_the_last_bit(runs: Any, tmp_path: Path) 
 
 def test_the_columns_of_summary_csv(runs: Any) -> None:
     scores = [f"{score} {name}" for score in SCORES for name in ("mean", "std", "low", "high")]
-    others = [f"{score}/{metric} mean" for score in SCORES for metric in ("nll", "ece")]
+    others = [f"{score}/{metric.key} mean" for score in SCORES for metric in OTHERS]
     assert list(compare(fill(runs)).table) == [*ALPHA, "n", *scores, *others, "failed", "folder"]
 
 
@@ -53,7 +56,7 @@ def test_the_grid_of_cells_shows_percent_and_the_interval_of_what_is_tested(runs
     cells, pairs, chosen = grids(comparison)
     assert cells.headings == [
         "mixup", "mixup.alpha", "n", "val, last epoch", "val, best epoch", "test, last epoch", "test, best by val",
-        "95 % interval, best by val", "test, median of all 2 epochs", "folder",
+        "95 % interval, best by val", "test, median of all 2 epochs", *(metric.heading for metric in OTHERS), "folder",
     ]  # fmt: skip
     row = comparison.table.iloc[1]
     shown = dict(zip(cells.headings, cells.rows[1], strict=True))
@@ -61,6 +64,9 @@ def test_the_grid_of_cells_shows_percent_and_the_interval_of_what_is_tested(runs
     assert shown["95 % interval, best by val"] == "[64.37, 80.72]"
     assert (100 * row["test/best_val low"], 100 * row["test/best_val high"]) == pytest.approx((64.37, 80.72), abs=0.005)
     assert shown["mixup.alpha"] == "0.2"
+    headings = [CLASSIFICATION.metric(key).heading for key in ("acc5", "nll", "ece")]
+    assert [shown[heading] for heading in headings] == ["97.78", "0.5333", "6.67"]  # means of "best by val" too
+    assert cells.title.startswith("top-1 accuracy in %, mean ± std over n seeds, Wilson interval of the mean; other")
     assert pairs.title == "test, best by val: difference to none in points, on the same seeds"
     assert [line[:3] for line in pairs.rows] == [["input alpha=0.2", "3", "+17.78"], ["input alpha=1", "3", "-22.22"]]
     assert [line[:4] for line in chosen.rows] == [["none", "-", "1", "3"], ["input", "0.2", "2", "3"]]
@@ -71,21 +77,23 @@ def test_one_seed_has_a_grid_without_intervals_and_failures_have_a_column(runs: 
     runs.add("input", 0.2, 0, None, status="failed", about={"error": "the loss is [not] finite"})
     (cells,) = grids(compare(runs.found(*ALPHA)))
     assert cells.headings[3:] == [
-        "test, last epoch", "95 % interval, last epoch", "test, median of all 2 epochs", "failed", "folder",
+        "test, last epoch", "95 % interval, last epoch", "test, median of all 2 epochs",
+        *(metric.heading for metric in OTHERS), "failed", "folder",
     ]  # fmt: skip
-    assert [row[3:7] for row in cells.rows] == [
+    assert [[*row[3:6], row[-2]] for row in cells.rows] == [
         ["50.00", "-", "50.00", ""],
         ["-", "-", "-", "seed 0: the loss is [not] finite"],
     ]
+    assert {*cells.rows[1][6:-2]} == {"-"}
 
 
 def test_markdown_has_all_cells_of_text_and_escapes_bars(runs: Any) -> None:
     found = [*grids(compare(fill(runs))), Grid("title", ["a|b", "n"], ["n"], [["x|y", "1"]])]
-    text = markdown(found, ["a doubt"])
+    text = markdown(found, ["a caveat"])
     lines = text.splitlines()
     for row in found[0].rows:
         assert "| " + " | ".join(row) + " |" in lines
-    assert lines[-5:] == ["| a\\|b | n |", "| --- | --: |", "| x\\|y | 1 |", "", "- a doubt"]
+    assert lines[-5:] == ["| a\\|b | n |", "| --- | --: |", "| x\\|y | 1 |", "", "- a caveat"]
 
 
 AWKWARD = Grid("50 % & more_of #1", ["a_b", "n"], ["n"], [["[input,block_1]", "1 ± 2"], ["x\\y~z^{2}$", "<0.001"]])
@@ -109,11 +117,12 @@ def test_latex_leaves_the_folders_out(runs: Any) -> None:
     assert "digits-cnn" not in text
     row = found[0].rows[0][:-1]
     assert " & ".join(row).replace("±", r"$\pm$") + r" \\" in text
+    assert r"NLL (nats) $\downarrow$" in text
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(runs: Any, tmp_path: Path) -> None:
-    text = latex([*grids(compare(fill(runs))), AWKWARD], ["a doubt"])
+    text = latex([*grids(compare(fill(runs))), AWKWARD], ["a caveat"])
     document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
     (tmp_path / "table.tex").write_text(document)
     subprocess.run(["pdflatex", "-halt-on-error", "table.tex"], cwd=tmp_path, check=True, capture_output=True)
@@ -122,12 +131,15 @@ def test_latex_compiles(runs: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (percent(0.98765, 0.00123), "98.77 ± 0.12"),
-        (percent(1.0, NAN), "100.00"),
-        (percent(NAN, NAN), "-"),
-        (interval(0.5, 0.625), "[50.00, 62.50]"),
-        (interval(-0.0125, 0.5, "+"), "[-1.25, +50.00]"),
-        (interval(NAN, NAN), "-"),
+        (mean_and_std(ACCURACY, 0.98765, 0.00123), "98.77 ± 0.12"),
+        (mean_and_std(ACCURACY, 1.0, NAN), "100.00"),
+        (mean_and_std(ACCURACY, NAN, NAN), "-"),
+        (mean_and_std(LIKELIHOOD, 0.98765, 0.00123), "0.9877 ± 0.00123"),
+        (number(LIKELIHOOD, 0.134, "+"), "+0.134"),
+        (interval(ACCURACY, 0.5, 0.625), "[50.00, 62.50]"),
+        (interval(ACCURACY, -0.0125, 0.5, "+"), "[-1.25, +50.00]"),
+        (interval(LIKELIHOOD, 0.5, 1.25), "[0.5, 1.25]"),
+        (interval(ACCURACY, NAN, NAN), "-"),
         (probability(0.04951), "0.050"),
         (probability(0.00099), "<0.001"),
         (probability(1.0), "1.000"),

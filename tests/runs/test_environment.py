@@ -91,7 +91,7 @@ def test_what_runs_have_left_is_no_code(checkout: Path) -> None:
     run = "digits-cnn-input-alpha0.2-0123456789-s0"
     places = (
         f"out/runs/{run}",
-        "out/sweeps/mixup-0123456789/conf-abcdef0123/model",
+        "out/sweeps/mixup-0123456789/jobs",
         f"x/out/reproductions/{run}-again2",
     )
     for place in places:

@@ -16,6 +16,7 @@ from vicinal.jobs.run import run
 from vicinal.jobs.stored_config import stored_config
 from vicinal.runs.files import write_json
 from vicinal.runs.folder import RunFolder
+from vicinal.runs.train_log import logged_to
 
 from ..outcome import RESULT
 
@@ -239,7 +240,7 @@ def test_the_log_is_let_go(tmp_path: Path) -> None:
     handlers = list(logging.getLogger().handlers)
 
     def work() -> None:
-        with folder.logging():
+        with logged_to(folder.log):
             logging.getLogger("vicinal.test").warning("told inside")
             raise RuntimeError("inside")
 
@@ -266,8 +267,8 @@ def test_the_written_config_asks_for_the_same_run(compose: Compose) -> None:
 
 CRASH = """
 import faulthandler, pathlib, sys
-from vicinal.runs.folder import RunFolder
-with RunFolder(pathlib.Path(sys.argv[1])).logging():
+from vicinal.runs.train_log import logged_to
+with logged_to(pathlib.Path(sys.argv[1])):
     def crash_in_here():
         faulthandler._sigsegv()
     crash_in_here()
@@ -275,7 +276,7 @@ with RunFolder(pathlib.Path(sys.argv[1])).logging():
 
 
 def test_a_crash_leaves_in_the_log_where_it_was(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path / "train.log")], capture_output=True, text=True)
     assert done.returncode < 0
     said = RunFolder(tmp_path).log.read_text()
     assert said.startswith("Fatal Python error: Segmentation fault\n")
@@ -285,7 +286,7 @@ def test_a_crash_leaves_in_the_log_where_it_was(tmp_path: Path) -> None:
 def test_the_log_is_a_file_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious\n")
     os.link(tmp_path / "precious", tmp_path / "train.log")
-    with RunFolder(tmp_path).logging():
+    with logged_to(tmp_path / "train.log"):
         logging.getLogger("vicinal.test").warning("told inside")
     assert (tmp_path / "precious").read_text() == "precious\n"
     assert (tmp_path / "train.log").read_text().endswith("WARNING vicinal.test: told inside\n")

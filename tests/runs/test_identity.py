@@ -2,11 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from vicinal.config.schema import GROUPS, Config, TrainerConfig, WandbConfig
+from vicinal.analysis.cells import effective
+from vicinal.config.schema import (
+    GROUPS,
+    SCHEMAS,
+    Config,
+    DatasetConfig,
+    TrainerConfig,
+    WandbConfig,
+    identity_values,
+    key,
+)
 from vicinal.experiment import Experiment
 from vicinal.runs.identity import cell_id, run_id
 
@@ -51,6 +62,8 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.alpha": ([], ["mixup.alpha=0.4"]),
     "mixup.prob": ([], ["mixup.prob=0.5"]),
     "mixup.per_sample": ([], ["mixup.per_sample=true"]),
+    "mixup.mixed_weight": ([], ["mixup.mixed_weight=0.5"]),
+    "mixup.clean_weight": ([], ["mixup.clean_weight=1"]),
     "trainer.epochs": ([], ["trainer.epochs=31"]),
     "trainer.batch_size": ([], ["trainer.batch_size=65"]),
     "trainer.device": (["trainer.device=auto"], ["trainer.device=cpu"]),
@@ -78,6 +91,7 @@ NEUTRAL: dict[str, str] = {
     "_choices_": "+_choices_.note=x",
     "trainer.log_every": "trainer.log_every=3",
     "trainer.clean_subset": "trainer.clean_subset=0",
+    "tracker": "tracker=[wandb,csv]",
     "wandb.mode": "wandb.mode=offline",
     "wandb.project": "wandb.project=other",
     "wandb.entity": "wandb.entity=somebody",
@@ -101,7 +115,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 60
+    assert len(schema_keys()) == 63
 
 
 @pytest.mark.parametrize("key", CHANGES)
@@ -167,6 +181,61 @@ def test_readable_name(compose: Compose) -> None:
     experiment = compose("mixup=cutmix", "mixup.alpha=0.50", "seed=4")
     assert experiment.folder.path.name == f"digits-cnn-cutmix-alpha0.5-{experiment.cell_id}-s4"
     assert compose("mixup=none", "mixup.alpha=0.5").name == "digits-cnn-none"
+
+
+def test_a_key_that_is_added_later_leaves_the_runs_before_it_their_identity(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclasses.dataclass
+    class Later(DatasetConfig):
+        later: float = key(0.0, "a share", low=0, high=1, since="0.2")
+
+    before = compose()
+    monkeypatch.setitem(GROUPS, "dataset", Later)
+    assert compose().run_id == before.run_id
+    assert compose("+dataset.later=0.0").run_id == before.run_id
+    assert compose("+dataset.later=0.1").cell_id != before.cell_id
+    assert compose("+dataset.later=0.1").dataset.identity()["later"] == 0.1
+
+
+def test_runs_from_before_a_key_are_compared_as_if_they_had_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass
+    class Later(DatasetConfig):
+        label_noise: float = key(0.0, "share of wrong labels", low=0, high=1, since="0.2")
+
+    monkeypatch.setitem(SCHEMAS, "dataset", Later)
+    older = SimpleNamespace(config={"dataset": {"channels": 1}}, choices={})
+    newer = SimpleNamespace(config={"dataset": {"channels": 1, "label_noise": 0.2}}, choices={})
+    assert effective(older) == {"dataset.channels": "1", "dataset.label_noise": "0"}  # type: ignore[arg-type]
+    assert effective(newer) == {"dataset.channels": "1", "dataset.label_noise": "0.2"}  # type: ignore[arg-type]
+
+
+def test_only_keys_that_are_added_later_are_left_out_at_their_default() -> None:
+    @dataclasses.dataclass
+    class Schema:
+        old: int = key(3, "counts always")
+        later: list[int] = key([1, 2], "counts when it is changed", since="0.2")  # noqa: RUF009
+        silent: int = key(5, "counts never", neutral=True)
+
+    assert identity_values(Schema, {"old": 3, "later": [1, 2], "silent": 6, "own": 7}) == {"old": 3, "own": 7}
+    assert identity_values(Schema, {"old": 3, "later": [], "silent": 5}) == {"old": 3, "later": []}
+
+
+GOLDEN = {
+    "": "8b96dd7c05",
+    "mixup=none": "4f0a5b43dd",
+    "mixup=manifold": "c3e5147dc8",
+    "mixup=cutmix": "a0add8394d",
+    "dataset=cifar10 mixup=manifold optimizer=adam": "ba8610f8c7",
+    "experiment=mnist_cnn": "ddad5f7419",
+    "experiment=mnist_cnn dataset.augment=true": "7c2fed9fce",
+}
+"""Cells of released configs, whose runs are found again by these names alone."""
+
+
+@pytest.mark.parametrize("words", GOLDEN)
+def test_golden_cells(compose: Compose, words: str) -> None:
+    assert compose("trainer.device=auto", *words.split()).cell_id == GOLDEN[words]
 
 
 def test_golden_identity() -> None:

@@ -67,7 +67,7 @@ def test_a_signal_waits_for_the_step_and_the_save(name: str) -> None:
     again = "; again: stop without saving" if number == signal.SIGINT else ""
     assert err.splitlines() == [
         f"{name}: finishing the step and saving{again}",
-        f"{name}: everything is saved; the same command goes on",
+        f"{name}: everything is saved; rerun the same command to resume",
     ]
 
 

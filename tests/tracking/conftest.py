@@ -1,12 +1,13 @@
 """A run to report, a tracker to report it to, and a W&B server of our own."""
 
+import dataclasses
 import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -21,7 +22,21 @@ def info(tmp_path: Path) -> RunInfo:
         name="digits-cnn-input-alpha0.2-s0",
         run_id="c0ffee-s0",
         cell_id="c0ffee",
-        config={"seed": 0, "mixup": {"alpha": 0.2, "layers": ["input", "conv1"]}, "dataset": {"root": None}},
+        config={
+            "seed": 0,
+            "mixup": {"alpha": 0.2, "layers": ["input", "conv1"]},
+            "dataset": {"root": None},
+            "wandb": {
+                "mode": "offline",
+                "project": "vicinal",
+                "entity": None,
+                "name": None,
+                "group": None,
+                "notes": None,
+                "tags": ["digits", "input"],
+                "images": 4,
+            },
+        },
         choices={"mixup": "input", "model": "cnn"},
         sweep="alpha_sweep",
         git_commit="0123abc",
@@ -30,11 +45,26 @@ def info(tmp_path: Path) -> RunInfo:
     )
 
 
+class Session(WandbTracker):
+    """A tracker for one session of a run, which is the ``with`` block."""
+
+    def __init__(self, info: RunInfo) -> None:
+        super().__init__()
+        self.info = info
+
+    def __enter__(self) -> Self:
+        self.start(self.info)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.close(error)
+
+
 @pytest.fixture
-def wandb_tracker(info: RunInfo) -> Callable[..., WandbTracker]:
-    def build(mode: str = "offline", **changes: Any) -> WandbTracker:
-        arguments: dict[str, Any] = {"project": "vicinal", "entity": None, "tags": ["digits", "input"], "images": 4}
-        return WandbTracker(changes.pop("info", info), mode=mode, **(arguments | changes))
+def wandb_tracker(info: RunInfo) -> Callable[..., Session]:
+    def build(mode: str = "offline", info: RunInfo = info, id: str | None = None, **changes: Any) -> Session:  # noqa: A002
+        config = info.config | {"wandb": info.config["wandb"] | {"mode": mode} | changes}
+        return Session(dataclasses.replace(info, config=config, wandb_id=id))
 
     return build
 

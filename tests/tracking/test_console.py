@@ -51,13 +51,14 @@ def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(clock: Clock) 
     with console:
         for epoch in (1, 2, 3):
             clock.now += 5.857
-            console.progress(Progress(epoch, 2, 0.6, 0.8, 5000.0))
+            console.progress(Progress(epoch, 2, {"loss": 0.6, "acc1": 0.8}, 5000.0))
             console.epoch(ROW | {"epoch": epoch})
         console.finish({})
     lines = file.getvalue().splitlines()
     assert len(lines) == 3
     assert lines[2] == (
-        "epoch  3/10  loss 0.512  acc 0.842 (ceiling 0.899)  val acc1 0.961 nll 0.134  lr 0.0500  5123 img/s  0:41 left"
+        "epoch  3/10  loss 0.512  acc1 0.842 (ceiling 0.899)  val acc1 0.961 acc5 1.000 nll 0.134 ece 0.010  lr 0.0500"
+        "  5123 img/s  0:41 left"
     )
 
 
@@ -90,7 +91,7 @@ def test_terminal_shows_a_bar_with_the_epoch_lines_above(clock: Clock) -> None:
     console = Console(EPOCHS, 4, terminal, clock)
     with console:
         clock.now += 10
-        console.progress(Progress(epoch=1, step=2, loss=0.75, acc1=0.5, images_per_second=1234.0))
+        console.progress(Progress(epoch=1, step=2, means={"loss": 0.75, "acc1": 0.5}, images_per_second=1234.0))
         assert console._bar is not None
         console._bar.refresh()
         clock.now += 10
@@ -99,11 +100,12 @@ def test_terminal_shows_a_bar_with_the_epoch_lines_above(clock: Clock) -> None:
         assert (task.completed, task.total) == (2, 40)
     text = file.getvalue()
     # Half an epoch took 10 s, so the other 9.5 take 190 s.
-    assert "loss 0.750  acc 0.500  1234 img/s  3:10 left" in text
+    assert "loss 0.750  acc1 0.500  1234 img/s  3:10 left" in text
     assert "epoch 1/10 ━" in text
     # The permanent line is whole and ends with a line feed; a bar is drawn below it again.
     line = (
-        "epoch  1/10  loss 0.512  acc 0.842 (ceiling 0.899)  val acc1 0.961 nll 0.134  lr 0.0500  5123 img/s  3:00 left"
+        "epoch  1/10  loss 0.512  acc1 0.842 (ceiling 0.899)  val acc1 0.961 acc5 1.000 nll 0.134 ece 0.010  lr 0.0500"
+        "  5123 img/s  3:00 left"
     )
     assert line + "\n" in text
     assert "━" in text.split(line)[1]
@@ -118,7 +120,7 @@ def test_what_another_thread_logs_is_a_line_above_the_bar(clock: Clock) -> None:
     logging.getLogger().addHandler(handler)
     try:
         with Console(EPOCHS, 4, terminal, clock) as console:
-            console.progress(Progress(epoch=1, step=2, loss=0.75, acc1=0.5, images_per_second=1234.0))
+            console.progress(Progress(epoch=1, step=2, means={"loss": 0.75, "acc1": 0.5}, images_per_second=1234.0))
             line = "W&B is offline; to upload the run: wandb sync --yes /a/folder/[bold]/whose/name/is/long"
             thread = threading.Thread(target=logging.getLogger("any").warning, args=(line,))
             thread.start()

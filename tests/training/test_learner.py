@@ -93,7 +93,7 @@ def test_steps_by_hand(strategy: Strategy, channels_last: bool) -> None:
         layers.add(plan.layer)
         assert learner.lr == pytest.approx(LR * 0.1**step, rel=1e-12)
         rate = learner.lr
-        loss, logits = learner.step(images, labels, plan)
+        loss, logits, _ = learner.step(images, labels, plan)
 
         own_logits = forward_by_hand(own, images, plan)
         own_loss = plan.loss(own_logits, labels)
@@ -144,7 +144,7 @@ def test_label_smoothing_counts_once(strategy: Strategy) -> None:
     smoothing, classes = 0.3, 5
     learner = make_learner(make_model(), strategy, label_smoothing=smoothing)
     for images, labels, plan in batches(strategy, 3):
-        loss, logits = learner.step(images, labels, plan)
+        loss, logits, _ = learner.step(images, labels, plan)
         targets = plan.targets(labels, classes) * (1 - smoothing) + smoothing / classes
         expected = -(targets * logits.log_softmax(1)).sum(1).mean()
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
@@ -245,7 +245,7 @@ def train_three_steps(
     strategy: Strategy, learner: Learner, device: torch.device, forbid: Callable[[], AbstractContextManager[Any]]
 ) -> None:
     train_metrics = TrainMetrics(device)
-    mixing_stats = MixingStats(strategy.depths, 5, learner.settings.label_smoothing, device)
+    mixing_stats = MixingStats(strategy.depths, 5, learner.objective, device)
     generator = torch.Generator().manual_seed(0)
     images = torch.ones(8, 3, 8, 8, device=device)
     labels = torch.zeros(8, dtype=torch.int64, device=device)
@@ -254,8 +254,8 @@ def train_three_steps(
         with forbid():
             mixing_stats.add(plan, labels, images.shape)
             plan = plan.to(device)
-            loss, logits = learner.step(images, labels, plan)
-            train_metrics.add(loss, plan.correct(logits, labels))
+            step = learner.step(images, labels, plan)
+            train_metrics.add(step.loss, step.score)
 
 
 @every_strategy
@@ -268,7 +268,7 @@ def test_a_step_never_waits_for_the_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On the device "meta", whose tensors have no values to be asked for."""
-    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 1)  # each step counts what it has mixed
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", 1)  # each step counts what it has mixed
     with META:
         model = make_model()
     learner = make_learner(model, strategy, META, optimizer, **extras)
@@ -285,7 +285,7 @@ def test_a_step_never_waits_for_the_gpu(
     extras: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 1)
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", 1)
     device = torch.device("cuda", 0)
     learner = make_learner(make_model(), strategy, device, optimizer, **extras)
     for _ in range(2):  # the first time, libraries are set up
@@ -346,7 +346,9 @@ def test_compiled_training_is_the_same(name: str) -> None:
     for images, labels, plan in batches(strategy, 40 if "blocks" in name else 8):
         graphs.add(plan.layer if plan.active else None)
         unmixed = copy.deepcopy(eager)(images).detach()
-        (loss, logits), (compiled_loss, compiled_logits) = (learner.step(images, labels, plan) for learner in learners)
+        (loss, logits, _), (compiled_loss, compiled_logits, _) = (
+            learner.step(images, labels, plan) for learner in learners
+        )
         torch.testing.assert_close(compiled_logits, logits, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(compiled_loss, loss, rtol=1e-3, atol=1e-4)
         assert torch.equal(logits, unmixed) is not plan.active

@@ -18,6 +18,7 @@ from vicinal import build
 from vicinal.data import Loader
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
+from vicinal.tasks import CLASSIFICATION
 from vicinal.tracking.jsonlines import TIME_FIELDS
 from vicinal.training.evaluation import evaluate
 from vicinal.training.learner import Learner
@@ -27,7 +28,7 @@ from vicinal.training.train_metrics import DivergedError
 Compose = Callable[..., Experiment]
 ROOT = Path(__file__).parents[2]
 STRATEGIES = ("none", "input", "manifold", "cutmix")
-METRICS = ("acc1", "acc5", "nll", "ece")
+METRICS = tuple(metric.key for metric in CLASSIFICATION.metrics)
 TINY = (
     "dataset.train_size=200",
     "dataset.val_size=100",
@@ -89,7 +90,7 @@ def test_result_is_what_the_epochs_say(compose: Compose, extra: list[str]) -> No
     )
     assert result["images_per_second"] == pytest.approx(6 * 200 / result["seconds"]["train"], rel=1e-6)
 
-    tested = evaluate(weights(experiment), loaders(experiment).test.batches(), experiment.hardware)
+    tested = evaluate(CLASSIFICATION, weights(experiment), loaders(experiment).test.batches(), experiment.hardware)
     assert tested == result["test"]["last"]
 
 
@@ -110,7 +111,9 @@ def test_median_is_over_the_last_ten_epochs_and_best_may_lie_before_them(compose
     assert result["test"]["best_val"] == first["test"]["last"] != result["test"]["last"]
     medians = {name: float(np.median([row[f"test/{name}"] for row in rows[3:]])) for name in METRICS}
     assert result["test"]["median10"] == pytest.approx(medians, rel=1e-12)
-    assert evaluate(weights(long), loaders(long).test.batches(), long.hardware) == result["test"]["last"]
+    assert (
+        evaluate(CLASSIFICATION, weights(long), loaders(long).test.batches(), long.hardware) == result["test"]["last"]
+    )
 
 
 def test_best_weights_are_a_copy() -> None:
@@ -119,7 +122,7 @@ def test_best_weights_are_a_copy() -> None:
     for epoch, acc1 in enumerate([0.5, 0.7, 0.7, 0.6], start=1):
         if epoch == 2:
             kept = copy.deepcopy(model.state_dict())
-        history.add({"epoch": epoch, "val/acc1": acc1}, model)
+        history.add({"epoch": epoch, "val/acc1": acc1}, model, CLASSIFICATION)
         with torch.no_grad():
             model.weight += 1
     assert (history.best_epoch, history.last("val"), history.last("test")) == (2, {"acc1": 0.6}, None)

@@ -19,10 +19,12 @@ from vicinal import build
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
-from vicinal.mixing.masks import Mask, Weights
+from vicinal.mixing.masks import Mask, ScalarMask
 from vicinal.runs import checkpoint
+from vicinal.tasks import CLASSIFICATION
 from vicinal.training.evaluation import evaluate
-from vicinal.training.mixing_stats import BINS, FOLD, MixingStats
+from vicinal.training.mixing_stats import FOLDED_BATCHES, LAM_BINS, MixingStats
+from vicinal.training.objective import Objective
 from vicinal.training.rng_streams import RngStreams
 
 Compose = Callable[..., Experiment]
@@ -102,7 +104,7 @@ def counted(epoch: list[tuple[MixPlan, list[int], torch.Size]], classes: int, sm
             if plan.active:
                 same.append(label == labels[partner])
                 empty.append(shares[row] == 1)
-    edges = (np.arange(BINS + 1, dtype=np.float32) / np.float32(BINS)).astype(float)
+    edges = (np.arange(LAM_BINS + 1, dtype=np.float32) / np.float32(LAM_BINS)).astype(float)
     histogram = np.histogram(np.array(own), bins=edges)[0].tolist()
     expected = {
         "mixing/lam_mean_partner": 1 - np.mean(own),
@@ -116,12 +118,12 @@ def counted(epoch: list[tuple[MixPlan, list[int], torch.Size]], classes: int, sm
     return expected | ({"mixing/empty_boxes": np.mean(empty), "mixing/same_class": np.mean(same)} if same else {})
 
 
-@pytest.mark.parametrize("fold", [2, FOLD])
+@pytest.mark.parametrize("fold", [2, FOLDED_BATCHES])
 @pytest.mark.parametrize("name", JOBS)
 def test_what_is_logged_is_what_was_drawn(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, name: str, fold: int
 ) -> None:
-    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", fold)
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", fold)
     experiment = compose(*TINY, *JOBS[name].split())
     run(experiment)
     depths = {f"mixing/layer/{depth}" for depth in experiment.strategy.depths}
@@ -139,7 +141,7 @@ def test_what_is_logged_is_what_was_drawn(
             5 * (1 - logged["mixing/unmixed"])
         )
     assert ["mixing/lam_law" in row for row in rows] == [True, False, False]
-    assert rows[0]["mixing/lam_law"] == experiment.strategy.law(BINS)
+    assert rows[0]["mixing/lam_law"] == experiment.strategy.law(LAM_BINS)
 
 
 def test_the_cases_are_not_trivial(compose: Compose) -> None:
@@ -164,9 +166,9 @@ def test_nothing_is_said_of_mixing_without_any(compose: Compose) -> None:
 
 
 def read(strategy: Strategy, batches: int, shape: tuple[int, ...], classes: int = 10) -> Row:
-    """The ledger of so many batches."""
+    """Return the statistics of so many batches."""
     generator = torch.Generator().manual_seed(0)
-    mixing_stats = MixingStats(strategy.depths, classes, 0.0, CPU)
+    mixing_stats = MixingStats(strategy.depths, classes, Objective(CLASSIFICATION), CPU)
     for _ in range(batches):
         labels = torch.randint(classes, shape[:1], generator=generator)
         mixing_stats.add(strategy.sample(shape, generator), labels, shape)
@@ -195,9 +197,11 @@ def test_same_class_pairs_are_a_tenth_of_ten_classes() -> None:
     assert row["mixing/same_class"] == pytest.approx(0.1 + 0.9 / 256, abs=0.01)  # one in 256 is its own partner
 
 
-@pytest.mark.parametrize("strategy", [InputMixup(0.2, per_sample=True), ManifoldMixup(2.0, ["a", "b"], 0.6, True)])
+@pytest.mark.parametrize(
+    "strategy", [InputMixup(0.2, per_sample=True), ManifoldMixup(2.0, ["a", "b"], prob=0.6, per_sample=True)]
+)
 def test_the_histogram_follows_the_law(strategy: InputMixup | ManifoldMixup) -> None:
-    row, law = read(strategy, 100, (1000, 1, 2, 2)), np.array(strategy.law(BINS))
+    row, law = read(strategy, 100, (1000, 1, 2, 2)), np.array(strategy.law(LAM_BINS))
     deviation = np.sqrt(100_000 * law * (1 - law))
     assert np.abs(np.array(row["mixing/lam"]) - 100_000 * law).max() < (4 * deviation).max()
     assert sum(row["mixing/lam"]) == 100_000
@@ -205,10 +209,10 @@ def test_the_histogram_follows_the_law(strategy: InputMixup | ManifoldMixup) -> 
 
 def test_bins_are_closed_below_and_the_last_on_both_sides() -> None:
     lam = torch.tensor([0.0, 0.05, 0.35, 0.7, 0.95, 1.0, 0.3499, 0.9999])
-    mixing_stats = MixingStats(["input"], 2, 0.0, CPU)
+    mixing_stats = MixingStats(["input"], 2, Objective(CLASSIFICATION), CPU)
     mixing_stats.add(MixPlan(lam, torch.arange(8)), torch.zeros(8, dtype=torch.int64), (8, 1, 2, 2))
     row = mixing_stats.read()
-    expected = [0] * BINS
+    expected = [0] * LAM_BINS
     for bin_ in (0, 1, 7, 14, 19, 19, 6, 19):
         expected[bin_] += 1
     assert row["mixing/lam"] == expected
@@ -238,7 +242,7 @@ class Unheard(Strategy):
         self.number += 1
         if self.number % 2:
             return MixPlan(torch.full((4,), 0.5), torch.arange(4).roll(1), mask=Stripes(torch.tensor([0, 1, 2, 4])))
-        mask = Weights(torch.full((4,), 0.25)) if self.number % 4 else Stripes(torch.tensor([0, 1, 2, 4]))
+        mask = ScalarMask(torch.full((4,), 0.25)) if self.number % 4 else Stripes(torch.tensor([0, 1, 2, 4]))
         return MixPlan(
             torch.full((4,), 0.5), torch.arange(4).roll(1), layer=None if self.number % 4 else "deep", mask=mask
         )
@@ -247,21 +251,21 @@ class Unheard(Strategy):
 def test_a_new_strategy_needs_nothing_here() -> None:
     row = read(Unheard(), 4, (4, 3, 4, 4), classes=1000)
     own = 2 * [0, 0.25, 0.5, 1] + [0.25] * 4 + [0.5] * 4  # a mask inside the network is that of the labels
-    assert row["mixing/lam"] == np.histogram(own, BINS, (0, 1))[0].tolist()
+    assert row["mixing/lam"] == np.histogram(own, LAM_BINS, (0, 1))[0].tolist()
     assert row["mixing/lam_mean_partner"] == pytest.approx(1 - np.mean(own))
     assert row["mixing/empty_boxes"] == 2 / 16
     assert (row["mixing/layer/input"], row["mixing/layer/deep"]) == (3, 1)
     assert row["mixing/target_entropy"] == pytest.approx(math.log(2), rel=1e-6)
-    assert Unheard().law(BINS) is NoMix().law(BINS) is None
+    assert Unheard().law(LAM_BINS) is NoMix().law(LAM_BINS) is None
 
 
 @pytest.mark.parametrize("strategy", [CutMix(0.2, prob=0.7), ManifoldMixup(1.0, ["input", "a"], per_sample=True)])
-def test_a_ledger_goes_on_to_the_bit(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_continue_to_the_bit(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after each of thirteen steps, through a file, with counts every fourth mixed batch."""
-    monkeypatch.setattr("vicinal.training.mixing_stats.FOLD", 4)
+    monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", 4)
 
     def fresh() -> MixingStats:
-        return MixingStats(strategy.depths, 10, 0.1, CPU)
+        return MixingStats(strategy.depths, 10, Objective(CLASSIFICATION, label_smoothing=0.1), CPU)
 
     def steps(stats: MixingStats, numbers: range) -> Row:
         for number in range(13):
@@ -329,7 +333,7 @@ def test_the_clean_scores_are_those_of_the_plain_images(compose: Compose) -> Non
     model = build.make_model(experiment)
     model.load_state_dict(torch.load(experiment.folder.checkpoint, weights_only=True)["model"])
     images, labels = clean(experiment)
-    scores = evaluate(model, [(images, labels)], experiment.hardware)
+    scores = evaluate(CLASSIFICATION, model, [(images, labels)], experiment.hardware)
     assert row["train_clean/acc1"] == scores["acc1"]
     assert row["train_clean/loss"] == pytest.approx(scores["nll"], rel=1e-6)
     logits = model.eval()(images)

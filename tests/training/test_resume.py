@@ -374,7 +374,7 @@ def test_the_console_goes_on_where_it_was(
     events.after["step", STEPS + 2] = terminate
     with interrupted():
         run(compose(*MLP))
-    assert "SIGTERM: everything is saved; the same command goes on" in caplog.messages
+    assert "SIGTERM: everything is saved; rerun the same command to resume" in caplog.messages
     run(compose(*MLP))
     assert _console_lines(capsys.readouterr().out) == lines
     assert len(lines) == EPOCHS

@@ -1,4 +1,4 @@
-"""RngStreams that cannot be written to: the work goes on, is whole, and its exit code says what came of it."""
+"""Streams that cannot be written to: the work goes on, is whole, and its exit code says what came of it."""
 
 import io
 import json
@@ -61,7 +61,7 @@ def test_what_an_encoding_lacks_is_spelled(tmp_path: Path, encoding: str, shown:
 
 
 def test_beside_a_training_a_reader_that_stands_still_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "PATIENCE", 0.2)
+    monkeypatch.setattr(output, "PATIENCE_SECONDS", 0.2)
     reader, writer = os.pipe()
     stream = output.stream(writer, "utf-8", "the pager")
     with output.hurried():

@@ -62,7 +62,7 @@ def test_masks_are_the_m_of_the_equation(strategy: str, shown: dict[str, tuple[E
     torch.testing.assert_close(row.masks.mean(dim=(1, 2, 3)), torch.tensor(row.lam), rtol=0, atol=1e-6)
     for plan, mask in zip(row.plans, row.masks, strict=True):
         if isinstance(plan.mask, Boxes):
-            top, bottom, left, right = plan.mask.corners[:, 0].tolist()
+            top, bottom, left, right = (side[0] for side in plan.mask.sides)
             assert mask[0, top:bottom, left:right].sum() == 0
             assert (mask == 0).sum() == (bottom - top) * (right - left)
 
@@ -85,7 +85,7 @@ def test_the_first_images_are_those_that_a_training_takes_first(
         assert row.labels[index] == label
         assert torch.equal(row.plans[index].lam, plan.lam)
         assert torch.equal(row.plans[index].partner, plan.partner)
-        assert torch.equal(row.plans[index].mask.corners, plan.mask.corners)
+        assert row.plans[index].mask.sides == plan.mask.sides
 
 
 def test_the_figure_draws_these_numbers(shown: dict[str, tuple[Experiment, Row]]) -> None:

@@ -19,6 +19,7 @@ from benchmarks.suite.trainings import Run, Silent, experiment, run_on
 from vicinal.data.store import HostDataset
 from vicinal.launch.gpu_memory import CONTEXT, needs
 from vicinal.runs import checkpoint
+from vicinal.tasks import CLASSIFICATION
 from vicinal.training.evaluation import evaluate
 from vicinal.training.state import TrainState
 
@@ -214,7 +215,8 @@ def graphs(bench: Bench, mixup: str) -> None:
     words = (f"mixup={mixup}", *layers, "trainer.compile=true", "trainer.eval_batch_size=64")
     run = small_run(bench, 24, *words, network=network)
     run.epoch()
-    evaluate(run.learner.eval_model, islice(run.loaders.test.batches(), 1), run.hardware, run.learner.eval_forward)
+    batches = islice(run.loaders.test.batches(), 1)
+    evaluate(CLASSIFICATION, run.learner.eval_model, batches, run.hardware, run.learner.eval_forward)
     # One for each block, one for all other batches, one for evaluation, one for the making of augmented batches.
     expected = (len(blocks) if layers else 0) + 3
     found = counters["stats"]["unique_graphs"]

@@ -1,1 +1,1 @@
-"""From the runs of a sweep to cells, comparisons and what must be said about them."""
+"""Analysis of runs: cells, comparisons, statistics and caveats."""

@@ -1,4 +1,4 @@
-"""From runs to cells: by which keys they are meant to differ, by which they also do, and what to call them."""
+"""Group runs into cells: by the keys in which they are meant to differ, with a label each."""
 
 from __future__ import annotations
 
@@ -9,68 +9,66 @@ from typing import Any
 
 from vicinal.analysis.comparison import Cell
 from vicinal.analysis.load import RunSet
-from vicinal.analysis.records import ABSENT, Run, flat
-from vicinal.config.schema import GROUPS, Config, TrainerConfig, suggest
-from vicinal.errors import UserError, written
+from vicinal.analysis.records import ABSENT, Run, flat, grouped
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
+from vicinal.errors import UserError, suggest, written
 
 STRATEGY = "mixup"
-"""The group whose options and keys a folder's cells are compared by, if nobody says otherwise."""
+"""Group whose options and keys tell the cells of a folder apart by default."""
 Known = dict[str, dict[str, str]]
 """{cell id: {key: text}} of everything that can change a result."""
 
 
 def make_cells(
-    found: RunSet, swept: Sequence[str] = (), allow_confounded: bool = False
+    run_set: RunSet, swept: Sequence[str] = (), allow_confounded: bool = False
 ) -> tuple[list[str], list[Cell], list[str]]:
-    """Runs grouped by cell.
+    """Group runs by cell.
 
     Args:
-        found: the runs; a sweep's bring the swept keys along.
-        swept: the keys by which the cells are meant to differ, if somebody says so. A group's option stands for all
-            keys of the group.
-        allow_confounded: compare cells that differ in more than these.
+        run_set: the runs.
+        swept: keys by which the cells are meant to differ, if not those of the sweep or those of the strategy. A
+            group's option stands for all keys of the group.
+        allow_confounded: compare cells of a folder that differ in more than these keys.
 
     Returns:
-        The swept keys, the cells in grid order, and what they differ in beyond these keys, a line each.
+        The swept keys, the cells in grid order, and a line on the keys beyond these in which they differ, if any.
 
     Raises:
         UserError: cells of a folder differ in more than the swept keys, or no cell has a swept key.
     """
-    grouped: dict[str, list[Run]] = {}
-    for run in found.runs:
-        grouped.setdefault(run.cell_id, []).append(run)
-    known = {cell: effective(fullest(runs)) for cell, runs in grouped.items()}
-    known = {cell: values for cell, values in known.items() if values}
+    runs = grouped((run.cell_id, run) for run in run_set.runs)
+    known = {cell: values for cell in runs if (values := effective(fullest(runs[cell])))}
     differing = _differing(known)
     for key in swept:
         names = dict.fromkeys(chain.from_iterable(known.values()))
         if key not in names:
             raise UserError(f"--swept {key}: no run has this key; {suggest(key, names)}")
-    declared = list(swept) or found.swept
+    declared = list(swept) or run_set.swept
     keys = [key for key in differing if group_of(key) == STRATEGY] if declared is None else declared
     covered = {*keys, STRATEGY} if declared is None else {*keys}
     also = {key: texts for key, texts in differing.items() if not {key, group_of(key)} & covered}
     beyond = ", ".join(f"{key} ({', '.join(texts)})" for key, texts in also.items())
-    if also and found.swept is None and not allow_confounded:
+    if also and run_set.swept is None and not allow_confounded:
         every = ",".join([*keys, *also])
         raise UserError(
             f"these cells differ also in {beyond}: say --swept {every}, or --allow-confounded, or fewer with --where"
         )
-    shown = {cell: _values(cell, keys, known, {} if swept else found.values) for cell in grouped}
-    cells = _labelled(grouped, shown, keys)
-    if found.swept is None:
+    texts_of = known if swept else known | run_set.values
+    shown = {cell: {key: texts_of.get(cell, {}).get(key, ABSENT) for key in keys} for cell in runs}
+    cells = _labelled(runs, shown, keys)
+    if run_set.swept is None:
         cells.sort(key=lambda cell: [_order(cell.strategy), *map(_order, cell.values.values())])
     return keys, cells, [f"the cells differ in more than the swept keys: {beyond}"] if also else []
 
 
 def effective(run: Run) -> dict[str, str]:
-    """{key: text} of everything that can change the run's result, but the seed; empty if its config is unknown."""
+    """Return {key: text} of everything but the seed that can change a run's result; empty if its config is unknown."""
     schemas: dict[str, Any] = {"": Config, "trainer.": TrainerConfig} | {f"{name}.": GROUPS[name] for name in GROUPS}
     items = [(prefix, item) for prefix, schema in schemas.items() for item in fields(schema)]
     neutral = {f"{prefix}{item.name}" for prefix, item in items if item.metadata.get("neutral")}
     values: dict[str, str] = {}
     for group, value in run.config.items():
-        if group in ("seed", "wandb") or group.startswith("_") or group in neutral:
+        if group in ("seed", *VIEWS) or group.startswith("_") or group in neutral:
             continue
         if not isinstance(value, Mapping):
             values[group] = written(value)
@@ -78,42 +76,36 @@ def effective(run: Run) -> dict[str, str]:
         if group in run.choices or "_target_" in value:
             values[group] = run.choices.get(group) or str(value["_target_"])
         values |= {key: text for key, text in flat(value, f"{group}.").items() if key not in neutral}
+    for key, default in later_keys().items():
+        if group_of(key) in run.config:
+            values.setdefault(key, written(default))
     return {key: text for key, text in values.items() if not key.endswith("._target_")}
 
 
 def fullest(runs: Iterable[Run]) -> Run:
-    """The one that tells most about its cell."""
+    """Return the run that says most about its cell."""
     return max(runs, key=lambda run: (run.completed, bool(run.config)))
 
 
 def group_of(key: str) -> str:
-    """The group that a key is of; a group's name is its own."""
+    """Return the group of a key; a group's name is its own."""
     return key.partition(".")[0]
 
 
 def _differing(known: Known) -> dict[str, list[str]]:
-    """{key: its values} of the keys that differ between the cells that have them.
+    """Return {key: its values} of the keys that differ between the cells that have them.
 
-    A key that only some cells have is no difference of its own: another key decides whether it has an effect. Where the
-    options of a group differ, the keys of the options do not count again.
+    A key that only some cells have is no difference by itself: another key decides whether it has an effect. Where the
+    options of a group differ, the keys of the options do not count too.
     """
-    texts: dict[str, dict[str, None]] = {}
-    for values in known.values():
-        for key, text in values.items():
-            texts.setdefault(key, {})[text] = None
-    found = {key: list(values) for key, values in texts.items() if len(values) > 1}
+    texts = grouped(item for values in known.values() for item in values.items())
+    found = {key: unique for key, values in texts.items() if len(unique := list(dict.fromkeys(values))) > 1}
     return {
         key: values for key, values in found.items() if group_of(key) in (key, STRATEGY) or group_of(key) not in found
     }
 
 
-def _values(cell: str, keys: Sequence[str], known: Known, said: Mapping[str, dict[str, str]]) -> dict[str, str]:
-    if cell in said:
-        return {key: said[cell].get(key, ABSENT) for key in keys}
-    return {key: known.get(cell, {}).get(key, ABSENT) for key in keys}
-
-
-def _labelled(runs: Mapping[str, list[Run]], values: Mapping[str, dict[str, str]], keys: Sequence[str]) -> list[Cell]:
+def _labelled(runs: Mapping[str, list[Run]], values: Known, keys: Sequence[str]) -> list[Cell]:
     last = [key.rpartition(".")[2] for key in keys]
     short = {key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)}
     cells = []
@@ -123,14 +115,17 @@ def _labelled(runs: Mapping[str, list[Run]], values: Mapping[str, dict[str, str]
         words = [strategy] if strategy else []
         for key, text in own.items():
             if key != STRATEGY and text != ABSENT:
-                words.append(f"{short[key]}={text}" if "." in key else text)  # an option speaks for itself
+                words.append(f"{short[key]}={text}" if "." in key else text)  # the name of an option suffices
         cells.append(Cell(cell, " ".join(words) or best.name, own, best.choices, best.config, runs[cell]))
     labels = [cell.label for cell in cells]
-    unique = [replace(cell, label=f"{cell.label} ({cell.cell_id})") for cell in cells]
-    return [cell if labels.count(cell.label) == 1 else other for cell, other in zip(cells, unique, strict=True)]
+    return [
+        cell if labels.count(cell.label) == 1 else replace(cell, label=f"{cell.label} ({cell.cell_id})")
+        for cell in cells
+    ]
 
 
 def _order(text: str) -> tuple[int, float, str]:
+    """Return a sorting key: none first, then numbers, then texts."""
     if text in ("none", ABSENT):
         return 0, 0.0, text
     try:

@@ -1,37 +1,37 @@
-"""From runs to a comparison of their cells."""
+"""Make a comparison of the cells of some runs: with a baseline that the user names, or with cells that do not mix."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from vicinal.analysis import caveats, origins
-from vicinal.analysis.baselines import find_baselines, match
-from vicinal.analysis.cells import make_cells
-from vicinal.analysis.comparison import TESTED, Comparison
+from vicinal.analysis.cells import STRATEGY, effective, fullest, group_of, make_cells
+from vicinal.analysis.comparison import TESTED, Cell, Comparison
 from vicinal.analysis.load import RunSet
+from vicinal.analysis.records import same
 from vicinal.analysis.summary import cell_table, chosen_table, pair_table
+from vicinal.errors import UserError
+
+PLAIN = ("mixup=none", "mixup.alpha=0")
+"""Conditions for a cell that does not mix, the best first."""
 
 
 def compare(
-    found: RunSet,
+    run_set: RunSet,
     baseline: Sequence[str] = (),
     score: str = TESTED[0],
     swept: Sequence[str] = (),
     allow_confounded: bool = False,
 ) -> Comparison:
-    """Summarise, test and choose.
+    """Summarise the cells, test their differences to a baseline and choose by validation.
 
-    Args:
-        found: the runs.
-        baseline: conditions ``key=value`` for the cell that the others are compared with, or its id.
-        score: the one of TESTED that is tested.
-        swept: the keys by which the cells are meant to differ, if not those of the sweep.
-        allow_confounded: compare cells that differ in more than these.
+    The arguments are those of ``make_cells`` and ``find_baselines``; ``score`` is the one of TESTED that is tested.
 
     Raises:
-        UserError: the cells of a folder differ in more than the swept keys, or there is no such baseline.
+        UserError: the cells of a folder differ in more than the swept keys, there is no such baseline, or the runs are
+            of several tasks.
     """
-    keys, cells, beyond = make_cells(found, swept, allow_confounded)
+    keys, cells, beyond = make_cells(run_set, swept, allow_confounded)
     baselines = find_baselines(cells, baseline)
     against, unmatched = match(cells, baselines)
     table, pairs = cell_table(cells, keys), pair_table(cells, against, score)
@@ -43,7 +43,7 @@ def compare(
         *caveats.hidden_differences(cells, keys),
         *caveats.missing_metrics(cells),
         *caveats.unfinished(cells),
-        *found.notes,
+        *run_set.notes,
         *caveats.baseline(cells, against, unmatched, score),
         *caveats.few_seeds(cells, against, pairs),
         *caveats.equal_scores(cells, table),
@@ -51,4 +51,59 @@ def compare(
         *caveats.tests(cells, against, pairs),
         *caveats.choice(cells, chosen, score),
     ]
-    return Comparison(found.title, keys, cells, next(iter(baselines), None), score, table, pairs, chosen, notes)
+    return Comparison(run_set.title, keys, cells, next(iter(baselines), None), score, table, pairs, chosen, notes)
+
+
+def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> list[Cell]:
+    """Return the cell that the conditions name, else all cells without mixing, completed first, else the first cell.
+
+    Args:
+        cells: in grid order.
+        conditions: one cell id, or ``key=value`` that all hold.
+
+    Raises:
+        UserError: the conditions hold for no cell, or for several.
+    """
+    first = sorted(cells, key=lambda cell: not cell.completed)
+    if not conditions:
+        plain = ([cell for cell in first if _holds(cell, condition)] for condition in PLAIN)
+        return next(filter(None, plain), first[:1])
+    found = [cell for cell in cells if all(_holds(cell, condition) for condition in conditions)]
+    if len(found) == 1:
+        return found
+    options = " ".join(f"--baseline {condition}" for condition in conditions)
+    names = ", ".join(cell.label for cell in found or cells)
+    raise UserError(f"{options}: {'these are several cells' if found else 'no such cell; there are'}: {names}")
+
+
+def match(cells: Sequence[Cell], baselines: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
+    """Match each cell with the baseline that agrees with it in all but the mixing.
+
+    Returns:
+        {cell id: baseline} without the baselines themselves, and the labels of the cells that are compared with the
+        first because none agrees, or several do.
+    """
+    against: dict[str, Cell] = {}
+    unmatched = []
+    for cell in cells:
+        if any(cell is baseline for baseline in baselines) or not baselines:
+            continue
+        found = [baseline for baseline in baselines if _setting(baseline) == _setting(cell)]
+        if len(found) > 1:
+            found = [baseline for baseline in found if baseline.strategy == cell.strategy] or found
+        against[cell.cell_id] = found[0] if len(found) == 1 else baselines[0]
+        if len(found) != 1 and len(baselines) > 1:
+            unmatched.append(cell.label)
+    return against, unmatched
+
+
+def _setting(cell: Cell) -> dict[str, str]:
+    return {key: text for key, text in cell.values.items() if group_of(key) != STRATEGY}
+
+
+def _holds(cell: Cell, condition: str) -> bool:
+    key, equals, value = condition.partition("=")
+    if not equals:
+        return cell.cell_id == condition
+    values = {**effective(fullest(cell.runs)), **cell.values}
+    return key in values and same(values[key], value)

@@ -1,40 +1,47 @@
-"""Cells compared: seeds summarised, differences to a baseline tested, a winner chosen on validation, doubts noted."""
+"""The cells of a sweep, and a comparison of them: the data that all outputs are written from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vicinal.analysis.records import Run
+from vicinal.analysis.records import Run, task_of
+from vicinal.analysis.statistics import Summary, summarise
+from vicinal.tasks import Metric, Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VALIDATION = ("val", "val_best")
-"""Top-1 accuracy on validation: of the last epoch and of the best."""
+"""Scores on validation: of the last epoch and of the best."""
 TESTED = ("test/last", "test/best_val", "test/median10")
 """Three ways to read the test set."""
 SCORES = VALIDATION + TESTED
-"""The columns of top-1 accuracy."""
-MEDIAN = 10
-"""Epochs at the end that the median is of."""
+MEDIAN_EPOCHS = 10
+"""Epochs at the end of a run whose median is ``test/median10``."""
 
 
 def validation_of(score: str) -> str:
-    """The validation score of the epoch that a test score is of: by it cells are chosen."""
+    """Return the validation score of the epoch that a test score is of: cells are chosen by it."""
     return "val_best" if score == "test/best_val" else "val"
 
 
 def headings(cells: Sequence[Cell]) -> dict[str, str]:
-    """{score: what a table calls it}; a short training has no ten epochs to take the median of."""
-    median, last = f"median of last {MEDIAN}", {min(run.epochs, MEDIAN) for cell in cells for run in cell.completed}
-    if short := last - {MEDIAN}:
+    """Return {score: heading}; a short training has fewer than ten epochs to take the median of."""
+    median, epochs = f"median of last {MEDIAN_EPOCHS}", {run.epochs for cell in cells for run in cell.completed}
+    if any(n < MEDIAN_EPOCHS for n in epochs):
         median += " or fewer"
-        if len(last) == 1:
-            median = f"median of all {n} epochs" if (n := short.pop()) > 1 else "median of one epoch"
+        if len(epochs) == 1:
+            median = f"median of all {n} epochs" if (n := epochs.pop()) > 1 else "median of one epoch"
     names = ("val, last epoch", "val, best epoch", "test, last epoch", "test, best by val", f"test, {median}")
     return dict(zip(SCORES, names, strict=True))
+
+
+def common_task(cells: Iterable[Cell]) -> Task:
+    """Return the task of all cells. Raises UserError if there are several."""
+    return task_of(run for cell in cells for run in cell.runs)
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class Cell:
     Attributes:
         label: short and unique within a comparison, such as "input alpha=0.2".
         values: {swept key: text}, "-" where the key has no effect.
-        choices: {group: option}; empty if no run of it is known.
-        config: of one of its runs; empty likewise.
+        choices: {group: option} of one of its runs; empty if unknown.
+        config: of one of its runs; empty if unknown.
         runs: of all seeds, completed or not.
     """
 
@@ -62,17 +69,28 @@ class Cell:
 
     @property
     def strategy(self) -> str:
-        """The option of ``mixup``; "?" if no run of the cell is known."""
+        """Option of ``mixup``; "?" if no run of the cell is known."""
         return self.values.get("mixup") or self.choices.get("mixup", "?")
 
-    def scores(self, name: str, metric: str = "acc1") -> dict[int, float]:
-        """{seed: number} of the completed runs that have it; ``name`` is one of SCORES."""
+    def scores(self, name: str, metric: str = "") -> dict[int, float]:
+        """Return {seed: number} for one of SCORES and the key of a metric, by default the one that selects."""
         found = {run.seed: run.score(name, metric) for run in self.completed}
         return {seed: value for seed, value in found.items() if value is not None}
 
+    def summary(self, name: str, metric: str = "") -> Summary:
+        """Summarise what ``scores`` returns."""
+        task = task_of(self.runs)
+        limit = upper_limit(task.metric(metric or task.selection))
+        return summarise(list(self.scores(name, metric).values()), limit)
+
+
+def upper_limit(metric: Metric) -> float:
+    """Return the largest possible value of a metric, and so the largest difference."""
+    return 1.0 if metric.percent else math.inf
+
 
 class Shown(Protocol):
-    """What pictures are drawn of: a finished comparison, or a sweep that is still running."""
+    """Data of pictures: a finished comparison, or a sweep that is still running."""
 
     @property
     def swept(self) -> Sequence[str]: ...
@@ -89,7 +107,7 @@ class Shown(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a report says, as data. All outputs are written from it, so that their numbers agree.
+    """A report as data. All outputs are written from it, so that their numbers agree.
 
     Attributes:
         title: the sweep's name, the folder or the conditions.
@@ -97,15 +115,16 @@ class Comparison:
         cells: in grid order.
         baseline: the cell that the others are compared with, or the first of several; None if there is no cell.
         score: the one of TESTED that is tested.
-        table: a row a cell, in the order of ``cells``: swept keys, ``n``, for each of SCORES ``<score> mean``, ``std``
-            (n - 1), ``low``, ``high`` (95 % interval of the mean) of acc1, then ``<score>/nll mean`` and
-            ``<score>/ece mean``, ``failed`` (reasons by seed), ``folder`` ("*" for the seed). NaN where there is none.
-        pairs: a row for each cell but the baselines: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
+        table: one row per cell, in the order of ``cells``: swept keys, ``n``; for each of SCORES ``<score> mean``,
+            ``std`` (n - 1), ``low`` and ``high`` (95 % interval of the mean) of the task's selection metric; for each
+            of SCORES and each other metric ``<score>/<metric> mean``; ``failed`` (reasons by seed), ``folder`` ("*" for
+            the seed). NaN where there is no value.
+        pairs: one row per cell that is not a baseline: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
             ``n pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``,
-            ``p wilcoxon``, ``p wilcoxon holm``, ``why`` (there is no p; "" if there is).
-        chosen: a row a strategy: ``mixup``, the other swept keys, ``of`` (candidates), ``cell`` (label), ``n``, the
-            columns of the scores as in ``table``, ``folder``. Empty without a validation split.
-        notes: doubts, one line each.
+            ``p wilcoxon``, ``p wilcoxon holm``, ``why`` (what is missing and why, or "").
+        chosen: one row per strategy: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label),
+            ``n``, the columns of SCORES as in ``table``, ``folder``. Empty without a validation split.
+        notes: caveats, one line each.
     """
 
     title: str
@@ -119,17 +138,26 @@ class Comparison:
     notes: list[str]
 
     @property
+    def task(self) -> Task:
+        return common_task(self.cells)
+
+    @property
+    def metric(self) -> Metric:
+        """The task's selection metric, which scores are of."""
+        return self.task.metric(self.task.selection)
+
+    @property
     def headings(self) -> dict[str, str]:
-        """{score: what a table calls it}."""
+        """{score: heading}."""
         return headings(self.cells)
 
     @property
     def best(self) -> list[str]:
-        """Labels of the cells that validation chose, of each strategy one."""
+        """Labels of the cells that validation chose, one per strategy."""
         return [] if self.chosen.empty else list(self.chosen["cell"])
 
     def curves(self, cell: Cell) -> list[list[dict[str, Any]]]:
-        """The epochs of the cell's completed runs."""
+        """Return the epochs of the cell's completed runs."""
         return [run.rows() for run in cell.completed]
 
     @property

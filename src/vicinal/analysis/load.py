@@ -1,33 +1,33 @@
-"""The runs that a report is about: of a sweep, below a folder, or those that chose something."""
+"""Load the runs of a sweep or below a folder, all or those with certain options."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from vicinal.analysis.records import ABSENT, RUN_NAME, Run, flat, lookup, read, same
-from vicinal.config.schema import suggest
-from vicinal.errors import UserError
+from vicinal.errors import UserError, suggest
 from vicinal.runs.files import DamagedError, read_json
 from vicinal.runs.shapes import SWEEP as SHAPE
 
 SWEEP = "sweep.json"
-"""In the folder of a sweep: the command, the swept keys and the runs in grid order."""
+"""File in the folder of a sweep: the command, the swept keys and the runs in grid order."""
 
 
 @dataclass(frozen=True)
 class RunSet:
-    """The runs that a report is about.
+    """The runs of a report.
 
     Attributes:
         title: the sweep's name, the folder or the conditions.
         runs: in grid order; those of a folder are sorted.
-        swept: the keys by which the runs are meant to differ, in the order of the command line; None if nobody said.
-        values: {cell id: {swept key: text}}; empty if nobody said.
-        notes: what was wrong with the files, one line each.
+        swept: keys by which the runs are meant to differ, in the order of the command line; None for a folder.
+        values: {cell id: {swept key: text}}; empty for a folder.
+        notes: faults of the files, one line each.
     """
 
     title: str
@@ -38,52 +38,39 @@ class RunSet:
 
 
 def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
-    """The runs of a sweep's folder, or all runs below another folder.
+    """Load the runs of a sweep's folder, or all runs below another folder, that meet all conditions.
 
     Args:
         target: the folder of a sweep, of a run, or any folder above runs.
-        where: conditions ``key=value`` that all hold; the key is a group (``mixup=input``) or has a dot
-            (``trainer.epochs=30``), numbers are compared as numbers.
+        where: conditions ``key=value``, such as ``mixup=input`` or ``trainer.epochs=30``; 1 equals 1.0.
 
     Raises:
-        UserError: there is no such folder, no such key or no such run, or ``sweep.json`` is damaged.
+        UserError: the folder, the key or such a run does not exist, or ``sweep.json`` is damaged.
     """
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")
     found = _sweep(target) if (target / SWEEP).exists() else _folder(target)
-    runs = found.runs
-    for condition in where:
-        runs = _filtered(runs, condition)
+    runs = reduce(_filtered, where, found.runs)
     title = f"{' '.join(where)} in {found.title}" if where else found.title
-    damage = [line for run in runs for line in run.damage]
-    return RunSet(title, runs, found.swept, found.values, [*found.notes, *damage])
+    notes = [*found.notes, *(line for run in runs for line in run.damage)]
+    return replace(found, title=title, runs=runs, notes=notes)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The content of ``sweep.json``, as far as a report reads it.
-
-    Attributes:
-        folder: of the sweep.
-        swept: keys, in the order of the command line.
-        runs: in grid order; ``run_id cell_id seed name folder values`` of each.
-    """
+    """The part of ``sweep.json`` that a report reads; the runs are in grid order."""
 
     folder: Path
     swept: list[str]
     runs: list[dict[str, Any]]
 
     def folder_of(self, run: Mapping[str, Any]) -> Path:
-        """Runs and sweeps are moved together: the one is written down as seen from the other."""
+        """Return the folder of a run, which is recorded relative to the sweep, so that both can be moved together."""
         return Path(os.path.normpath(Path(os.path.realpath(self.folder)).parents[1] / "runs" / run["folder"]))
 
 
 def read_sweep(folder: Path) -> Sweep:
-    """Read ``sweep.json``.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Read ``sweep.json``. Raises UserError if it is damaged."""
     try:
         content = read_json(folder / SWEEP, SHAPE)
     except DamagedError:
@@ -124,24 +111,24 @@ def _folder(folder: Path) -> RunSet:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """Below ``folder``, or itself; what is inside a run's folder is not looked at."""
+    """Yield ``folder`` if it is a run's, else the runs' folders below it; no run is inside another."""
     for place, below, _ in os.walk(folder):
         if RUN_NAME.match(Path(os.path.realpath(place)).name):
             below.clear()
             yield Path(place)
 
 
-def _filtered(runs: Sequence[Run], condition: str) -> list[Run]:
-    key, equals, asked = condition.partition("=")
+def _filtered(runs: list[Run], condition: str) -> list[Run]:
+    key, equals, text = condition.partition("=")
     if not equals:
         raise UserError(f"{condition}: a condition is key=value, such as mixup=input")
     values = {run.run_id: lookup(run, key) for run in runs}
-    there = list(dict.fromkeys(value for value in values.values() if value is not None))
-    if not there:
+    present = list(dict.fromkeys(value for value in values.values() if value is not None))
+    if not present:
         group, dot, _ = key.partition(".")
         known = {name for run in runs for name in (flat({group: run.config.get(group, {})}) if dot else run.choices)}
         raise UserError(f"{condition}: no run has the key {key}; {suggest(key, sorted(known))}")
-    kept = [run for run in runs if same(values[run.run_id] or "", asked)]
+    kept = [run for run in runs if same(values[run.run_id] or "", text)]
     if not kept:
-        raise UserError(f"{condition}: no such run; there are: {', '.join(there)}")
+        raise UserError(f"{condition}: no such run; there are: {', '.join(present)}")
     return kept

@@ -1,6 +1,6 @@
-"""What is said about numbers: intervals of means, paired differences, and p-values corrected for their number.
+"""Intervals of means, paired differences, and p-values corrected for their number.
 
-scipy computes; what it leaves undefined (one seed, no spread, only ties) is decided and explained here.
+scipy computes. The cases that it leaves undefined (one seed, no spread, ties alone) are decided and explained here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 INTERVAL = "95 % interval (Wilson's, by the deviation between seeds; none for fewer than 3)"
-"""In captions."""
+"""Its description in captions."""
 DECIMALS = 12
-"""Differences are rounded to this many: accuracies are multiples of 1 / images, and .9 - .8 must tie with .8 - .7."""
-EXACT = 50
-"""Most pairs for which the signed-rank test is exact, as in scipy."""
+"""Digits of a difference: accuracies are multiples of 1 / images, and 0.9 - 0.8 must tie with 0.8 - 0.7."""
+MOST_EXACT_PAIRS = 50
+"""The signed-rank test is exact up to this number of pairs, as in scipy."""
 FEWEST = 3
 """Values that an interval needs. With two, Student's t is 12.7, and the interval says nothing."""
 NAN = math.nan
@@ -32,7 +32,7 @@ NAN = math.nan
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one cell's seeds: the mean, the sample deviation (n - 1) and the interval of the mean; NaN where undefined."""
+    """Mean, sample deviation (n - 1) and interval of the mean over the seeds of a cell; NaN where undefined."""
 
     n: int
     mean: float
@@ -43,16 +43,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Paired:
-    """Of differences between two cells, seed by seed.
+    """Mean difference of ``n`` pairs with its interval, and two-sided p-values of the t-test and the signed-rank test.
 
-    Attributes:
-        n: pairs.
-        difference: their mean.
-        low: of its interval.
-        high: likewise.
-        p_t: of the paired t-test, two-sided.
-        p_wilcoxon: of the signed-rank test, two-sided.
-        why: a p-value is not what the formula gives; "" if both are.
+    ``why`` explains a missing p-value or interval; "" if nothing is missing.
     """
 
     n: int
@@ -64,40 +57,40 @@ class Paired:
     why: str
 
 
-def summarise(values: Sequence[float], most: float = 1.0) -> Summary:
-    """Mean, sample deviation and an interval of the mean that stays inside what a score can be.
+def summarise(values: Sequence[float], limit: float = 1.0) -> Summary:
+    """Return mean, sample deviation and an interval of the mean within the possible values of a score.
 
     Accuracies and calibration errors are proportions, and have Wilson's score interval [Wilson 1927], modified as for
     proportions of surveys [Korn and Graubard 1998]: the deviation is the one between runs, each of which is one draw,
     not that of a binomial count of images. It holds the means ``m`` with ``|mean - m| <= t(0.975, n - 1) s / sqrt(n)``,
-    where ``s²`` is ``std²`` at the mean found and elsewhere proportional to ``m (1 - m)``. Where the deviation is small
-    beside the distance to 0 and 1, that is Student's own interval [Student 1908]. A score without an upper end has the
-    same with ``s²`` proportional to ``m``.
+    where ``s²`` is ``std²`` at the observed mean and elsewhere proportional to ``m (1 - m)``. Where the deviation is
+    small beside the distance to 0 and 1, that is Student's own interval [Student 1908]. A score without an upper limit
+    has the same with ``s²`` proportional to ``m``.
 
-    One value has neither deviation nor interval, two have no interval (FEWEST). Equal values have none either, since
-    nothing tells how much they would vary.
+    One value has neither deviation nor interval, and two have no interval (FEWEST). Equal values have no interval
+    either, since they do not show how much further values would vary.
 
     Args:
-        values: of independent runs, each in [0, most].
-        most: 1, or infinity for a score such as the negative log-likelihood.
+        values: of independent runs, each in [0, limit].
+        limit: 1, or infinity for a score such as the negative log-likelihood.
     """
     n = len(values)
     mean = exact_mean(values) if n else NAN
     std = stdev(values) if n > 1 else NAN  # in exact arithmetic: equal values have none at all
-    low, high = _inside(n, mean, std, most)
+    low, high = _inside(n, mean, std, limit)
     return Summary(n, mean, std, low, high)
 
 
-def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
-    """Differences ``values - baseline``, pair by pair.
+def compare(values: Sequence[float], baseline: Sequence[float], limit: float = 1.0) -> Paired:
+    """Test the differences ``values - baseline``, pair by pair.
 
-    Their mean has a paired t-test (scipy's ``ttest_rel``) and the Student interval that belongs to it, cut at -1 and 1,
-    which no difference of accuracies exceeds; two pairs have a test and no interval (FEWEST). The signed-rank test
-    [Wilcoxon 1945] is exact up to 50 pairs, with ties too; pairs without a difference are left out of its ranks.
+    Their mean has a paired t-test (scipy's ``ttest_rel``) and its Student interval, cut at -limit and limit, which no
+    difference exceeds; two pairs have a test and no interval (FEWEST). The signed-rank test [Wilcoxon 1945] is exact up
+    to 50 pairs, with ties too; pairs without a difference are left out of its ranks.
 
     Where the formulas divide by zero: equal differences have no interval, and no t-test if they are not zero, since
-    nothing tells how much they would vary; where all are zero nothing speaks against "no difference", so both p-values
-    are 1.
+    they do not show how much further ones would vary; if all are zero, nothing contradicts "no difference", so both
+    p-values are 1. ``limit`` is the largest possible difference, as in :func:`summarise`.
     """
     import numpy as np
 
@@ -116,18 +109,18 @@ def compare(values: Sequence[float], baseline: Sequence[float]) -> Paired:
 
     p_t = float(stats.ttest_1samp(differences, 0.0).pvalue)  # what ttest_rel does, on the rounded differences
     half = _half(n, std)
-    low, high = max(-1.0, mean - half), min(1.0, mean + half)
+    low, high = max(-limit, mean - half), min(limit, mean + half)
     if math.isnan(half):
         low = high = NAN
     return Paired(n, mean, low, high, p_t, p_wilcoxon, "" if n >= FEWEST else f"fewer than {FEWEST} pairs: no interval")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's step-down method [Holm 1979].
+    """Return p-values corrected for their number by Holm's step-down method [Holm 1979].
 
-    They bound the chance of even one false claim in the family. NaN stays NaN and counts: that a test came out
-    undefined must not make the others look better. Not statsmodels' function, which has the same bits: it takes
-    a second to import, and collects the garbage of the whole process in every call.
+    They bound the probability of at least one false claim in the family. NaN stays NaN and counts: an undefined test
+    must not make the others look better. statsmodels' function gives the same bits, but takes a second to import and
+    runs a garbage collection in every call.
     """
     import numpy as np
 
@@ -142,22 +135,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def least_wilcoxon(n: int) -> float:
-    """The smallest p-value that the two-sided signed-rank test can give with ``n`` pairs: 2 of the 2^n signs."""
+    """Return the smallest p-value of the two-sided signed-rank test with ``n`` pairs: 2 of the 2^n signs."""
     return 2.0 ** (1 - n)
 
 
 def _signed_rank(differences: FloatArray) -> float:
-    """The two-sided p-value of differences that are not zero.
+    """Return the two-sided p-value of differences that are not zero.
 
-    scipy's test is exact without ties. With ties it tries all signs one by one, which takes seconds, or approximates;
-    here the sums of all 2^n signs are counted by the shift algorithm [Streitberg and Röhmel 1986]: ranks, doubled, are
-    whole numbers, so each is a polynomial 1 + x^rank, and the product's coefficients are the counts.
+    scipy's test is exact without ties. With ties it tries all signs one by one, which takes seconds, or approximates.
+    Here the sums of all 2^n signs are counted by the shift algorithm [Streitberg and Röhmel 1986]: doubled ranks are
+    whole numbers, each is a polynomial 1 + x^rank, and the coefficients of the product are the counts.
     """
     import numpy as np
     from scipy import stats
 
     ranks = stats.rankdata(np.abs(differences))
-    if len(ranks) > EXACT or len(set(ranks)) == len(ranks):
+    if len(ranks) > MOST_EXACT_PAIRS or len(set(ranks)) == len(ranks):
         return float(stats.wilcoxon(differences).pvalue)
     doubled = (2 * ranks).astype(int)
     counts = np.ones(1)
@@ -168,20 +161,20 @@ def _signed_rank(differences: FloatArray) -> float:
     return min(1.0, float(2 * tail / 2.0 ** len(ranks)))
 
 
-def _inside(n: int, mean: float, std: float, most: float) -> tuple[float, float]:
-    """The interval of a mean in (0, most), where most is 1 or infinity: both roots of a quadratic equation."""
+def _inside(n: int, mean: float, std: float, limit: float) -> tuple[float, float]:
+    """Return the interval of a mean in (0, limit), where limit is 1 or infinity: both roots of a quadratic equation."""
     half = _half(n, std)
-    if math.isnan(half) or not 0 < mean < most:
+    if math.isnan(half) or not 0 < mean < limit:
         return NAN, NAN
-    spread = half**2 / (mean * (1 - mean / most))
-    end = 2 * mean + spread + math.sqrt(spread**2 + 4 * mean * spread * (1 - mean / most))
-    return 2 * mean**2 / end, min(most, end / (2 * (1 + spread / most)))
+    spread = half**2 / (mean * (1 - mean / limit))
+    end = 2 * mean + spread + math.sqrt(spread**2 + 4 * mean * spread * (1 - mean / limit))
+    return 2 * mean**2 / end, min(limit, end / (2 * (1 + spread / limit)))
 
 
 def _half(n: int, std: float) -> float:
-    """Half of Student's interval; NaN where there is none."""
+    """Return half the width of Student's interval; NaN where there is none."""
     if n < FEWEST or std < 10.0**-DECIMALS:
         return NAN
-    from scipy.special import stdtrit  # what scipy.stats.t.ppf is; scipy.stats takes half a second to import
+    from scipy.special import stdtrit  # scipy.stats.t.ppf, without the half second that scipy.stats takes to import
 
     return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(n)

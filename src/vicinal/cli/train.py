@@ -28,6 +28,7 @@ from vicinal.config.redaction import redact, show_bugs_redacted
 from vicinal.config.schema import CONF, register
 from vicinal.errors import UserError, written
 from vicinal.runs.signals import leave_an_import, present
+from vicinal.tasks import task_named
 from vicinal.utils import output
 from vicinal.utils.escaping import visible
 from vicinal.utils.gc_pause import without_collections
@@ -120,26 +121,27 @@ def job(cfg: DictConfig) -> float | None:
     """One job, called by Hydra with each composed config.
 
     Returns:
-        The last epoch's validation accuracy, for sweepers that search; None without a validation split.
+        The last epoch's score on validation by the task's selection metric, for sweepers that search; None without a
+        validation split.
     """
     output.steady()  # a launcher from a plugin may run jobs in other processes
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
-        from vicinal.config.composition import hidden, refuse_moving
+        from vicinal.config.composition import hidden, refuse_moving, words_of
         from vicinal.tracking.wandb import client
 
         refuse_moving(settings)
         if single:
             _refuse_sweep(settings)
         if not cfg.dry_run:
-            client.begin(cfg.wandb.mode)  # beside the imports that follow, which use one core
+            client.begin(cfg)  # beside the imports that follow, which use one core
         with without_collections():
             from vicinal.config.components import places_of
             from vicinal.experiment import Experiment
             from vicinal.jobs.run import run
 
-            experiment = Experiment.of(cfg, settings.runtime.choices, places_of(settings))
+            experiment = Experiment.of(cfg, settings.runtime.choices, places_of(settings), words_of(settings))
         for line in hidden(settings) if single else ():
             log.warning("%s", line)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
@@ -150,7 +152,7 @@ def job(cfg: DictConfig) -> float | None:
         if not single:
             log.error("failed: %s", explain(error))
         raise
-    return (result.get("val") or {}).get("acc1")
+    return (result.get("val") or {}).get(task_named(result.get("task")).selection)
 
 
 def _refuse_sweep(settings: HydraConf) -> None:

@@ -1,6 +1,8 @@
-"""Imported once, by the process that the workers of a parallel sweep are forked from: what their jobs need.
+"""Import what the jobs of a parallel sweep need, in the process from which their workers are forked.
 
-So a worker is ready in milliseconds, and the memory that torch takes is there once for all of them.
+So a worker starts in milliseconds, and all share the memory of torch. ``os._exit`` ends the process at once:
+``time python -c "import vicinal.cli.worker_preload"`` takes 2.9 s of CPU time, and 4.1 s without that line, which a
+sweep with piped output would wait for (medians of 11 interleaved rounds on two cores).
 """
 
 import atexit
@@ -10,11 +12,11 @@ import signal
 from vicinal.runs.signals import present
 from vicinal.utils.gc_pause import without_collections
 
-# It ends when the last of those that it serves has; what signals mean, they know (launch/worker.py).
+# It ends with the last of its workers, which handle signals themselves (launch/worker.py).
 for number in present():
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, present())
-atexit.register(os._exit, 0)  # the last to be called: nobody waits for Python to be taken apart
+atexit.register(os._exit, 0)  # registered first, so called last: skips the interpreter's clean-up
 
 with without_collections():
     import cloudpickle  # noqa: F401

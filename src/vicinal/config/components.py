@@ -6,21 +6,18 @@ import inspect
 import math
 import pydoc
 import re
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, is_dataclass, make_dataclass
-from dataclasses import field as dataclass_field
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from vicinal.config.schema import CONF, GROUPS, LARGEST, check_ranges, identity_values, suggest_key
+from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED, identity_values
+from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -30,30 +27,40 @@ RUNTIME = {
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "mixup": (),
 }
-"""What the program, not the config, hands to the components of a group."""
+"""Arguments of the components of a group that the program gives, not the config."""
+OURS = (f"file://{CONF}",)
+"""Places of options by default: ``conf/`` alone."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A checked choice of one group: ``component(**runtime)`` builds it."""
+    """A checked choice of one group: ``component(**runtime)`` builds it.
+
+    Attributes:
+        group: of the config.
+        target: dotted name of a class or function.
+        values: every key that has an effect, typed.
+        defaults: of the target's arguments that the config may give.
+        ineffective: keys without effect here that another option of the group has, such as alpha under ``none``.
+    """
 
     group: str
     target: str
-    values: dict[str, Any] = dataclass_field(compare=False)
-    """Every key that has an effect, typed."""
-    arguments: dict[str, Any]
-    """Those of them that are handed to the target."""
-    defaults: dict[str, Any] = dataclass_field(compare=False)
-    """What the target takes where an argument is not given."""
-    ineffective: dict[str, Any] = dataclass_field(compare=False)
-    """Keys that have no effect here, but have one with another option of the group, such as alpha under ``none``."""
+    values: dict[str, Any]
+    defaults: dict[str, Any]
+    ineffective: dict[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the values that are given to the target."""
+        return {name: value for name, value in self.values.items() if name in self.defaults}
 
     def __hash__(self) -> int:
         return hash((self.group, self.target, repr(self.arguments)))
 
     @property
     def called(self) -> Any:
-        """The class or function that the target names."""
+        """Return the class or function."""
         return pydoc.locate(self.target)
 
     def tell(self, name: str) -> Any:
@@ -80,7 +87,7 @@ class Component:
             yield
         except UserError:
             raise
-        except Exception as error:  # its arguments are the user's, whatever a library makes of them
+        except Exception as error:  # its arguments are the user's, and libraries raise anything
             reason = " ".join(str(error).split("\n")[0].split())
             known = isinstance(error, ValueError)
             raise self.refused(reason if known else f"{type(error).__name__}: {reason}", **runtime) from error
@@ -94,20 +101,20 @@ class Component:
         keys |= {name: (f"{self.group}.{name}", value) for name, value in self.values.items()}
         if begins and begins[1] in keys:
             return ConfigError(*keys[begins[1]], begins[2])
+        arguments = self.arguments
         large = set(re.findall(r"\d{4,}", reason))
 
-        def meant(name: str) -> bool:
-            by_value = not large.isdisjoint(re.findall(r"\d+", written(self.arguments[name])))
+        def mentioned(name: str) -> bool:
+            by_value = not large.isdisjoint(re.findall(r"\d+", written(arguments[name])))
             return by_value or re.search(rf"\b{name}\b", reason, re.IGNORECASE) is not None
 
-        about = [name for name in self.arguments if meant(name)]
-        *others, last = about or ["_target_"]
-        values = {"_target_": self.target, **self.arguments}
+        *others, last = [name for name in arguments if mentioned(name)] or ["_target_"]
+        values = {"_target_": self.target, **arguments}
         also = "".join(f"{self.group}.{name}={written(values[name])} " for name in others)
         return ConfigError(f"{also}{self.group}.{last}", values[last], reason)
 
     def effective(self) -> dict[str, Any]:
-        """The target and every key that has an effect: without those whose switch is off."""
+        """Return the target and every key that has an effect: without those whose switch is off."""
         needs = {item.name: item.metadata["needs"] for item in fields(GROUPS[self.group])}
         off = {name for name in self.values if needs.get(name) and not self.values[needs[name]]}
         return {"_target_": self.target} | {name: value for name, value in self.values.items() if name not in off}
@@ -118,13 +125,9 @@ class Component:
         return {name: value for name, value in values.items() if value != self.defaults.get(name, ...)}
 
 
-OURS = (f"file://{CONF}",)
-"""Places of options by default: ``conf/`` alone."""
-
-
 def places_of(hydra: Any) -> tuple[str, ...]:
-    """Where Hydra has looked for options, ``scheme://path``, by the ``hydra`` node of a composed config."""
-    return tuple(f"{each.schema}://{each.path}" for each in hydra.runtime.config_sources)
+    """Return where Hydra has looked for options, ``scheme://path``, by the ``hydra`` node of a composed config."""
+    return tuple(f"{source.schema}://{source.path}" for source in hydra.runtime.config_sources)
 
 
 def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) -> Component:
@@ -134,181 +137,108 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     options with a key of some of them; it is ``ineffective`` then.
 
     Args:
-        group: one of :data:`GROUPS`.
+        group: one of :data:`GROUPS`; or of :data:`NAMED`, a dot and the name of the component.
         node: its resolved config.
         places: where Hydra finds the group's options, ``scheme://path``.
 
     Raises:
         ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
     """
-    schema = {item.name: item for item in fields(GROUPS[group])}
-    known = _hints(GROUPS[group])
+    kind = group.partition(".")[0]
+    shared = {**GROUPS, **NAMED}[kind]
+    schema = {item.name: item for item in fields(shared)}
     target = str(node.get("_target_", MISSING))
     if target == MISSING:
         raise ConfigError(f"{group}._target_", MISSING, "is missing; choose an option that names a class or function")
     parameters, hints = _signature(group, target)
-    own = [name for name in parameters if name not in RUNTIME[group]]
+    own = [name for name in parameters if name not in RUNTIME.get(kind, ())]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
     ours = list(schema) if group == "dataset" else ["_target_"]
+    taken = dict.fromkeys([*own, *ours])
+    typed = hints_of(shared)
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
-    ineffective: dict[str, Any] = {}
     for name, value in node.items():
-        if name not in (*own, *ours) and name not in _keys_of_options(group, places):
-            allowed = suggest_key(name, dict.fromkeys([*own, *ours]))
-            raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {allowed}")
-        hint = known.get(name) or _supported(hints.get(name, Any))
-        (values if name in (*own, *ours) else ineffective)[name] = convert(f"{group}.{name}", value, hint)
-    given = {name: value for name, value in {**ineffective, **values}.items() if value != MISSING}
-    check_ranges(GROUPS[group], given, f"{group}.")
-    for name, value in given.items():
-        _check_numbers(f"{group}.{name}", value)
-    needed = [name for name in own if parameters[name].default is inspect.Parameter.empty]
-    needed += [name for name in schema if name in (*own, *ours) and schema[name].default == MISSING]
-    for name in (*values, *needed):
-        if values.get(name, MISSING) == MISSING:
+        if name not in taken and name not in _keys_of_options(group, places):
+            raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest_key(name, taken)}")
+        values[name] = convert(f"{group}.{name}", value, typed.get(name) or supported(hints.get(name, Any)))
+    given = {name: value for name, value in values.items() if value != MISSING}
+    check_ranges(shared, given, f"{group}.")
+    _check_numbers(group, given)
+    defaults = {name: parameters[name].default for name in own}
+    needed = {name for name in taken if defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty}
+    needed |= {name for name in schema if schema[name].default == MISSING} | values.keys()
+    for name in taken:
+        if name in needed and name not in given:
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
-    del values["_target_"]
-    arguments = {name: value for name, value in values.items() if name in own}
-    return Component(group, target, values, arguments, _defaults(parameters, own), ineffective)
+    ineffective = {name: value for name, value in values.items() if name not in taken}
+    values = {name: value for name, value in values.items() if name in taken and name != "_target_"}
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return Component(group, target, values, defaults, ineffective)
 
 
-def _check_numbers(key: str, value: Any) -> None:
-    """Refuse numbers that the files of a run cannot hold, wherever they stand."""
-    waiting = [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, Mapping):
-            waiting.extend(each.values())
-        elif isinstance(each, (list, tuple)):
-            waiting.extend(each)
-        elif isinstance(each, float) and not math.isfinite(each):
-            raise ConfigError(key, value, "must be a finite number")
-        elif isinstance(each, int) and abs(each) > LARGEST:
-            raise ConfigError(key, value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
-
-
-def _defaults(parameters: Mapping[str, inspect.Parameter], own: Sequence[str]) -> dict[str, Any]:
-    """The signature's defaults as the config would spell them: a tuple is a list there."""
-    found = {name: parameters[name].default for name in own}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
+    """Refuse numbers that the files of a run cannot hold, at any depth of a value."""
+    for name, value in values.items():
+        for _, number in leaves(value):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{group}.{name}", value, "must be a finite number")
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise ConfigError(f"{group}.{name}", value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
 
 
 @cache
 def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
-    """The keys that the options of a group have, in ``conf/`` and in folders and packages of the user's own."""
+    """Return the keys that the options of a group have, in ``conf/`` and in the user's own folders and packages."""
     keys: set[str] = set()
     for place in places:
         source = SourcesRegistry.instance().resolve(place.partition("://")[0])("", place)
         if source.is_group(group):
             for option in source.list(group, ObjectType.CONFIG):
-                with suppress(Exception):  # what is wrong with a file is said when it is chosen
+                with suppress(Exception):  # a faulty file is refused when it is chosen
                     content = source.load_config(f"{group}/{option}").config
                     keys.update(map(str, content if OmegaConf.is_dict(content) else ()))
     return frozenset(keys - {"defaults"})
 
 
-def convert(name: str, value: Any, hint: Any) -> Any:
-    """``value`` as OmegaConf converts it to the type ``hint``, in plain containers.
-
-    Raises:
-        ConfigError: it cannot be converted.
-    """
-    if value == MISSING:
-        return value
-    holder = _holder(hint)
-    try:
-        if hint is bool and not isinstance(value, bool):  # OmegaConf would take 3 for true
-            raise ValidationError
-        holder.value = value
-    except (OmegaConfBaseException, OverflowError, TypeError):  # an integer that no float can be, a list in a list
-        raise ConfigError(name, value, f"must be {describe_type(hint)}") from None
-    converted = holder.value
-    return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
-
-
-def typed(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of one schema, each converted to the type of its field; those of groups have to be mappings.
-
-    Hydra converts as well, but not what a command line takes out and puts in again: ``~seed +seed=abc``.
-
-    Raises:
-        ConfigError: one cannot be converted.
-    """
-    found, hints = {}, _hints(schema)
-    for name, value in values.items():
-        group = is_dataclass(hints[name]) or typing.get_origin(hints[name]) is dict
-        if group and not isinstance(value, Mapping):
-            raise ConfigError(prefix + name, value, "must be a group of keys")
-        found[name] = value if group else convert(prefix + name, value, hints[name])
-    return found
-
-
-def describe_type(hint: Any) -> str:
-    """A type as a user would say it, to follow "must be"."""
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
-    plurals = {int: "integers", float: "numbers", str: "strings"}
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(describe_type, arguments))
-    if typing.get_origin(hint) in (list, Sequence):
-        return f"a list of {plurals.get(arguments[0], describe_type(arguments[0]))}"
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-@cache
-def _holder(hint: Any) -> Any:
-    """A config of one typed field, which converts what is assigned to it; slow to make, and wanted for every key."""
-    return OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
-
-
-_hints = cache(typing.get_type_hints)
-
-
 @cache
 def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    """Return the parameters of a target and their types, once it can be a component of the group.
+
+    Raises:
+        ConfigError: it cannot be imported, is no class or function, makes something else, or lacks an argument.
+    """
+
+    def refused(reason: str) -> ConfigError:
+        return ConfigError(f"{group}._target_", target, reason)
+
     try:
-        called = pydoc.locate(target)
+        called: Any = pydoc.locate(target)
     except pydoc.ErrorDuringImport as error:
-        raise ConfigError(
-            f"{group}._target_", target, f"cannot be imported: {type(error.value).__name__}: {error.value}"
-        ) from None
-    if not (inspect.isclass(called) or inspect.isfunction(called)):
-        raise ConfigError(f"{group}._target_", target, "must be the path of a class or function that can be imported")
+        raise refused(f"cannot be imported: {type(error.value).__name__}: {error.value}") from None
+    is_class = inspect.isclass(called)
+    if not (is_class or inspect.isfunction(called)):
+        raise refused("must be the path of a class or function that can be imported")
     try:
         parameters = inspect.signature(called).parameters
-        hints = _hints(called.__init__ if inspect.isclass(called) else called)
+        hints = hints_of(called.__init__ if is_class else called)
     except ValueError as error:  # some that are written in C
-        raise ConfigError(f"{group}._target_", target, str(error)) from None
+        raise refused(str(error)) from None
     except NameError:  # an annotation that only type checkers can resolve
         hints = {}
-    _check_kind(group, target, called if inspect.isclass(called) else hints.get("return"), parameters)
-    return parameters, hints
-
-
-def _check_kind(group: str, target: str, made: object, parameters: Mapping[str, inspect.Parameter]) -> None:
-    """Refuse what cannot be a component of the group, before it is called.
-
-    Args:
-        group: of the config.
-        target: dotted name.
-        made: the class of what it makes; anything else where that is not known.
-        parameters: of its signature.
-    """
-    kind = _kinds()[group]
-    fits = issubclass(made, kind) if isinstance(made, type) else group != "mixup"  # a strategy's must be known
+    kind, returned = _kinds().get(group, object), called if is_class else hints.get("return")
+    fits = issubclass(returned, kind) if isinstance(returned, type) else group != "mixup"  # a strategy's must be known
     if not fits:
-        raise ConfigError(
-            f"{group}._target_", target, f"must be a subclass of {kind.__name__}, or a function that returns one"
-        )
-    takes_all = any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-    missing = [name for name in RUNTIME[group] if name not in parameters and not takes_all]
-    if missing:
-        raise ConfigError(f"{group}._target_", target, f"must take the arguments {', '.join(RUNTIME[group])}")
+        raise refused(f"must be a subclass of {kind.__name__}, or a function that returns one")
+    takes_all = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    runtime = RUNTIME.get(group, ())
+    if not takes_all and not parameters.keys() >= {*runtime}:
+        raise refused(f"must take the arguments {', '.join(runtime)}")
+    return parameters, hints
 
 
 @cache
 def _kinds() -> dict[str, type]:
-    """What the components of each group are or make; torch is imported when the first of them is bound."""
+    """Return the type of the components of each group; torch is imported when the first of them is bound."""
     from torch.nn import Module
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
@@ -317,15 +247,3 @@ def _kinds() -> dict[str, type]:
     from vicinal.mixing import Strategy
 
     return {"dataset": Source, "model": Module, "mixup": Strategy, "optimizer": Optimizer, "scheduler": LRScheduler}
-
-
-@cache
-def _supported(hint: Any) -> Any:
-    """The hint in the form that OmegaConf can hold; Any where it has none (torch's ``float | Tensor``)."""
-    if typing.get_origin(hint) in (Sequence, tuple):
-        hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
-    try:
-        _holder(hint)
-    except (OmegaConfBaseException, ValueError):
-        return Any
-    return hint

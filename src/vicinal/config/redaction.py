@@ -1,7 +1,7 @@
-"""One filter for all that leaves the process, files, logs, pages and W&B: a secret becomes ``<where it comes from>``.
+"""Filter all that leaves the process, files, logs, pages and W&B: a secret becomes ``<where it comes from>``.
 
-A secret is what an environment variable with a telling name holds, a password in an address or in ``netrc``, and what
-has the well-known form of a token. What the config needs is none, even where such a variable holds the same.
+Secrets are the values of environment variables with a telling name, passwords in addresses and in ``netrc``, and texts
+with the well-known form of a token. Values that the config needs are none, even if such a variable holds the same.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
-from vicinal.config.schema import CONF, Config, TrainerConfig, WandbConfig
+from vicinal.config.schema import CONF, SCHEMAS, Config
+from vicinal.config.validation import leaves
 from vicinal.utils.escaping import visible
 
 TELLING = re.compile(
     r"PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN(?!I[SZ])|CREDENTIAL|APIKEY|KEY(S|ID)?\d*(_|$)|PASS\d*(_|$)"
-    r"|(^|_)\w*(PWD|PAT|DSN)\d*(_|$)|(^|_)(AUTH|CREDS?|COOKIE|JWT|BEARER)\d*(_|$)",
+    r"|(PWD|PAT|DSN)\d*(_|$)|(^|_)(AUTH|CREDS?|COOKIE|JWT|BEARER)\d*(_|$)",
     re.IGNORECASE,
 )
 """Names of environment variables that hold secrets."""
@@ -38,16 +39,18 @@ TELLING_KEY = re.compile(
     r"passw(or)?d|passphrase|secret|credential|(api|access|private)_?key|(^|_|auth)token$", re.IGNORECASE
 )
 """Names of secrets in a config or in code. A bare ``key`` is left out: there it is mostly the key of a mapping."""
+NETRC = "netrc"
+"""Name of the secrets in that file."""
 PLACES = ("PWD", "OLDPWD")
-"""Variables with such a name that say where the process is."""
+"""Variables with such a name that hold no secret, but a folder."""
 SHORT = 8
-"""Characters; a shorter value is replaced only where it stands alone, as a word."""
+"""Characters; a shorter value is replaced only as a whole word."""
 SHORTEST, SHORTEST_NUMBER = 4, 6
-"""Characters; a value that is shorter still cannot be told from ordinary text."""
+"""Characters; a still shorter value cannot be told from ordinary text."""
 ADDRESS = re.compile(r"(?P<scheme>\w://)[^\s/?#:@'\"<>]*:[^\s/?#'\"<>]+@")
-"""Of a server, with a user and a password in it."""
+"""Address of a server, with a user and a password in it."""
 PASSWORD = re.compile(r"\w+://[^/:@\s]*:(?P<password>.+)@[^@]+")
-"""Of a whole address; it may have characters that should have been encoded."""
+"""Whole address; its password may have characters that should have been encoded."""
 FORMS = {
     "private key": re.compile(
         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
@@ -59,9 +62,9 @@ FORMS = {
     ),
     "authorization": re.compile(r"(?<=authorization: )(basic|bearer|token) [\w.~+/=-]{6,}", re.IGNORECASE),
 }
-"""What secrets look like, wherever they come from."""
+"""Forms of secrets from anywhere."""
 API_KEY = re.compile(r"(?<![0-9a-fA-F])[0-9a-f]{40}(?![0-9a-fA-F])")
-"""W&B's old form, which a commit has too; so it is looked for in code alone."""
+"""W&B's old form. A commit has the same, so it is looked for in code alone."""
 ASSIGNED = re.compile(
     r"(?P<name>[\w.-]+)(?P<between>['\"]?\]?[ \t]*[:=]>?[ \t]*)"
     r"([bfru]*(?P<quote>['\"])(?P<quoted>[^<'\"\n][^'\"\n]{3,})(?P=quote)|(?P<plain>[\w+/=.@!%^&*-]{6,})[ \t]*$)",
@@ -77,28 +80,30 @@ def need(config: Mapping[str, Any], public: Iterable[str]) -> None:
     """Register values that are never replaced: without them a run could not be repeated.
 
     Args:
-        config: what decides a result. Values under a key that names a secret are not registered.
-        public: names of ours, any part of which is ours too.
+        config: all that decides a result. Values under a key that names a secret are not registered.
+        public: names of which no part is a secret.
     """
     _public.update(public)
-    _needed.update(str(value) for key, value in _leaves(config) if not TELLING_KEY.search(key))
+    keys = ((key.rpartition(".")[2].partition("[")[0], value) for key, value in leaves(config))
+    _needed.update(str(value) for key, value in keys if not TELLING_KEY.search(key))
 
 
 def redact(text: str) -> str:
-    """``text`` without secrets."""
+    """Return ``text`` without secrets."""
     return _filter()(text)
 
 
 def redacted(content: Any) -> Any:
-    """A copy of plain containers whose texts are without secrets, and so are all under a key that says so."""
+    """Return a copy of plain containers without secrets in texts, nor values under a key that names a secret."""
     clean = _filter()
 
     def copy(value: Any, secret: str = "") -> Any:
         if isinstance(value, Mapping):
-            named = {key: str(key) if TELLING_KEY.search(str(key)) else secret for key in value}
-            return {key: copy(each, named[key]) for key, each in value.items()}
+            return {
+                key: copy(item, str(key) if TELLING_KEY.search(str(key)) else secret) for key, item in value.items()
+            }
         if isinstance(value, (list, tuple)):
-            return [copy(each, secret) for each in value]
+            return [copy(item, secret) for item in value]
         if secret and value and not isinstance(value, bool):
             return f"<{secret}>"
         return clean(value) if isinstance(value, str) else value
@@ -107,7 +112,7 @@ def redacted(content: Any) -> Any:
 
 
 def redact_code(text: str) -> str:
-    """Code without secrets; values that are assigned to a telling name are replaced too."""
+    """Return code without secrets, nor values that are assigned to a telling name."""
 
     def hide(found: re.Match[str]) -> str:
         plain = found["plain"]
@@ -121,14 +126,14 @@ def redact_code(text: str) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Of log lines: without secrets, and without characters that a terminal would obey."""
+    """Format log lines without secrets and without characters that control a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(redact(super().format(record)), keep="\n\t")
 
 
 def show_bugs_redacted() -> None:
-    """Print tracebacks that end the process without secrets too."""
+    """Remove secrets from the traceback that ends the process too."""
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         text = redact("".join(traceback.format_exception(kind, error, trace)))
@@ -138,30 +143,28 @@ def show_bugs_redacted() -> None:
 
 
 def _filter() -> Callable[[str], str]:
-    """For the environment as it is now."""
-    held = frozenset((name, value) for name, value in os.environ.items() if _telling(name) or "://" in value)
-    return _made(held, _logins(), len(_public), len(_needed))
+    """Return the filter for the environment as it is now."""
+    variables = ((name, value) for name, value in os.environ.items() if _telling(name) or "://" in value)
+    return _filter_of(frozenset(variables) | _logins(), len(_public), len(_needed))
 
 
 @lru_cache(maxsize=4)
-def _made(
-    variables: frozenset[tuple[str, str]], logins: frozenset[tuple[str, str]], *_known: int
-) -> Callable[[str], str]:
+def _filter_of(sources: frozenset[tuple[str, str]], *_known: int) -> Callable[[str], str]:
     names: dict[str, str] = {}
-    alone: list[str] = []
-    anywhere: list[str] = []
-    for name, secret in sorted(_secrets(variables, logins)):
+    words: list[str] = []
+    texts: list[str] = []
+    for name, secret in sorted(secret for source in sources for secret in _secrets(*source)):
         for form in _forms(secret):
             if form not in names:
                 names[form] = name
-                (alone if len(secret) < SHORT or secret.isdigit() else anywhere).append(form)
-    parts = [f"(?<![\\w.]){re.escape(form)}(?!\\w)" for form in sorted(alone, key=len, reverse=True)]
-    parts = [*map(re.escape, sorted(anywhere, key=len, reverse=True)), *parts]
+                (words if len(secret) < SHORT or secret.isdigit() else texts).append(form)
+    parts = [re.escape(form) for form in sorted(texts, key=len, reverse=True)]
+    parts += [f"(?<![\\w.]){re.escape(form)}(?!\\w)" for form in sorted(words, key=len, reverse=True)]
     known = re.compile("|".join(parts)) if parts else None
 
     def clean(text: str) -> str:
         if known is not None:
-            text = known.sub(lambda found: f"<{names[found[0]]}>", text)
+            text = known.sub(lambda form: f"<{names[form[0]]}>", text)
         if "://" in text:
             text = ADDRESS.sub(r"\g<scheme><user>:<password>@", text)
         for name, form in FORMS.items():
@@ -171,17 +174,14 @@ def _made(
     return clean
 
 
-def _secrets(variables: Iterable[tuple[str, str]], logins: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """(where it comes from, secret)."""
-    found = set(logins)
-    for name, value in variables:
-        if inside := PASSWORD.fullmatch(value.strip()):
-            found |= {(name, inside["password"]), (name, unquote(inside["password"]))}
-        if _telling(name):
-            found.add((name, value.strip()))
-            lines = value.strip().splitlines()
-            found |= {(name, line.strip()) for line in lines if len(lines) > 1 and len(line.strip()) >= SHORT}
-    return ((name, value) for name, value in found if _is_secret(value))
+def _secrets(name: str, value: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, secret) for each secret in a variable, or for a password in ``netrc``."""
+    value, secrets = value.strip(), set()
+    if address := PASSWORD.fullmatch(value):
+        secrets |= {address["password"], unquote(address["password"])}
+    if name == NETRC or _telling(name):
+        secrets |= {value, *(line.strip() for line in value.splitlines() if len(line.strip()) >= SHORT)}
+    yield from ((name, secret) for secret in secrets if _is_secret(secret))
 
 
 def _is_secret(value: str) -> bool:
@@ -194,13 +194,13 @@ def _is_secret(value: str) -> bool:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """How it is written in shells, code, JSON, YAML, addresses and pages."""
+    """Yield its spellings in shells, code, JSON, YAML, addresses and pages."""
     bare = json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]
     encoded = {quote(secret, safe=safe) for safe in ("", "/", "/:@")} | {quote_plus(secret)}
     hydras = re.sub(r"([\\()\[\]{}:=, \t'\"])", r"\\\1", secret)
-    doubled = (secret.replace(mark, each) for mark, each in (("'", "''"), ("'", "\\'"), ('"', '\\"'), ("\\", "\\\\")))
-    yield from {secret, *bare, *(json.dumps(each)[1:-1] for each in bare), hydras, *doubled, shlex.quote(secret)}
-    yield from {*encoded, *(re.sub(r"%..", lambda code: code[0].lower(), each) for each in encoded)}
+    doubled = (secret.replace(mark, pair) for mark, pair in (("'", "''"), ("'", "\\'"), ('"', '\\"'), ("\\", "\\\\")))
+    yield from {secret, *bare, *(json.dumps(form)[1:-1] for form in bare), hydras, *doubled, shlex.quote(secret)}
+    yield from {*encoded, *(re.sub(r"%..", lambda code: code[0].lower(), form) for form in encoded)}
     yield from {html.escape(secret), html.escape(secret, quote=False), base64.b64encode(secret.encode()).decode()}
 
 
@@ -211,8 +211,8 @@ def _telling(name: str) -> bool:
 
 @cache
 def _words() -> frozenset[str]:
-    """Of our own config: options, keys, values."""
-    schemas = (Config, TrainerConfig, WandbConfig)
+    """Return the words of our own config: options, keys, values."""
+    schemas = (Config, *SCHEMAS.values())
     words = {word for schema in schemas for item in fields(schema) for word in item.metadata.get("choices", ())}
     for file in CONF.rglob("*.yaml"):
         text = re.sub(r"(^|\s)#.*", "", file.read_text(encoding="utf-8"))
@@ -221,27 +221,8 @@ def _words() -> frozenset[str]:
 
 
 def _logins() -> frozenset[tuple[str, str]]:
-    file = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     try:
-        return _passwords(file, file.stat().st_mtime_ns)
-    except (OSError, RuntimeError):  # no file, or no home
+        file = os.environ.get("NETRC") or Path("~/.netrc").expanduser()
+        return frozenset((NETRC, login[2]) for login in netrc.netrc(str(file)).hosts.values() if login[2])
+    except (OSError, RuntimeError, ValueError, netrc.NetrcParseError):  # no file, no home, or a damaged file
         return frozenset()
-
-
-@lru_cache(maxsize=4)
-def _passwords(file: Path, _changed: int) -> frozenset[tuple[str, str]]:
-    try:
-        return frozenset(("netrc", login[2]) for login in netrc.netrc(str(file)).hosts.values() if login[2])
-    except (OSError, ValueError, netrc.NetrcParseError):
-        return frozenset()
-
-
-def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from _leaves(value, str(name))
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _leaves(value, key)
-    else:
-        yield key, node

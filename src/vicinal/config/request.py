@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal.config.components import typed
-from vicinal.config.schema import GROUPS, Config, DatasetConfig, TrainerConfig, WandbConfig, check_keys, check_ranges
+from vicinal.config import validation
+from vicinal.config.schema import GROUPS, Config, DatasetConfig, TrainerConfig, WandbConfig
 from vicinal.errors import ConfigError
 
 PATHS = ("output_dir", *(f"dataset.{item.name}" for item in fields(DatasetConfig) if item.metadata["path"]))
@@ -30,18 +30,14 @@ def checked(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
         ConfigError: an unknown key, a wrong type, a value out of range, or an output folder that cannot be one.
     """
     config: dict[str, Any] = OmegaConf.to_container(_with_home(cfg), resolve=True)  # type: ignore[assignment]
-    check_keys(Config, config)
-    config = typed(Config, config)
+    config = validation.checked(Config, config)
     chosen = {name: option for name, option in choices.items() if option is not None and not name.startswith("hydra/")}
     config["_choices_"] = {str(name): str(option) for name, option in {**config["_choices_"], **chosen}.items()}
     for group in GROUPS:
         if chosen and group not in config["_choices_"]:  # Hydra takes mixup=[input,none], and mixes the two files
             raise ConfigError(group, "[...]", "must be one option; several, without brackets, are a sweep (-m)")
-    check_ranges(Config, config)
     for group, schema in {"trainer": TrainerConfig, "wandb": WandbConfig}.items():
-        check_keys(schema, config[group], prefix=f"{group}.")
-        config[group] = typed(schema, config[group], prefix=f"{group}.")
-        check_ranges(schema, config[group], prefix=f"{group}.")
+        config[group] = validation.checked(schema, config[group], prefix=f"{group}.")
     return config
 
 

@@ -1,19 +1,26 @@
-"""What a dashboard shows, section by section: plain data that :mod:`vicinal.dashboards.build` makes panels of."""
+"""The sections of a dashboard as plain data, which :mod:`vicinal.dashboards.build` makes panels of."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from vicinal.dashboards.keys import Keys
+from vicinal.errors import UserError, suggest
+from vicinal.tasks import Task
 
+Key = tuple[str, str]
+"""(place where W&B keeps it, key); places are ``history``, ``summary``, ``config``, ``media`` and ``table``."""
 Kind = Literal["alpha", "strategies", "curves", "media", "confusion", "bars", "lines"]
-
-SCORE = "test/best_val/acc1"
-"""What alphas and strategies are compared by unless somebody says otherwise: validation chose the epoch."""
+NEEDS: dict[str, tuple[str, list[Key]]] = {
+    "alpha": ("summary", [("config", "mixup.alpha")]),
+    "strategies": ("summary", [("config", "choices.mixup")]),
+    "curves": ("history", [("history", "epoch"), ("config", "cell_id")]),
+    "media": ("media", []),
+}
+"""{kind of plot: (place of its keys, other keys that it needs)}; the keys of other kinds are tables."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,12 @@ class Plot:
 
     Attributes:
         title: of the panel.
-        kind: ``curves`` of the history over epochs, mean and deviation of a cell; ``alpha``, a point a run;
-            ``strategies``, a bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars``
+        kind: ``curves`` of the history over epochs, mean and deviation per cell; ``alpha``, one point per run;
+            ``strategies``, one bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars``
             and ``lines``.
-        keys: what is shown; for W&B's own charts the table. A ``*`` stands for whatever the runs' history has there.
-        optional: not all runs log it: there may be no validation split, and ``none`` has no lambda.
+        keys: to show; for W&B's own charts the table. ``*`` stands for all keys of the runs' history that match.
+        optional: whether the plot is left out if no run logs its keys: there may be no validation split, and ``none``
+            has no lambda.
     """
 
     title: str
@@ -35,108 +43,95 @@ class Plot:
     optional: bool = True
 
     @property
-    def needs(self) -> list[tuple[str, str]]:
-        """(place, key) of all that it names, as :class:`~vicinal.dashboards.keys.Keys` has them."""
-        place = {"alpha": "summary", "strategies": "summary", "curves": "history", "media": "media"}.get(
-            self.kind, "table"
-        )
-        others = {
-            "alpha": [("config", "mixup.alpha")],
-            "strategies": [("config", "choices.mixup")],
-            "curves": [("history", "epoch"), ("config", "cell_id")],
-        }
-        return [*((place, key) for key in self.keys), *others.get(self.kind, [])]
+    def needs(self) -> list[Key]:
+        """All keys that it names."""
+        place, others = NEEDS.get(self.kind, ("table", []))
+        return [*((place, key) for key in self.keys), *others]
 
 
-@dataclass(frozen=True)
-class Section:
-    name: str
-    plots: tuple[Plot, ...]
+Sections = Mapping[str, Sequence[Plot]]
+"""{name: plots}."""
 
 
-def sections(score: str = SCORE, more: Sequence[str] = ()) -> list[Section]:
-    """All that there is to see.
+def default_score(task: Task) -> str:
+    """Return the key that cells are compared by: the test score of the epoch that validation chose."""
+    return f"test/best_val/{task.selection}"
+
+
+def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
+    """Return all sections.
 
     Args:
-        score: key of the summary that alphas and strategies are compared by.
+        task: of the runs; each of its metrics has a bar plot and a learning curve.
+        score: key of the summary that alphas and strategies are compared by; by default :func:`default_score`.
         more: keys of the history that get a panel of their own among the learning curves.
     """
-    return [
-        Section(
-            "Alpha curve",
-            (
-                Plot(f"{score} by alpha", "alpha", (score,)),
-                Plot("val/acc1 by alpha", "alpha", ("val/acc1",)),
-            ),
-        ),
-        Section(
-            "Strategies",
-            (
-                Plot(score, "strategies", (score,), optional=False),
-                Plot("negative log-likelihood, last epoch", "strategies", ("test/last/nll",)),
-                Plot("calibration error, last epoch", "strategies", ("test/last/ece",)),
-            ),
-        ),
-        Section(
-            "Learning curves",
-            (
-                Plot("validation accuracy", "curves", ("val/acc1",)),
-                Plot("train accuracy and its ceiling", "curves", ("train/acc1", "train/acc1_ceiling")),
-                Plot("train loss and its floor", "curves", ("train/loss", "train/loss_floor")),
-                Plot("accuracy on clean train images", "curves", ("train_clean/acc1",)),
-                Plot("loss on clean train images", "curves", ("train_clean/loss",)),
-                Plot("test accuracy, last epochs", "curves", ("test/acc1",)),
-                *(Plot(key, "curves", (key,), optional=False) for key in more),
-            ),
-        ),
-        Section(
-            "Ledger",
-            (
-                Plot("lambda", "curves", ("mixing/lam",)),
-                Plot("lambda asked for", "curves", ("mixing/lam_law",)),
-                Plot("mean weight of the partner", "curves", ("mixing/lam_mean_partner",)),
-                Plot("entropy of the targets, nats", "curves", ("mixing/target_entropy",)),
-                Plot(
-                    "empty boxes, same class, unmixed",
-                    "curves",
-                    ("mixing/empty_boxes", "mixing/same_class", "mixing/unmixed"),
-                ),
-                Plot("batches mixed at each depth", "curves", ("mixing/layer/*",)),
-            ),
-        ),
-        Section(
-            "Images",
-            (
-                Plot("image, partner, mask, mixed", "media", ("mixed_images",)),
-                Plot("test images by right and predicted class", "confusion", ("test/confusion_table",)),
-                Plot("test accuracy by class", "bars", ("test/class_accuracy_table",)),
-                Plot("test accuracy by confidence", "lines", ("test/reliability_table",)),
-            ),
-        ),
-        Section(
-            "Throughput",
-            (
-                Plot("images per second", "curves", ("throughput",)),
-                Plot("seconds an epoch", "curves", ("seconds",)),
-                Plot("images per second, whole run", "strategies", ("images_per_second",)),
-            ),
-        ),
-    ]
+    score, key = score or default_score(task), task.selection
+    split, name = score.rpartition("/")[0] or "test/last", task.metric(key).title
+    others = [(metric.title, f"{split}/{metric.key}") for metric in task.metrics if f"{split}/{metric.key}" != score]
+    return {
+        "Alpha curve": [
+            Plot(f"{score} by alpha", "alpha", (score,)),
+            Plot(f"val/{key} by alpha", "alpha", (f"val/{key}",)),
+        ],
+        "Strategies": [
+            Plot(score, "strategies", (score,), optional=False),
+            *(Plot(f"{title}, {split}", "strategies", (column,)) for title, column in others),
+        ],
+        "Learning curves": [
+            *(_curves(f"{metric.title}, validation", f"val/{metric.key}") for metric in task.metrics),
+            _curves(f"{name}, train, and its ceiling", f"train/{key}", f"train/{key}_ceiling"),
+            _curves("train loss and its floor", "train/loss", "train/loss_floor"),
+            _curves(f"{name} on clean train images", f"train_clean/{key}"),
+            _curves("loss on clean train images", "train_clean/loss"),
+            _curves(f"{name}, test, last epochs", f"test/{key}"),
+            *(Plot(column, "curves", (column,), optional=False) for column in more),
+        ],
+        "Mixing": [
+            _curves("lambda", "mixing/lam"),
+            _curves("lambda asked for", "mixing/lam_law"),
+            _curves("mean weight of the partner", "mixing/lam_mean_partner"),
+            _curves("entropy of the targets, nats", "mixing/target_entropy"),
+            _curves("empty boxes, same class, unmixed", "mixing/empty_boxes", "mixing/same_class", "mixing/unmixed"),
+            _curves("batches mixed at each depth", "mixing/layer/*"),
+        ],
+        "Images": [
+            Plot("image, partner, mask, mixed", "media", ("mixed_images",)),
+            Plot("test images by right and predicted class", "confusion", ("test/confusion_table",)),
+            Plot("test accuracy by class", "bars", ("test/class_accuracy_table",)),
+            Plot("test accuracy by confidence", "lines", ("test/reliability_table",)),
+        ],
+        "Throughput": [
+            _curves("images per second", "throughput"),
+            _curves("seconds per epoch", "seconds"),
+            Plot("images per second, whole run", "strategies", ("images_per_second",)),
+        ],
+    }
 
 
-def available(parts: Sequence[Section], keys: Keys) -> tuple[list[Section], list[str]]:
-    """The sections without optional plots that no run has anything for, and a line for each that is left out."""
-    kept, lines = [], []
-    for part in parts:
-        plots = []
-        for plot in part.plots:
-            found = [fnmatch.filter(sorted(keys.history), key) or [key] for key in plot.keys]
-            plot = replace(plot, keys=tuple(chain.from_iterable(found)))
-            missing = [key for place, key in plot.needs if not keys.has(place, key)]
-            if missing and plot.optional:
-                lines.append(f"left out, no run logs {', '.join(missing)}: {plot.title}")
+def available(parts: Sections, keys: Collection[Key]) -> tuple[Sections, list[str]]:
+    """Return the sections without the optional plots that have no data, and one line per plot that is left out.
+
+    Raises:
+        UserError: no run has logged a key of a plot that is not optional.
+    """
+    history, lines = sorted(key for place, key in keys if place == "history"), []
+    kept: dict[str, list[Plot]] = {}
+    for name, plots in parts.items():
+        for plot in plots:
+            matches = [fnmatch.filter(history, key) or [key] for key in plot.keys]
+            plot = replace(plot, keys=tuple(chain.from_iterable(matches)))
+            missing = [key for key in plot.needs if key not in keys]
+            if not missing:
+                kept.setdefault(name, []).append(plot)
+            elif plot.optional:
+                lines.append(f"left out, no run logs {', '.join(key for _, key in missing)}: {plot.title}")
             else:
-                plots.append(plot)
-        if plots:
-            kept.append(replace(part, plots=tuple(plots)))
+                place, key = missing[0]
+                known = suggest(key, sorted(other for kind, other in keys if kind == place))
+                raise UserError(f"panel '{plot.title}': no run logs {key} ({place}); {known}")
     return kept, lines
+
+
+def _curves(title: str, *keys: str) -> Plot:
+    return Plot(title, "curves", keys)

@@ -1,4 +1,4 @@
-"""Where two runs of one config part: rows, weights, scores and environment, value by value and bit by bit."""
+"""Find where two runs of one config differ: rows, weights, scores and environment, value by value and bit by bit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ from vicinal.runs.folder import RunFolder
 from vicinal.tracking.jsonlines import TIME_FIELDS
 
 SCORES = ("epochs", "best_epoch", "val", "test")
-"""Of a ``result.json``."""
-
-ABSENT = "nothing"
-
+"""Compared keys of ``result.json``."""
 IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")
-"""What of an ``environment.json`` is about one session alone."""
+"""Keys of ``environment.json`` that are about one session alone."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +42,20 @@ class Part:
 
 
 def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part]:
-    """Compare two completed runs, in the order in which they came to be.
+    """Compare two completed runs, in the order in which a run computes its parts.
 
     Args:
         then: the original.
-        now: the same once more.
-        damage: what is wrong with the files of ``then``, as :meth:`RunFolder.damage` says it.
+        now: the reproduction.
+        damage: of the files of ``then``, by :meth:`RunFolder.damage`.
     """
-    why = {file: line for file in (then.metrics, then.checkpoint) for line in damage if line.startswith(f"{file} ")}
-    lost = why.get(then.metrics)
-    parts = [Part("metrics", missing=lost) if lost else metrics(then.rows(), now.rows())]
-    if then.checkpoint in why:
-        parts.append(Part("weights", missing=why[then.checkpoint]))
+
+    def lost(name: str, file: object) -> list[Part]:
+        return [Part(name, missing=line) for line in damage if line.startswith(f"{file} ")]
+
+    parts = lost("metrics", then.metrics) or [metrics(then.rows(), now.rows())]
+    if damaged := lost("weights", then.checkpoint):
+        parts += damaged
     else:
         saved, again = (checkpoint.load(run.checkpoint, checkpoint.WEIGHTS) for run in (then, now))
         for name, key in {"weights": "model", "best weights": "best_model"}.items():
@@ -65,25 +64,24 @@ def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part
 
 
 def metrics(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Part:
-    """Rows of ``metrics.jsonl``: every key but those of time, to the last digit."""
-    names = [[name for name in row if name not in TIME_FIELDS] for row in then]
-    extent = f"{len(then)} epochs, {sum(map(len, names))} values"
-    for epoch, (old, new) in enumerate(zip(then, now, strict=False), start=1):
-        for name in dict.fromkeys([*old, *new]):
-            if name not in TIME_FIELDS and (parting := _values(name, old, new)):
-                return Part("metrics", extent, f"epoch {epoch}: {parting}")
-    if len(then) != len(now):
-        return Part("metrics", extent, f"metrics: {len(then)} epochs != {len(now)}")
+    """Compare rows of ``metrics.jsonl``: every key but those of time, to the last digit."""
+    old, new = ([{name: row[name] for name in row if name not in TIME_FIELDS} for row in rows] for rows in (then, now))
+    extent = f"{len(old)} epochs, {sum(map(len, old))} values"
+    for epoch, rows in enumerate(zip(old, new, strict=False), start=1):
+        if parting := _first_difference(*rows):
+            return Part("metrics", extent, f"epoch {epoch}: {parting}")
+    if len(old) != len(new):
+        return Part("metrics", extent, f"metrics: {len(old)} epochs != {len(new)}")
     return Part("metrics", extent)
 
 
 def weights(name: str, then: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> Part:
-    """Tensors of a network by name: type, shape and every bit."""
+    """Compare tensors of a network by name: type, shape and every bit."""
     extent = f"{len(then)} tensors, {sum(value.numel() for value in then.values())} values"
     for key in dict.fromkeys([*then, *now]):
         if key not in then or key not in now:
-            there = "the original" if key in then else "the reproduction"
-            return Part(name, extent, f"{name}: only {there} has {key}")
+            owner = "the original" if key in then else "the reproduction"
+            return Part(name, extent, f"{name}: only {owner} has {key}")
         old, new = then[key], now[key]
         if (old.dtype, old.shape) != (new.dtype, new.shape):
             kinds = [f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.") for value in (old, new)]
@@ -91,24 +89,23 @@ def weights(name: str, then: Mapping[str, Tensor], now: Mapping[str, Tensor]) ->
         different = (_bits(old) != _bits(new)).any(1)
         if different.any():
             largest = (old.double() - new.double()).abs().max().item()
-            how = f"{int(different.sum())} of {old.numel()} values, largest difference {largest:.3g}"
-            return Part(name, extent, f"{name}: {key}, {how}")
+            counts = f"{int(different.sum())} of {old.numel()} values, largest difference {largest:.3g}"
+            return Part(name, extent, f"{name}: {key}, {counts}")
     return Part(name, extent)
 
 
 def scores(then: Mapping[str, Any], now: Mapping[str, Any]) -> Part:
-    """What two ``result.json`` say of the scores, to the last digit."""
+    """Compare the scores in two ``result.json``, to the last digit."""
     old, new = (flat({name: result.get(name) for name in SCORES}) for result in (then, now))
-    partings = (_values(name, old, new) for name in dict.fromkeys([*old, *new]))
-    first = next(filter(None, partings), None)
-    return Part("scores", f"{len(old)} values", first and f"scores: {first}")
+    parting = _first_difference(old, new)
+    return Part("scores", f"{len(old)} values", parting and f"scores: {parting}")
 
 
 def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(name, then, now) of all that differs between the contents of two ``environment.json``.
+    """Yield (name, then, now) of all that differs between the contents of two ``environment.json``.
 
     Args:
-        then: may be less: what a ``result.json`` records.
+        then: may be incomplete: what a ``result.json`` records.
         now: all of it.
     """
     old, new = flat(then), flat(now)
@@ -121,19 +118,22 @@ def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tu
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"test": {"last": {"acc1": .98}}} as {"test/last/acc1": .98}."""
+    """Return {"test": {"last": {"acc1": 0.98}}} as {"test/last/acc1": 0.98}."""
     values: dict[str, Any] = {}
     for name, value in content.items():
         values |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return values
 
 
-def _values(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """``name 0.5 != 0.6``, if that is so; JSON writes two floats alike only if they are the same bits."""
-    old, new = (json.dumps(values[name]) if name in values else ABSENT for values in (then, now))
-    return None if old == new else f"{name} {old} != {new}"
+def _first_difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return such as ``name 0.5 != 0.6``; JSON writes two floats the same only if they are the same bits."""
+    for name in dict.fromkeys([*then, *now]):
+        old, new = (json.dumps(values[name]) if name in values else "nothing" for values in (then, now))
+        if old != new:
+            return f"{name} {old} != {new}"
+    return None
 
 
 def _bits(value: Tensor) -> Tensor:
-    """(values, bytes of each)."""
+    """Return the bytes of a tensor: (values, bytes per value)."""
     return value.contiguous().reshape(-1, 1).view(torch.uint8)

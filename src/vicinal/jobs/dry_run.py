@@ -1,36 +1,38 @@
-"""What a dry run says: the state of each run, and how long what is left will take, by what past runs took."""
+"""Show a dry run: the state of each run, and the time that is left, estimated from past runs."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vicinal.config.schema import GROUPS, TrainerConfig
+from vicinal.config.schema import SCHEMAS, identity_values
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import ABSENT, Job, swept_keys, value
 from vicinal.report import terminal
 from vicinal.report.terminal import Grid
+from vicinal.runs import checkpoint
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.utils.durations import duration
 
-PACED_BY = {"dataset": GROUPS["dataset"], "model": GROUPS["model"], "trainer": TrainerConfig}
-"""The groups that decide how long a run takes. How images are mixed and weights updated hardly counts."""
+PACED_BY = ("dataset", "model", "trainer")
+"""Groups that decide how long a run takes. Mixing and the optimizer hardly count."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        text: "done", "running" and by whom, "failed", "12 of 30 epochs" or "new".
-        left: the share of the run that is still to be trained, in [0, 1]; None if nothing is to be done.
+        text: "done", "running" and by which process, "failed", "12 of 30 epochs" or "new".
+        left: the part of the run that is still to be trained, in [0, 1]; None if nothing is to be done.
     """
 
     text: str
@@ -43,7 +45,7 @@ class State:
         status = result and result["status"]
         if status == "completed":
             return cls("done, trained again", 1.0) if again else cls("done", None)
-        done = None if again else folder.epochs_done()
+        done = None if again else _epochs_done(folder)
         left = 1 - (done or 0) / epochs
         if worker := folder.locked():
             return cls(f"running: {worker}", left)
@@ -52,8 +54,19 @@ class State:
         return cls("new" if done is None else f"{done} of {epochs} epochs", left)
 
     def time(self, whole: float | None) -> float | None:
-        """Seconds left of a run that takes ``whole``; None if that is not known or nothing is left."""
+        """Return the seconds left of a run that takes ``whole``; None if they are not known or nothing is left."""
         return None if whole is None or self.left is None else whole * self.left
+
+
+def _epochs_done(folder: RunFolder) -> int | None:
+    """Return the number of epochs after which a run would resume; None without a checkpoint."""
+    for file in (folder.checkpoint, folder.previous):
+        try:
+            content = checkpoint.load(file, {"training": {"history": {"rows": list}}})
+            return len(content["training"]["history"]["rows"])
+        except (OSError, DamagedError):  # named when the run is resumed
+            continue
+    return None
 
 
 class Past:
@@ -63,13 +76,12 @@ class Past:
         self._runs = runs
 
     def seconds(self, experiment: Experiment) -> float | None:
-        """What the whole run will probably take; None if no run like it has been completed.
+        """Estimate the time of a whole run; None if no run like it has been completed.
 
-        The median over the runs on the same kind of device that had the same data set, model and trainer; where these
-        differ in the number of epochs, it is scaled by it.
+        It is the median over the runs on the same kind of device with the same data set, model and trainer. Times of
+        runs with another number of epochs are scaled, and count only if there are no others.
         """
-        like = (_pace(experiment.settings()), experiment.hardware.device.type)
-        alike = self._completed.get(like, [])
+        alike = self._completed.get((_pace(experiment.settings()), experiment.hardware.device.type), [])
         epochs = experiment.trainer.epochs
         same = [seconds for past, seconds in alike if past == epochs]
         scaled = [seconds / past * epochs for past, seconds in alike]
@@ -77,49 +89,43 @@ class Past:
 
     @cached_property
     def _completed(self) -> dict[tuple[str, str], list[tuple[int, float]]]:
-        """{(pace, device): epochs and seconds of each run}."""
-        found: dict[tuple[str, str], list[tuple[int, float]]] = {}
-        for pace, device, epochs, seconds in self._read():
-            found.setdefault((pace, device), []).append((epochs, seconds))
-        return found
-
-    def _read(self) -> Iterator[tuple[str, str, int, float]]:
+        """{(pace, device): (epochs, seconds) of each run}."""
+        times = defaultdict(list)
         for file in self._runs.glob("*/result.json"):
-            try:  # damage is named where a result is needed; an estimate can do without
+            try:  # damage is named where a result is needed; an estimate does without
                 result = RunFolder(file.parent).load_result()
                 pace, device = _pace(result["config"]), result["hardware"]["device"]
                 epochs, seconds = result["epochs"], result["seconds"]["total"]
-                if epochs > 0 and 0 < seconds < math.inf:
-                    yield pace, device, epochs, seconds
             except (OSError, DamagedError, KeyError):
                 continue
+            if epochs > 0 and 0 < seconds < math.inf:
+                times[pace, device].append((epochs, seconds))
+        return times
 
 
 def _pace(config: dict[str, Any]) -> str:
-    """The settings that decide how long an epoch takes, in one form."""
-    pace = {}
-    for group, schema in PACED_BY.items():
-        neutral = {item.name for item in fields(schema) if item.metadata["neutral"]} | {"epochs"}
-        pace[group] = {name: each for name, each in config[group].items() if name not in neutral}
+    """Return the settings that decide how long an epoch takes, in one form."""
+    pace = {group: identity_values(SCHEMAS[group], config[group]) for group in PACED_BY}
+    pace["trainer"].pop("epochs", None)
     return json.dumps(pace, sort_keys=True)
 
 
 def describe(experiment: Experiment) -> str:
-    """The state of a run and the time it has left, in words: "12 of 30 epochs, about 4 min left"."""
+    """Return the state of a run and its time left, such as "12 of 30 epochs, about 4 min left"."""
     state = State.of(experiment)
     seconds = state.time(Past(experiment.folder.path.parent).seconds(experiment))
     return state.text if seconds is None else f"{state.text}, about {duration(seconds)} left"
 
 
 def show(jobs: Sequence[Job]) -> None:
-    """Print the grid, a row a run, and what is left in all."""
+    """Print the grid, one row per run, and the total time that is left."""
     past, keys, rows = Past(jobs[0].experiment.folder.path.parent), swept_keys(jobs), []
     states = [State.of(job.experiment) for job in jobs]
     times = [state.time(past.seconds(job.experiment)) for job, state in zip(jobs, states, strict=True)]
     for job, state, time in zip(jobs, states, times, strict=True):
         swept = [value(job.experiment, key) for key in keys]
-        about = [job.experiment.folder.path.name, *swept, str(job.experiment.seed), state.text]
-        rows.append([*about, ABSENT if time is None else duration(time)])
+        left = ABSENT if time is None else duration(time)
+        rows.append([job.experiment.folder.path.name, *swept, str(job.experiment.seed), state.text, left])
     headings = ["run", *keys, "seed", "state", "time left"]
     terminal.show([Grid("", headings, ["time left"], rows, spare=["run", "time left"])], notes=())
     print(_total(states, times))
@@ -129,9 +135,9 @@ def _total(states: Sequence[State], times: Sequence[float | None]) -> str:
     left = sum(state.left is not None for state in states)
     if not left:
         return f"all {len(states)} runs are done"
-    said = f"{left} of {len(states)} runs are left"
     known = [time for time in times if time is not None]
     if not known:
-        return f"{said}; no run like them has been completed, so how long they take is not known"
-    bound = "about" if len(known) == left else "at least"
-    return f"{said}: {bound} {duration(sum(known))}, one after another"
+        estimate = "; no run like them has been completed, so how long they take is not known"
+    else:
+        estimate = f": {'about' if len(known) == left else 'at least'} {duration(sum(known))}, one after another"
+    return f"{left} of {len(states)} runs are left{estimate}"

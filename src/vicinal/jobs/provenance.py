@@ -1,4 +1,4 @@
-"""What a run's folder says of it besides its result: ``config.yaml``, ``environment.json``, and whose a result is."""
+"""Write what a run's folder says besides its result: ``config.yaml`` and ``environment.json``."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from vicinal.config.redaction import redact, redacted
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, read, read_json, sha256, write, write_json
 from vicinal.runs.shapes import ENVIRONMENT
+from vicinal.tasks import CLASSIFICATION
 from vicinal.utils.escaping import visible
 
 log = logging.getLogger(__name__)
 
 
 def run_metadata(experiment: Experiment) -> dict[str, Any]:
-    """Who a result belongs to; free of secrets."""
+    """Return the ids, name, seed and config of a run, without secrets."""
     return {
         "run_id": experiment.run_id,
         "cell_id": experiment.cell_id,
         "name": experiment.name,
         "seed": experiment.seed,
+        "task": CLASSIFICATION.name,
         "choices": experiment.choices,
         "config": redacted(experiment.settings()),
     }
 
 
 def config_file(experiment: Experiment) -> bytes:
-    """``config.yaml``: resolved, and all that is needed to run it again; see :mod:`vicinal.jobs.stored_config`."""
+    """Return ``config.yaml``: resolved, and enough to run it again with :mod:`vicinal.jobs.stored_config`."""
     place = shlex.quote(visible(str(experiment.folder.path)))
     command = f"python -m vicinal --config-path {place} --config-name config"
     header = f"# The resolved config of {experiment.run_id}. To run it again: {command}\n"
@@ -39,7 +41,7 @@ def config_file(experiment: Experiment) -> bytes:
 
 
 def write_config(experiment: Experiment, continued: bool) -> None:
-    """``config.yaml``. What differs from the one that is there is said, where a run is continued."""
+    """Write ``config.yaml``, with a warning if a resumed run has another one."""
     file, content = experiment.folder.config, config_file(experiment)
     if continued and not file.exists():
         log.warning("%s is missing; it is written again", file)
@@ -49,14 +51,14 @@ def write_config(experiment: Experiment, continued: bool) -> None:
 
 
 def write_environment(experiment: Experiment, here: dict[str, Any], continued: bool) -> None:
-    """``environment.json``: what the first session ran on, and how the later ones differed.
+    """Write ``environment.json``: all of the first session, and of later ones what differed.
 
     Args:
         experiment: checked.
         here: of this session, by :func:`describe`.
         continued: there was an earlier session.
     """
-    content, file = here, experiment.folder.environment
+    content, file = {"task": CLASSIFICATION.name, **here}, experiment.folder.environment
     if continued:
         try:
             earlier = read_json(file, ENVIRONMENT)
@@ -72,5 +74,5 @@ def write_environment(experiment: Experiment, here: dict[str, Any], continued: b
 
 
 def _checksum(experiment: Experiment, environment: dict[str, Any]) -> str:
-    """Of the sessions so far, of this run: they have to be whole when the last of them seals all files."""
+    """Return the checksum of the sessions of this run: they must be whole before the last one seals all files."""
     return sha256(json.dumps([experiment.run_id, environment]).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from vicinal.experiment import Experiment
@@ -14,29 +15,25 @@ from vicinal.training.state import Row
 
 
 def kept(rows: list[Row]) -> tuple[list[Row], dict[str, list[float]]]:
-    """A run's epochs as a checkpoint keeps them, which is the same for equal runs, and their times for the result."""
+    """Return a run's epochs as a checkpoint keeps them, the same for equal runs, and their times for the result."""
     times: dict[str, list[float]] = {name: [row[name] for row in rows] for name in TIME_FIELDS}
     return [{name: value for name, value in row.items() if name not in TIME_FIELDS} for row in rows], times
 
 
 def mend(experiment: Experiment, result: dict[str, Any], damage: list[str]) -> list[str]:
-    """Write again what is damaged beside a result and can be had to the byte; a line for each such file."""
-    folder, lines = experiment.folder, []
-    lost = [file for file in (folder.config, folder.metrics, folder.predictions) if _named(str(file), damage)]
+    """Write damaged files beside a result again where every byte can be restored; return one line per file."""
+    folder = experiment.folder
+    files = (folder.config, folder.metrics, folder.predictions)
+    lost = [file for file in files if any(line.startswith(f"{file} ") for line in damage)]
     contents = {folder.config: config_file(experiment)} if folder.config in lost else {}
     if lost and lost != [folder.config]:
         contents |= _of_checkpoint(experiment, result)
-    for file in lost:
-        if file in contents and folder.mend(file, contents[file]):
-            lines.append(f"{file} is restored, byte for byte")
-    return lines
+    return [
+        f"{file} is restored, byte for byte" for file in lost if file in contents and folder.mend(file, contents[file])
+    ]
 
 
-def _named(file: str, damage: list[str]) -> bool:
-    return any(line.startswith(f"{file} ") for line in damage)
-
-
-def _of_checkpoint(experiment: Experiment, result: dict[str, Any]) -> dict[Any, bytes]:
+def _of_checkpoint(experiment: Experiment, result: dict[str, Any]) -> dict[Path, bytes]:
     folder = experiment.folder
     try:
         saved = checkpoint.load(folder.checkpoint, checkpoint.WEIGHTS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vicinal.config.schema import GROUPS, Config, TrainerConfig, with_later_keys
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.jobs.bitwise_diff import Part, compare, environments, flat
@@ -145,7 +145,7 @@ def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str], trusted:
     cfg = stored_config(then.config, overrides, trusted)
     cfg.output_dir = str(now.path)
     cfg.rerun = cfg.dry_run = False
-    cfg.wandb.mode = "disabled"
+    cfg.tracker = {}
     if "cache_dir" in cfg.dataset and not Path(cfg.dataset.cache_dir).is_dir():  # of another machine
         cfg.dataset.cache_dir = str(now.path / "cache")
     return cfg
@@ -178,12 +178,13 @@ def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]
     neutral = {f"dataset/{item.name}" for item in fields(GROUPS["dataset"]) if item.metadata["neutral"]}
     neutral |= {item.name for item in fields(Config) if item.metadata.get("neutral")}
     neutral |= {f"trainer/{item.name}" for item in fields(TrainerConfig) if item.metadata["neutral"]}
-    then, now = flat(with_later_keys(result["config"])), flat(run_metadata(experiment)["config"])
+    then, now = flat(result["config"]), flat(run_metadata(experiment)["config"])
+    later = {key.replace(".", "/"): value for key, value in later_keys().items()}
     differ = False
     for name in dict.fromkeys([*then, *now]):
         key = name.replace("/", ".")
-        same = name in then and name in now and then[name] == now[name]
-        if same or name in neutral or name.startswith("wandb/"):
+        same = name in now and now[name] == then.get(name, later.get(name, ...))
+        if same or name in neutral or name.partition("/")[0] in VIEWS:
             continue
         differ = True
         if name not in now:

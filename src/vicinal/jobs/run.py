@@ -27,6 +27,8 @@ from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
 from vicinal.runs.source import sources
+from vicinal.runs.train_log import logged_to
+from vicinal.tasks import task_named
 from vicinal.tracking.wandb.mode import agent_run
 from vicinal.tracking.wandb.record import unfinished
 from vicinal.tracking.wandb.settings import unheard
@@ -202,7 +204,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
         folder.clear()
     else:
         folder.begin()
-    with folder.logging(loaded.records if loaded else ()):
+    with logged_to(folder.log, loaded.records if loaded else ()):
         try:
             loaded = loaded or Loaded.of(experiment)
             with _room(experiment, loaded.data):
@@ -240,12 +242,8 @@ def _say_once(line: str) -> None:
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    test, parts = result["test"], []
-    for name, label in {
-        "last": "last epoch",
-        "best_val": "best by validation",
-        "median10": f"median of last {min(LAST, result['epochs'])}",
-    }.items():
-        if test[name] is not None:
-            parts.append(f"{label} {test[name]['acc1']:.4f}")
-    return "test acc1: " + ", ".join(parts)
+    """Return the test scores by the task's selection metric as a line."""
+    key, median = task_named(result.get("task")).selection, f"median of last {min(LAST, result['epochs'])}"
+    labels = {"last": "last epoch", "best_val": "best by validation", "median10": median}
+    parts = [f"{label} {result['test'][name][key]:.4f}" for name, label in labels.items() if result["test"][name]]
+    return f"test {key}: {', '.join(parts)}"

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vicinal.config.schema import WandbConfig, check_ranges
+from vicinal.config.schema import WandbConfig
+from vicinal.config.validation import check_ranges
 from vicinal.experiment import Experiment
 from vicinal.jobs.provenance import run_metadata
 from vicinal.runs import mixed_sheet
@@ -21,7 +22,7 @@ from vicinal.runs.environment import code
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.tracker import ChosenTrackers, RunInfo, Tracker
 from vicinal.tracking.wandb import record
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.tracking.wandb.tracker import WandbTracker
@@ -32,68 +33,59 @@ TILES = 4
 """Of a mixed image in a panel: itself, its partner, the mask and what entered the network."""
 
 
-def run_info(experiment: Experiment, sweep: str | None) -> RunInfo:
-    """Who the run is, for those who show it.
+def run_info(experiment: Experiment, sweep: str | None, wandb_id: str | None) -> RunInfo:
+    """Return the facts about a run that its trackers get.
 
     Args:
         experiment: checked.
         sweep: the name of the sweep it belongs to.
+        wandb_id: W&B's id of the run if it is resumed.
     """
-    about = run_metadata(experiment)
+    metadata = run_metadata(experiment)
     return RunInfo(
         name=f"{experiment.name}-s{experiment.seed}",
         run_id=experiment.run_id,
         cell_id=experiment.cell_id,
-        config=about["config"],
+        config=metadata["config"],
         choices=experiment.choices,
         sweep=sweep,
         git_commit=code()[0],
         folder=experiment.folder.path,
         epochs=experiment.trainer.epochs,
+        wandb_id=wandb_id,
     )
 
 
-def wandb_tracker(
-    settings: WandbConfig,
-    info: RunInfo,
-    id: str | None,  # noqa: A002 - W&B's own name for it
-) -> WandbTracker:
-    """W&B's tracker as the config wants it, for a new run or the one of an ``id``."""
-    return WandbTracker(
-        info,
-        mode=settings.mode,
-        project=settings.project or "",
-        entity=settings.entity,
-        tags=settings.tags or (),
-        images=settings.images,
-        name=settings.name,
-        group=settings.group,
-        notes=settings.notes,
-        id=id,
-    )
+def wandb_record(trackers: Mapping[str, Tracker], info: RunInfo) -> dict[str, str | None]:
+    """Return the entry ``wandb`` of ``result.json``: mode, id, name and group of the W&B run."""
+    wandb = trackers.get("wandb")
+    if isinstance(wandb, WandbTracker):
+        return {"mode": wandb.mode, "id": wandb.id, "name": wandb.name, "group": wandb.group}
+    return {"mode": "disabled", "id": info.wandb_id, "name": info.name, "group": info.sweep}
 
 
 def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: str | None) -> None:  # noqa: A002
-    """Tell W&B of a completed run from its files.
+    """Send W&B a completed run from its files.
 
     Args:
         folder: of the run.
         result: its ``result.json``.
         settings: W&B's.
-        id: W&B's id of the run if it has been told in part; None for a run of its own.
+        id: W&B's id of the run if W&B has a part of it; None for a new W&B run.
     """
     info = RunInfo(
         name=f"{result['name']}-s{result['seed']}",
         run_id=result["run_id"],
         cell_id=result["cell_id"],
-        config=result["config"],
+        config=result["config"] | {"wandb": vars(settings)},
         choices=result["choices"],
         sweep=result["wandb"].get("group") if id else None,
         git_commit=_commit(folder),
         folder=folder.path,
         epochs=result["epochs"],
+        wandb_id=id,
     )
-    with wandb_tracker(settings, info, id) as wandb:
+    with ChosenTrackers({"wandb": WandbTracker()}, info) as wandb:
         with suppress(OSError, ValueError, DamagedError):  # a view can do without
             wandb.mixed_images(*_panel(folder.mixed))
         with suppress(OSError, DamagedError):

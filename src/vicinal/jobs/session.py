@@ -13,7 +13,7 @@ from vicinal.experiment import Experiment
 from vicinal.jobs import repair
 from vicinal.jobs.provenance import run_metadata, write_config, write_environment
 from vicinal.jobs.resume import Saved, news_since, restore
-from vicinal.jobs.run_info import final_numbers, run_info, wandb_tracker
+from vicinal.jobs.run_info import final_numbers, run_info, wandb_record
 from vicinal.launch import gpu_memory
 from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, fixed
@@ -24,8 +24,7 @@ from vicinal.tracking.console import Console
 from vicinal.tracking.jsonlines import JsonLines
 from vicinal.tracking.mixed_sheet import MixedSheet
 from vicinal.tracking.predictions_file import PredictionsFile
-from vicinal.tracking.tracker import RunInfo, Tracker, Trackers
-from vicinal.tracking.wandb.tracker import WandbTracker
+from vicinal.tracking.tracker import ChosenTrackers, RunInfo, Tracker, Trackers
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
@@ -54,7 +53,6 @@ class RunContext:
         made_with: what of it decides the last bits, with hashes of code and data.
         news: how it differs from that of the session before.
         changed: how all sessions so far have differed.
-        wandb_id: W&B's id of the run, if it has one.
         began: seconds of ``time.perf_counter`` at the start of this session.
         earlier: seconds that the sessions before have taken.
     """
@@ -67,13 +65,17 @@ class RunContext:
     made_with: dict[str, Any]
     news: list[str]
     changed: list[str]
-    wandb_id: str | None
     began: float
     earlier: float
 
     @property
     def folder(self) -> RunFolder:
         return self.experiment.folder
+
+    @property
+    def wandb(self) -> dict[str, Any]:
+        """Mode, id, name and group of the run at W&B, as far as they are known."""
+        return wandb_record(self.experiment.trackers, self.info)
 
     def seconds(self) -> float:
         """Return the seconds that all sessions have taken so far."""
@@ -113,16 +115,15 @@ def train(
     with (
         output.hurried(),
         GracefulShutdown() as shutdown,
-        wandb_tracker(experiment.wandb, context.info, context.wandb_id) as wandb,
+        ChosenTrackers(experiment.trackers, context.info) as chosen,
         Console(epochs, steps) as console,
     ):
-        trackers = Trackers(*files, wandb, console)
+        trackers = Trackers(*files, chosen, console)
         state = begin(context, trackers)
 
         def save(state: TrainState) -> None:
-            context.save(
-                vars(Saved(state.state_dict(), wandb.id, context.made_with, context.changed, context.seconds()))
-            )
+            wandb_id, seconds = context.wandb["id"], context.seconds()
+            context.save(vars(Saved(state.state_dict(), wandb_id, context.made_with, context.changed, seconds)))
 
         checkpointer = Checkpointer(save, experiment.checkpoint_every, epochs, shutdown)
         ready = time.perf_counter() - context.began
@@ -138,7 +139,7 @@ def train(
             | {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
         )
         # The done mark; at its end the `with` waits for W&B.
-        return folder.complete(conclude(context, state, finals, ready) | {"wandb": _wandb(wandb)})
+        return folder.complete(conclude(context, state, finals, ready))
 
 
 def prepare(
@@ -154,7 +155,7 @@ def prepare(
     gpu_memory.reset_peak(hardware.device)
     made_with = {**fixed(here), "code": here["sources"], "data": data.contents}
     news = news_since(saved, made_with) if saved else []
-    info = run_info(experiment, sweep)
+    info = run_info(experiment, sweep, saved.wandb_id if saved else None)
     log.info(
         "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
         info.name,
@@ -181,7 +182,6 @@ def prepare(
         made_with,
         news,
         changed=[*(saved.changed if saved else []), *news],
-        wandb_id=saved.wandb_id if saved else None,
         began=began,
         earlier=saved.seconds if saved else 0.0,
     )
@@ -245,11 +245,8 @@ def conclude(context: RunContext, state: TrainState, finals: Finals, ready: floa
         "skipped_files": list(context.data.skipped),
         "noisy_labels": 0 if context.data.noise is None else len(context.data.noise.index),
         "changed": context.changed,
+        "wandb": context.wandb,
     }
-
-
-def _wandb(tracker: WandbTracker) -> dict[str, Any]:
-    return {name: getattr(tracker, name) for name in ("mode", "id", "name", "group")}
 
 
 def _scores(finals: Finals) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, RangeSweep
 
-from vicinal.config.composition import parse
+from vicinal.config.composition import assigned
 from vicinal.config.redaction import redacted
 from vicinal.config.schema import Config
 from vicinal.errors import UserError, written
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
+from vicinal.runs.names import short
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +40,6 @@ class Job:
 
     overrides: tuple[str, ...]
     experiment: Experiment
-    resolved: tuple[str, ...] = ()
-    """Overrides that fix the values which could change when they are resolved again (``config/composition.py``)."""
-
-    @property
-    def launched(self) -> list[str]:
-        """The words that a launcher composes the job from."""
-        keys = set(map(_key, self.resolved))
-        return [*(word for word in self.overrides if _key(word) not in keys), *self.resolved]
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
 
 
 def check_axes(overrides: Sequence[Override]) -> None:
@@ -108,26 +97,9 @@ def _rounding(override: Override) -> str | None:
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
     """Keys that differ between the jobs, in the order of the command line; not the seed."""
-    words = [_assigned(job.overrides) for job in jobs]
+    words = [assigned(job.overrides) for job in jobs]
     keys = dict.fromkeys(key for each in words for key in each)
     return [key for key in keys if key != "seed" and len({each.get(key) for each in words}) > 1]
-
-
-def _assigned(words: Sequence[str]) -> dict[str, str]:
-    """{dotted key: value} of the words of a job; a dict of values, such as ``mixup={alpha:0.2}``, is as many keys."""
-    assigned: dict[str, str] = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        key = key.lstrip("+")
-        inside = parse(word).value() if value.startswith("{") else None
-        assigned |= _leaves(key, inside) if isinstance(inside, dict) and inside else {key: value}
-    return assigned
-
-
-def _leaves(key: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {key: written(value)}
-    return {name: leaf for part, each in value.items() for name, leaf in _leaves(f"{key}.{part}", each).items()}
 
 
 def value(experiment: Experiment, key: str) -> str:
@@ -150,10 +122,7 @@ def sweep_folder(jobs: Sequence[Job]) -> Path:
 
 
 def _name(jobs: Sequence[Job]) -> str:
-    keys = swept_keys(jobs)
-    short = [key.rpartition(".")[2] for key in keys]
-    parts = [last if short.count(last) == 1 else key for key, last in zip(keys, short, strict=True)]
-    name = "+".join(parts) or ("seed" if len(jobs) > 1 else "single")
+    name = "+".join(short(swept_keys(jobs)).values()) or ("seed" if len(jobs) > 1 else "single")
     return safe_name(name, LONGEST_NAME)
 
 

@@ -127,12 +127,12 @@ class Workers(GracefulShutdown):
                         continue
                     raise UserError(
                         "a worker was killed, perhaps because memory ran out; fewer hydra.launcher.n_jobs need less; "
-                        "the same command goes on"
+                        "rerun the same command to resume"
                     ) from None
                 if isinstance(came, Exception):
                     raise came
                 if self.signal is None and isinstance(came._return_value, StoppedError):
-                    raise UserError("a worker was asked to stop; the same command goes on")
+                    raise UserError("a worker was asked to stop; rerun the same command to resume")
                 done[number] = came
                 idle.append(pipe)
 

@@ -1,1 +1,1 @@
-"""A sweep while it runs: in the terminal and as a page."""
+"""Views of a running sweep: in the terminal and as a page."""

@@ -1,4 +1,4 @@
-"""How far a sweep is, by what is in the folders of its runs: whoever trains them, and wherever."""
+"""Progress of a sweep, read from the folders of its runs, whichever processes train them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from vicinal.runs.files import DamagedError, decode_json
 from vicinal.runs.files import read as read_file
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.shapes import ROW
+from vicinal.tasks import Metric, task_named
 
-RECENT = 5
-"""Epochs at the end whose pace counts."""
+RECENT_EPOCHS = 5
+"""Epochs at the end that the pace is measured over."""
+UNDONE = ("planned", "running", "stopped")
 Stamp = tuple[int, int, int] | None
-"""Of a file; it changes when the file does."""
+"""Time, size and inode of a file, which change when the file does; None if there is no file."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep at a moment.
+    """State of one run of a sweep.
 
     Attributes:
-        run: its ``status`` is "planned" (its turn is still to come), "running", "completed", "failed" or "stopped"
-            (begun, not finished, and nobody is at it).
+        run: its ``status`` is "planned" (not started yet), "running", "completed", "failed" or "stopped".
         values: {swept key: text}.
-        epochs: that it will have.
-        rows: of its epochs so far.
-        left: seconds; None if nobody knows or nothing is left.
+        epochs: number of epochs of the finished run.
+        rows: of the epochs that are done.
+        left: seconds until it is done; None if unknown or done.
     """
 
     run: Run
@@ -43,27 +44,20 @@ class Job:
 
     @property
     def done(self) -> int:
-        """Epochs."""
+        """Number of epochs that are done."""
         return len(self.rows)
 
     @property
-    def accuracy(self) -> float | None:
-        """Of the last epoch on validation, or on test where there is no validation split."""
-        row = self.rows[-1] if self.rows else {}
-        value = row.get("val/acc1", row.get("test/acc1"))
+    def score(self) -> float | None:
+        """Selection metric of the last epoch on validation, or on test where there is no validation split."""
+        row, key = self.rows[-1] if self.rows else {}, task_named(self.run.task).selection
+        value = row.get(f"val/{key}", row.get(f"test/{key}"))
         return None if value is None else float(value)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A sweep at a moment.
-
-    Attributes:
-        title: of the sweep.
-        swept: keys.
-        jobs: in grid order.
-        at: seconds since 1970.
-    """
+    """State of a sweep, with its jobs in grid order, at a time in seconds since 1970."""
 
     title: str
     swept: list[str]
@@ -71,39 +65,42 @@ class Progress:
     at: float
 
     def count(self, status: str) -> int:
+        """Return the number of jobs with a status."""
         return sum(job.run.status == status for job in self.jobs)
 
     @property
+    def metric(self) -> Metric:
+        """Selection metric of the task."""
+        task = task_named(next((job.run.task for job in self.jobs if job.run.task), None))
+        return task.metric(task.selection)
+
+    @property
     def left(self) -> float | None:
-        """Seconds, with as many jobs at a time as there are now; None if nobody knows yet."""
-        times = [job.left for job in self.jobs if job.run.status in ("planned", "running", "stopped")]
-        if not times or None in times:
+        """Seconds until all is done, with as many jobs at a time as there are now; None if unknown or done."""
+        times = [job.left for job in self.jobs if job.run.status in UNDONE]
+        known = [left for left in times if left is not None]
+        if not times or len(known) < len(times):
             return None
-        known = [each for each in times if each is not None]
         return max(sum(known) / max(1, self.count("running")), max(known))
 
 
 class Watch:
-    """Reads a sweep again and again; of a file that has not changed, nothing.
+    """Reads the state of a sweep repeatedly; a file is read again if it has changed.
 
     Args:
         sweep: its folder, with ``sweep.json``.
-        epochs: {run id: number} that the runs will have.
+        epochs: {run id: number of epochs of the finished run}.
         waiting: ids of the runs that are to be trained from now on.
     """
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:
         self._title, self._sweep, self._epochs = sweep.resolve().name, read_sweep(sweep), epochs
         self._folders = {run["run_id"]: self._sweep.folder_of(run) for run in self._sweep.runs}
-        self._known: dict[Path, tuple[Stamp, Any]] = {}
+        self._cache: dict[Path, tuple[Stamp, Any]] = {}
         self._before = {run_id: self._stamps(self._folders[run_id]) for run_id in waiting}
 
     def look(self, over: bool = False) -> Progress:
-        """What is true now.
-
-        Args:
-            over: nobody will train what is left: what was begun and is waiting has stopped.
-        """
+        """Return the present state; ``over`` if the sweep has ended, so that runs that wait have stopped."""
         now = time.time()
         jobs = [self._job(entry, over) for entry in self._sweep.runs]
         jobs = [replace(job, left=self._left(job, jobs, now)) for job in jobs]
@@ -116,48 +113,48 @@ class Watch:
         run = Run(path, run_id, entry["cell_id"], entry["seed"], entry["name"], "planned")
         result = self._cached(folder.result, lambda: read(path, run.cell_id, run.seed, run.name))
         if result is not None and result.completed and not untouched:
-            run = replace(result, **self._made(folder))
+            run = replace(result, **self._environment(folder))
         elif folder.locked():
-            run = replace(run, status="running", **self._made(folder))
+            run = replace(run, status="running", **self._environment(folder))
         elif result is not None and result.status == "failed" and not untouched:
-            run = replace(result, **self._made(folder))
+            run = replace(result, **self._environment(folder))
         elif folder.config.exists() and not untouched:
-            why = "interrupted or killed; the same command goes on" if result is None else result.error
-            run = replace(run, status="stopped", error=why, **self._made(folder))
+            why = "interrupted or killed; rerun the same command to resume" if result is None else result.error
+            run = replace(run, status="stopped", error=why, **self._environment(folder))
         again = run.status == "planned" and result is not None and result.completed  # rerun=true
         rows = [] if again else self._cached(folder.metrics, lambda: _rows(folder.metrics)) or []
         return Job(run, entry["values"], self._epochs.get(run_id, len(rows)), rows)
 
-    def _made(self, folder: RunFolder) -> dict[str, Any]:
-        """Hardware and versions, as a result would say them."""
-        about = self._cached(folder.environment, folder.about) or {}
+    def _environment(self, folder: RunFolder) -> dict[str, Any]:
+        """Return task, hardware and versions as a result would have them."""
+        content = self._cached(folder.environment, folder.about) or {}
         names = ("device", "device_name", "precision", "threads")
-        hardware = {name: about[name] for name in names if name in about}
-        return {"hardware": hardware, "versions": about.get("versions", {})}
+        hardware = {name: content[name] for name in names if name in content}
+        return {"task": content.get("task", ""), "hardware": hardware, "versions": content.get("versions", {})}
 
     def _left(self, job: Job, jobs: list[Job], now: float) -> float | None:
-        if job.run.status not in ("planned", "running", "stopped"):
+        if job.run.status not in UNDONE:
             return None
-        alike = [job] if job.done else [each for each in jobs if each.run.cell_id == job.run.cell_id and each.done]
-        paces = [_pace(each) for each in alike or [each for each in jobs if each.done]]
+        begun = [other for other in jobs if other.done]
+        alike = [job] if job.done else [other for other in begun if other.run.cell_id == job.run.cell_id]
+        paces = [_pace(other) for other in alike or begun]
         if not paces:
             return None
         left = sum(paces) / len(paces) * (job.epochs - job.done)
-        if job.run.status == "running" and (file := _stamp(job.run.folder / "metrics.jsonl")):
-            left -= now - file[0] / 1e9  # of the epoch that has begun since
+        if job.run.status == "running" and (stamp := _stamp(job.run.folder / "metrics.jsonl")):
+            left -= now - stamp[0] / 1e9  # spent on the epoch that has started since
         return max(0.0, left)
 
     def _cached(self, file: Path, parse: Callable[[], Any]) -> Any:
-        """What ``parse`` makes of a file; None if there is no such file."""
+        """Return what ``parse`` makes of a file; None if it cannot be read."""
         stamp = _stamp(file)
-        known = self._known.get(file)
-        if known is None or known[0] != stamp:
+        if file not in self._cache or self._cache[file][0] != stamp:
             content = None
             if stamp is not None:
                 with suppress(OSError, DamagedError):
                     content = parse()
-            known = self._known[file] = stamp, content
-        return known[1]
+            self._cache[file] = stamp, content
+        return self._cache[file][1]
 
     @staticmethod
     def _stamps(path: Path) -> tuple[Stamp, ...]:
@@ -166,14 +163,14 @@ class Watch:
 
 def _stamp(file: Path) -> Stamp:
     try:
-        about = file.lstat()
+        status = file.lstat()
     except OSError:
         return None
-    return about.st_mtime_ns, about.st_size, about.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    """Whole lines; what is none of ours is for who reads the file to use it to complain of."""
+    """Parse the whole lines. Invalid ones are skipped; the code that uses the file of a finished run reports them."""
     rows = []
     for line in read_file(file).split(b"\n")[:-1]:
         with suppress(DamagedError):
@@ -182,6 +179,6 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _pace(job: Job) -> float:
-    """Seconds an epoch."""
-    recent = [row.get("seconds", 0.0) for row in job.rows[-RECENT:]]
+    """Return the seconds per epoch."""
+    recent = [row.get("seconds", 0.0) for row in job.rows[-RECENT_EPOCHS:]]
     return float(sum(recent) / len(recent))

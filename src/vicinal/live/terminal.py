@@ -1,4 +1,4 @@
-"""The jobs of a running sweep in the terminal: one table that stays below everything that is printed meanwhile."""
+"""The jobs of a running sweep in the terminal: one table that stays below everything else that is printed."""
 
 from __future__ import annotations
 
@@ -7,42 +7,58 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.text import Text
 
 from vicinal.launch.pinned import Pinned
 from vicinal.live.progress import Job, Progress
-from vicinal.report.html.tables import NOTHING
-from vicinal.report.widths import Column, drawn, fit, head_lines
+from vicinal.report.widths import Column, drawn, fit
 from vicinal.utils.durations import duration
 from vicinal.utils.output import printable, stream
 
-COLORS = {"running": "cyan", "completed": "green", "failed": "red", "stopped": "yellow", "planned": ""}
-"""Of the states, which are named too."""
-FIRST = ("running", "failed", "stopped", "planned", "completed")
-"""Which jobs are shown where there is no room for all."""
-FRAME = 6
-"""Lines besides the jobs and the headings: the title, three rules, the caption, and the one that the cursor is in."""
-SPARE = ("time left", "val acc", "epoch")
-"""Columns to be left out where a terminal is narrow, the first one first."""
-PROMPT = 0.2
-"""Seconds until something that was printed is seen, at least."""
-SHARE = 200
-"""What is done beside a training is followed by a rest of this many times the processor time that it took."""
+NOTHING = "–"
+COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "planned": "", "completed": "green"}
+"""{status: colour}. Where there is no room for all jobs, those of the first statuses are shown."""
+STATUSES = list(COLORS)
+FRAME_LINES = 6
+"""Lines besides the jobs and the headings: the title, three rules, the caption, and the line of the cursor."""
+MIN_PAUSE_SECONDS = 0.2
+"""Shortest time between two copies of what was printed to the terminal."""
+REST_PER_WORK = 200
+"""Rest that follows work beside the training, as a multiple of its processor time: it costs at most 0.5 %."""
+
+
+class Effort:
+    """Processor time of repeated work beside the training."""
+
+    def __init__(self) -> None:
+        self._costs = deque((0.0, 0.0), maxlen=3)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure the work inside ``with``."""
+        began = time.thread_time()
+        yield
+        self._costs.append(time.thread_time() - began)
+
+    @property
+    def rest(self) -> float:
+        """Seconds to rest; a single expensive run, such as one with a first import, does not count."""
+        return REST_PER_WORK * min(self._costs)
 
 
 class LiveTable:
-    """The table, if standard output is a terminal; else nothing at all.
+    """A table, if standard output is a terminal; else nothing.
 
-    Several processes print, some of them by other ways than Python's, and each line would cut the table in two. So
-    meanwhile their output goes to a file, from which it is copied to above the table. A file, not a pipe: writers never
-    wait for the process that copies, nor do they end with it.
+    Several processes print, some of them not through Python, and each line would cut the table in two. So their output
+    goes to a file, from which it is copied to above the table. A file, not a pipe, so that writers never block on the
+    process that copies, and do not get SIGPIPE when it ends.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -51,13 +67,13 @@ class LiveTable:
         self._progress: Progress | None = None
         self._lines: IO[bytes] | None = None
         self._rest = ""
-        self._costs = deque((0.0, 0.0), maxlen=3)
+        self._effort = Effort()
         self._undo = ExitStack()
 
     @property
     def pause(self) -> float:
-        """Seconds between two calls of :meth:`forward`: each may draw the table."""
-        return max(PROMPT, SHARE * min(self._costs)) if self._pinned else 1.0
+        """Seconds between two calls of :meth:`forward`, each of which may draw the table."""
+        return max(MIN_PAUSE_SECONDS, self._effort.rest) if self._pinned else 1.0
 
     def __enter__(self) -> Self:
         if self._console is None and not sys.stdout.isatty():
@@ -79,7 +95,7 @@ class LiveTable:
         if self._pinned:
             self.forward(whole=False)
             if error is None:
-                self._pinned.erase()  # the report's tables follow; after an interruption nothing does
+                self._pinned.erase()  # the report's tables follow, but not after an interruption
         self._undo.close()
 
     def show(self, progress: Progress) -> None:
@@ -87,20 +103,15 @@ class LiveTable:
         self._draw()
 
     def forward(self, whole: bool = True) -> None:
-        """Print what has been written since the last time, above the table.
-
-        Args:
-            whole: lines alone; half a line waits for its end.
-        """
+        """Print above the table what has been written since the last call; ``whole`` lines only, or all."""
         if self._lines is None or self._pinned is None:
             return
         text = self._rest + self._lines.read().decode(errors="replace")
         end = text.rfind("\n") + 1 if whole else len(text)
         text, self._rest = text[:end], text[end:]
         if text or self._pinned.resized():
-            began = time.thread_time()
-            self._draw(text.removesuffix("\n").split("\n") if text else [])
-            self._costs.append(time.thread_time() - began)
+            with self._effort.measured():
+                self._draw(text.removesuffix("\n").split("\n") if text else [])
 
     def _draw(self, printed: Sequence[str] = ()) -> None:
         if self._pinned:
@@ -109,9 +120,9 @@ class LiveTable:
             self._pinned.draw(lambda width, height: table(shown, width, height, encoding) if shown else "", printed)
 
     def _redirect(self) -> IO[str]:
-        """Send what this process and its children print to a file, and return the terminal."""
+        """Redirect the output of this process and its children to a file, and return the terminal."""
         folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="vicinal-")))
-        descriptor = os.open(folder / "printed", os.O_CREAT | os.O_WRONLY | os.O_APPEND)  # of several processes
+        descriptor = os.open(folder / "printed", os.O_CREAT | os.O_WRONLY | os.O_APPEND)  # several processes write
         self._lines = self._undo.enter_context((folder / "printed").open("rb"))
         terminal = os.dup(1)
         self._undo.callback(os.close, terminal)
@@ -128,51 +139,50 @@ class LiveTable:
 
 
 def table(progress: Progress, width: int, height: int, encoding: str = "utf-8") -> Group:
-    """The jobs as a table, one line per job.
+    """Return the jobs as a table, one line per job.
 
-    Args:
-        progress: to show.
-        width: columns of the terminal. What it has no room for is left out, and named below the table.
-        height: lines of the terminal. Of more jobs, those that say most are shown.
-        encoding: of the terminal.
+    Columns that do not fit into the width of the terminal are left out and named below the table. If not all jobs fit
+    into its height, those that need attention are shown.
     """
-    candidates = _chosen(progress.jobs, max(1, height - FRAME - 1))  # of a large sweep, not all are looked at
-    columns = _columns(progress.swept, candidates, encoding)
-    widths = fit(columns, width, [*SPARE, *reversed(progress.swept[1:]), "seed"])
-    shown = _chosen(candidates, max(1, height - FRAME - head_lines(columns, widths)))
-    counts = ", ".join(f"{n} {status}" for status in FIRST if (n := progress.count(status)))
+    candidates = _most_urgent(progress.jobs, max(1, height - FRAME_LINES - 1))  # of a large sweep, only so many fit
+    columns, spare = _columns(progress, candidates, encoding)
+    widths = fit(columns, width, spare)
+    heading_lines = max(len(columns[index].folded(width)) for index, width in widths.items())
+    shown = _most_urgent(candidates, max(1, height - FRAME_LINES - heading_lines))
+    counts = ", ".join(f"{n} {status}" for status in STATUSES if (n := progress.count(status)))
     left = "" if progress.left is None else f"; about {duration(progress.left)} left"
     hidden = len(progress.jobs) - len(shown)
     left_out = ", ".join(column.heading for index, column in enumerate(columns) if index not in widths)
     below = [*[f"and {hidden} more"] * bool(hidden), *[f"no room for {left_out}"] * bool(left_out)]
-    parts: list[RenderableType] = [_line(f"{counts}{left}"), drawn(_columns(progress.swept, shown, encoding), widths)]
-    return Group(*parts, *[_line("; ".join(below))] * bool(below))
+    body = drawn(_columns(progress, shown, encoding)[0], widths)
+    return Group(_line(f"{counts}{left}"), body, *[_line("; ".join(below))] * bool(below))
 
 
 def _line(text: str) -> Text:
     return Text(text, "italic", no_wrap=True, overflow="ellipsis")
 
 
-def _chosen(jobs: list[Job], most: int) -> list[Job]:
-    """In grid order; those that are under way or need a look before those that are done or wait."""
-    ranked = sorted(range(len(jobs)), key=lambda place: FIRST.index(jobs[place].run.status))
+def _most_urgent(jobs: list[Job], most: int) -> list[Job]:
+    """Return at most this many jobs, those of the first STATUSES, in grid order."""
+    ranked = sorted(range(len(jobs)), key=lambda place: STATUSES.index(jobs[place].run.status))
     return [jobs[place] for place in sorted(ranked[:most])]
 
 
-def _columns(swept: list[str], jobs: list[Job], encoding: str) -> list[Column]:
-    names = {key: [job.values[key] for job in jobs] for key in swept} or {"run": [job.run.name for job in jobs]}
-    states = [job.run.status for job in jobs]
+def _columns(progress: Progress, jobs: list[Job], encoding: str) -> tuple[list[Column], list[str]]:
+    """Return the columns, and the headings of those to be left out first where there is no room."""
+    texts = {key: [job.values[key] for job in jobs] for key in progress.swept} or {
+        "run": [job.run.name for job in jobs]
+    }
+    texts |= {"seed": [str(job.run.seed) for job in jobs], "state": [job.run.status for job in jobs]}
     numbers = {
         "epoch": [f"{job.done}/{job.epochs}" for job in jobs],
-        "val acc": [NOTHING if job.accuracy is None else f"{job.accuracy:.4f}" for job in jobs],
+        f"val {progress.metric.short or progress.metric.title}": [
+            NOTHING if job.score is None else f"{job.score:.4f}" for job in jobs
+        ],
         "time left": [NOTHING if job.left is None else duration(job.left) for job in jobs],
     }
-    texts = {**names, "seed": [str(job.run.seed) for job in jobs]}
-    return [
-        *(Column(name, [printable(each, encoding) for each in cells], fold=False) for name, cells in texts.items()),
-        Column("state", states, fold=False, styles=[COLORS[status] for status in states]),
-        *(
-            Column(name, [printable(each, encoding) for each in cells], True, fold=False)
-            for name, cells in numbers.items()
-        ),
-    ]
+    columns = []
+    for heading, cells in {**texts, **numbers}.items():
+        styled = [Text(printable(cell, encoding), COLORS.get(cell, "") if heading == "state" else "") for cell in cells]
+        columns.append(Column(printable(heading, encoding), styled, number=heading in numbers, fold=False))
+    return columns, [*reversed(numbers), *reversed(progress.swept[1:]), "seed"]

@@ -1,10 +1,10 @@
-"""Carrying a plan out inside a network: blocks are found by name, so any ``nn.Module`` will do, unchanged."""
+"""Carry out a plan inside a network: blocks are found by name, so any ``nn.Module`` will do, unchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -13,34 +13,33 @@ from vicinal.mixing.plan import MixPlan
 
 
 def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
-    """``model(images)`` with the plan carried out at its depth: the input, or the output of the block it names.
+    """Return ``model(images)`` with the plan carried out at its depth: the input, or the output of the block it names.
 
     Args:
-        model: any module; it is left as it was found.
+        model: any module; it is left unchanged.
         images: (B, C, H, W) floating point, normalised (mixup mixes after normalisation).
-        plan: what ``strategy.sample`` decided for this batch.
+        plan: of this batch, from ``strategy.sample``.
 
     Returns:
-        What the model returns, as a rule the logits (B, K). Gradients flow through both branches of the mix.
+        The model's output, usually logits (B, K). Gradients flow through both branches of the mix.
 
     Raises:
         ValueError: the model has no block of that name.
         RuntimeError: the block did not run exactly once, or its output is not one tensor.
     """
     layers = [] if plan.layer is None else [plan.layer]
-    with MixPoints(model, layers) as points:
-        logits = points(images, plan)
-        if plan.active and points.mixed != len(layers):
-            raise RuntimeError(f"block {plan.layer!r} ran {points.mixed} times in one forward pass; it must run once")
+    with MixHooks(model, layers) as hooks:
+        logits = hooks(images, plan)
+        if plan.active and hooks.mixed != len(layers):
+            raise RuntimeError(f"block {plan.layer!r} ran {hooks.mixed} times in one forward pass; it must run once")
         return logits
 
 
-class MixPoints:
-    """The blocks of a model at which it can be mixed, for a model that is called many times.
+class MixHooks(AbstractContextManager["MixHooks"]):
+    """Forward hooks on the blocks of a model that can be mixed, for a model that is called many times.
 
-    The hooks are placed once and read the plan of the moment: nothing about the model changes from batch to batch,
-    which is what ``torch.compile`` needs in order not to compile again. Leave the ``with`` block, or call
-    :meth:`remove`, and the model is as it was.
+    The hooks are registered once and read the current plan. Nothing about the model changes from batch to batch, so
+    ``torch.compile`` need not compile again. After the ``with`` block, or :meth:`remove`, the model is as before.
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
@@ -48,45 +47,41 @@ class MixPoints:
         self.mixed = 0
         """Blocks mixed in the last forward pass."""
         self._plan: MixPlan | None = None
-        self._room: Tensor | None = None
+        self._memory: Tensor | None = None
         self._hooks = [
             _block(model, name).register_forward_hook(partial(self._mix, name)) for name in dict.fromkeys(layers)
         ]
 
     def __call__(self, images: Tensor, plan: MixPlan, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """As :func:`mixed_forward`. Mixed images are written to memory of this object, again and again.
+        """Like :func:`mixed_forward`; the mixed images of each call overwrite those of the last.
 
         Args:
-            images: see there.
-            plan: see there.
-            forward: is called instead of the model, such as its compiled form.
+            images: as there.
+            plan: as there.
+            forward: called instead of the model, such as its compiled form.
         """
         self.mixed = 0
-        # A plan that mixes no block looks like no plan at all: each kind that a hook can tell apart is a compilation.
+        # A plan that mixes no block looks like no plan: each kind that a hook can tell apart costs a compilation.
         self._plan = plan if plan.active and plan.layer is not None else None
         try:
-            mixed = plan.mix(images, self._space(images)) if plan.layer is None else images
+            mixed = plan.mix(images, self._memory_like(images)) if plan.layer is None else images
             logits: Tensor = (forward or self.model)(mixed)
         finally:
             self._plan = None
         return logits
 
-    def _space(self, images: Tensor) -> Tensor | None:
-        """Memory like that of the images; none where they want a gradient, which would need them later.
+    def _memory_like(self, images: Tensor) -> Tensor | None:
+        """Return memory for mixed images; None where the last ones may still be needed, for a gradient of the images.
 
-        None on a GPU either, whose allocator hands the last batch's out again.
+        None on a GPU too: its allocator reuses the last batch's.
         """
         if images.requires_grad or images.device.type != "cpu":
             return None
-        known = self._room
-        if (
-            known is None
-            or len(known) < len(images)
-            or (known.shape[1:], known.dtype, known.device) != (images.shape[1:], images.dtype, images.device)
-            or known.stride() != images.stride()
-        ):
-            self._room = known = torch.empty_like(images)
-        return known[: len(images)]
+        kind = (images.shape[1:], images.stride(), images.dtype)
+        memory = self._memory
+        if memory is None or len(memory) < len(images) or (memory.shape[1:], memory.stride(), memory.dtype) != kind:
+            self._memory = memory = torch.empty_like(images)
+        return memory[: len(images)]
 
     def _mix(self, name: str, module: nn.Module, args: object, output: Tensor) -> Tensor | None:
         if self._plan is None or self._plan.layer != name:
@@ -99,15 +94,11 @@ class MixPoints:
         return self._plan.mix(output)
 
     def remove(self) -> None:
+        """Take the hooks off the model."""
         for hook in self._hooks:
             hook.remove()
 
-    def __enter__(self) -> MixPoints:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
 

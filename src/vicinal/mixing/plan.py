@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vicinal.mixing.gradients import Blend, is_permutation
-from vicinal.mixing.masks import Mask, Weights
+from vicinal.mixing.gradients import MixFunction, is_permutation
+from vicinal.mixing.masks import Mask, ScalarMask, on_device
 
 
 @dataclass(frozen=True)
 class MixPlan:
-    """What is mixed in one batch of B samples.
+    """What is mixed in one batch of B samples. A subclass may add fields; their tensors move along in :meth:`to`.
 
     Attributes:
         lam: (B,) float32, the weight of the sample itself in its target, after any area correction.
-        partner: (B,) int64, whom it is mixed with; a sample may be its own partner.
+        partner: (B,) int64, the index of the sample it is mixed with, which may be its own.
         layer: None for the input, or the name of the block (as in ``model.named_modules()``) whose output is mixed.
-        mask: None when the features are weighted by ``lam`` itself, or the mask that takes its place.
-        active: False when nothing was to be mixed in this batch. Known on the host, so that no device has to be asked.
+        mask: None when the features are weighted by ``lam`` as well, or the mask that takes its place.
+        active: False when nothing is mixed in this batch. Known on the host, so that no device has to be asked.
     """
 
     lam: Tensor
@@ -30,13 +33,18 @@ class MixPlan:
     mask: Mask | None = None
     active: bool = True
 
+    @property
+    def applied_mask(self) -> Mask:
+        """The mask, or ``lam`` as one."""
+        return ScalarMask(self.lam) if self.mask is None else self.mask
+
     def mix(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Mix images or hidden features of shape (B, ...) in their own dtype; ``x`` itself is not changed.
 
         Args:
             x: floating point.
-            out: like ``x``, or ``x`` itself, which then may be changed: memory to be written and returned, which spares
-                a large batch the first touch of new one. It is left alone where nothing is mixed or a gradient wanted.
+            out: memory like ``x``, or ``x`` itself, to be overwritten and returned. For a large batch this saves the
+                first touch of new memory. It is not used where nothing is mixed or a gradient is wanted.
 
         Raises:
             TypeError: ``x`` is not floating point (a weighted mean of integers would be rounded).
@@ -48,26 +56,53 @@ class MixPlan:
             raise ValueError(f"the plan is for a batch of {len(self.lam)}, got {len(x)}")
         if not self.active:
             return x
-        mask = Weights(self.lam) if self.mask is None else self.mask
         eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
         wants_gradient = x.requires_grad and torch.is_grad_enabled()
         if eager_cpu and not wants_gradient:
-            return mask.fill(x, self.partner, torch.empty_like(x) if out is None else out)
+            return self.applied_mask.mix_out(x, self.partner, torch.empty_like(x) if out is None else out)
         if eager_cpu and self.mask is None and is_permutation(self.partner):
-            mixed: Tensor = Blend.apply(x, self.lam, self.partner)
+            mixed: Tensor = MixFunction.apply(x, self.lam, self.partner)
             return mixed
-        return mask.mix(x, x[self.partner])
+        return self.applied_mask.mix(x, x[self.partner])
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
-        """Soft targets (B, num_classes) float32 of the labels (B,) int64."""
+        """Return soft targets (B, num_classes) float32 of the labels (B,) int64."""
         own = torch.zeros(len(labels), num_classes, device=labels.device).scatter_(1, labels[:, None], 1.0)
+        return self.mix_targets(own)
+
+    def mix_targets(self, targets: Tensor) -> Tensor:
+        """Mix targets (B, ...): maps (B, ..., H, W) are cut where the mask cuts, all others are blended by ``lam``.
+
+        Args:
+            targets: maps have the height and width of the images. Under a hard mask, such as a box, they may be
+                integers (classes of pixels); what is blended is floating point.
+
+        Raises:
+            TypeError: integers would have to be blended. Their losses can be: :meth:`pair_loss`.
+        """
+        if not self.active:
+            return targets
+        is_map = targets.dim() > 2
+        mask = self.applied_mask if is_map else ScalarMask(self.lam)
+        if not (mask.hard or targets.is_floating_point()):
+            raise TypeError(f"blending needs floating-point targets, got {targets.dtype}")
+        x = targets.reshape(len(targets), -1, *targets.shape[-2:]) if is_map else targets  # channels, as images have
+        return mask.mix(x, x[self.partner]).view_as(targets)
+
+    def pair_loss(self, per_sample_loss: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
+        """Return lam * loss(targets) + (1 - lam) * loss(targets[partner]) for any loss, (B,).
+
+        Args:
+            per_sample_loss: from targets (B, ...) to losses (B,); it knows the outputs of the model.
+            targets: (B, ...), of the samples before mixing.
+        """
+        own = per_sample_loss(targets)
         if not self.active:
             return own
-        other = own.index_select(0, self.partner)
-        return torch.lerp(other, own, self.lam[:, None], out=other)
+        return torch.lerp(per_sample_loss(targets[self.partner]), own, self.lam.to(own.dtype))
 
     def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy to both labels, weighted by lambda: a scalar in nats.
+        """Return the mean cross-entropy to both labels, weighted by lambda: a scalar in nats.
 
         Equal to the cross-entropy to :meth:`targets`, without building them (arXiv 1710.09412, section 3;
         facebookresearch/mixup-cifar10 ``train.py``). ``label_smoothing`` enters here and nowhere else, so it counts
@@ -80,26 +115,21 @@ class MixPlan:
         """
         if not self.active:
             return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
-        other = F.cross_entropy(logits, labels[self.partner], reduction="none", label_smoothing=label_smoothing)
-        return torch.lerp(other, own, self.lam.to(own.dtype)).mean()
+        cross_entropy = partial(F.cross_entropy, logits, reduction="none", label_smoothing=label_smoothing)
+        return self.pair_loss(cross_entropy, labels).mean()
 
-    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Lambda-weighted accuracy of each sample, (B,) float32: the target's weight of the predicted class."""
-        predicted = logits.argmax(dim=1)
-        own = (predicted == labels).float()
-        if not self.active:
-            return own
-        return torch.lerp((predicted == labels[self.partner]).float(), own, self.lam)
+    def own_share(self, shape: Sequence[int]) -> Tensor:
+        """Return how much of each mixed sample is its own: the mean of its mask over the pixels, (B,) or (1,).
 
-    def to(self, device: torch.device) -> MixPlan:
-        """The same plan on another device; the copies do not wait for it."""
-        if self.lam.device == device:
-            return self
-        return MixPlan(
-            lam=self.lam.to(device, non_blocking=True),
-            partner=self.partner.to(device, non_blocking=True),
-            layer=self.layer,
-            mask=None if self.mask is None else self.mask.to(device),
-            active=self.active,
-        )
+        That is ``lam``, unless the mask and the labels differ: a box that was cut off at the border, under labels that
+        were not corrected for it (``CutMix(correct_lam=False)``). For a mask inside the network it is ``lam`` too,
+        since the size of the features is not known here.
+
+        Args:
+            shape: of the batch of images, (B, C, H, W). The plan is on the host, where it is decided.
+        """
+        return self.lam if self.mask is None or self.layer is not None else self.mask.own_share(shape)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same plan on another device; the copies do not wait for it."""
+        return self if self.lam.device == device else on_device(self, device)

@@ -1,1 +1,1 @@
-"""What a sweep ends with: tables, plots and a page."""
+"""Report of a sweep: tables, plots and a page."""

@@ -1,4 +1,4 @@
-"""What a picture is: panels of series, as numbers. They are drawn as files by ``plots``, in a browser by ``plotly``."""
+"""Pictures as data: panels of series of numbers. ``matplotlib_plots`` draws them as files, ``html`` in a page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-"""Okabe and Ito's colours, told apart by the colour-blind too; their black is left out for pages that are dark."""
+"""Colours of Okabe and Ito, which colour-blind readers can tell apart, without black, for dark pages."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True)
 class Style:
-    """One cell or strategy, in all pictures alike; the names are matplotlib's."""
+    """Look of one cell or line, the same in all pictures; markers and dashes have matplotlib's names."""
 
     color: str
     marker: str
@@ -22,17 +22,17 @@ class Style:
 
 @dataclass(frozen=True)
 class Series:
-    """What has one entry in the legend.
+    """Points with one entry in the legend.
 
     Attributes:
-        kind: ``line``, points joined, with their intervals as a band; ``curve``, likewise of many points; ``level``,
-            the same at every x; ``dots``, points that are not joined, with whiskers; ``bound``, a curve that the one
-            of the same name cannot be expected to pass.
+        kind: ``line``, points joined, with their intervals as a band; ``curve``, the same of many points; ``level``,
+            the same value at every x; ``dots``, points that are not joined, with whiskers; ``bound``, best possible
+            values of the curve of the same name.
         x: of the points; a fraction, a number or the place of a category.
-        low, high: ends of the interval in y; empty where there is none, NaN at a point that has none.
-        x_low, x_high: likewise in x.
-        hover: a line a point, on top of the numbers.
-        shown: False for what one has to ask for.
+        low, high: ends of the interval in y; empty if there are none, NaN at a point that has none.
+        x_low, x_high: the same in x.
+        hover: one line per point, shown above its numbers.
+        shown: False if it is hidden at first.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Axis:
     percent: bool = False
     log: bool = False
     whole: bool = False
-    """There is nothing between its whole numbers."""
+    """Whether all values are whole numbers."""
     ticks: tuple[tuple[float, str], ...] = ()
     """(place, text); empty leaves them to the library."""
     ends: tuple[float, float] | None = None

@@ -1,4 +1,4 @@
-"""Pictures as files: PNG to look at, SVG to print; the same numbers give the same bytes."""
+"""Pictures as files: PNG for the screen, SVG for print. The same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
     from vicinal.analysis.comparison import Comparison
 
-WIDTH, HEIGHT, DPI = 5.2, 3.9, 150
-"""Of a panel, in inches, and dots an inch."""
-ROW = 0.24
-"""Inches a row of categories or of the legend takes."""
+WIDTH_INCHES, HEIGHT_INCHES, ROW_INCHES, DPI = 5.2, 3.9, 0.24, 150
+"""Size of a panel, height of a row of categories or of the legend, and resolution."""
 METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
-"""A format's entries that matplotlib would make, and that would differ from day to day or version to version."""
-OWN: dict[Any, Any] = {
+"""Entries of each format that matplotlib would write, and that would differ between days or versions."""
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "vicinal",  # else matplotlib names elements at random
     "svg.fonttype": "none",
     "axes.spines.top": False,
@@ -42,7 +40,7 @@ OWN: dict[Any, Any] = {
 def draw(comparison: Comparison, folder: Path) -> list[Path]:
     """Write ``<picture>.png`` and ``<picture>.svg``, in light colours, and return their paths.
 
-    Series that are not shown at first in a crowded picture are left out; the page has them all. Pictures of an earlier
+    Series that are hidden at first in a crowded picture are left out; the page has them all. Pictures of an earlier
     comparison that this one does not have are deleted.
     """
     import matplotlib as mpl
@@ -56,12 +54,12 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     for picture in pictures(comparison):
         with mpl.rc_context():
             mpl.rcdefaults()  # a user's own style would give other bytes
-            mpl.rcParams.update(OWN)
+            mpl.rcParams.update(STYLE)
             drawn = figure(picture)
-            # Not savefig, which draws everything once more before each file to find the places.
+            # Not savefig, which would lay the figure out again for each file.
             png, svg = io.BytesIO(), io.BytesIO()
             FigureCanvasAgg(drawn).print_png(png, metadata=METADATA[".png"])  # type: ignore[no-untyped-call]
-            drawn.set_layout_engine("none")  # the places are found
+            drawn.set_layout_engine("none")  # it has been laid out
             FigureCanvasSVG(drawn).print_svg(svg, metadata=METADATA[".svg"])  # type: ignore[no-untyped-call]
             for suffix, content in zip(METADATA, (png, svg), strict=True):
                 files.append(folder / f"{picture.name}{suffix}")
@@ -70,54 +68,48 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def figure(picture: Picture) -> Figure:
+    """Draw a picture."""
     from matplotlib.figure import Figure
 
     count = len(picture.panels)
     names = {series.name for panel in picture.panels for series in panel.series if series.shown}
     categories = max(len(panel.y.ticks) for panel in picture.panels)
-    columns = max(1, min(len(names), int(count * WIDTH * 10 / max(map(len, names)))))
+    columns = max(1, min(len(names), int(count * WIDTH_INCHES * 10 / max(map(len, names)))))
     legend = 0 if categories else math.ceil(len(names) / columns)
-    height = max(HEIGHT, ROW * categories + 1.4) + ROW * legend
-    drawn = Figure(figsize=(count * WIDTH, height), dpi=DPI, layout="constrained")
-    drawn.suptitle(_plain(picture.title))
+    height = max(HEIGHT_INCHES, ROW_INCHES * categories + 1.4) + ROW_INCHES * legend
+    drawn = Figure(figsize=(count * WIDTH_INCHES, height), dpi=DPI, layout="constrained")
+    drawn.suptitle(_literal(picture.title))
     handles: dict[str, Line2D] = {}
     for axes, panel in zip(drawn.subplots(1, count, squeeze=False)[0], picture.panels, strict=True):
         for series in panel.series:
             if series.shown:
-                line = _draw(axes, series)
-                handles.setdefault(series.name, line)  # not its bound, which comes after it
+                handles.setdefault(_literal(series.name), _draw(axes, series))  # not its bound, which comes later
         _set_axes(axes, panel)
         if categories and panel is not picture.panels[0]:
-            axes.tick_params(labelleft=False)  # the same as to the left of it
+            axes.tick_params(labelleft=False)  # the same as in the first panel
     if legend:
-        drawn.legend(list(handles.values()), list(map(_plain, handles)), loc="outside lower center", ncols=columns)
+        drawn.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
     return drawn
 
 
 def _draw(axes: Axes, series: Series) -> Line2D:
-    """Draw one series; what is returned stands for it in the legend."""
-    style = series.style
-    if series.kind != "dots" and series.low:
-        axes.fill_between(
-            series.x,
-            series.low,
-            series.high,
-            facecolor=(style.color, 0.13),
-            edgecolor=(style.color, 0.5),
-            linewidth=0.7,
-        )
-    if series.kind == "dots":
+    """Draw one series, and return its line for the legend."""
+    style, kind = series.style, series.kind
+    if kind == "dots":
         axes.vlines(*_whiskers(series.x, series.low, series.high), color=style.color, linewidth=1.2)
         axes.hlines(*_whiskers(series.y, series.x_low, series.x_high), color=style.color, linewidth=1.2)
+    elif series.low:
+        colors = {"facecolor": (style.color, 0.13), "edgecolor": (style.color, 0.5)}
+        axes.fill_between(series.x, series.low, series.high, linewidth=0.7, **colors)  # type: ignore[arg-type]
     (line,) = axes.plot(
         series.x,
         series.y,
         color=style.color,
-        marker="" if series.kind in ("level", "bound") else style.marker,
-        linestyle="" if series.kind == "dots" else style.dash,
-        linewidth=1.0 if series.kind == "bound" else 1.6,
+        marker="" if kind in ("level", "bound") else style.marker,
+        linestyle="" if kind == "dots" else style.dash,
+        linewidth=1.0 if kind == "bound" else 1.6,
         markersize=5.5,
-        markevery=max(1, len(series.x) // 8) if series.kind == "curve" else None,
+        markevery=max(1, len(series.x) // 8) if kind == "curve" else None,
     )
     return line
 
@@ -125,21 +117,18 @@ def _draw(axes: Axes, series: Series) -> Line2D:
 def _whiskers(
     at: Sequence[float], low: Sequence[float], high: Sequence[float]
 ) -> tuple[list[float], list[float], list[float]]:
+    """Return the places, lower ends and upper ends of the intervals that there are."""
     ends = [ends for ends in zip(at, low, high, strict=False) if not any(map(math.isnan, ends))]
-    return [each[0] for each in ends], [each[1] for each in ends], [each[2] for each in ends]
+    return [place for place, _, _ in ends], [start for _, start, _ in ends], [end for _, _, end in ends]
 
 
 def _set_axes(axes: Axes, panel: Panel) -> None:
     if panel.x.log:
         axes.set_xscale("log")
-    axes.set_xlabel(_plain(panel.x.title))
-    axes.set_ylabel(_plain(panel.y.title))
+    axes.set(xlabel=_literal(panel.x.title), ylabel=_literal(panel.y.title))
     _set_axis(axes.xaxis, panel.x)
     _set_axis(axes.yaxis, panel.y)
-    if panel.x.ends:
-        axes.set_xlim(panel.x.ends)
-    if panel.y.ends:
-        axes.set_ylim(panel.y.ends)
+    axes.set(xlim=panel.x.ends, ylim=panel.y.ends)
 
 
 def _set_axis(drawn: DrawnAxis, axis: Axis) -> None:
@@ -147,7 +136,7 @@ def _set_axis(drawn: DrawnAxis, axis: Axis) -> None:
 
     if axis.ticks:
         places, texts = zip(*axis.ticks, strict=True)
-        drawn.set_ticks(places, labels=list(map(_plain, texts)))
+        drawn.set_ticks(places, labels=list(map(_literal, texts)))
         drawn.set_ticks([], minor=True)
     elif axis.percent:
         drawn.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
@@ -156,6 +145,6 @@ def _set_axis(drawn: DrawnAxis, axis: Axis) -> None:
         drawn.set_major_locator(MaxNLocator(integer=True))
 
 
-def _plain(text: str) -> str:
-    """Without matplotlib's own mathematics."""
+def _literal(text: str) -> str:
+    """Escape matplotlib's markup for mathematics."""
     return text.replace("$", r"\$")

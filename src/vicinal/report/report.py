@@ -1,24 +1,22 @@
-"""From a comparison to files and the terminal. What has not changed since the last time is not computed again."""
+"""Write a comparison to files and to the terminal. A report that is up to date is printed again, not computed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vicinal import analysis, report
+from vicinal import analysis, report, tasks
 from vicinal.analysis.comparison import TESTED
 from vicinal.analysis.load import load_runs, read_sweep
 from vicinal.analysis.origins import code_here
 from vicinal.errors import UserError
 from vicinal.report.terminal import Grid, show
-from vicinal.runs.files import DamagedError, read, read_json, safe_name, sha256, write_json
-from vicinal.runs.files import write as write_file
+from vicinal.runs.files import DamagedError, read, read_json, safe_name, sha256, write, write_json
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.shapes import Shape, plain
 from vicinal.utils.escaping import visible
@@ -28,36 +26,32 @@ if TYPE_CHECKING:
     from vicinal.analysis.comparison import Comparison
 
 REPORT = "report"
-"""In the folder of a sweep; with options, they follow."""
-NOTES = "notes.txt"
-LONGEST = 200
-"""Characters of a folder's name; file systems end at 255 bytes."""
+"""Folder of the report in that of a sweep; options are appended to the name."""
+MAX_NAME_CHARACTERS = 200
+"""Length of a folder's name; file systems allow 255 bytes."""
 READ = (
     *("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl"),
     *("config.yaml", "environment.json", "mixed.png"),
 )
-"""What a report is made from, of a run; its absence too."""
+"""Files of a run that a report depends on, present or not."""
 PAGE = "report.html"
 RECORD = "report.json"
-"""What the terminal showed, and a digest of what it was made from."""
+"""File with the printed tables and a digest of all that they were made from."""
 GRID: Shape = {"title": str, "headings": [str], "numbers": [str], "rows": [[str]], "spare": [str]}
 SHAPE: Shape = {"made from": str, "files": [plain], "grids": [GRID], "notes": [str]}
-"""Of it."""
+"""Shape of the record."""
 
 
 def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], console: Console | None = None) -> Path:
-    """Report on a sweep: print its tables and write ``report/``, or with other arguments a folder of its own.
+    """Print the tables of a sweep, write ``report/``, or with other arguments a folder of its own, and return it.
 
     A second call prints the same from ``report.json`` in it, unless a run, this program or the arguments have changed.
 
     Args:
         sweep: its folder, with ``sweep.json``.
-        baseline: conditions for the cell that the others are compared with; none, the one without mixing.
+        baseline: conditions for the cell that the others are compared with, if not the one without mixing.
         score: the one of TESTED that is tested.
-        console: where the tables go; standard output if not given.
-
-    Returns:
-        The folder of the report.
+        console: to print to, if not standard output.
 
     Raises:
         UserError: ``sweep.json`` is damaged, or there is no such baseline.
@@ -82,45 +76,35 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
 def name(
     start: str, baseline: Sequence[str], score: str, swept: Sequence[str] = (), allow_confounded: bool = False
 ) -> str:
-    """Of a report's folder: other options never replace what these gave."""
+    """Return the name of a report's folder, which differs between options, so that no report replaces another."""
     options = {"baseline": "+".join(baseline), "score": score if score != TESTED[0] else "", "swept": "+".join(swept)}
-    words = [
-        start,
-        *(f"{key}={value}" for key, value in options.items() if value),
-        *["allow-confounded"] * allow_confounded,
-    ]
-    return safe_name("-".join(words).replace("/", "-"), LONGEST)
+    words = [start, *(f"{key}={value}" for key, value in options.items() if value)]
+    words += ["allow-confounded"] * allow_confounded
+    return safe_name("-".join(words).replace("/", "-"), MAX_NAME_CHARACTERS)
 
 
 def publish(comparison: Comparison, folder: Path, made_from: str = "", console: Console | None = None) -> None:
-    """Print a comparison, then write it as files, of which ``report.json`` is the last."""
-    from vicinal.report.tables import grids
-
-    found = grids(comparison)
-    show(found, comparison.notes, console)
-    files = sorted(path.name for path in write(comparison, folder))
-    record = {"made from": made_from, "files": files, "grids": [asdict(grid) for grid in found]}
-    write_json(folder / RECORD, {**record, "notes": comparison.notes})
-    _tell(folder, console)
-
-
-def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write CSV, Markdown and LaTeX tables, the notes, plots and the page, and return their paths."""
+    """Print a comparison, then write tables, notes, plots and the page to a folder, and last ``report.json``."""
     from vicinal.report import matplotlib_plots, tables
     from vicinal.report.html import page
 
+    grids, notes = tables.grids(comparison), comparison.notes
+    show(grids, notes, console)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)  # it speaks for the files that are now replaced
-    found = tables.grids(comparison)
-    files = tables.write_csv(comparison, folder)
-    for file, written in ((folder / "table.md", tables.markdown), (folder / "table.tex", tables.latex)):
-        write_file(file, written(found, comparison.notes).encode())
-        files.append(file)
-    write_file(folder / NOTES, "".join(f"{visible(note)}\n" for note in comparison.notes).encode())
-    files.append(folder / NOTES)
-    files += matplotlib_plots.draw(comparison, folder)
+    (folder / RECORD).unlink(missing_ok=True)  # it describes the files that are now replaced
+    texts = {
+        "table.md": tables.markdown(grids, notes),
+        "table.tex": tables.latex(grids, notes),
+        "notes.txt": "".join(f"{visible(note)}\n" for note in notes),
+    }
+    for file_name, text in texts.items():
+        write(folder / file_name, text.encode())
+    files = [*tables.write_csv(comparison, folder), *matplotlib_plots.draw(comparison, folder)]
     page.write(comparison, folder / PAGE)
-    return [*files, folder / PAGE]
+    names = sorted([*texts, PAGE, *(file.name for file in files)])
+    record = {"made from": made_from, "files": names, "grids": [asdict(grid) for grid in grids], "notes": notes}
+    write_json(folder / RECORD, record)
+    _tell(folder, console)
 
 
 def _tell(folder: Path, console: Console | None) -> None:
@@ -128,33 +112,31 @@ def _tell(folder: Path, console: Console | None) -> None:
 
 
 def _digest(sweep: Path, arguments: Sequence[str]) -> str:
-    """Of everything that a report on a sweep says: the arguments, this program, the sweep's runs and their files."""
+    """Hash all that a report on a sweep depends on: the arguments, this program, the sweep's runs and their files."""
     content = read_sweep(sweep)
     folders = [content.folder_of(run) for run in content.runs]
-    asked = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
-    digest = hashlib.sha256(json.dumps([asked, code_here(folders)]).encode())
-    packages = (Path(folder) for each in (analysis, report) for folder in each.__path__)
-    own = (file for each in packages for file in each.rglob("*") if file.is_file() and file.suffix != ".pyc")
-    for file in [*sorted(own), *(folder / each for folder in folders for each in READ)]:
-        try:
-            what = sha256(read(file))
-        except (OSError, DamagedError) as error:
-            what = str(error)
-        digest.update(f"{file.name} {what}\n".encode())
+    packages = (Path(folder) for package in (analysis, report, tasks) for folder in package.__path__)
+    own = (file for package in packages for file in package.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    facts: list[Any] = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
+    facts += [code_here(folders), *((file.name, _fingerprint(file)) for file in sorted(own))]
     for folder in folders:
+        facts += [(name, _fingerprint(folder / name)) for name in READ]
+        facts.append(_fingerprint(RunFolder(folder).checkpoint, whole=False))  # it is large
         if not (folder / "result.json").exists():
-            digest.update(f"{RunFolder(folder).locked()}\n".encode())  # running, or stopped
-        try:
-            about = RunFolder(folder).checkpoint.stat()  # large: its bytes are not read
-            what = f"{about.st_size} {about.st_mtime_ns}"
-        except OSError as error:
-            what = str(error.errno)
-        digest.update(f"checkpoint {what}\n".encode())
-    return digest.hexdigest()
+            facts.append(str(RunFolder(folder).locked()))  # running, or stopped
+    return sha256(json.dumps(facts).encode())
+
+
+def _fingerprint(file: Path, whole: bool = True) -> str:
+    """Return the hash of a file, or its size and time without reading it, or the error."""
+    try:
+        return sha256(read(file)) if whole else f"{file.stat().st_size} {file.stat().st_mtime_ns}"
+    except (OSError, DamagedError) as error:
+        return str(error)
 
 
 def _recorded(folder: Path, made_from: str) -> tuple[list[Grid], list[str]] | None:
-    """What was shown, if it was made from the same and its files are still there."""
+    """Return the printed tables and notes, if they were made from the same and the files still exist."""
     try:
         record = read_json(folder / RECORD, SHAPE)
     except (OSError, DamagedError):

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vicinal.analysis.comparison import SCORES, Comparison, validation_of
-from vicinal.report.terminal import Grid
+from vicinal.analysis.summary import other_metrics
+from vicinal.report.terminal import FAILED, Grid
 from vicinal.runs.files import write
+from vicinal.tasks import Metric
 from vicinal.utils import escaping
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ NOTHING = "-"
 
 
 def grids(comparison: Comparison) -> list[Grid]:
-    """The cells; differences to the baseline, if there are any; what validation chose, if there was a choice."""
+    """Return the tables: cells; differences to the baseline, if there are any; choices by validation, if there were."""
     found = [_cells(comparison)]
     if comparison.pairs["difference"].notna().any():
         found.append(_pairs(comparison))
@@ -29,7 +31,7 @@ def grids(comparison: Comparison) -> list[Grid]:
 
 
 def write_csv(comparison: Comparison, folder: Path) -> list[Path]:
-    """``summary.csv``, ``pairs.csv`` and ``chosen.csv``: accuracies as fractions, with all their digits."""
+    """Write ``summary.csv``, ``pairs.csv`` and ``chosen.csv``: accuracies as fractions, with all their digits."""
     tables = {"summary": comparison.table, "pairs": comparison.pairs, "chosen": comparison.chosen}
     for name, table in tables.items():
         safe = table.map(escaping.csv).rename(columns=escaping.csv)
@@ -38,7 +40,7 @@ def write_csv(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def markdown(found: Sequence[Grid], notes: Sequence[str]) -> str:
-    """Tables as GitHub reads them, and the notes as a list."""
+    """Return tables as GitHub reads them, and the notes as a list."""
     parts = []
     for grid in found:
         rule = ["--:" if heading in grid.numbers else "---" for heading in grid.headings]
@@ -50,7 +52,7 @@ def markdown(found: Sequence[Grid], notes: Sequence[str]) -> str:
 
 
 def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
-    r"""Tables for ``\usepackage{booktabs}``, without folders; the notes are comments below them."""
+    r"""Return tables for ``\usepackage{booktabs}``, without folders, and the notes as comments below them."""
     import pandas as pd
 
     parts = []
@@ -59,7 +61,7 @@ def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
         headings = [grid.headings[index] for index in kept]
         rows = [[escaping.latex(row[index]) for index in kept] for row in grid.rows]
         for row in rows:
-            if row[0].startswith(("[", "*")):  # after a row's end they would belong to it
+            if row[0].startswith(("[", "*")):  # after the end of a row these would be read as its arguments
                 row[0] = f"{{{row[0]}}}"
         columns = "".join("r" if heading in grid.numbers else "l" for heading in headings)
         table = pd.DataFrame(rows, columns=[escaping.latex(heading) for heading in headings])
@@ -68,83 +70,99 @@ def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
     return "\n".join([*parts, *(f"% {escaping.visible(note)}" for note in notes)]) + "\n"
 
 
-def percent(mean: float, std: float) -> str:
-    """A fraction's mean and deviation in percent."""
-    if math.isnan(mean):
+def other_columns(comparison: Comparison) -> dict[Metric, str]:
+    """Return {metric: column of its means in ``comparison.table``} of the other metrics that any cell has."""
+    columns = {metric: f"{comparison.score}/{metric.key} mean" for metric in other_metrics(comparison.task)}
+    return {metric: column for metric, column in columns.items() if comparison.table[column].notna().any()}
+
+
+def number(metric: Metric, value: float, sign: str = "") -> str:
+    """Return a value of a metric: a share in percent, others with four significant digits; ``sign`` is "+" or ""."""
+    if math.isnan(value):
         return NOTHING
-    return f"{100 * mean:.2f}" if math.isnan(std) else f"{100 * mean:.2f} ± {100 * std:.2f}"
+    return f"{100 * value:{sign}.2f}" if metric.percent else f"{value:{sign}.4g}"
 
 
-def interval(low: float, high: float, sign: str = "") -> str:
-    """Limits of a fraction in percent."""
-    return NOTHING if math.isnan(low) else f"[{100 * low:{sign}.2f}, {100 * high:{sign}.2f}]"
+def mean_and_std(metric: Metric, mean: float, std: float) -> str:
+    """Return a mean with its deviation, if it has one."""
+    return number(metric, mean) if math.isnan(std) else f"{number(metric, mean)} ± {number(metric, std)}"
+
+
+def interval(metric: Metric, low: float, high: float, sign: str = "") -> str:
+    return NOTHING if math.isnan(low) else f"[{number(metric, low, sign)}, {number(metric, high, sign)}]"
 
 
 def probability(p: float) -> str:
-    """A p-value."""
+    """Return a p-value with three decimals."""
     if math.isnan(p):
         return NOTHING
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _cells(comparison: Comparison) -> Grid:
-    table, shown, names = comparison.table, _shown(comparison.table), comparison.headings
-    tested = f"95 % interval, {names[comparison.score].removeprefix('test, ')}"
-    headings = [*comparison.swept, "n"]
+    """Return the scores of the selection metric, and the means of the other metrics for the score that is tested."""
+    names, tested, selection = comparison.headings, comparison.score, comparison.metric
+    shown, rows = _shown(comparison.table), comparison.table.to_dict("records")
+    others = other_columns(comparison)
+    bounds = f"95 % interval, {names[tested].removeprefix('test, ')}"
+    columns = {key: [str(row[key]) for row in rows] for key in (*comparison.swept, "n")}
     for score in shown:
-        headings += [names[score], tested] if score == comparison.score else [names[score]]
-    failures = ["failed"] if (table["failed"] != "").any() else []
-    rows = []
-    for row in table.to_dict("records"):
-        texts = [*(str(row[key]) for key in comparison.swept), str(row["n"])]
-        for score in shown:
-            texts.append(_score(row, score))
-            if score == comparison.score:
-                texts.append(interval(row[f"{score} low"], row[f"{score} high"]))
-        rows.append([*texts, *(row[name] for name in failures), Path(row["folder"]).name])
-    title = f"top-1 accuracy in %, mean ± std over n seeds, Wilson interval of the mean ({comparison.title})"
-    others = [names[score] for score in shown if score != comparison.score]
-    spare = ["folder", *others, tested, "n", *reversed(comparison.swept[1:])]
-    return Grid(title, [*headings, *failures, "folder"], headings[len(comparison.swept) :], rows, spare)
+        columns[names[score]] = [_score(selection, row, score) for row in rows]
+        if score == tested:
+            columns[bounds] = [interval(selection, row[f"{score} low"], row[f"{score} high"]) for row in rows]
+    columns |= {metric.heading: [number(metric, row[column]) for row in rows] for metric, column in others.items()}
+    numbers = list(columns)[len(comparison.swept) :]
+    if any(row[FAILED] for row in rows):
+        columns[FAILED] = [row[FAILED] for row in rows]
+    columns["folder"] = [Path(row["folder"]).name for row in rows]
+    also = f"; other metrics: mean of '{names[tested]}'" if others else ""
+    title = f"{selection.title}{_in(selection.unit)}, mean ± std over n seeds, "
+    title += f"{'Wilson ' * selection.percent}interval of the mean{also} ({comparison.title})"
+    spare = ["folder", *(metric.heading for metric in reversed(others))]
+    spare += [*(names[score] for score in shown if score != tested), bounds, "n", *reversed(comparison.swept[1:])]
+    return _grid(title, columns, numbers, spare)
 
 
 def _pairs(comparison: Comparison) -> Grid:
+    rows, selection = comparison.pairs.to_dict("records"), comparison.metric
     several = ["baseline"] if len(comparison.baselines) > 1 else []
-    headings = ["difference", "95 % interval", "p t-test", "p t-test, Holm", "p signed-rank", "p signed-rank, Holm"]
-    rows = [
-        [
-            row["cell"],
-            *(row[name] for name in several),
-            str(row["n pairs"]),
-            NOTHING if math.isnan(row["difference"]) else f"{100 * row['difference']:+.2f}",
-            interval(row["low"], row["high"], "+"),
-            *(probability(row[name]) for name in ("p t", "p t holm", "p wilcoxon", "p wilcoxon holm")),
-        ]
-        for row in comparison.pairs.to_dict("records")
-    ]
-    heading = comparison.headings[comparison.score]
-    title = f"{heading}: difference to {comparison.compared_with} in points, on the same seeds"
+    columns = {name: [row[name] for row in rows] for name in ("cell", *several)}
+    columns["pairs"] = [str(row["n pairs"]) for row in rows]
+    columns["difference"] = [number(selection, row["difference"], "+") for row in rows]
+    columns["95 % interval"] = [interval(selection, row["low"], row["high"], "+") for row in rows]
+    for heading, test in (("p t-test", "p t"), ("p signed-rank", "p wilcoxon")):
+        columns[heading] = [probability(row[test]) for row in rows]
+        columns[f"{heading}, Holm"] = [probability(row[f"{test} holm"]) for row in rows]
+    unit = "points" if selection.percent else selection.unit
+    heading, baseline = comparison.headings[comparison.score], comparison.compared_with
+    title = f"{heading}: difference to {baseline}{_in(unit)}, on the same seeds"
     spare = ["p signed-rank", "p t-test", "p signed-rank, Holm", "p t-test, Holm", "pairs", "95 % interval", *several]
-    return Grid(title, ["cell", *several, "pairs", *headings], ["pairs", *headings], rows, spare)
+    return _grid(title, columns, list(columns)[1 + len(several) :], spare)
 
 
 def _chosen(comparison: Comparison) -> Grid:
-    chosen, names, shown = comparison.chosen, comparison.headings, _shown(comparison.table)
-    keys = list(chosen.columns[: chosen.columns.get_loc("of")])
-    numbers = ["of", "n", *(names[score] for score in shown)]
-    rows = [
-        [*(str(row[key]) for key in keys), str(row["of"]), str(row["n"]), *(_score(row, score) for score in shown)]
-        for row in chosen.to_dict("records")
-    ]
+    rows, names = comparison.chosen.to_dict("records"), comparison.headings
+    shown, selection = _shown(comparison.table), comparison.metric
+    keys = list(comparison.chosen.columns[: comparison.chosen.columns.get_loc("of")])
+    columns = {key: [str(row[key]) for row in rows] for key in (*keys, "of", "n")}
+    columns |= {names[score]: [_score(selection, row, score) for row in rows] for score in shown}
     by = names[validation_of(comparison.score)]
     title = f"chosen on validation ({by}), the best of each strategy's cells; the test set had no part in it"
     others = [names[score] for score in shown if score != comparison.score]
-    return Grid(title, [*keys, *numbers], numbers, rows, [*others, "of", "n", *reversed(keys[1:])])
+    return _grid(title, columns, list(columns)[len(keys) :], [*others, "of", "n", *reversed(keys[1:])])
+
+
+def _grid(title: str, columns: dict[str, list[str]], numbers: list[str], spare: list[str]) -> Grid:
+    return Grid(title, list(columns), numbers, [list(row) for row in zip(*columns.values(), strict=True)], spare)
 
 
 def _shown(table: pd.DataFrame) -> list[str]:
     return [score for score in SCORES if table[f"{score} mean"].notna().any()]
 
 
-def _score(row: dict[str, Any], score: str) -> str:
-    return percent(row[f"{score} mean"], row[f"{score} std"])
+def _score(metric: Metric, row: dict[str, Any], score: str) -> str:
+    return mean_and_std(metric, row[f"{score} mean"], row[f"{score} std"])
+
+
+def _in(unit: str) -> str:
+    return f" in {unit}" if unit else ""

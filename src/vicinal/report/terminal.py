@@ -1,4 +1,4 @@
-"""Finished tables on the terminal. It imports neither pandas nor scipy, so that a table that is there costs no time."""
+"""Tables on the terminal. Importing this module takes neither pandas nor scipy, so that a finished table is quick."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console
+from rich.text import Text
 
-from vicinal.report.widths import Column, drawn, fit, whole
+from vicinal.report.widths import Column, drawn, fit, total_width
 from vicinal.utils.output import printable
 
 FAILED = "failed"
-"""The column of reasons, which stand below the table on a terminal: it has no room for them."""
-WIDTH = 240
-"""Of a table in a pipe, which has no width of its own; it is wider where a word is: the folders must stay whole."""
+"""Column of reasons. On a terminal they stand below the table, which has no room for them."""
+PIPE_WIDTH = 240
+"""Columns of a table in a pipe, which has no width of its own; more if a word, such as a folder, needs more."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Grid:
     Attributes:
         title: what the numbers are, and their unit; may be empty.
         headings: of the columns.
-        numbers: the columns that hold numbers, which stand right.
+        numbers: headings of the columns that are aligned to the right.
         rows: one text per column.
-        spare: the columns to be left out where a terminal is narrow, the least important first.
+        spare: headings of the columns to be left out where a terminal is narrow, the least important first.
     """
 
     title: str
@@ -36,7 +37,7 @@ class Grid:
 
 
 def show(grids: Sequence[Grid], notes: Sequence[str], console: Console | None = None) -> None:
-    """Print the tables, and after them what is to be known before they are believed."""
+    """Print the tables, and the notes after them."""
     console = console or Console()
     for grid in grids:
         _show(grid, console)
@@ -47,11 +48,11 @@ def show(grids: Sequence[Grid], notes: Sequence[str], console: Console | None = 
 def _show(grid: Grid, console: Console) -> None:
     reasons: list[str] = []
     if console.is_terminal and FAILED in grid.headings:
-        grid, reasons = _apart(grid)
+        grid, reasons = _without_reasons(grid)
     columns = _columns(grid, console.encoding)
     if not console.is_terminal:
-        console.width = max(WIDTH, whole(columns))
-    widths = fit(columns, console.width, [printable(each, console.encoding) for each in grid.spare])
+        console.width = max(PIPE_WIDTH, total_width(columns))
+    widths = fit(columns, console.width, [printable(heading, console.encoding) for heading in grid.spare])
     if grid.title:
         _line(grid.title, console, "italic")
     console.print(drawn(columns, widths))
@@ -61,8 +62,8 @@ def _show(grid: Grid, console: Console) -> None:
         _line(f"not shown, for lack of room: {'; '.join(left_out)}", console, "dim")
 
 
-def _apart(grid: Grid) -> tuple[Grid, list[str]]:
-    """A grid without its reasons, and these as lines."""
+def _without_reasons(grid: Grid) -> tuple[Grid, list[str]]:
+    """Return the grid without the column of reasons, and the reasons as lines."""
     names, place = grid.headings.index(grid.numbers[0]), grid.headings.index(FAILED)
     reasons = [f"{FAILED}: {' '.join(row[:names])}, {row[place]}" for row in grid.rows if row[place]]
     headings, *rows = ([*row[:place], *row[place + 1 :]] for row in [grid.headings, *grid.rows])
@@ -70,16 +71,16 @@ def _apart(grid: Grid) -> tuple[Grid, list[str]]:
 
 
 def _columns(grid: Grid, encoding: str) -> list[Column]:
-    """In characters that a terminal of this encoding has."""
+    """Return the columns in characters of this encoding."""
     columns = []
-    for index, heading in enumerate(grid.headings):
-        name, *cells = (printable(row[index], encoding) for row in [grid.headings, *grid.rows])
-        number = heading in grid.numbers and heading != FAILED
-        columns.append(Column(name, cells, number, "red" if heading == FAILED else "", fold=not number))
+    for heading, *cells in zip(grid.headings, *grid.rows, strict=True):
+        number, style = heading in grid.numbers and heading != FAILED, "red" if heading == FAILED else ""
+        texts = [Text(printable(cell, encoding), style) for cell in cells]
+        columns.append(Column(printable(heading, encoding), texts, number, fold=not number))
     return columns
 
 
 def _line(text: str, console: Console, style: str) -> None:
-    """Fold a line at its blanks for a terminal; a pipe gets it whole."""
+    """Print a line, folded at its blanks on a terminal, whole in a pipe."""
     text = printable(text, console.encoding)
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)

@@ -1,1 +1,1 @@
-"""A run on disk: who it is, where it lives, what it was made with and what came of it."""
+"""A run on disk: its identity, its folder and files, and what it was made with."""

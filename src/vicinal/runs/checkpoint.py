@@ -18,9 +18,9 @@ from vicinal.runs.files import PARTIAL, DamagedError, opened, parsing, sha256, w
 from vicinal.runs.shapes import ROW, Shape, misfit, number, whole
 
 DIGEST = 64
-"""Hex digits of the checksum. They are the comment of the zip archive, where ``torch.load`` does not mind them."""
+"""Hex digits of the checksum. They are the comment of the zip archive, which ``torch.load`` ignores."""
 END = b"PK\x05\x06"
-"""Opens the last record of a zip archive, 22 bytes that end with the length of the comment."""
+"""First bytes of the last record of a zip archive, 22 bytes that end with the length of the comment."""
 
 WEIGHTS: Shape = {
     "run_id": str,
@@ -30,7 +30,7 @@ WEIGHTS: Shape = {
     "predictions?": {str: Tensor},
     "class_names?": [str],
 }
-"""Of a completed run's."""
+"""Checkpoint of a completed run."""
 TRAINING: Shape = {
     "run_id": str,
     "training": {
@@ -50,14 +50,14 @@ TRAINING: Shape = {
     "changed": [str],
     "seconds": number,
 }
-"""Of one that a training goes on from; whether the code still fits its parts is found when they are restored."""
+"""Checkpoint of a training that can be resumed; its parts are checked against the code when they are restored."""
 
 
 def save(file: Path, content: dict[str, Any]) -> None:
-    """Write ``content``, tensors and plain containers: temporary file, fsync, rename. Equal contents, equal bytes.
+    """Write ``content``, tensors and plain containers, atomically. Equal contents have equal bytes.
 
     Raises:
-        OSError: the disk is full or read-only; the file is then what it was.
+        OSError: the disk is full or read-only; the file is unchanged.
     """
     buffer = io.BytesIO()
     torch.save(_plain(content), buffer)
@@ -68,7 +68,7 @@ def save(file: Path, content: dict[str, Any]) -> None:
 
 
 def load(file: Path, shape: Shape = dict) -> dict[str, Any]:
-    """The content, its tensors on the CPU.
+    """Return the content, its tensors on the CPU.
 
     Raises:
         FileNotFoundError: there is none.
@@ -76,18 +76,15 @@ def load(file: Path, shape: Shape = dict) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     with opened(file, largest=sys.maxsize) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        stream.seek(max(0, size - DIGEST - 22))
-        end = stream.read()  # first: a file of another kind may be larger than the memory
-        if len(end) != DIGEST + 22 or not end.startswith(END):
-            raise DamagedError(file, "its checksum is wrong")
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - DIGEST - 22))
+        last_record = stream.read()[:-DIGEST]  # first: a file of another kind may be larger than the memory
         stream.seek(0)
-        data = stream.read()
-    if sha256(data[:-DIGEST]).encode() != data[-DIGEST:]:
+        data = stream.read() if last_record.startswith(END) else b""
+    if not data or sha256(data[:-DIGEST]).encode() != data[-DIGEST:]:
         raise DamagedError(file, "its checksum is wrong")
     with parsing(file, "it is not a checkpoint"):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(part.file_size for part in archive.infolist()) > len(data):
+            if sum(part.file_size for part in archive.infolist()) > len(data):  # torch does not compress
                 raise DamagedError(file, "it unpacks to more than it is")
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if (where := misfit(content, shape)) is not None:
@@ -96,29 +93,29 @@ def load(file: Path, shape: Shape = dict) -> dict[str, Any]:
 
 
 def keep(file: Path, previous: Path) -> None:
-    """Let ``previous`` be what ``file`` is now, also when that is replaced; there is no moment without ``file``."""
-    fresh = previous.with_name(previous.name + PARTIAL)
-    fresh.unlink(missing_ok=True)
+    """Make ``previous`` the present ``file``, which may then be replaced; at no moment is ``file`` missing."""
+    partial = previous.with_name(previous.name + PARTIAL)
+    partial.unlink(missing_ok=True)
     try:
-        os.link(file, fresh)
+        os.link(file, partial)
     except OSError:  # a file system without hard links
-        shutil.copy2(file, fresh)
-    fresh.replace(previous)
+        shutil.copy2(file, partial)
+    partial.replace(previous)
 
 
 def _plain(content: Any) -> Any:
-    """``content`` with one object for equal strings, and one each for containers.
+    """Return ``content`` with one object for equal strings, and new containers.
 
-    Pickle writes an object that comes up again as a reference, so that the bytes would tell which strings are the same
-    object: the names in weights that were loaded are others than the names in those of the model itself.
+    Pickle writes an object that comes up again as a reference. So the bytes would depend on which equal strings are the
+    same object, as the names in weights that were loaded and those in the model are not.
     """
     if isinstance(content, str):
         return sys.intern(content)
     if isinstance(content, dict):
-        fresh = copy.copy(content)  # an OrderedDict and a Counter stay what they are
-        fresh.clear()
-        fresh.update({_plain(key): _plain(value) for key, value in content.items()})
-        return fresh
+        plain = copy.copy(content)  # an OrderedDict and a Counter stay what they are
+        plain.clear()
+        plain.update({_plain(key): _plain(value) for key, value in content.items()})
+        return plain
     if isinstance(content, (list, tuple)):
         return type(content)(map(_plain, content))
     return content

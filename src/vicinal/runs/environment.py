@@ -1,4 +1,4 @@
-"""What a result was made with: code, versions, hardware and command."""
+"""Describe what a result was made with: code, versions, hardware and command."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -22,20 +23,20 @@ from vicinal.utils.escaping import visible
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
 DECIDING = ("torch", "torchvision", "numpy", "pillow")
-"""Those of them whose version can change a number."""
+"""The packages among them whose version can change a number."""
 LONGEST_DIFF = 2**18
-"""Characters of a recorded diff; the rest of a longer one is left out."""
+"""Characters of a recorded diff; the rest is left out."""
 _HEX = "[0-9a-f]" * 10
 OUTPUTS = (
     f":(exclude,glob)**/runs/*-{_HEX}-s*/**",
     f":(exclude,glob)**/sweeps/*-{_HEX}/**",
     ":(exclude,glob)**/reproductions/*-again*/**",
 )
-"""For git: what runs, sweeps and reproductions leave, whatever ``output_dir`` was."""
+"""Patterns for git that exclude files of runs, sweeps and reproductions, in any ``output_dir``."""
 
 
 def describe(device: torch.device, precision: str, threads: int, targets: tuple[str, ...] = ()) -> dict[str, Any]:
-    """One session of a run, as ``environment.json`` has it, without secrets.
+    """Return the content of ``environment.json`` for one session of a run, without secrets.
 
     Args:
         device: of the run.
@@ -65,46 +66,46 @@ def describe(device: torch.device, precision: str, threads: int, targets: tuple[
 
 
 def fixed(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a result's last bits, of the content of ``environment.json`` or of a ``result.json``."""
-    about = {**environment, **environment.get("hardware", {})}
-    versions = {name: str(version).partition("+")[0] for name, version in about["versions"].items() if name in DECIDING}
-    return {name: about[name] for name in ("device", "precision", "threads")} | versions
+    """Return what decides a result's last bits, from the content of ``environment.json`` or ``result.json``."""
+    values = {**environment, **environment.get("hardware", {})}
+    recorded = values["versions"].items()
+    versions = {name: str(version).partition("+")[0] for name, version in recorded if name in DECIDING}
+    return {name: values[name] for name in ("device", "precision", "threads")} | versions
 
 
 def differences(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Where two such descriptions differ, as texts such as ``threads 1, then 2``, in what both of them say."""
+    """Return the differences of two such descriptions in keys that both have, such as ``threads 1, then 2``."""
     return [f"{name} {made[name]}, then {here[name]}" for name in here if name in made and made[name] != here[name]]
 
 
 def others(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What decides more than the last bits and was another, as texts such as ``other code (vicinal/mixing/laws.py)``.
+    """Return the differences that change more than the last bits, such as ``other code (vicinal/mixing/laws.py)``.
 
     Args:
-        made: {"code": {file: hash}, "data": {name: hash}}; what is missing or empty is no difference.
+        made: {"code": {file: hash}, "data": {name: hash}}; a missing or empty part is no difference.
         here: the same.
     """
     lines = []
-    for what in ("code", "data"):
-        then, now = made.get(what) or {}, here.get(what) or {}
-        if what == "data":  # where only the files are here, or only the images, nothing can be compared
-            then, now = ({name: each[name] for name in then.keys() & now.keys()} for each in (then, now))
+    for part in ("code", "data"):
+        then, now = made.get(part) or {}, here.get(part) or {}
+        if part == "data":  # where only the files are here, or only the images, nothing can be compared
+            then, now = ({name: hashes[name] for name in then.keys() & now.keys()} for hashes in (then, now))
         if then and now and (names := changed(then, now)):
-            lines.append(visible(f"other {what} ({names})"))  # names that a stranger may have chosen
+            lines.append(visible(f"other {part} ({names})"))  # names that a stranger may have chosen
     return lines
 
 
 @cache
 def code() -> tuple[str | None, str]:
-    """The commit of the checkout that this package runs from, and what differs from it; None and "" without git.
+    """Return the commit of the checkout that this package runs from, and the diff to it; None and "" without git.
 
-    The difference includes Python and YAML files that git does not track yet: a new strategy is one of each. What runs
-    and sweeps have left is no code, wherever it is. Of a large difference the rest is left out, which its last line
-    says.
+    The diff includes Python and YAML files that git does not track yet, as those of a new strategy, but no files of
+    runs and sweeps. The last line of a diff that is too large names what is left out.
     """
 
     def git(*words: str, where: str, changes: bool = False) -> str:
-        done = subprocess.run(["git", "-C", where, *words], capture_output=True, check=not changes)
-        return done.stdout.decode(errors="replace")  # a diff is in whatever encoding the files are
+        process = subprocess.run(["git", "-C", where, *words], capture_output=True, check=not changes)
+        return process.stdout.decode(errors="replace")  # a diff has the encodings of the files
 
     try:
         root = git("rev-parse", "--show-toplevel", where=str(Path(__file__).parent)).strip()
@@ -128,19 +129,16 @@ def code() -> tuple[str | None, str]:
 
 @cache
 def versions() -> dict[str, str | None]:
-    """Of the packages that a result depends on; None where one is not installed."""
-    return {name: _version(name) for name in PACKAGES}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    """Return the versions of the packages that a result depends on; None where one is not installed."""
+    installed: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 @cache
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", info.read_text(encoding="utf-8")) if info.exists() else None
-    return found.group(1) if found else platform.processor()
+    name = re.search(r"model name\s*: (.+)", info.read_text(encoding="utf-8")) if info.exists() else None
+    return name[1] if name else platform.processor()

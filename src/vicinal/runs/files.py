@@ -28,16 +28,17 @@ YAML_LARGEST = 2**18
 DEEPEST = 24
 """Containers within containers; a config has 4."""
 CAREFULLY: int = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
-"""How a file is opened: not through a link, and without waiting for who is at the other end of a pipe."""
+"""Flags to open a file: follow no link, and do not wait for the other end of a pipe."""
 LONGEST_NAME = 160
 """Characters; most file systems end at 255, and a run's id and suffixes follow."""
+KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
 
 
 class DamagedError(UserError):
-    """A file is not what was written; the text names it and says in which way.
+    """A file is not what was written; the text names it and the reason.
 
     Attributes:
-        file: that is damaged.
+        file: the damaged file.
     """
 
     def __init__(self, file: Path, reason: str) -> None:
@@ -52,26 +53,26 @@ class DamagedError(UserError):
 
 
 def safe_name(text: str, longest: int = LONGEST_NAME) -> str:
-    """``text`` as the name of one file or folder, wherever it came from: no way up, no separator, nothing hidden.
+    """Return ``text`` as the name of one file or folder: no way up, no separator, nothing hidden.
 
     Args:
-        text: any; what is a safe name already stays as it is.
-        longest: characters; the end of a longer one is a hash of the whole.
+        text: any; a safe name stays as it is.
+        longest: characters; the end of a longer name is a hash of the whole.
     """
     name = re.sub(r"[^\w.+=-]+", "_", text, flags=re.ASCII).lstrip(".-") or "_"
     if len(name) <= longest:
         return name
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    digest = sha256(text.encode())[:10]
     return f"{name[: longest - len(digest) - 1]}-{digest}"
 
 
 def write(file: Path, data: bytes, durable: bool = True) -> None:
-    """Write so that ``file`` holds either what it held before or all of ``data``. What a link points to stays as it is.
+    """Write so that ``file`` holds either its old content or all of ``data``. The target of a link stays as it is.
 
     Args:
         file: to write.
         data: its content.
-        durable: even if the machine stops, for which the disk has to be waited for.
+        durable: wait for the disk, so that it stays if the machine stops.
     """
     partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")  # two processes may write the same file
     with naming(file):
@@ -92,7 +93,7 @@ def write(file: Path, data: bytes, durable: bool = True) -> None:
 
 
 def appending(file: Path) -> TextIOWrapper:
-    """A file to add to, which is made if it is not there; nothing is written through a link, or to a pipe."""
+    """Open a file to append to, and create it if necessary; never through a link or a pipe."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | CAREFULLY
     with naming(file):
         return open(os.open(file, flags, 0o666), "a", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123 - it takes no descriptor
@@ -100,16 +101,16 @@ def appending(file: Path) -> TextIOWrapper:
 
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, that stay if the machine stops."""
-    missing = [each for each in (path, *path.parents) if not each.is_dir()]
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
     path.mkdir(parents=True, exist_ok=True)
-    for each in missing:
-        sync(each.parent)
+    for folder in missing:
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:
-    """Bring to the disk what a file holds, or which names a folder does.
+    """Wait until the content of a file, or the names in a folder, are on the disk.
 
-    Where folders cannot be opened (Windows) that is done already.
+    Folders that cannot be opened (Windows) are there already.
     """
     with naming(path):
         try:
@@ -124,7 +125,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Let an error of the file system say which file it is about; a full disk does not."""
+    """Put the file's name into any error of the file system; that of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -133,7 +134,7 @@ def naming(file: Path) -> Iterator[None]:
 
 
 def encode_json(content: Mapping[str, Any]) -> bytes:
-    """Readable JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    """Return readable JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -149,9 +150,21 @@ def sha256(data: bytes) -> str:
 # Reading
 
 
+def check_kind(path: Path, expected: int = stat.S_IFREG) -> None:
+    """Refuse a path that is something else than a regular file, or a folder where that is expected.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is something else, such as a link.
+    """
+    kind = stat.S_IFMT(path.lstat().st_mode)
+    if kind != expected:
+        raise DamagedError(path, f"it is {KINDS.get(kind, 'no regular file')}")
+
+
 @contextmanager
 def opened(file: Path, largest: int = LARGEST) -> Iterator[BufferedReader]:
-    """A file to read from.
+    """Open a file to read from.
 
     Raises:
         FileNotFoundError: there is none.
@@ -159,21 +172,18 @@ def opened(file: Path, largest: int = LARGEST) -> Iterator[BufferedReader]:
         OSError: it cannot be read; perhaps it can be later.
     """
     with naming(file):
-        kind = file.lstat().st_mode  # before it is opened, which can wait, or wake a device
-        if not stat.S_ISREG(kind):
-            names = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
-            raise DamagedError(file, f"it is {names.get(stat.S_IFMT(kind), 'no regular file')}")
+        check_kind(file)  # before it is opened, which can wait, or wake a device
         with open(os.open(file, os.O_RDONLY | CAREFULLY), "rb") as stream:  # noqa: PTH123
             size = os.fstat(stream.fileno()).st_size
             if size > largest:
                 raise DamagedError(file, f"it has {size:,} bytes, and at most {largest:,} are read")
-            if size > LARGEST and _written(stream.fileno(), size) < size // 8:
+            if size > LARGEST and _bytes_written(stream.fileno(), size) < size // 8:
                 raise DamagedError(file, f"most of its {size:,} bytes have never been written")
             yield stream
 
 
 def read(file: Path, largest: int = LARGEST) -> bytes:
-    """The content of a file; :func:`opened` says what it raises."""
+    """Return the content of a file. Raises as :func:`opened` does."""
     with opened(file, largest) as stream:
         data = stream.read(largest + 1)
         if len(data) > largest:  # it grows
@@ -183,7 +193,7 @@ def read(file: Path, largest: int = LARGEST) -> bytes:
 
 @contextmanager
 def parsing(file: Path, otherwise: str = "it is not what was written") -> Iterator[None]:
-    """Let anything that goes wrong inside be the damage of a file; parsers raise dozens of types by where it is."""
+    """Turn any error inside into the damage of a file; parsers raise dozens of types."""
     try:
         yield
     except DamagedError:
@@ -193,7 +203,7 @@ def parsing(file: Path, otherwise: str = "it is not what was written") -> Iterat
 
 
 def decode_json(file: Path, data: bytes, shape: Shape = dict) -> dict[str, Any]:
-    """The JSON object in ``data``, which is of ``file``.
+    """Return the JSON object in ``data``, the content of ``file`` or a line of it.
 
     Raises:
         DamagedError: it is something else, or has not the shape.
@@ -212,12 +222,12 @@ def decode_json(file: Path, data: bytes, shape: Shape = dict) -> dict[str, Any]:
 
 
 def read_json(file: Path, shape: Shape = dict) -> dict[str, Any]:
-    """The object in a file of JSON; :func:`opened` and :func:`decode_json` say what is raised."""
+    """Return the object in a file of JSON. Raises as :func:`opened` and :func:`decode_json` do."""
     return decode_json(file, read(file), shape)
 
 
 def read_yaml(file: Path) -> str:
-    """The text of a file of YAML that is safe to parse: small, flat, plain values, and nothing in it twice by an alias.
+    """Return the text of a YAML file that is safe to parse: small, flat, of plain values, and without aliases.
 
     Raises:
         FileNotFoundError: there is none.
@@ -239,20 +249,20 @@ def read_yaml(file: Path) -> str:
     return text
 
 
-def _written(descriptor: int, size: int) -> int:
-    """Bytes of a file without its holes, which cost nothing to make and hours to read; or as many as are enough."""
-    total = at = 0
+def _bytes_written(descriptor: int, size: int) -> int:
+    """Count the bytes of a file outside its holes, which cost nothing to make and hours to read; stop at an eighth."""
+    total = position = 0
     with suppress(OSError, AttributeError):  # there is no more; or this system does not know of holes
-        while at < size and total < size // 8:
-            start = os.lseek(descriptor, at, os.SEEK_DATA)
-            at = os.lseek(descriptor, start, os.SEEK_HOLE)
-            total += at - start
+        while position < size and total < size // 8:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+            position = os.lseek(descriptor, start, os.SEEK_HOLE)
+            total += position - start
     os.lseek(descriptor, 0, os.SEEK_SET)
     return total if hasattr(os, "SEEK_DATA") else size
 
 
 def _deeper(content: Any, levels: int) -> bool:
-    """Whether more containers than that are within each other."""
+    """Return whether more containers than that are within each other."""
     if not isinstance(content, (dict, list)):
         return False
     parts = content.values() if isinstance(content, dict) else content

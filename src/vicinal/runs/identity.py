@@ -1,4 +1,4 @@
-"""Who a run is: the same request has the same identity, wherever and whenever it is made."""
+"""The identity of a run: the same request has the same one, wherever and whenever it is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def cell_id(effective: Mapping[str, Any]) -> str:
-    """Ten hex digits of a hash of everything that can change a result, but the seed.
+    """Return ten hex digits of a hash of all that can change a result, except the seed.
 
     Args:
         effective: plain containers, typed (1 and 1.0 are the same float), keys without effect left out.
@@ -19,5 +19,4 @@ def cell_id(effective: Mapping[str, Any]) -> str:
 
 
 def run_id(cell: str, seed: int) -> str:
-    """A cell and a seed."""
     return f"{cell}-s{seed}"

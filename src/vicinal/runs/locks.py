@@ -1,14 +1,13 @@
-"""The lock of a folder: what it may be, and looking at it without taking it or writing to it."""
+"""Look at the lock of a folder without taking it or writing to it."""
 
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 import filelock
 
-from vicinal.runs.files import CAREFULLY, DamagedError
+from vicinal.runs.files import CAREFULLY, DamagedError, check_kind
 
 try:
     import fcntl
@@ -17,23 +16,22 @@ except ImportError:  # Windows
 
 
 def check(lock: Path) -> None:
-    """Refuse what a process could not lock without harm: filelock empties the file that it has locked.
+    """Refuse a file that cannot be locked without harm: filelock empties the file that it has locked.
 
     Raises:
         DamagedError: it is a link, a folder, a pipe, or a hard link to another file.
     """
     try:
-        about = lock.lstat()
+        check_kind(lock)
+        status = lock.stat()
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(about.st_mode):
-        raise DamagedError(lock, "it is no regular file")
-    if about.st_nlink > 1 and about.st_size:
+    if status.st_nlink > 1 and status.st_size:
         raise DamagedError(lock, "it is a second name of another file")
 
 
 def held(lock: Path) -> bool:
-    """Whether a process has the lock of that file."""
+    """Return whether a process has the lock of that file."""
     try:
         check(lock)
         if fcntl is None:
@@ -42,7 +40,7 @@ def held(lock: Path) -> bool:
     except (OSError, DamagedError):  # no lock file, or one that may not be locked: no process works there
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
         return False
     except BlockingIOError:
         return True

@@ -1,4 +1,4 @@
-"""``mixed.png``: some mixed images of a run in one picture, with their captions inside, for people and for reports."""
+"""``mixed.png``: some mixed images of a run in one picture, with their captions inside, for readers and for reports."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GAP = 8
-"""The part of an image's width that is left free beside it."""
+"""Width of an image per width of the gap beside it."""
 NOTE = "captions"
-"""The part of the PNG's own text that says what is on it, as JSON."""
+"""Key of the PNG's own text with the captions and the layout, as JSON."""
 MOST_PIXELS = 2**26
-"""That are decoded: 256 MiB."""
+"""Largest sheet that is decoded: 256 MiB."""
 
 
 def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> None:
-    """Write a row an image: itself, its partner, the mask and what entered the network, with gaps between them.
+    """Write one row per sample: image, partner, mask and the mixed image, with gaps between them.
 
     Args:
         file: of the sheet.
-        images: uint8 (n, 4, C, H, W), of three channels; of any other number the first is shown.
+        images: uint8 (n, 4, C, H, W); unless C is 3, the first channel is shown.
         captions: n texts.
     """
     from PIL import Image
@@ -52,11 +52,11 @@ def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> Non
 
 
 def read(file: Path, most: int) -> list[tuple[bytes, str]]:
-    """Rows as PNG, each with its caption, evenly taken from all of them.
+    """Return rows as PNG, each with its caption, spread evenly over the sheet.
 
     Args:
         file: of the sheet.
-        most: number of rows that are wanted.
+        most: largest number of rows.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,11 +75,11 @@ def read(file: Path, most: int) -> list[tuple[bytes, str]]:
             rows = list(enumerate(note["captions"]))
             if not note["height"] or (len(rows) - 1) * note["down"] + note["height"] > sheet.height:
                 raise DamagedError(file, "it has more captions than images")
-            found = []
+            images = []
             for index, caption in rows[:: max(1, len(rows) // most)][:most]:
                 top = index * note["down"]
-                found.append((_png(sheet.crop((0, top, sheet.width, top + note["height"]))), caption))
-            return found
+                images.append((_png(sheet.crop((0, top, sheet.width, top + note["height"]))), caption))
+            return images
 
 
 def _png(image: Any, **options: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What a model says of each image of a set, and what can be counted from it: where it errs, and how sure it is then."""
+"""Predictions of a model for each image of a set, and statistics of them: confusion, accuracy and calibration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vicinal.runs.files import LARGEST, DamagedError, parsing, read, write
 
 BINS = 15
-"""Of the reliability diagram, of equal width over [0, 1]; those of the expected calibration error."""
+"""Bins of the reliability diagram and of the expected calibration error, of equal width over [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Predictions:
     """The predicted class of each of N images, in the set's own order.
 
     Attributes:
-        labels: (N,) integers, the classes that are right.
-        predicted: (N,) integers, the most probable class.
-        confidence: (N,) float32, the probability that it was given.
+        labels: (N,) integers, the true classes.
+        predicted: (N,) integers, the most probable classes.
+        confidence: (N,) float32, the predicted probabilities of these.
         class_names: K texts.
     """
 
@@ -34,45 +34,42 @@ class Predictions:
     class_names: tuple[str, ...]
 
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K) numbers of images: a row is the right class, a column the predicted one."""
+        """Return (K, K) numbers of images: rows are true classes, columns predicted ones."""
         size = len(self.class_names)
         return np.bincount(self.labels * size + self.predicted, minlength=size**2).reshape(size, size)
 
     def class_accuracy(self) -> NDArray[np.float64]:
-        """(K,) the share of each class's images that are predicted right, its recall; NaN for a class without any."""
+        """Return the (K,) recall of each class; NaN for a class without images."""
         size = len(self.class_names)
-        of = np.bincount(self.labels, minlength=size)
+        count = np.bincount(self.labels, minlength=size)
         right = np.bincount(self.labels[self.predicted == self.labels], minlength=size)
-        shares = np.full(len(of), np.nan)
-        np.divide(right, of, out=shares, where=of > 0)
-        return shares
+        with np.errstate(invalid="ignore"):  # 0 / 0
+            recall: NDArray[np.float64] = right / count
+        return recall
 
     def reliability(self) -> Reliability:
-        """Accuracy by confidence (Guo et al., arXiv 1706.04599, section 2), in 15 bins; those without images are out.
+        """Return accuracy by confidence (Guo et al., arXiv 1706.04599, section 2), for bins that have images.
 
-        A bin holds its lower edge, and a confidence of exactly 1 has one of its own, as in ``ece``.
+        A bin includes its lower edge, and a confidence of exactly 1 has its own bin, as in ``ece``.
         """
         edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
-        member = np.digitize(self.confidence, edges) - 1
-        count = np.bincount(member, minlength=BINS + 1)
-        hits = np.bincount(member, self.predicted == self.labels, minlength=BINS + 1)
-        confidence = np.bincount(member, self.confidence, minlength=BINS + 1)
-        there = count > 0
-        return Reliability(confidence[there] / count[there], hits[there] / count[there], count[there])
+        _, member, count = np.unique(np.digitize(self.confidence, edges), return_inverse=True, return_counts=True)
+        hits = np.bincount(member, self.predicted == self.labels)
+        return Reliability(np.bincount(member, self.confidence) / count, hits / count, count)
 
     def save(self, file: Path) -> None:
-        """Write an ``.npz`` of these names, which ``numpy.load`` reads."""
+        """Write an ``.npz`` with these names, which ``numpy.load`` reads."""
         write(file, self.encode())
 
     def encode(self) -> bytes:
-        """The content of that file; the same predictions give the same bytes."""
+        """Return the content of that file; the same predictions give the same bytes."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{**vars(self), "class_names": np.array(self.class_names, dtype=str)})
         return buffer.getvalue()
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what :meth:`save` wrote; the format carries checksums.
+        """Read the file of :meth:`save`; the format has checksums.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -88,17 +85,16 @@ class Predictions:
             with np.load(data) as arrays:
                 content: dict[str, Any] = dict(arrays)
             "".join(content["class_names"].tolist()).encode()  # half a UTF-16 pair cannot be written again
-            found = cls(**{**content, "class_names": tuple(content["class_names"].tolist())})
-            if not found._consistent():
+            predictions = cls(**{**content, "class_names": tuple(content["class_names"].tolist())})
+            if not predictions._consistent():
                 raise DamagedError(file, "its arrays do not fit each other")
-            return found
+            return predictions
 
     def _consistent(self) -> bool:
-        """Whether this can have been predicted."""
-        of, count = (self.labels, self.predicted), len(self.class_names)
+        classes, count = (self.labels, self.predicted), len(self.class_names)
         return (
-            all(each.dtype.kind == "i" and each.ndim == 1 and each.min(initial=0) >= 0 for each in of)
-            and all(each.max(initial=0) < count for each in of)
+            all(array.dtype.kind == "i" and array.ndim == 1 for array in classes)
+            and all(((array >= 0) & (array < count)).all() for array in classes)
             and self.labels.shape == self.predicted.shape == self.confidence.shape
             and self.confidence.dtype == np.float32
             and bool(((self.confidence >= 0) & (self.confidence <= 1 + 1e-6)).all())
@@ -108,12 +104,12 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: a value for each bin that has images, by rising confidence.
+    """A reliability diagram: one value per bin that has images, by rising confidence.
 
     Attributes:
-        confidence: mean of the bin's images.
-        accuracy: share of them that is predicted right.
-        count: how many they are.
+        confidence: mean over the bin's images.
+        accuracy: fraction of them that is predicted correctly.
+        count: number of them.
     """
 
     confidence: NDArray[np.float64]
@@ -121,5 +117,5 @@ class Reliability:
     count: NDArray[np.int64]
 
     def error(self) -> float:
-        """The expected calibration error: the mean distance of the two over the images."""
+        """Return the expected calibration error: the mean distance of the two over the images."""
         return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.count))

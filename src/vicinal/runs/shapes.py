@@ -1,21 +1,22 @@
-"""The shapes of what a run's files say: a right checksum says who wrote a file last, not that it makes sense."""
+"""Check the shapes of what a run's files say: a right checksum does not mean that the content makes sense."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Shape = Any
-"""A type; ``(shape,)``, which may be None too; ``[shape]``, a list of such; a dictionary of shapes by key, in which a
-key that ends in ``?`` may be missing and ``str`` stands for all others; or a function that says whether a value fits.
-Keys that are not named may be there."""
+from vicinal.tasks import TASKS
 
+Shape = Any
+"""A type; ``(shape,)``, which may be None too; ``[shape]``, a list; a dictionary of shapes by key, in which a key that
+ends in ``?`` may be missing and ``str`` stands for all other keys; or a function that tells whether a value fits. Other
+keys may be there."""
 LARGEST = 1e100
-"""Squares of numbers can be added up."""
+"""Largest number; its square is still finite."""
 
 
 def misfit(value: Any, shape: Shape, name: str = "") -> str | None:
-    """Where ``value`` has not the shape: the keys that lead there, such as ``test/last/acc1``; None if it has."""
+    """Return the keys that lead to a value that has not the shape, such as ``test/last/acc1``; None if all have."""
     if isinstance(shape, tuple):
         return None if value is None else misfit(value, shape[0], name)
     if isinstance(shape, type):
@@ -23,78 +24,80 @@ def misfit(value: Any, shape: Shape, name: str = "") -> str | None:
     if isinstance(shape, list):
         if not isinstance(value, list):
             return name
-        parts: Iterator[tuple[str, Any, Shape]] = ((str(index), each, shape[0]) for index, each in enumerate(value))
+        parts: Iterator[tuple[str, Any, Shape]] = ((str(index), item, shape[0]) for index, item in enumerate(value))
     elif isinstance(shape, Mapping):
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             return name
         parts = _parts(value, shape)
     else:
         return None if shape(value) else name
-    places = (misfit(each, own, f"{name}/{key}".lstrip("/")) for key, each, own in parts)
-    return next((place for place in places if place is not None), None)
+    misfits = (misfit(part, own, f"{name}/{key}".lstrip("/")) for key, part, own in parts)
+    return next((key for key in misfits if key is not None), None)
 
 
 def _parts(value: Mapping[str, Any], shape: Mapping[Any, Shape]) -> Iterator[tuple[str, Any, Shape]]:
-    """(key, value, shape) of the keys that have one; a missing key has a value that fits nothing."""
+    """Yield (key, value, shape) of the keys that have a shape; a missing key has a value that fits nothing."""
     named = {key.removesuffix("?"): own for key, own in shape.items() if key is not str}
     for key in named:
         if key in value or f"{key}?" not in shape:
             yield key, value.get(key, ...), named[key]
     if str in shape:
-        yield from ((key, each, shape[str]) for key, each in value.items() if key not in named)
+        yield from ((key, part, shape[str]) for key, part in value.items() if key not in named)
 
 
 def number(value: Any) -> bool:
-    """A finite number, and none so large that computing with it is not."""
+    """Return whether it is a finite number of moderate size."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST < value < LARGEST
 
 
 def whole(value: Any) -> bool:
-    """An integer >= 0."""
+    """Return whether it is an integer >= 0."""
     return isinstance(value, int) and number(value) and value >= 0
 
 
 def share(value: Any) -> bool:
-    """A number in [0, 1], rounding aside."""
+    """Return whether it is a number in [0, 1], up to rounding."""
     return number(value) and -1e-6 <= value <= 1 + 1e-6
 
 
 def plain(name: Any) -> bool:
-    """A text that can be the name of a file."""
+    """Return whether it can be the name of a file."""
     return isinstance(name, str) and bool(name) and not set(name) & set("/\\\0") and len(name) < 250
 
 
 def path(value: Any) -> bool:
-    """A text that can be the path of a file."""
+    """Return whether it can be the path of a file."""
     return isinstance(value, str) and bool(value) and "\0" not in value
 
 
 def histogram(value: Any) -> bool:
-    """Counts or shares of equal bins of [0, 1]."""
-    return isinstance(value, list) and bool(value) and all(number(each) and each >= 0 for each in value)
+    """Return whether it can be counts or fractions of equal bins."""
+    return isinstance(value, list) and bool(value) and all(number(count) and count >= 0 for count in value)
 
 
-def anything(value: Any) -> bool:
-    return True
+def task(value: Any) -> bool:
+    """Return whether it is the name of a task."""
+    return isinstance(value, str) and value in TASKS
 
 
-SCORES: Shape = {"acc1": share, "acc5?": share, str: number}
-CONFIG: Shape = {
-    **{f"{group}?": dict for group in ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "wandb")},
-    str: anything,
-}
+PERCENT = {metric.key for item in TASKS.values() for metric in item.metrics if metric.percent}
+SCORES: Shape = {**{f"{key}?": share for key in PERCENT}, str: number}
+"""Of metrics by key; results of older versions lack some."""
+GROUPS = ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "tracker", "wandb")
+CONFIG: Shape = {f"{group}?": dict for group in GROUPS}
 VERSIONS: Shape = {str: (str,)}
-HARDWARE: Shape = {"device": str, "device_name?": str, "precision": str, "threads": whole, "compile?": anything}
+HARDWARE: Shape = {"device": str, "device_name?": str, "precision": str, "threads": whole}
 HEADING: Shape = {
     "run_id": str,
     "cell_id": plain,
     "name": plain,
     "seed": whole,
+    "task?": task,
     "choices": {str: str},
     "config": CONFIG,
 }
 RESULT: Shape = {"run_id": str, **{f"{key}?": own for key, own in HEADING.items()}, "status": str, "error?": str}
-"""Of any ``result.json``."""
+"""Any ``result.json``."""
 COMPLETED: Shape = {
     **HEADING,
     "status": str,
@@ -113,11 +116,12 @@ COMPLETED: Shape = {
     "changed": [str],
     "wandb": {"mode": str, "id": (str,)},
 }
-"""Of one whose status is "completed"."""
+"""A ``result.json`` whose status is "completed"."""
 ROW: Shape = {"epoch": whole, "mixing/lam?": histogram, "mixing/lam_law?": histogram, str: number}
-"""Of a line of ``metrics.jsonl``."""
+"""A line of ``metrics.jsonl``."""
 ENVIRONMENT: Shape = {
     **{f"{name}?": own for name, own in HARDWARE.items()},
+    "task?": task,
     "pid?": whole,
     "host?": str,
     "versions?": VERSIONS,
@@ -132,4 +136,4 @@ SWEEP: Shape = {
         {"run_id": str, "cell_id": plain, "seed": whole, "name": plain, "folder": path, "values": {str: str}},
     ],
 }
-"""Of ``sweep.json``."""
+"""``sweep.json``."""

@@ -1,4 +1,4 @@
-"""Signals that ask the process to stop, kept until the running step has ended and everything is saved."""
+"""Defer signals that ask the process to stop until the running step has ended and everything is saved."""
 
 from __future__ import annotations
 
@@ -17,22 +17,18 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Ctrl-C; kill, and a job scheduler's cancel; a closed terminal; Slurm's ``--signal`` before the time is up."""
 
 IMPORTING = "<frozen importlib."
-"""Begins the file name of the frames that Python has for an import."""
+"""Start of the file name of Python's own frames of an import."""
 
 
 def present() -> list[signal.Signals]:
-    """Those of the signals that this system has."""
+    """Return the signals among them that this system has."""
     return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 def leave_an_import(number: int, frame: FrameType | None) -> None:
-    """Leave the process at once, with 128 + signal, if the signal came in the middle of an import.
+    """Exit at once, with 128 + signal, if the signal interrupted an import.
 
-    Handlers that raise call this first: torch is C++ that imports, and an exception there aborts the process.
-
-    Args:
-        number: of the signal.
-        frame: that it interrupted.
+    Handlers that raise call this first: torch imports from C++, where an exception aborts the process.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith(IMPORTING):
@@ -41,15 +37,15 @@ def leave_an_import(number: int, frame: FrameType | None) -> None:
 
 
 class Interrupted(BaseException):
-    """Raised at a safe point after a signal. Like KeyboardInterrupt it is no Exception: it is nobody's failure."""
+    """Raised at a safe point after a signal. Like KeyboardInterrupt it is no Exception, since nothing has failed."""
 
 
 class GracefulShutdown:
-    """Inside ``with``, the first signal is remembered, and :meth:`check` raises :class:`Interrupted` from then on.
+    """Inside ``with``, remember the first signal; :meth:`check` raises :class:`Interrupted` from then on.
 
-    At the end of ``with`` the signal goes on to whoever handled it before, such as a launcher that puts the job back
-    into Slurm's queue; where that does not leave, the process leaves with 128 + signal, even if the step has failed. A
-    second Ctrl-C does not wait.
+    At the end of ``with`` the previous handler gets the signal, such as a launcher that puts the job back into Slurm's
+    queue. If that returns, the process exits with 128 + signal, even if the step has failed. A second Ctrl-C does not
+    wait.
     """
 
     def __init__(self) -> None:
@@ -81,7 +77,7 @@ class GracefulShutdown:
     def check(self) -> None:
         """Raise :class:`Interrupted` if there has been a signal; the caller has saved everything."""
         if self.signal is not None:
-            log.warning("%s: everything is saved; the same command goes on", self.signal.name)
+            log.warning("%s: everything is saved; rerun the same command to resume", self.signal.name)
             raise Interrupted
 
     def _remember(self, number: int, frame: FrameType | None) -> None:

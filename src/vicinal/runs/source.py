@@ -20,114 +20,115 @@ COMPUTING = (
     *("data", "mixing", "models", "tasks", "training"),
     *("build.py", "config/components.py", "experiment.py", "jobs/resume.py", "jobs/session.py"),
 )
-"""Of the package. What is left reads, shows, reports or launches, and changes no number."""
+"""Parts of the package that can change a number. The rest reads, shows, reports or launches."""
 VERSIONED = ("torch", "torchvision")
-"""Packages whose version is recorded, and stands for their files."""
+"""Packages whose recorded version stands for their files."""
 INSTALLED = ("site-packages", "dist-packages")
 """Folders of packages that pip installs: not the user's own files."""
 SHOWN = 4
+"""Largest number of files that a line names."""
 TOKEN = re.compile(
     r"""(?P<string>\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
     r"""|(?P<end>(?:[ \t\f]*(?:(?<!\S)\#[^\n]*)?\n)+)""",
     re.DOTALL,
 )
-"""What tells code from comments and docstrings: strings, and ends of lines with the comments before them."""
+"""Tokens that separate code from comments and docstrings: strings, and ends of lines with the comments before them."""
 
 
 def sources(targets: tuple[str, ...] = ()) -> dict[str, str]:
-    """Hash of each file that computes, by its name such as ``vicinal/mixing/laws.py``, as it was when first asked for.
+    """Return the hash of each file that computes, by its name such as ``vicinal/mixing/laws.py``.
+
+    Files are hashed once per process.
 
     Args:
-        targets: dotted names of components, as ``_target_`` has them. Of each that is not in this package the file
-            counts too, and the files of one's own that it imports, and that these import.
+        targets: dotted names of components, as in ``_target_``. The file of each that is not in this package counts
+            too, and so do the user's own files that it imports, directly or not.
     """
-    found = dict(of_package())
+    files = dict(of_package())
     for target in targets:
-        found |= _of_target(target)
-    return dict(sorted(found.items()))
+        files |= _of_target(target)
+    return dict(sorted(files.items()))
 
 
 def counterparts(names: Iterable[str]) -> dict[str, str]:
-    """Hashes of the files here that have the names of a run's: all of the package's, and others that can be found.
+    """Return the hashes of the files here that have the names of a run's: all of the package, and others if found.
 
     Nothing is imported: the run may not be trusted. A file that the package no longer has gets an empty hash.
     """
-    found = dict(of_package())
+    files = dict(of_package())
     for name in names:
         if name.partition("/")[0] == PACKAGE.name:
-            found.setdefault(name, "")
+            files.setdefault(name, "")
         elif re.fullmatch(r"(\w+/)*\w+\.py", name):
-            file = next((file for place in ("", *sys.path) if (file := Path(place, name)).is_file()), None)
-            if file is not None:
-                found[name] = _hash(file)
-    return found
+            paths = (Path(folder, name) for folder in ("", *sys.path))
+            if (file := next(filter(Path.is_file, paths), None)) is not None:
+                files[name] = _hash(file)
+    return files
 
 
 def forget() -> None:
-    """Hash the files again when they are asked for the next time."""
+    """Hash the files again at the next call."""
     of_package.cache_clear()
     _of_target.cache_clear()
 
 
 def digest(files: Mapping[str, str]) -> str:
-    """One hash for all of them, ten hex digits."""
+    """Return one hash of all, ten hex digits."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Names of what differs, the first few of them; empty if nothing does."""
+    """Return the names that differ, the first few of them; empty if none does."""
     return few(sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)))
 
 
 def few(names: Iterable[str]) -> str:
-    """The first of the names and the number of the rest."""
-    every = list(names)
-    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
-    return ", ".join(every[:SHOWN]) + more
+    """Return the first of the names and the number of the rest."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def code(text: str) -> str:
-    """A Python file without what no number depends on: comments, blank lines and docstrings.
+    """Return a Python file without comments, blank lines and docstrings, on which no number depends.
 
-    A docstring is any string that is a statement of its own. Python's own tokenizer takes twice as long (a tenth of a
-    second for the package, of every process), and its tokens depend on the version: f-strings are several since 3.12.
+    Any string that is a statement counts as a docstring. Python's own tokenizer takes twice as long (0.1 s for the
+    package, in every process), and its tokens depend on the version: f-strings are several since 3.12.
     """
     text = text.replace("\r\n", "\n") + "\n"
     kept: list[str] = []
-    at, depth, begun = 0, 0, False  # begun: there is something of a statement already
+    position, depth, in_statement = 0, 0, False
     for token in TOKEN.finditer(text):
-        before, at = text[at : token.start()], token.end()
+        before, position = text[position : token.start()], token.end()
         depth += sum(map(before.count, "([{")) - sum(map(before.count, ")]}"))
         if token["end"]:
-            begun = depth > 0 or before.endswith("\\")
+            in_statement = depth > 0 or before.endswith("\\")
             if before or (kept and kept[-1] != "\n"):
                 kept += [before, "\n"]
             continue
-        if token["string"] and not begun and before.strip() in ("", "r", "R", "u", "U"):
-            following = TOKEN.match(text, at)
+        if token["string"] and not in_statement and before.strip() in ("", "r", "R", "u", "U"):
+            following = TOKEN.match(text, position)
             if following and following["end"]:
                 continue
-        begun = True
+        in_statement = True
         kept += [before, token[0]]
     return "".join(kept)
 
 
 @cache
 def of_package() -> dict[str, str]:
-    """Hash of each file of this package that computes."""
-    files: list[Path] = []
-    for name in COMPUTING:
-        place = PACKAGE / name
-        files += place.rglob("*.py") if place.is_dir() else [place]
+    """Return the hash of each file of this package that computes."""
+    paths = [PACKAGE / name for name in COMPUTING]
+    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
     return {file.relative_to(PACKAGE.parent).as_posix(): _hash(file) for file in files}
 
 
 @cache
 def _of_target(target: str) -> dict[str, str]:
-    """The file of a component, and those of one's own that it imports; nothing of this package."""
+    """Return the hashes of a component's file and of the user's own files that it imports; none of this package."""
     defined_in = getattr(pydoc.locate(target), "__module__", None)
     waiting = [name for name in (defined_in, target.rpartition(".")[0]) if name in sys.modules]
-    roots, found = set(waiting), {}
+    roots, hashes = set(waiting), {}
     while waiting:
         module = waiting.pop()
         spec = _spec(module)
@@ -136,12 +137,12 @@ def _of_target(target: str) -> dict[str, str]:
         file = Path(spec.origin)
         stem = "/__init__" if spec.submodule_search_locations is not None else ""
         name = f"{module.replace('.', '/')}{stem}{file.suffix}"
-        if name in found or not file.is_file() or not (module in roots or _own(file)):
+        if name in hashes or not file.is_file() or not (module in roots or _own(file)):
             continue
-        found[name] = _hash(file)
+        hashes[name] = _hash(file)
         if _own(file) and file.suffix == ".py":
             waiting += _imported(file, spec.parent)
-    return found
+    return hashes
 
 
 def _own(file: Path) -> bool:
@@ -149,19 +150,19 @@ def _own(file: Path) -> bool:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """Where a module is, found without importing it or what it is in."""
+    """Find a module without importing it or its packages."""
     if module in sys.modules:
         return getattr(sys.modules[module], "__spec__", None)
     parent = module.rpartition(".")[0]
     if not parent:
         return PathFinder.find_spec(module)
-    above = _spec(parent)
-    places = above and above.submodule_search_locations
-    return PathFinder.find_spec(module, list(places)) if places else None
+    package = _spec(parent)
+    folders = package and package.submodule_search_locations
+    return PathFinder.find_spec(module, list(folders)) if folders else None
 
 
 def _imported(file: Path, package: str | None) -> Iterator[str]:
-    """Names of all that the import statements of a file may mean, anywhere in it."""
+    """Yield the names of all modules that the import statements of a file may mean, anywhere in it."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):

@@ -1,17 +1,152 @@
-"""Classification: one class per image."""
+"""Classification: one class per image. Torch is imported inside the functions: tables read this module too."""
 
 from __future__ import annotations
 
-from vicinal.tasks.metric import Metric
-from vicinal.tasks.task import Task
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-CLASSIFICATION = Task(
+from vicinal.tasks.metric import MeanMetric, Metric
+from vicinal.tasks.task import Bounds, Task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vicinal.mixing import MixPlan
+
+ECE_BINS = 15
+"""Bins of equal width over [0, 1]."""
+
+
+class ClassOutputs(NamedTuple):
+    """Outputs of a batch, and what several metrics need of them, computed once.
+
+    logits: (B, K) float32.
+    probabilities: (B, K).
+    confidence: (B,), the probability of the predicted class.
+    predicted: (B,) int64, the predicted class.
+    """
+
+    logits: Tensor
+    probabilities: Tensor
+    confidence: Tensor
+    predicted: Tensor
+
+
+def acc1(outputs: ClassOutputs, labels: Tensor) -> Tensor:
+    return outputs.predicted == labels
+
+
+def acc5(outputs: ClassOutputs, labels: Tensor) -> Tensor:
+    top = outputs.logits.topk(min(5, outputs.logits.shape[1]), dim=1).indices
+    return (top == labels[:, None]).any(dim=1)
+
+
+def nll(outputs: ClassOutputs, labels: Tensor) -> Tensor:
+    """Return the negative log-likelihood in nats, summed over the batch by one kernel."""
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(outputs.logits, labels, reduction="sum")
+
+
+def brier(outputs: ClassOutputs, labels: Tensor) -> Tensor:
+    """Return the squared distance between probabilities and one-hot label, summed over the classes: in [0, 2].
+
+    The original convention (Brier, Monthly Weather Review 78, 1950); for two classes, half of it is common as well.
+    """
+    from torch.nn.functional import one_hot
+
+    distance = outputs.probabilities - one_hot(labels, outputs.logits.shape[1])
+    return distance.square().sum(dim=1)
+
+
+class CalibrationError(Metric):
+    """Expected calibration error with 15 equal-width bins (Guo et al., arXiv 1706.04599, equation 3).
+
+    As torchmetrics' ``MulticlassCalibrationError(norm="l1", n_bins=15)``, where a confidence of exactly 1 has its own
+    bin; importing that takes longer than the first epoch of the default job.
+    """
+
+    def sums(self, outputs: ClassOutputs, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return hits and confidence per bin, (2, 16)."""
+        import torch
+        from torch.nn.functional import one_hot
+
+        edges = torch.linspace(0, 1, ECE_BINS + 1, device=targets.device)
+        index = torch.bucketize(outputs.confidence, edges, right=True) - 1
+        # A product with one-hot rows instead of a scatter gives the same bits every time on a GPU too.
+        member = one_hot(index, ECE_BINS + 1).to(dtype)
+        return torch.stack([acc1(outputs, targets).to(dtype), outputs.confidence.to(dtype)]) @ member
+
+    def value(self, totals: Tensor, count: int) -> Tensor:
+        hits, confidence = totals
+        error: Tensor = (hits - confidence).abs().sum() / count
+        return error
+
+
+class Classification(Task):
+    score_key = "acc1"
+    loss_key = "nll"
+
+    def loss(self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        return plan.loss(outputs, targets, label_smoothing)
+
+    def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the target's weight of the predicted class: lambda-weighted accuracy."""
+        predicted = outputs.argmax(dim=1)
+        return plan.pair_loss(lambda labels: (predicted == labels).float(), targets)
+
+    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, label_smoothing: float) -> Bounds:
+        import torch
+
+        same = targets == targets[plan.partner] if plan.active else torch.ones_like(targets, dtype=torch.bool)
+        weight = torch.where(same, 1.0, plan.lam)  # of the sample's own class
+        floor = entropy(weight, classes, label_smoothing)
+        return Bounds(same, entropy(weight, classes), floor, torch.maximum(weight, 1 - weight))
+
+    def clean_floor(self, classes: int, label_smoothing: float) -> float:
+        import torch
+
+        return entropy(torch.ones(1), classes, label_smoothing).item()
+
+    def caption(self, members: Sequence[tuple[float, int]], class_names: Sequence[str]) -> str:
+        """Return such as ``0.73 cat + 0.27 dog``, or ``cat``."""
+        if len(members) == 1:
+            return class_names[members[0][1]]
+        return " + ".join(f"{weight:.2f} {class_names[label]}" for weight, label in members)
+
+    def read(self, outputs: Tensor) -> ClassOutputs:
+        logits = outputs.float()
+        probabilities = logits.softmax(dim=1)
+        return ClassOutputs(logits, probabilities, *probabilities.max(dim=1))
+
+    def record(self, outputs: ClassOutputs, targets: Tensor) -> dict[str, Tensor]:
+        return {"labels": targets, "predicted": outputs.predicted, "confidence": outputs.confidence}
+
+
+def entropy(weight: Tensor, classes: int, label_smoothing: float = 0.0) -> Tensor:
+    """Return the entropy in nats of targets with these weights (B,) of one class, and the rest on another; (B,).
+
+    Without smoothing this is the binary entropy.
+    """
+    import torch
+
+    entr, other = torch.special.entr, 1 - weight
+    if not label_smoothing:
+        return entr(weight) + entr(other)  # type: ignore[no-any-return]
+    share, spread = 1 - label_smoothing, label_smoothing / classes
+    rest = entr(torch.full_like(weight, spread))  # of one class; where both labels are the same, the other is one more
+    return entr(share * weight + spread) + entr(share * other + spread) + (classes - 2) * rest  # type: ignore[no-any-return]
+
+
+CLASSIFICATION = Classification(
     name="classification",
     metrics=(
-        Metric("acc1", "top-1 accuracy", "%", "higher"),
-        Metric("acc5", "top-5 accuracy", "%", "higher"),
-        Metric("nll", "negative log-likelihood", "nats", "lower"),
-        Metric("ece", "expected calibration error", "%", "lower"),
+        MeanMetric("acc1", "top-1 accuracy", "%", "higher", acc1, short="top-1"),
+        MeanMetric("acc5", "top-5 accuracy", "%", "higher", acc5, short="top-5"),
+        MeanMetric("nll", "negative log-likelihood", "nats", "lower", nll, short="NLL"),
+        CalibrationError("ece", "expected calibration error", "%", "lower", short="ECE"),
+        MeanMetric("brier", "Brier score", "", "lower", brier, short="Brier"),
     ),
     selection="acc1",
 )

@@ -1,26 +1,56 @@
-"""One row of a task's table of metrics."""
+"""Metrics: how each is computed from batches, and how it is shown. Torch is not imported: tables read this too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that evaluation yields, and how it is shown.
+    """A number that evaluation computes, and how it is shown.
+
+    A subclass computes it: :meth:`sums` of all batches are added up, and :meth:`value` turns the totals into the
+    metric. A mean over the samples needs no subclass: see :class:`MeanMetric`.
 
     Attributes:
         key: in ``metrics.jsonl`` and ``result.json``, after the split: ``val/<key>``.
         title: for headings, axes and legends.
         unit: such as ``nats``; "%" is a share in [0, 1] that is shown in percent.
-        better: which direction is better.
+        better: the direction of improvement.
+        short: of the title, for columns and axes; without one, the title.
     """
 
     key: str
     title: str
     unit: str
     better: Literal["higher", "lower"]
+    short: str = field(default="", kw_only=True)
+
+    @property
+    def heading(self) -> str:
+        """Return the title of a column, such as ``NLL (nats) ↓``: the arrow points to where it is better."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.short or self.title}{unit} {'↑' if self.better == 'higher' else '↓'}"
+
+    def sums(self, outputs: Any, targets: Any, dtype: torch.dtype) -> Tensor:
+        """Return what is added up over the batches, always of the same shape.
+
+        Args:
+            outputs: of a batch, as :meth:`Task.read` returns them.
+            targets: (B, ...).
+            dtype: of the result: float64, or float32 on a device that does not have it.
+        """
+        raise NotImplementedError
+
+    def value(self, totals: Tensor, count: int) -> Tensor:
+        """Return the metric, a finite scalar, from the total of :meth:`sums` over ``count`` samples."""
+        raise NotImplementedError
 
     @property
     def percent(self) -> bool:
@@ -30,3 +60,16 @@ class Metric:
     def improves(self, new: float, old: float) -> bool:
         """Whether ``new`` is strictly better than ``old``."""
         return new > old if self.better == "higher" else new < old
+
+
+@dataclass(frozen=True)
+class MeanMetric(Metric):
+    """The mean over the samples of ``function(outputs, targets)``, which returns one number per sample, (B,)."""
+
+    function: Callable[[Any, Any], Tensor]
+
+    def sums(self, outputs: Any, targets: Any, dtype: torch.dtype) -> Tensor:
+        return self.function(outputs, targets).sum(dtype=dtype)
+
+    def value(self, totals: Tensor, count: int) -> Tensor:
+        return totals / count

@@ -2,25 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from vicinal.tasks.metric import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vicinal.mixing import MixPlan
+
+
+class Bounds(NamedTuple):
+    """What a perfect model would reach on mixed targets, (B,) each: why train scores stay low and losses high.
+
+    same: whether a sample and its partner have the same target.
+    entropy: of the mixed target, in nats.
+    floor: lowest loss.
+    ceiling: highest score.
+    """
+
+    same: Tensor
+    entropy: Tensor
+    floor: Tensor
+    ceiling: Tensor
 
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of target.
+    """A kind of target. A subclass, one file each, has the methods below; B targets are a tensor (B, ...).
 
     Attributes:
         name: as ``result.json`` records it.
-        metrics: that evaluation yields, in the order in which they are shown.
+        metrics: that evaluation computes, in the order in which they are shown.
         selection: key of the metric on validation that chooses epochs, cells and points of a search.
+        score_key: key of the metric that training batches are scored by: ``train/<key>``, ``train_clean/<key>``.
+        loss_key: key of the metric that is the loss without mixing: it becomes ``train_clean/loss``.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     selection: str
+    score_key: ClassVar[str]
+    loss_key: ClassVar[str]
 
     def metric(self, key: str) -> Metric:
         """Return the metric of a key. Raises KeyError."""
-        return next(each for each in self.metrics if each.key == key)
+        return {metric.key: metric for metric in self.metrics}[key]
+
+    def loss(self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Return the mean loss of a mixed batch, a scalar, for the targets before mixing."""
+        raise NotImplementedError
+
+    def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the score of each mixed sample, (B,) float32, for the targets before mixing."""
+        raise NotImplementedError
+
+    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, label_smoothing: float) -> Bounds:
+        """Return what :meth:`loss` and :meth:`score` can reach for each mixed sample."""
+        raise NotImplementedError
+
+    def clean_floor(self, classes: int, label_smoothing: float) -> float:
+        """Return the lowest :meth:`loss` of a sample that is not mixed."""
+        raise NotImplementedError
+
+    def caption(self, members: Sequence[tuple[float, int]], class_names: Sequence[str]) -> str:
+        """Describe the target of an example by the weight and the target of each sample in it."""
+        raise NotImplementedError
+
+    def read(self, outputs: Tensor) -> Any:
+        """Return what metrics are computed from, for the outputs of the model on a batch."""
+        return outputs
+
+    def record(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
+        """Return what is kept of each test sample after the last epoch, {name: (B, ...)}, if anything."""
+        return {}

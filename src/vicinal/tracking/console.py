@@ -1,4 +1,4 @@
-"""The run in the terminal: a progress bar for people, plain lines for files and pipes."""
+"""A run in the terminal: a progress bar on a terminal, plain lines in files and pipes."""
 
 import logging
 import time
@@ -14,15 +14,15 @@ from vicinal.tracking.tracker import Progress, Tracker
 
 
 class Console(Tracker):
-    """A line an epoch; on a terminal also a bar over the entire run, which is gone when the run ends.
+    """Prints one line per epoch; on a terminal also a bar over the entire run, which is erased when the run ends.
 
-    What is logged meanwhile appears above the bar, from any thread.
+    Messages that any thread logs appear above the bar.
 
     Args:
         epochs: of the run.
-        steps_per_epoch: optimiser steps in an epoch.
-        console: where to write; standard output when None.
-        clock: seconds, monotonic.
+        steps_per_epoch: optimiser steps per epoch.
+        console: to write to, if not standard output.
+        clock: monotonic, in seconds.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Console(Tracker):
         self._began = clock()
         self._skipped = 0.0  # epochs trained before this session
         self._bar = _bar(epochs, steps_per_epoch, self._console) if self._console.is_interactive else None
-        self._lent: list[tuple[logging.StreamHandler[Any], Any]] = []
+        self._streams: list[tuple[logging.StreamHandler[Any], Any]] = []  # of log handlers while there is a bar
 
     def __enter__(self) -> Self:
         self._began = self._clock()
         if self._bar:
-            handlers = [each for each in logging.getLogger().handlers if isinstance(each, logging.StreamHandler)]
-            for handler in [each for each in handlers if each.stream is self._console.file]:
-                self._lent.append((handler, handler.setStream(cast(Any, _AboveTheBar(self._console)))))
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, logging.StreamHandler) and handler.stream is self._console.file:
+                    self._streams.append((handler, handler.setStream(cast(Any, _AboveTheBar(self._console)))))
             self._bar.start()
         return self
 
@@ -55,8 +55,8 @@ class Console(Tracker):
     ) -> None:
         if self._bar:
             self._bar.stop()
-        while self._lent:
-            handler, stream = self._lent.pop()
+        while self._streams:
+            handler, stream = self._streams.pop()
             handler.setStream(stream)
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
@@ -70,7 +70,7 @@ class Console(Tracker):
             self._bar.task_ids[0],
             completed=(progress.epoch - 1) * self._steps + progress.step,
             epoch=progress.epoch,
-            text=f"loss {progress.loss:.3f}  acc {progress.acc1:.3f}  {progress.images_per_second:.0f} img/s  {left}",
+            text=f"{_numbers(progress.means, '  ')}  {progress.images_per_second:.0f} img/s  {left}",
         )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -78,26 +78,28 @@ class Console(Tracker):
 
     def _line(self, row: Mapping[str, float | int]) -> str:
         epoch, epochs = int(row["epoch"]), self._epochs
-        parts = [
-            f"epoch {epoch:>{len(str(epochs))}}/{epochs}",
-            f"loss {row['train/loss']:.3f}",
-            f"acc {row['train/acc1']:.3f} (ceiling {row['train/acc1_ceiling']:.3f})",
-        ]
-        split = next((split for split in ("val", "test") if f"{split}/acc1" in row), None)
-        if split:
-            parts.append(f"{split} acc1 {row[f'{split}/acc1']:.3f} nll {row[f'{split}/nll']:.3f}")
+        train, val, test = (
+            {key.removeprefix(f"{part}/"): value for key, value in row.items() if key.startswith(f"{part}/")}
+            for part in ("train", "val", "test")
+        )
+        parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}"]
+        for name in (name for name in train if not name.endswith(("_ceiling", "_floor"))):
+            ceiling = f" (ceiling {train[f'{name}_ceiling']:.3f})" if f"{name}_ceiling" in train else ""
+            parts.append(f"{name} {train[name]:.3f}{ceiling}")
+        if val or test:
+            parts.append(f"{'val' if val else 'test'} {_numbers(val or test, ' ')}")
         parts += [f"lr {row['lr']:#.3g}", f"{row['throughput']:.0f} img/s", self._left(epoch - 1, 1.0)]
         return "  ".join(parts).rstrip()
 
     def _left(self, before: int, part: float) -> str:
-        """Time left in the run, at this session's mean pace so far, evaluation included.
+        """Return the time left in the run, at this session's mean pace so far, evaluation included.
 
         Args:
-            before: whole epochs done before the running one.
-            part: of the running epoch that is done, in (0, 1].
+            before: number of epochs before the running one.
+            part: fraction of the running epoch that is done, in (0, 1].
         """
         done = before + part - self._skipped
-        if done <= 0:  # continued at the very end of an epoch
+        if done <= 0:  # resumed at the very end of an epoch
             return ""
         pace = (self._clock() - self._began) / done
         seconds = round(pace * (self._epochs - before - part))
@@ -106,8 +108,12 @@ class Console(Tracker):
         return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
 
 
+def _numbers(numbers: Mapping[str, float], separator: str) -> str:
+    return separator.join(f"{name} {value:.3f}" for name, value in numbers.items())
+
+
 class _AboveTheBar:
-    """Where a log handler writes while there is a bar, which it would cut in two on the terminal itself."""
+    """Stream for log handlers while there is a bar, which a line on the terminal itself would cut in two."""
 
     def __init__(self, console: rich.console.Console) -> None:
         self._console = console

@@ -1,32 +1,38 @@
-"""What a run reports, and to whom: the interface between the training loop and everything that shows a run."""
+"""The interface between the training loop and everything that shows a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from vicinal.runs.predictions import Predictions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a tracker may tell of a run before it starts.
+    """Facts about a run that are known before it starts.
 
     Attributes:
         name: readable, such as ``digits-cnn-input-alpha0.2-s0``.
         run_id: the run's identity (cell and seed).
         cell_id: the identity shared by the runs that differ in their seed alone.
-        config: resolved, in plain containers.
+        config: resolved, in plain containers, without secrets.
         choices: the option chosen in each config group.
         sweep: the sweep that the run belongs to; None for a single run.
         git_commit: of the source that runs; None outside a repository.
         folder: the run's own folder.
-        epochs: how many the run has.
+        epochs: number of epochs of the run.
+        wandb_id: W&B's id of the run if it is resumed; None for a new run.
     """
 
     name: str
@@ -38,41 +44,51 @@ class RunInfo:
     git_commit: str | None
     folder: Path
     epochs: int
+    wandb_id: str | None = None
 
 
 class Progress(NamedTuple):
-    """A glance inside an epoch: means over its steps so far."""
+    """State within an epoch: means over its steps so far."""
 
     epoch: int
     """The running epoch, from 1."""
     step: int
     """Steps done in this epoch."""
-    loss: float
-    acc1: float
+    means: Mapping[str, float]
+    """{name: mean} of the loss and of scores on the training batches."""
     images_per_second: float
 
 
 class Tracker:
-    """Is told what happens in a run. This one ignores all of it."""
+    """Base class of all trackers: each method reports an event of the run. This class ignores all of them.
+
+    An option of the config group ``tracker`` names a subclass and the arguments of its constructor, which may check
+    them but does nothing yet: a file or a connection is opened in :meth:`start`.
+    """
+
+    def start(self, info: RunInfo) -> None:
+        """Called first, once per session of the run."""
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        """Called once, before anything else: what earlier sessions of the run have come to.
+        """Called once, before the first epoch, with the epochs of earlier sessions.
+
+        In a resumed run :meth:`mixed_images` and :meth:`predictions` may report earlier events before this call.
 
         Args:
-            rows: of the epochs that are done, each as :meth:`epoch` was told it; empty in a fresh run.
+            rows: of the epochs that are done, each as :meth:`epoch` was given it; empty in a new run.
             step: steps done in the epoch after them.
         """
 
     def progress(self, progress: Progress) -> None:
-        """Called a few times a second at most, inside an epoch."""
+        """Called a few times per second at most, inside an epoch."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Called once at the end of each epoch.
 
         Args:
-            row: flat, always with ``epoch`` (from 1), the one clock of all curves; accuracies are fractions,
-                ``throughput`` is images/s, ``seconds`` the epoch's duration. A list is a histogram: counts, or shares,
-                of equal bins of [0, 1].
+            row: flat, always with ``epoch`` (from 1), the x-axis of all curves; accuracies are fractions,
+                ``throughput`` is images/s, ``seconds`` the epoch's duration. A list is a histogram: counts, or
+                fractions, of equal bins of [0, 1].
         """
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
@@ -85,38 +101,95 @@ class Tracker:
         """
 
     def predictions(self, predictions: Predictions) -> None:
-        """Called once, before the last epoch is told, with what its weights say of the test images."""
+        """Called once, before the last epoch is reported, with its predictions on the test images."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Called once, after the last epoch, with the final numbers under flat keys such as ``test/last/acc1``."""
 
+    def close(self, error: BaseException | None) -> None:
+        """Called last, whatever happened.
+
+        Args:
+            error: what ended the run; None if it is completed, KeyboardInterrupt or SystemExit if it was interrupted.
+        """
+
 
 class Trackers(Tracker):
-    """Several trackers as one, told in the given order."""
+    """Several trackers as one; each event is reported to all of them, in the given order."""
 
     def __init__(self, *trackers: Tracker) -> None:
         self.trackers = trackers
 
+    def start(self, info: RunInfo) -> None:
+        self._report(lambda tracker: tracker.start(info))
+
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        for tracker in self.trackers:
-            tracker.restore(rows, step)
+        self._report(lambda tracker: tracker.restore(rows, step))
 
     def progress(self, progress: Progress) -> None:
-        for tracker in self.trackers:
-            tracker.progress(progress)
+        self._report(lambda tracker: tracker.progress(progress))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        for tracker in self.trackers:
-            tracker.epoch(row)
+        self._report(lambda tracker: tracker.epoch(row))
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
-        for tracker in self.trackers:
-            tracker.mixed_images(images, captions)
+        self._report(lambda tracker: tracker.mixed_images(images, captions))
 
     def predictions(self, predictions: Predictions) -> None:
-        for tracker in self.trackers:
-            tracker.predictions(predictions)
+        self._report(lambda tracker: tracker.predictions(predictions))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
+        self._report(lambda tracker: tracker.finish(summary))
+
+    def close(self, error: BaseException | None) -> None:
+        self._report(lambda tracker: tracker.close(error))
+
+    def _report(self, event: Callable[[Tracker], None]) -> None:
         for tracker in self.trackers:
-            tracker.finish(summary)
+            event(tracker)
+
+
+class ChosenTrackers(Trackers):
+    """The trackers of the config group ``tracker``, none of which can stop the training.
+
+    A tracker that raises gets one warning, and from then on no event but :meth:`close`.
+
+    Args:
+        trackers: by their names in the config.
+        info: the run, which begins and ends with the ``with`` block.
+    """
+
+    def __init__(self, trackers: Mapping[str, Tracker], info: RunInfo) -> None:
+        super().__init__(*trackers.values())
+        self._info = info
+        self._names = {tracker: name for name, tracker in trackers.items()}
+        self._failed: set[Tracker] = set()
+
+    def __enter__(self) -> Self:
+        self.start(self._info)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(error)
+
+    def close(self, error: BaseException | None) -> None:
+        with ExitStack() as stack:  # a Ctrl-C in one of them does not keep the others from closing
+            for tracker in reversed(self.trackers):
+                stack.callback(self._guarded, tracker, lambda tracker: tracker.close(error))
+
+    def _report(self, event: Callable[[Tracker], None]) -> None:
+        for tracker in self.trackers:
+            if tracker not in self._failed:
+                self._guarded(tracker, event)
+
+    def _guarded(self, tracker: Tracker, event: Callable[[Tracker], None]) -> None:
+        try:
+            event(tracker)
+        except Exception as error:
+            if tracker not in self._failed:
+                self._failed.add(tracker)
+                name, reason = self._names[tracker], f"{type(error).__name__}: {error}".splitlines()[0]
+                log.warning("tracker.%s failed, the run goes on without it: %s", name, reason)
+                log.debug("the error of tracker.%s", name, exc_info=error)

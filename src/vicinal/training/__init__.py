@@ -1,1 +1,1 @@
-"""The loop, its schedules, its random streams and evaluation."""
+"""The training loop, its step, schedules, random streams, checkpoints and evaluation."""

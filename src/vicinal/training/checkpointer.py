@@ -1,4 +1,4 @@
-"""When training is saved: at intervals, and when somebody asks the process to stop."""
+"""Save training at intervals, and when the process is asked to stop."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from vicinal.training.state import TrainState
 
 @dataclass(frozen=True)
 class Interval:
-    """Every so many epochs or steps; at most one of the two is not 0."""
+    """A number of epochs or of steps; at most one of the two is not 0."""
 
     epochs: int = 0
     steps: int = 0
 
     @classmethod
     def parse(cls, value: int | str) -> Interval:
-        """Of ``trainer.checkpoint_every``: 2 is every other epoch, ``200steps`` every 200 steps.
+        """Parse ``trainer.checkpoint_every``: 2 is every other epoch, ``200steps`` every 200 steps.
 
         Raises:
             ConfigError: it is neither.
         """
-        found = re.fullmatch(r"([0-9]{1,10})(epochs?|steps?)?", str(value).replace(" ", ""))
-        if not found or not 1 <= int(found[1]) <= BILLION:
+        match = re.fullmatch(r"([0-9]{1,10})(epochs?|steps?)?", str(value).replace(" ", ""))
+        if not match or not 1 <= int(match[1]) <= BILLION:
             allowed = f"must be an integer in [1, {BILLION}], of epochs, or of steps: 200steps"
             raise ConfigError("trainer.checkpoint_every", value, allowed)
-        number = int(found[1])
-        return cls(steps=number) if (found[2] or "").startswith("step") else cls(epochs=number)
+        number = int(match[1])
+        return cls(steps=number) if (match[2] or "").startswith("step") else cls(epochs=number)
 
 
 class Checkpointer:
-    """Saves a training under way.
+    """Save a running training.
 
     Args:
         save: writes a checkpoint.
-        every: between two checkpoints.
-        epochs: of the whole training, whose end is always saved.
+        every: interval between two checkpoints.
+        epochs: number of epochs of the whole training, whose end is always saved.
         shutdown: of the process.
     """
 
@@ -54,7 +54,7 @@ class Checkpointer:
         """Called after each step, when all of it is in ``training``.
 
         Raises:
-            Interrupted: somebody asked the process to stop, and everything is saved.
+            Interrupted: the process was asked to stop, and everything is saved.
         """
         self._steps += 1
         if self._steps == self._every.steps:
@@ -68,7 +68,7 @@ class Checkpointer:
             self.save(training)
 
     def check(self, training: TrainState) -> None:
-        """Save and raise :class:`Interrupted` if somebody asked the process to stop."""
+        """Save and raise :class:`Interrupted` if the process was asked to stop."""
         if self._shutdown.signal is not None:
             self.save(training)
             self._shutdown.check()

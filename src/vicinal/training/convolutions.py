@@ -8,24 +8,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NARROW = 16
-"""Input channels from which on a strided 1x1 convolution is right: those of one AVX-512 register."""
+"""Input channels from which a strided 1x1 convolution is right: those of one AVX-512 register."""
 
 Pair = tuple[int, ...]
-"""For rows and columns."""
+"""Rows and columns."""
 
 
 def avoid_faults(model: nn.Module, precision: str) -> None:
-    """Let strided convolutions take their stride on the images beforehand where a CPU kernel of oneDNN fails.
+    """Apply the stride of a convolution to its input beforehand where a CPU kernel of oneDNN fails.
 
     Both faults are in torch 2.15:
 
     - 1x1 and fewer than 16 input channels (channels_last, fp32): the gradient of the weights writes past its workspace,
-      https://github.com/uxlfoundation/oneDNN/issues/6035. A training crashes, or goes on in damaged memory. The pixels
-      that the stride skips are left out before: the same bits, by another kernel.
-    - Images so small that one column comes out (bf16 with AMX): results and gradients contain numbers from memory that
-      nothing was written to. The kernel has one place there, to which the image is cut.
+      https://github.com/uxlfoundation/oneDNN/issues/6035. Training crashes, or continues in damaged memory. The pixels
+      that the stride skips are removed first: the same bits, by another kernel.
+    - Images so small that the output has one column (bf16 with AMX): results and gradients contain uninitialised
+      memory. The kernel fits in one place there, and the image is cut to it.
 
-    All other layers compute what they did. A convolution that a network calls as a function is not found.
+    All other layers are unchanged. A convolution that a network calls as a function is not found.
 
     Args:
         model: on the CPU; its layers keep their weights and get hooks.
@@ -44,15 +44,14 @@ def avoid_faults(model: nn.Module, precision: str) -> None:
 
 
 def _subsample(stride: Pair, conv: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
-    """The pixels (..., H, W) that the stride does not skip."""
+    """Return the pixels (..., H, W) that the stride does not skip."""
     return inputs[0][..., :: stride[0], :: stride[1]]
 
 
 def _cut(stride: Pair, padding: Pair, conv: nn.Conv2d, inputs: tuple[Tensor]) -> Tensor:
-    """The part (..., H', W') of padded images that the kernel sees along each axis where it has one place.
+    """Return the part (..., H', W') of the padded images that the kernel sees along each axis where it has one place.
 
-    There the layer's own stride and padding become 1 and 0. Images of which more than a column comes out stay as they
-    are.
+    There, the layer's own stride and padding become 1 and 0. Where the output has several columns, nothing changes.
     """
     images = inputs[0]
     rows, columns = (
@@ -68,6 +67,6 @@ def _cut(stride: Pair, padding: Pair, conv: nn.Conv2d, inputs: tuple[Tensor]) ->
 
 
 def _one_place(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Pair | None:
-    """Zeros to add before and after (negative: pixels to cut off) for the kernel just to fit; None if it has room."""
+    """Return zeros to add before and after (negative: pixels to cut) for the kernel to fit in one place; else None."""
     free = size + 2 * padding - (dilation * (kernel - 1) + 1)
     return (padding, padding - free) if 0 <= free < stride else None

@@ -12,14 +12,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class ModelEma:
-    """A copy of a model whose weights and running statistics follow it: decay * own + (1 - decay) * new, a step.
+    """A copy of a model whose weights and running statistics follow it: decay * own + (1 - decay) * new per step.
 
-    The first step is copied whole, and so are integers such as batch norm's count of batches. The numbers are those of
-    ``torch.optim.swa_utils.AveragedModel``, which hands a counter to the device at every step and waits for it.
+    The first step is copied, and so are integers such as batch norm's count of batches. The numbers are those of
+    ``torch.optim.swa_utils.AveragedModel``, which copies a counter to the device at every step and waits for it.
 
     Args:
         model: is copied as it is, hooks included.
-        decay: in [0, 1], a step.
+        decay: in [0, 1], per step.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -32,12 +32,12 @@ class ModelEma:
         """Follow the model by one step."""
         own: list[Tensor] = []
         new: list[Tensor] = []
-        for ours, theirs in zip(_tensors(self.module), _tensors(model), strict=True):
-            if self._started and ours.is_floating_point():
-                own.append(ours)
-                new.append(theirs)
+        for average, value in zip(_tensors(self.module), _tensors(model), strict=True):
+            if self._started and average.is_floating_point():
+                own.append(average)
+                new.append(value)
             else:
-                ours.copy_(theirs)
+                average.copy_(value)
         if own:
             self._average(own, new, None)
         self._started = True

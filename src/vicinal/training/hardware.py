@@ -1,4 +1,4 @@
-"""What the machine can do: device, precision and threads, asked for or found out."""
+"""Device, precision and threads of a run: those that were requested, if this machine has them, or the best it has."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vicinal.utils.cores import usable_cores
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 TRITON_CAPABILITY = (7, 0)
-"""Older GPUs than Volta have no compiled kernels."""
+"""GPUs older than Volta have no compiled kernels."""
 CHOSEN = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-"""Whether the user has told torch how many threads to take."""
+"""Whether the user has set torch's number of threads."""
 AUTO_THREADS = torch.get_num_threads() if CHOSEN else min(torch.get_num_threads(), usable_cores())
-"""Threads of a job with enough work for several. Read at import, before a run changes it; parallel jobs get fewer."""
+"""Threads of a job that has enough work for several. Read at import, before a run sets it; parallel jobs get fewer."""
 SMALL = {"fp32": 70_000_000, "bf16": 200_000_000}
 """Multiplications per layer and step, as `work` counts them, below which a run gets one CPU thread.
 
@@ -37,7 +37,7 @@ in fp32 0.96 at 34 million (width 8), 1.32 at 140 (width 16).
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run really uses. These, with the torch version, decide the last bits of a result."""
+    """What a run uses. With the torch version, this decides the last bits of a result."""
 
     device: torch.device
     precision: str
@@ -46,7 +46,7 @@ class Hardware:
     compile: bool = False
     """Whether torch.compile makes the kernels."""
     cuda_graphs: bool = False
-    """Whether the kernels of a compiled step are launched at once, as a recorded graph."""
+    """Whether the kernels of a compiled step are launched together, as a recorded graph."""
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -55,7 +55,7 @@ class Hardware:
 
 
 def work(model: nn.Module, image_size: int, batch_size: int) -> int:
-    """Multiplications in the forward pass of a step, the mean over the layers, by the shapes of the weights alone.
+    """Return the mean over the layers of the multiplications in a step's forward pass, from the shapes of the weights.
 
     Each weight of a convolution is counted once per pixel of an image, as if no layer made it smaller; any other once.
     """
@@ -65,14 +65,14 @@ def work(model: nn.Module, image_size: int, batch_size: int) -> int:
 
 
 def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
-    """Turn every "auto" into what this machine has, and what pays for the work.
+    """Resolve every "auto" to what this machine has, and what pays off for the work.
 
     Args:
         settings: the request.
-        work: what the function of this name says; None where it is not known.
+        work: result of :func:`work`; None where it is not known.
 
     Raises:
-        ConfigError: the device is not there, it cannot do the precision, or the number of threads is none.
+        ConfigError: there is no such device, it cannot do the precision, or the number of threads is invalid.
     """
     devices = [name for name in ("cuda", "mps", "cpu") if _present(name)]
     name = devices[0] if settings.device == "auto" else settings.device
@@ -98,7 +98,7 @@ def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
 
 
 def host_memory() -> float:
-    """Bytes of memory that this machine has; infinite where the system does not say."""
+    """Return the bytes of memory of this machine; infinite where the system does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
@@ -110,7 +110,7 @@ def _present(name: str) -> bool:
 
 
 def _precisions(device: str) -> list[str]:
-    """What a device can do, the one that "auto" takes first."""
+    """Return the precisions of a device, the one that "auto" takes first."""
     if device == "cuda":
         # Emulated bf16 (before Ampere) is slower than fp32.
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -123,8 +123,8 @@ def _precisions(device: str) -> list[str]:
 
 
 def _lacking_to_compile(device: str) -> str:
-    """What torch.compile would need for a device and this machine has not; nothing if it has all."""
-    if device == "mps":  # kernels are made by the system
+    """Name the missing requirement of torch.compile on a device, or return an empty string."""
+    if device == "mps":  # the system compiles kernels
         return ""
     if device == "cuda" and not find_spec("triton"):
         return "Triton"
@@ -138,12 +138,12 @@ def _lacking_to_compile(device: str) -> str:
 
 
 def apply(hardware: Hardware, settings: TrainerConfig) -> None:
-    """Set the process up for one run; a sweep's next run sets it up anew."""
+    """Set up the process for one run; the next run of a sweep sets it up again."""
     torch.set_num_threads(hardware.threads)
     if hardware.device.type == "cpu":
         retain_freed_memory()
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
     torch.use_deterministic_algorithms(settings.deterministic)
-    # Fastest kernels by trial, which may differ from run to run: only where the user did not ask for the same bits.
+    # The fastest kernels, found by trial, may differ from run to run: only where the same bits are not requested.
     torch.backends.cudnn.benchmark = hardware.device.type == "cuda" and not settings.deterministic

@@ -1,9 +1,10 @@
-"""What a training step changes, and the step."""
+"""A training step, and all that it changes."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,15 +13,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vicinal.config.schema import TrainerConfig
-from vicinal.mixing import MixPlan, MixPoints, Strategy
+from vicinal.mixing import MixPlan, Strategy
+from vicinal.mixing.forward import MixHooks
 from vicinal.mixing.strategies import INPUT
+from vicinal.tasks import CLASSIFICATION, Task
 from vicinal.training.convolutions import avoid_faults
 from vicinal.training.ema import ModelEma
 from vicinal.training.hardware import Hardware
+from vicinal.training.objective import Objective, StepOutput
 
 
 class Learner:
-    """What a step changes: weights, optimizer, schedule, gradient scale and averaged weights."""
+    """Weights, optimizer, schedule, gradient scale and averaged weights: all that a step changes."""
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Learner:
         settings: TrainerConfig,
         hardware: Hardware,
         steps_per_epoch: int,
+        task: Task = CLASSIFICATION,
     ) -> None:
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
@@ -47,16 +52,17 @@ class Learner:
         decay = settings.ema_decay
         self.ema = None if decay is None else ModelEma(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
-        self.points = MixPoints(self.model, [depth for depth in strategy.depths if depth != INPUT])
+        self.hooks = MixHooks(self.model, [depth for depth in strategy.depths if depth != INPUT])
+        self.objective = Objective(task, settings.label_smoothing, strategy.mixed_weight, strategy.clean_weight)
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
         if hardware.compile:
-            # graphs of an earlier run of this process would count as ours
+            # Graphs of an earlier run of this process would count as ours.
             torch.compiler.reset()
-            # One for each block that can be mixed, one for all other batches, one for evaluation. Never fewer than
-            # there may be already: the limit is the process's, and others compile there too.
+            # One graph per block that can be mixed, one for all other batches, one for evaluation. The limit is that of
+            # the process, where other code compiles too, so it is never lowered.
             needed = len(set(strategy.depths)) + 2
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, needed)
-            # torch says it of every precision, bf16 too
+            # torch warns in every precision, bf16 too
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
         self.graphs = 0
         """Graphs that the compiler has made of the model so far."""
@@ -64,18 +70,17 @@ class Learner:
             self.model, settings.batch_size, "reduce-overhead" if hardware.cuda_graphs else None
         )
         self.eval_forward = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
-        """The model that is judged, as a function of images."""
+        """The model that is evaluated, as a function of images."""
 
-    def step(self, images: Tensor, labels: Tensor, plan: MixPlan) -> tuple[Tensor, Tensor]:
-        """One optimizer step. Returns the loss, a scalar, and the logits (B, K), both detached, on the device."""
+    def step(self, images: Tensor, targets: Tensor, plan: MixPlan) -> StepOutput:
+        """Make one optimizer step; what is returned is detached."""
         if self.hardware.cuda_graphs:
-            # The last step's logits may be overwritten now.
+            # The last step's outputs may be overwritten now.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.hardware.autocast():
-            logits = self.points(images, plan, self.forward)
-            loss = plan.loss(logits, labels, self.settings.label_smoothing)
+            output = self.objective(partial(self.hooks, forward=self.forward), images, targets, plan)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
         if self.settings.clip_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad_norm)
@@ -84,12 +89,12 @@ class Learner:
         self.scheduler.step()
         if self.ema is not None:
             self.ema.update(self.model)
-        return loss.detach(), logits.detach()
+        return StepOutput(*(part.detach() for part in output))
 
     def _compile_for_full_batches(
         self, model: nn.Module, batch_size: int, mode: str | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """The compiled model for whole batches; the odd batch at the end is not worth a compilation of its own."""
+        """Return the model compiled for full batches; the odd batch at the end is not worth its own compilation."""
         if not self.hardware.compile:
             return model
         from torch._dynamo.utils import counters
@@ -112,11 +117,11 @@ class Learner:
         return self.hardware.compile and not self.graphs
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a step changes."""
+        """Return everything that a step changes."""
         return {name: None if part is None else part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
+        """Continue where :meth:`state_dict` was taken."""
         for name, part in self._parts().items():
             if part is not None:
                 part.load_state_dict(state[name])
@@ -127,15 +132,15 @@ class Learner:
 
     @property
     def eval_model(self) -> nn.Module:
-        """The model that is judged: the averaged weights, if there are any."""
+        """The model that is evaluated: the averaged weights, if there are any."""
         return self.model if self.ema is None else self.ema.module
 
     @property
     def lr(self) -> float:
-        """Of the step that comes next."""
+        """Learning rate of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
     def peak_lr(self) -> float:
-        """The rate that the optimizer was made with, ``optimizer.lr``."""
+        """Learning rate that the optimizer was made with, ``optimizer.lr``."""
         return float(self.optimizer.defaults["lr"])

@@ -15,7 +15,7 @@ from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import Progress, Tracker
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.evaluation import evaluate
-from vicinal.training.mixing_stats import BINS
+from vicinal.training.mixing_stats import LAM_BINS
 from vicinal.training.state import LAST, History, Row, Scores, TrainState
 from vicinal.training.train_metrics import DivergedError, TrainMetrics
 
@@ -34,19 +34,19 @@ class Loaders:
 
 @dataclass(frozen=True)
 class Finals:
-    """What a finished training is judged by."""
+    """The final numbers of a training."""
 
     val: Scores | None
     """Of the last epoch; None without a validation split."""
     val_best: Scores | None
-    """Of ``best_epoch``; None likewise."""
+    """Of ``best_epoch``; None without a validation split."""
     test_last: Scores
     test_best_val: Scores | None
     """On the weights of ``best_epoch``; None without a validation split."""
     test_median10: Scores
     """Median of each metric over the last 10 epochs (over all, if there were fewer)."""
     best_epoch: int | None
-    """The epoch with the best validation accuracy, the first of equals."""
+    """The epoch that is best on validation, by the task's selection, the first of equals."""
     seconds: dict[str, float]
     images_per_second: float
     """Training alone, mean over all epochs."""
@@ -56,16 +56,17 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
     """Train to ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
     Args:
-        training: fresh, or under way; it holds the last epoch's weights afterwards.
+        training: fresh or resumed; it has the last epoch's weights afterwards.
         loaders: of the three parts.
         tracker: is told what happens.
         checkpointer: saves the training at its intervals.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
-        Interrupted: somebody asked the process to stop, and everything is saved.
+        Interrupted: the process was asked to stop, and everything is saved.
     """
     learner, clock, history = training.learner, training.clock, training.history
+    task = learner.objective.task
     epochs, steps, first = learner.settings.epochs, len(loaders.train), training.epoch
     while (epoch := training.epoch) <= epochs:
         train_metrics = train_epoch(training, loaders.train, tracker, checkpointer)
@@ -73,20 +74,21 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
             wish = learner.settings.compile
             log.warning("trainer.compile=%s: torch compiled nothing of the model, which runs uncompiled", wish)
         trained = time.perf_counter()
-        row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr, **prefixed("train", train_metrics.read())}
-        row |= training.mixing_stats.read()
-        if epoch == 1 and (law := learner.strategy.law(BINS)) is not None:
+        loss, train_score = train_metrics.read()
+        row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr}
+        row |= {"train/loss": loss, f"train/{task.score_key}": train_score, **training.mixing_stats.read()}
+        if epoch == 1 and (law := learner.strategy.law(LAM_BINS)) is not None:
             row["mixing/lam_law"] = law
         if loaders.clean is not None:
             clean = score(training, loaders.clean, epoch * steps, checkpointer)
-            row |= {"train_clean/acc1": clean["acc1"], "train_clean/loss": clean["nll"]}
+            row |= {f"train_clean/{task.score_key}": clean[task.score_key], "train_clean/loss": clean[task.loss_key]}
         if loaders.val is not None:
             row |= prefixed("val", score(training, loaders.val, epoch * steps, checkpointer))
         if epoch > epochs - LAST:
-            seen: list[tuple[Tensor, Tensor, Tensor]] = []
-            row |= prefixed("test", score(training, loaders.test, epoch * steps, checkpointer, seen))
+            records: list[dict[str, Tensor]] = []
+            row |= prefixed("test", score(training, loaders.test, epoch * steps, checkpointer, records))
             if epoch == epochs:
-                history.set_predictions(seen)
+                history.set_predictions(records)
                 tracker.predictions(predictions(history, loaders))
         evaluated = time.perf_counter() - trained
         row |= {"throughput": train_metrics.samples / clock.epoch, "seconds": clock.epoch + evaluated}
@@ -123,17 +125,18 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
             mixing_stats.add(plan, labels, images.shape)
             plan = plan.to(device)
             training.mixed_examples(plan, images, labels)
-            loss, logits = learner.step(images, labels, plan)
-            train_metrics.add(loss, plan.correct(logits, labels))
+            step = learner.step(images, labels, plan)
+            train_metrics.add(step.loss, step.score)
             clock.epoch = time.perf_counter() - started
             if train_metrics.steps % settings.log_every == 0 or train_metrics.steps == len(loader):
                 if bad := train_metrics.first_bad_step():
-                    step = (training.epoch - 1) * len(loader) + bad
-                    raise DivergedError(f"since step {step}", learner.peak_lr, learner.hardware.precision)
-                means = train_metrics.read()
-                clock.epoch = time.perf_counter() - started  # the look has waited for the device
+                    bad += (training.epoch - 1) * len(loader)
+                    raise DivergedError(f"since step {bad}", learner.peak_lr, learner.hardware.precision)
+                loss_so_far, score_so_far = train_metrics.read()
+                clock.epoch = time.perf_counter() - started  # reading has waited for the device
                 speed = train_metrics.samples / clock.epoch
-                tracker.progress(Progress(training.epoch, train_metrics.steps, means["loss"], means["acc1"], speed))
+                means = {"loss": loss_so_far, learner.objective.task.score_key: score_so_far}
+                tracker.progress(Progress(training.epoch, train_metrics.steps, means, speed))
             checkpointer.after_step(training)
     return train_metrics
 
@@ -143,9 +146,9 @@ def score(
     loader: Loader,
     step: int,
     checkpointer: Checkpointer,
-    seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+    records: list[dict[str, Tensor]] | None = None,
 ) -> Scores:
-    """Scores of the weights after a step; a step can ruin them although its own loss was finite."""
+    """Return the scores of the weights after a step; a step can ruin them although its own loss was finite."""
     learner = training.learner
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
@@ -153,26 +156,28 @@ def score(
             checkpointer.check(training)
             yield batch
 
-    scores = evaluate(learner.eval_model, batches(), learner.hardware, learner.eval_forward, seen)
-    if not math.isfinite(scores["nll"]):
+    task, model = learner.objective.task, learner.eval_model
+    scores = evaluate(task, model, batches(), learner.hardware, learner.eval_forward, records)
+    if not all(map(math.isfinite, scores.values())):
         raise DivergedError(f"in evaluation after step {step}", learner.peak_lr, learner.hardware.precision)
     return scores
 
 
 def predictions(history: History, loaders: Loaders) -> Predictions:
-    """What the last epoch's weights say of the test images."""
+    """Return the predictions of the last epoch's weights for the test images."""
     arrays = {name: values.numpy() for name, values in history.predictions.items()}
     return Predictions(**arrays, class_names=loaders.class_names)
 
 
 def score_best_epoch(training: TrainState, loaders: Loaders) -> Scores | None:
-    """Test scores on the weights of the best epoch; the model is left with those of the last."""
+    """Return the test scores of the weights of the best epoch; the model keeps those of the last."""
     history, learner, model = training.history, training.learner, training.learner.eval_model
     if history.best_epoch is None:
         return None
     last = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(history.best_weights)
-    scores = evaluate(model, loaders.test.batches(), learner.hardware, learner.eval_forward)
+    task, batches = learner.objective.task, loaders.test.batches()
+    scores = evaluate(task, model, batches, learner.hardware, learner.eval_forward)
     model.load_state_dict(last)
     return scores
 

@@ -1,4 +1,4 @@
-"""A look at the first batches: images, their partners, masks and what they become, with labels and lambdas."""
+"""Examples of the first batches: images, their partners, masks and the mixed images, with labels and lambdas."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from torch import Tensor
 
 from vicinal.data import ImageData
 from vicinal.mixing import MixPlan
-from vicinal.mixing.masks import Weights
+from vicinal.tasks import CLASSIFICATION, Task
 from vicinal.tracking.tracker import Tracker
 
 
 class MixedExamples:
-    """Collects images of the first batches, and gives them to a tracker once it has enough.
+    """Collect images of the first batches, and give them to a tracker once there are enough.
 
-    Several batches, because one lambda (and one block) is drawn a batch.
+    From several batches, because one lambda (and one block) is drawn per batch.
 
     Args:
-        data: whose normalisation is undone and whose class names are used.
-        size: images in all.
-        batches: that they are taken from, evenly.
-        tracker: is shown the panel.
+        data: has the normalisation to be undone and the class names.
+        size: number of images.
+        batches: number of batches that they are taken from, evenly.
+        tracker: is shown the images.
+        task: describes their targets.
     """
 
-    def __init__(self, data: ImageData, size: int, batches: int, tracker: Tracker) -> None:
-        self._data = data
+    def __init__(self, data: ImageData, size: int, batches: int, tracker: Tracker, task: Task = CLASSIFICATION) -> None:
+        self._data, self._tracker, self._task = data, tracker, task
         self._counts = [size // batches + (batch < size % batches) for batch in range(batches)]
-        self._tracker = tracker
         self._shown: list[Tensor] = []
         self._captions: list[str] = []
 
@@ -36,13 +36,13 @@ class MixedExamples:
         """Look at the next batch: images (B, C, H, W) normalised and labels (B,) int64, both not mixed yet."""
         if not self._counts:
             return
-        shown, captions = mixed_images(plan, images, labels, self._data, self._counts.pop(0))
+        shown, captions = mixed_images(plan, images, labels, self._data, self._counts.pop(0), self._task)
         self._shown.append(shown)
         self._captions += captions
         self.show()
 
     def show(self) -> None:
-        """Give the panel to the tracker, if there is all of it."""
+        """Give the images to the tracker, if all are there."""
         if not self._counts and self._captions:
             self._tracker.mixed_images(torch.cat(self._shown), self._captions)
 
@@ -54,36 +54,35 @@ class MixedExamples:
 
 
 def mixed_images(
-    plan: MixPlan, images: Tensor, labels: Tensor, data: ImageData, count: int
+    plan: MixPlan, images: Tensor, labels: Tensor, data: ImageData, count: int, task: Task
 ) -> tuple[Tensor, list[str]]:
-    """The first ``count`` images of a batch, how they are mixed, and a caption each.
+    """Return the first ``count`` images of a batch, how they are mixed, and a caption for each.
 
     Args:
         plan: of the batch.
         images: (B, C, H, W) normalised.
         labels: (B,) int64.
-        data: whose normalisation is undone and whose class names are used.
+        data: has the normalisation to be undone and the class names.
         count: how many, at most.
+        task: describes the targets.
 
     Returns:
         uint8 (n, 4, C, H, W) on the CPU: the image itself, its partner, the mask (white is the image's own, black its
         partner's) and what enters the network; and captions such as ``0.73 cat + 0.27 dog``. Where a block inside the
         network is mixed, what enters is the image itself and the caption names the block.
     """
-    mask = Weights(plan.lam) if plan.mask is None else plan.mask
     white = torch.ones_like(images)
-    own = mask.mix(white, torch.zeros_like(images)) if plan.active else white
+    own = plan.applied_mask.mix(white, torch.zeros_like(images)) if plan.active else white
     entering = plan.mix(images) if plan.layer is None else images
     few = slice(count)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
     parts = [part[few].float().cpu() * std + mean for part in (images, images[plan.partner], entering)]
     parts.insert(2, own[few].float().cpu())
     shown = (torch.stack(parts, dim=1) * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
-    names = data.class_names
-    captions = []
-    for lam, own, other in zip(
-        plan.lam[:count].tolist(), labels[:count].tolist(), labels[plan.partner][:count].tolist(), strict=True
-    ):
-        text = f"{lam:.2f} {names[own]} + {1 - lam:.2f} {names[other]}" if plan.active else names[own]
-        captions.append(text if plan.layer is None else f"{text} at {plan.layer}")
+    rows = zip(*(part[few].tolist() for part in (plan.lam, labels, labels[plan.partner])), strict=True)
+    at = "" if plan.layer is None else f" at {plan.layer}"
+    captions = [
+        task.caption([(lam, own), (1 - lam, other)] if plan.active else [(1.0, own)], data.class_names) + at
+        for lam, own, other in rows
+    ]
     return shown, captions

@@ -1,49 +1,47 @@
-"""What was really mixed in an epoch, counted from the plans that its steps have carried out."""
+"""What was really mixed in an epoch, counted from the plans of its steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vicinal.mixing import MixPlan
-from vicinal.mixing.bounds import accuracy_ceiling, class_weight, loss_floor, same_class
-from vicinal.mixing.effective import own_share
 from vicinal.mixing.strategies import INPUT
+from vicinal.training.objective import Objective
 
-BINS = 20
+LAM_BINS = 20
 """Equal bins of [0, 1] in which lambda is counted; 1 belongs to the last."""
-FOLD = 64
-"""Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers a sample."""
+FOLDED_BATCHES = 64
+"""Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers per sample."""
 
 
 class MixingStats:
-    """Counts of one epoch, kept on the device until somebody looks.
+    """Counts of one epoch, kept on the device until they are read.
 
     Args:
-        depths: where the strategy mixes, "input" or names of blocks; nowhere if there are none.
-        classes: of the labels.
-        label_smoothing: of the loss.
+        depths: where the strategy mixes, "input" or names of blocks; empty if nowhere.
+        classes: number of classes of the labels.
+        objective: whose lowest loss and highest score are reported.
         device: of the labels.
     """
 
-    def __init__(self, depths: Sequence[str], classes: int, label_smoothing: float, device: torch.device) -> None:
-        self._classes, self._label_smoothing, self._device = classes, label_smoothing, device
+    def __init__(self, depths: Sequence[str], classes: int, objective: Objective, device: torch.device) -> None:
+        self._classes, self._objective, self._device = classes, objective, device
         self._batches = 0
         self._samples = 0
         self._mixed = 0  # samples of batches that were mixed; the sums and counts are over these
         self._layers = dict.fromkeys(depths, 0)  # batches
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._sums = torch.zeros(5 if label_smoothing else 4, dtype=dtype, device=device)  # in the order of _fold
-        self._at_least = torch.zeros(BINS + 1, dtype=dtype, device=device)  # samples with lambda >= k / BINS
-        self._edges = torch.arange(BINS + 1, device=device)[:, None] / BINS
-        self._waiting: list[tuple[Tensor, ...]] = []  # a mixed batch each: lam, own share, partner, labels
+        self._sums = torch.zeros(5, dtype=dtype, device=device)  # own share, and the task's bounds
+        self._at_least = torch.zeros(LAM_BINS + 1, dtype=dtype, device=device)  # samples with lambda >= k / LAM_BINS
+        self._edges = torch.arange(LAM_BINS + 1, device=device)[:, None] / LAM_BINS
+        self._waiting: list[tuple[Tensor, ...]] = []  # per mixed batch: lam, own share, partner, labels
 
     def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
-        """Note a step. No value is read.
+        """Add a step. No value is read.
 
         Args:
             plan: on the host, where it is decided.
@@ -57,41 +55,39 @@ class MixingStats:
         self._mixed += len(labels)
         depth = INPUT if plan.layer is None else plan.layer
         self._layers[depth] = self._layers.get(depth, 0) + 1
-        self._waiting.append((plan.lam, own_share(plan, shape), plan.partner, labels))
-        if len(self._waiting) == FOLD:
+        self._waiting.append((plan.lam, plan.own_share(shape), plan.partner, labels))
+        if len(self._waiting) == FOLDED_BATCHES:
             self._fold()
 
     def _fold(self) -> None:
         """Count the batches that wait, as if they were one."""
         lams, owns, partners, batches = zip(*self._waiting, strict=True)
-        sizes = tuple(map(len, batches))
-        plan = MixPlan(torch.cat(lams), torch.cat(partners) + _starts(sizes)).to(self._device)
-        own = plan.lam  # as a rule the very same
-        if any(one is not other for one, other in zip(owns, lams, strict=True)):
-            parts = [one if len(one) == size else one.expand(size) for one, size in zip(owns, sizes, strict=True)]
-            own = torch.cat(parts).to(self._device, non_blocking=True)
-        same = same_class(plan, torch.cat(batches))
-        weight = class_weight(plan.lam, same)
-        summands = [own, same, loss_floor(weight, self._classes), accuracy_ceiling(weight)]
-        if self._label_smoothing:
-            summands.append(loss_floor(weight, self._classes, self._label_smoothing))
-        self._sums += torch.stack(summands).sum(dim=1, dtype=self._sums.dtype)
-        # Each edge is the float32 next to it, so that a lambda of .35 is in the bin that begins there. Counted as
+        sizes = torch.tensor([len(lam) for lam in lams])
+        starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # of each sample's batch
+        plan = MixPlan(torch.cat(lams), torch.cat(partners) + starts).to(self._device)
+        own = torch.cat([own.expand_as(lam) for own, lam in zip(owns, lams, strict=True)])
+        own = own.to(self._device, non_blocking=True)
+        objective = self._objective
+        bounds = objective.task.bounds(plan, torch.cat(batches), self._classes, objective.label_smoothing)
+        self._sums += torch.stack([own, *bounds]).sum(dim=1, dtype=self._sums.dtype)
+        # Each edge is the float32 next to it, so that a lambda of 0.35 is in the bin that begins there. Counted as
         # floats, exact up to 2^24 of them, in a fifth of the time.
-        above = torch.ge(own, self._edges, out=torch.empty(BINS + 1, len(own), device=self._device))
+        above = torch.ge(own, self._edges, out=torch.empty(LAM_BINS + 1, len(own), device=self._device))
         self._at_least += above.sum(dim=1)
         self._waiting.clear()
 
     def read(self) -> dict[str, Any]:
-        """The epoch's part of a row, by the keys of ``metrics.jsonl``; at its end, and waits for the device."""
+        """Return the epoch's part of a row of ``metrics.jsonl``; called at its end, waits for the device."""
         if self._waiting:
             self._fold()
-        own, same, entropy, ceiling, *smoothed = self._sums.tolist()
+        own, same, entropy, floor, ceiling = self._sums.tolist()
         *at_least, whole = map(int, self._at_least.tolist())
         unmixed = self._samples - self._mixed
+        objective, task = self._objective, self._objective.task
+        clean = task.clean_floor(self._classes, objective.label_smoothing)
         row: dict[str, Any] = {
-            "train/acc1_ceiling": (ceiling + unmixed) / self._samples,
-            "train/loss_floor": (sum(smoothed or [entropy]) + unmixed * self._floor_of_one()) / self._samples,
+            f"train/{task.score_key}_ceiling": (ceiling + unmixed) / self._samples,
+            "train/loss_floor": objective.weigh((floor + unmixed * clean) / self._samples, clean),
         }
         if not self._layers:
             return row
@@ -106,12 +102,6 @@ class MixingStats:
         counts = [one - other for one, other in zip(at_least, [*at_least[1:], 0], strict=True)]
         counts[-1] += unmixed
         return {**row, "mixing/lam": counts}
-
-    def _floor_of_one(self) -> float:
-        """Lowest loss of a sample that is not mixed, in nats: label smoothing's."""
-        if not self._label_smoothing:
-            return 0.0
-        return loss_floor(torch.ones(1), self._classes, self._label_smoothing).item()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -130,10 +120,3 @@ class MixingStats:
         self._sums.copy_(state["sums"])
         self._at_least.copy_(state["at_least"])
         self._waiting = [(*host, labels.to(self._device)) for *host, labels in state["waiting"]]
-
-
-@lru_cache(maxsize=4)  # each epoch has the same
-def _starts(sizes: tuple[int, ...]) -> Tensor:
-    """Where each sample's batch starts, (sum of sizes,) int64, when the batches follow each other."""
-    counts = torch.tensor(sizes)
-    return (counts.cumsum(0) - counts).repeat_interleave(counts)

@@ -1,4 +1,4 @@
-"""One seed, independent random streams: what one part of a run draws cannot shift what another part sees."""
+"""One seed, independent random streams: the draws of one part of a run do not shift those of another."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 class RngStreams:
     """The named random streams of a run.
 
-    ``order``, ``augmentation`` and ``mixing`` are CPU generators, handed to whoever draws from them. ``init`` and
-    ``dropout`` are drawn by torch's own modules from the default generators: :meth:`default` lends them.
+    ``order``, ``augmentation`` and ``mixing`` are CPU generators that are passed to the code that draws. ``init`` and
+    ``dropout`` are drawn by torch's own modules from the default generators, which :meth:`default` sets.
 
     Two strategies with the same seed start from the same weights and see the same samples, cropped and flipped in the
-    same way, in the same order, so that their difference is paired.
+    same way, in the same order. So their difference is paired.
     """
 
     def __init__(self, seed: int) -> None:
@@ -27,19 +27,19 @@ class RngStreams:
         self.augmentation = torch.Generator().manual_seed(derive(seed, "augmentation"))
         self.mixing = torch.Generator().manual_seed(derive(seed, "mixing"))
         self._lent: dict[str, list[Tensor]] = {}
-        self._read: Callable[[], dict[str, list[Tensor]]] = dict  # of the stream that is lent at the moment
+        self._read: Callable[[], dict[str, list[Tensor]]] = dict  # of the stream that is lent now
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Remember where the order and the augmentation of an epoch begin: a loader draws an epoch as a whole."""
+        """Record where the order and the augmentation of an epoch begin: a loader draws an order at once."""
         self._epoch = {"order": self.order.get_state(), "augmentation": self.augmentation.get_state()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where each stream is; order and augmentation at the beginning of the running epoch."""
+        """Return the state of each stream; order and augmentation at the beginning of the running epoch."""
         return {"epoch": self._epoch, "mixing": self.mixing.get_state(), "lent": {**self._lent, **self._read()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken; a loader has to skip the batches that were already used."""
+        """Continue where :meth:`state_dict` was taken; a loader has to skip the batches that were already used."""
         self.order.set_state(state["epoch"]["order"])
         self.augmentation.set_state(state["epoch"]["augmentation"])
         self.mixing.set_state(state["mixing"])
@@ -48,7 +48,7 @@ class RngStreams:
 
     @contextmanager
     def default(self, name: str, device: torch.device | None = None) -> Iterator[None]:
-        """Inside, torch's default generators are the stream ``name``; it goes on where its last use ended.
+        """Make torch's default generators the stream ``name``, which continues where its last use ended.
 
         Args:
             name: of the stream, "init" or "dropout".
@@ -60,7 +60,7 @@ class RngStreams:
             if name in self._lent:
                 cpu, *states = self._lent[name]
                 torch.set_rng_state(cpu)
-                for gpu, state in zip(gpus, states, strict=False):  # a run may go on on another kind of device
+                for gpu, state in zip(gpus, states, strict=False):  # a run may continue on another kind of device
                     torch.cuda.set_rng_state(state, gpu)
             self._read = lambda: {name: [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in gpus)]}
             try:
@@ -71,6 +71,6 @@ class RngStreams:
 
 
 def derive(seed: int, name: str) -> int:
-    """The seed of one stream, 63 bits of a hash: neighbouring seeds and names give unrelated streams."""
+    """Return the seed of one stream, 63 bits of a hash: neighbouring seeds and names give unrelated streams."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -1,6 +1,6 @@
 """Learning-rate schedules in steps, with linear warm-up: thin choices of ``torch.optim.lr_scheduler``.
 
-Each is called as ``schedule(optimizer, total_steps, steps_per_epoch, **own keys)`` and stepped once a training step.
+Each is called as ``schedule(optimizer, total_steps, steps_per_epoch, **own keys)`` and stepped once per training step.
 The optimizer's ``lr`` is the peak.
 """
 
@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import (
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 0.0) -> LRScheduler:
-    """The peak all along."""
+    """Stay at the peak."""
     return _warmed_up(optimizer, ConstantLR(optimizer, factor=1.0), round(warmup_epochs * steps_per_epoch), total_steps)
 
 
@@ -33,7 +33,7 @@ def multistep(
     gamma: float = 0.1,
     warmup_epochs: float = 0.0,
 ) -> LRScheduler:
-    """Times ``gamma`` at each of the ``milestones``, in epochs from the start of training (warm-up included)."""
+    """Multiply by ``gamma`` at each of the ``milestones``, in epochs from the start of training (warm-up included)."""
     if gamma < 0:
         raise ValueError(f"gamma={gamma}: must be a finite number >= 0")
     warmup = round(warmup_epochs * steps_per_epoch)
@@ -52,7 +52,7 @@ def cosine(
     min_lr: float = 0.0,
     warmup_epochs: float = 0.0,
 ) -> LRScheduler:
-    """Half a cosine from the peak to ``min_lr``, reached as training ends (arXiv 1608.03983, without restarts)."""
+    """Follow half a cosine from the peak to ``min_lr`` at the end of training (arXiv 1608.03983, without restarts)."""
     peak = optimizer.param_groups[0]["lr"]
     if not 0 <= min_lr <= peak:
         raise ValueError(f"min_lr={min_lr}: must be in [0, {peak:g}], the peak being optimizer.lr")
@@ -69,9 +69,9 @@ def onecycle(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> LRScheduler:
-    """Up from peak / ``div_factor`` for a share ``pct_start`` of the steps, then down (Smith, arXiv 1708.07120).
+    """Rise from peak / ``div_factor`` for a share ``pct_start`` of the steps, then fall (Smith, arXiv 1708.07120).
 
-    Momentum is left as the optimizer has it.
+    The optimizer's momentum does not change.
     """
     if not 0 < pct_start < 1:
         raise ValueError(f"pct_start={pct_start}: must be in (0, 1)")
@@ -84,7 +84,7 @@ def onecycle(
     return OneCycleLR(
         optimizer,
         max_lr=peak,
-        total_steps=total_steps + 1,  # the step after the last one only sets a rate that nothing uses
+        total_steps=total_steps + 1,  # the step after the last one sets a rate that nothing uses
         pct_start=pct_start,
         div_factor=div_factor,
         final_div_factor=final_div_factor,
@@ -93,7 +93,7 @@ def onecycle(
 
 
 def _warmed_up(optimizer: Optimizer, schedule: LRScheduler, warmup: int, total_steps: int) -> LRScheduler:
-    """``warmup`` steps that rise linearly, the first at 1/(warmup + 1) of the peak, then ``schedule`` from the peak."""
+    """Put ``warmup`` steps that rise linearly, the first at 1/(warmup + 1) of the peak, before ``schedule``."""
     if warmup == 0:
         return schedule
     if warmup >= total_steps:

@@ -1,4 +1,4 @@
-"""Sums over the steps of an epoch that never make a step wait for the device."""
+"""Sums over the steps of an epoch that do not make a step wait for the device."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ class DivergedError(UserError):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        return UserError, (str(self),)  # exceptions cross process borders: rebuild from the text
+        return UserError, (str(self),)  # pickled between processes: rebuilt from the text
 
 
 class TrainMetrics:
-    """Sums of one epoch of training, kept on the device until somebody looks."""
+    """Sums of one epoch of training, kept on the device until they are read."""
 
     def __init__(self, device: torch.device) -> None:
         self.steps = 0
         self.samples = 0
-        self._sums = torch.zeros(2, device=device)  # loss, correct; over the samples
+        self._sums = torch.zeros(2, device=device)  # loss and score, over the samples
         self._first_bad = torch.zeros((), dtype=torch.int64, device=device)  # step from 1; 0 = none
 
-    def add(self, loss: Tensor, correct: Tensor) -> None:
-        """Add a step: the mean loss, a scalar, and the accuracy of each sample, (B,)."""
+    def add(self, loss: Tensor, score: Tensor) -> None:
+        """Add a step: the mean loss, a scalar, and the task's score of each sample, (B,)."""
         self.steps += 1
-        self.samples += len(correct)
-        self._sums += torch.stack([loss.float() * len(correct), correct.sum()])
+        self.samples += len(score)
+        self._sums += torch.stack([loss.float() * len(score), score.sum()])
         new = ~torch.isfinite(loss) & (self._first_bad == 0)
         self._first_bad = torch.where(new, self.steps, self._first_bad)
 
-    def read(self) -> dict[str, float]:
-        """Means over the samples so far; waits for the device."""
-        loss, correct = (self._sums / self.samples).tolist()
-        return {"loss": loss, "acc1": correct}
+    def read(self) -> tuple[float, float]:
+        """Return the mean loss and score over the samples so far; waits for the device."""
+        loss, score = (self._sums / self.samples).tolist()
+        return loss, score
 
     def first_bad_step(self) -> int | None:
-        """The first step of the epoch, from 1, whose loss was NaN or infinite; waits for the device."""
+        """Return the first step of the epoch, from 1, whose loss was NaN or infinite; waits for the device."""
         return int(self._first_bad) or None
 
     def state_dict(self) -> dict[str, Any]:

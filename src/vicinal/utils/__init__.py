@@ -1,1 +1,1 @@
-"""What all may use, and what knows nothing of the rest."""
+"""Small helpers without knowledge of the rest of the package."""

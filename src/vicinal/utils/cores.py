@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""Count the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """At least 1: the smallest of the machine's cores, affinity, CPU limits of cgroups and Slurm's for a task."""
+    """Return the smallest of the machine's cores, affinity, cgroup limits and the cores of Slurm's task; at least 1."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([here, *_limits(), *_slurm()])))
 
@@ -23,7 +23,7 @@ def _slurm() -> Iterator[int]:
 
 
 def _limits() -> Iterator[float]:
-    """Cores' worth of time that this process's cgroups have, of version 2 or 1, and those around them."""
+    """Yield the CPU limits, in cores, of this process's cgroups (version 2 or 1) and of those that contain them."""
     with suppress(OSError):
         for line in OWN_CGROUPS.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)

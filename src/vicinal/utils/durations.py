@@ -1,8 +1,8 @@
-"""Spans of time in words."""
+"""Write spans of time in words."""
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    """Return at most two units: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
     if seconds < 99.5:
         return f"{max(seconds, 1):.0f} s"
     minutes = round(seconds / 60)

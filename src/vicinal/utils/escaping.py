@@ -6,26 +6,28 @@ import re
 import unicodedata
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""What a terminal obeys, what turns the direction of text around, and what cannot be encoded."""
+"""Characters that control a terminal, change the direction of text, or cannot be encoded."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""With what a cell begins that spreadsheets compute."""
+"""First characters of a cell that spreadsheets compute."""
 LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "<": r"$<$",
     ">": r"$>$",
 }
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""On one line of a terminal: control characters as ``\x1b``, but those of ``keep``."""
-    return CONTROL.sub(lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(), text)
+    r"""Escape for a line of a terminal: control characters become ``\x1b``, except those in ``keep``."""
+    return CONTROL.sub(lambda char: char[0] if char[0] in keep else char[0].encode("unicode_escape").decode(), text)
 
 
 def csv(value: object) -> object:
-    """In a cell: a text that a spreadsheet would compute begins with an apostrophe; numbers stay numbers."""
+    """Escape for a cell: prefix a text that a spreadsheet would compute with an apostrophe; numbers stay numbers."""
     if not isinstance(value, str) or len(value) < 2 or _is_number(value):
         return value
     first = unicodedata.normalize("NFKC", value.lstrip(" \n\v\f")[:1])
@@ -41,11 +43,11 @@ def _is_number(text: str) -> bool:
 
 
 def markdown(text: str) -> str:
-    """In a cell of a table or an item of a list: no end of either, no link, picture, code or HTML."""
+    """Escape for a cell of a table or an item of a list: no end of either, no link, image, code or HTML."""
     text = re.sub(r"([\\`|])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<=\])(?=[(\[:])", r"\\\g<0>", visible(text))
     return re.sub(r"^(#|>|[-+](?= ))", r"\\\1", text)
 
 
 def latex(text: str) -> str:
-    """In a cell or a caption."""
+    """Escape for a cell or a caption."""
     return "".join(LATEX.get(character, character) for character in visible(text))

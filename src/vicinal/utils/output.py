@@ -1,4 +1,4 @@
-"""Standard output and standard error as views of the work: when nothing can be written to them, the work continues."""
+"""Standard output and standard error that never stop the work: it continues when they cannot be written."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from vicinal.utils.escaping import visible
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-PATIENCE = 10.0
-"""Seconds that a training waits for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
+PATIENCE_SECONDS = 10.0
+"""Longest wait of a training for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
 CHUNK = 4096
 """Bytes per write. A pipe that is ready for writing takes as many at once on Linux."""
-SPELLED = {"±": "+-", "–": "-", "×": "x", "…": "...", "μ": "u", "σ": "s"}
+SPELLED = {"±": "+-", "–": "-", "×": "x", "…": "...", "μ": "u", "σ": "s", "↑": "^", "↓": "v"}
 """Replacements for characters that the encoding of the terminal lacks; all others are written as escapes."""
 ERRORS = "vicinal.spelled"
 
 
 class _Steady(io.FileIO):
-    """A file descriptor for writing that raises no error. What cannot be written is lost.
+    """A file descriptor for writing that raises no error. Text that cannot be written is lost.
 
     Args:
         descriptor: to write to. It is not closed.
@@ -42,7 +42,7 @@ class _Steady(io.FileIO):
         self._stuck = False
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write some of ``data``; return how many of its bytes are done with."""
+        """Write some of ``data``; return the number of bytes that are written or lost."""
         try:
             if self._ready():
                 return super().write(memoryview(data)[:CHUNK]) or 0  # it may not block, and takes nothing now
@@ -51,15 +51,15 @@ class _Steady(io.FileIO):
         return memoryview(data).nbytes
 
     def _ready(self) -> bool:
-        """Wait for the reader: without a limit, but at most PATIENCE seconds beside a training."""
-        seconds = None if not _Hurry.depth else 0.0 if self._stuck else PATIENCE
+        """Wait for the reader: without a limit, but at most PATIENCE_SECONDS beside a training."""
+        seconds = None if not _Hurry.depth else 0.0 if self._stuck else PATIENCE_SECONDS
         if not hasattr(select, "poll"):  # Windows
             return True
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT)
         self._stuck = not poll.poll(None if seconds is None else 1000 * seconds)
         if self._stuck:
-            self._lose(f"its reader took nothing for {PATIENCE:g} s")
+            self._lose(f"its reader took nothing for {PATIENCE_SECONDS:g} s")
         return not self._stuck
 
     def _lose(self, reason: str) -> None:
@@ -76,7 +76,7 @@ _streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
 def steady() -> None:
     """Replace the standard streams of this process by some that raise no error, unless this has been done already.
 
-    A stream that other code has replaced, to capture what is printed, is left alone. A closed standard stream
+    A stream that other code has replaced, to capture what is printed, stays. A closed standard stream
     becomes ``/dev/null``: else the next file to be opened would have its descriptor, and take what others print.
     """
     for number in range(3):
@@ -108,13 +108,13 @@ def stream(descriptor: int, encoding: str, name: str) -> TextIO:
 
 
 def lost() -> list[str]:
-    """Say what could not be printed so far, one line per stream."""
-    return sorted(each.lost for each in _streams if each.lost)
+    """Return what could not be printed so far, one line per stream."""
+    return sorted(stream.lost for stream in _streams if stream.lost)
 
 
 @contextmanager
 def hurried() -> Iterator[None]:
-    """Inside, a reader that stands still is not waited for longer than PATIENCE seconds."""
+    """Inside, a reader that stands still is not waited for longer than PATIENCE_SECONDS."""
     _Hurry.depth += 1
     try:
         yield
@@ -130,7 +130,7 @@ def printable(text: str, encoding: str) -> str:
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end]
-    return "".join(SPELLED.get(each) or each.encode("ascii", "backslashreplace").decode() for each in text), error.end
+    return "".join(SPELLED.get(char) or char.encode("ascii", "backslashreplace").decode() for char in text), error.end
 
 
 codecs.register_error(ERRORS, _spell)

@@ -14,7 +14,6 @@ from vicinal.data import ImageData, Loader
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import Job, swept_keys, value
 from vicinal.mixing import MixPlan
-from vicinal.mixing.masks import Weights
 from vicinal.training.rng_streams import RngStreams
 
 
@@ -121,6 +120,4 @@ def _sample(plan: MixPlan, images: Tensor, own: Tensor, classes: int) -> tuple[M
 def mask(plan: MixPlan, images: Tensor) -> Tensor:
     """The m of ``m * x + (1 - m) * x[partner]``, (B, 1, H, W): what is left if x is white and the partner black."""
     white = torch.ones_like(images[:, :1], memory_format=torch.contiguous_format)
-    if not plan.active:
-        return white
-    return (plan.mask or Weights(plan.lam)).mix(white, torch.zeros_like(white))
+    return plan.applied_mask.mix(white, torch.zeros_like(white)) if plan.active else white

@@ -146,7 +146,7 @@ def test_it_is_begun_where_it_will_be_needed(
     monkeypatch.setattr(client, "MAIN", ECHO)
     monkeypatch.setenv("WANDB_MODE", environment)
     client.close()
-    client.begin(mode)
+    client.begin({"tracker": {"wandb": {}}, "wandb": {"mode": mode}})
     assert (client._State.process is not None) == begun
 
 

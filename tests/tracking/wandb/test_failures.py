@@ -309,6 +309,10 @@ def test_a_stuck_process_of_wandb_holds_the_end_of_the_run_for_a_bounded_time(
     assert not Path(f"/proc/{pid}").exists()
 
 
+SETTINGS = """
+SETTINGS = dict.fromkeys(("entity", "name", "group", "notes"))
+SETTINGS |= {"mode": "offline", "project": "p", "tags": [], "images": 4}
+"""
 STUCK = """
 import logging, os, pathlib, signal, subprocess, sys, time
 from vicinal.tracking.wandb import client as wandb_host
@@ -318,19 +322,20 @@ logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNI
 short = "wandb_guard.CALL_SECONDS = wandb_run.CALL_SECONDS = wandb_run.FINISH_SECONDS = 1.0"
 imports = "from vicinal.tracking.wandb import run as wandb_run, timeouts as wandb_guard"
 wandb_host.MAIN = f"{imports}; {short}; {wandb_host.MAIN}"
-info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]), 1)
-with WandbTracker(info, mode="offline", project="p", entity=None, tags=[], images=4) as tracker:
-    tracker.epoch({"epoch": 1})
-    assert wandb_host.process().settle(60)
-    pgrep = ["pgrep", "-P", str(wandb_host.process()._process.pid), "-f", "wandb-core"]
-    os.kill(int(subprocess.run(pgrep, capture_output=True, text=True).stdout), signal.SIGSTOP)
-    tracker.finish({"test/last/acc1": 0.5})
+tracker = WandbTracker()
+tracker.start(RunInfo("n", "r", "c", {"wandb": SETTINGS}, {}, None, None, pathlib.Path(sys.argv[1]), 1))
+tracker.epoch({"epoch": 1})
+assert wandb_host.process().settle(60)
+pgrep = ["pgrep", "-P", str(wandb_host.process()._process.pid), "-f", "wandb-core"]
+os.kill(int(subprocess.run(pgrep, capture_output=True, text=True).stdout), signal.SIGSTOP)
+tracker.finish({"test/last/acc1": 0.5})
+tracker.close(None)
 """
 
 
 @pytest.mark.slow
 def test_stuck_wandb_core_holds_neither_the_run_nor_the_exit_of_the_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", STUCK, str(tmp_path / "run")]
+    command = [sys.executable, "-c", SETTINGS + STUCK, str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=40)
     assert done.returncode == 0
     (folder,) = tmp_path.rglob("offline-run-*")
@@ -371,14 +376,15 @@ wandb_guard.CALL_SECONDS = wandb_guard.START_SECONDS = 1.0
 service_process.get_core_path = lambda: {str(core)!r}
 {wandb_host.MAIN}'''
 for name in ("first", "second"):
-    info = RunInfo("n", "r", "c", {}, {}, None, None, folder / name, 1)
-    with WandbTracker(info, mode="offline", project="p", entity=None, tags=[], images=4) as tracker:
-        tracker.epoch({"epoch": 1})
+    tracker = WandbTracker()
+    tracker.start(RunInfo("n", "r", "c", {"wandb": SETTINGS}, {}, None, None, folder / name, 1))
+    tracker.epoch({"epoch": 1})
+    tracker.close(None)
 """
 
 
 @pytest.mark.slow
 def test_a_wandb_core_that_is_never_ready_holds_neither_runs_nor_the_exit_of_the_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", NEVER_READY, str(tmp_path)]
+    command = [sys.executable, "-c", SETTINGS + NEVER_READY, str(tmp_path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=40)
     assert (done.returncode, done.stdout) == (0, "W&B is off for this run: no answer within 1 s\n" * 2)

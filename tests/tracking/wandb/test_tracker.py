@@ -173,10 +173,12 @@ def test_disabled_writes_nothing_and_imports_nothing(
 import sys, pathlib
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb.tracker import WandbTracker
-info = RunInfo("n", "r", "c", {}, {}, None, None, pathlib.Path(sys.argv[1]) / "run", 1)
-with WandbTracker(info, mode=sys.argv[2], project="p", entity=None, tags=[], images=4) as tracker:
-    tracker.epoch({"epoch": 1})
-    tracker.finish({})
+config = {"wandb": {"mode": sys.argv[2], "name": None, "group": None, "images": 4}}
+tracker = WandbTracker()
+tracker.start(RunInfo("n", "r", "c", config, {}, None, None, pathlib.Path(sys.argv[1]) / "run", 1))
+tracker.epoch({"epoch": 1})
+tracker.finish({})
+tracker.close(None)
 print("wandb" in sys.modules, tracker.mode, tracker.id)
 """
     command = [sys.executable, "-c", code, str(tmp_path), asked]

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from vicinal.analysis.comparison import SCORES, Comparison, Shown, validation_of
+from vicinal.analysis.records import task_of
 from vicinal.analysis.statistics import INTERVAL
 from vicinal.report.figures import pictures
 from vicinal.report.html import mixed_images, mixing_stats, templating
 from vicinal.report.html.drawing import figure
 from vicinal.report.html.tables import run_rows
+from vicinal.report.tables import other_columns
 from vicinal.runs import files
-from vicinal.tasks import CLASSIFICATION
 
 
 def write(comparison: Comparison, file: Path) -> None:
@@ -36,6 +37,7 @@ def render(comparison: Comparison, file: Path) -> str:
         scores=SCORES,
         chosen_on=comparison.headings[validation_of(comparison.score)],
         interval_name=INTERVAL,
+        other_columns=other_columns(comparison),
         cells=[
             (cell, [row[key] for key in comparison.swept] or [cell.label], row)
             for cell, row in zip(cells, rows, strict=True)
@@ -50,8 +52,9 @@ def render(comparison: Comparison, file: Path) -> str:
 
 def shared(shown: Shown) -> dict[str, Any]:
     """Return what the report and the page of a running sweep both show of their cells."""
+    task = task_of(run for cell in shown.cells for run in cell.runs)
     return {
-        "metric": CLASSIFICATION.metric(CLASSIFICATION.selection),
+        "metric": task.metric(task.selection),
         "figures": [figure(picture) for picture in pictures(shown)],
         "shares": mixing_stats.SHARES,
         "mixing": mixing_stats.collect({cell.label: shown.curves(cell) for cell in shown.cells}),

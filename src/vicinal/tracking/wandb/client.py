@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -189,13 +189,9 @@ class WandbProcess:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def begin(mode: str) -> None:
-    """Start the process if a run of that mode may need one, so that it is ready when the run is.
-
-    Args:
-        mode: as in the config; see :func:`wished_mode`.
-    """
-    if wished_mode(mode)[0] != "disabled":
+def begin(config: Mapping[str, Any]) -> None:
+    """Start the process if a run of that config may need one, so that it is ready when the run is."""
+    if "wandb" in config["tracker"] and wished_mode(config["wandb"]["mode"])[0] != "disabled":
         with suppress(OSError):  # the run tries again, and says so
             process()
 

@@ -12,8 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from vicinal.config.redaction import redact, redacted
 from vicinal.runs.predictions import Predictions
@@ -35,77 +34,51 @@ ID = string.ascii_lowercase + string.digits
 class WandbTracker(Tracker):
     """One W&B run for one training run, with its files in the run's folder.
 
-    All curves have one clock, ``epoch``. W&B has a process of its own, which is told and not waited for; only the end
-    of the ``with`` waits until W&B has everything, for a bounded time. Whatever goes wrong there (no network, full
-    disk, a process killed, stopped or stuck) is one warning in the log, after which the training goes on without it;
-    the run's folder then remembers that W&B lacks a part.
+    Its settings are the config group ``wandb``. All curves have one x-axis, ``epoch``. W&B has a process of its own,
+    which is sent messages and not waited for; only the end of the run waits until W&B has everything, for a bounded
+    time. Whatever goes wrong there (no network, full disk, a process killed, stopped or stuck) is one warning in the
+    log, after which the training goes on without W&B; the run's folder then remembers that W&B lacks a part.
 
-    Args:
-        info: the run; its config, choices and identities become the W&B config.
-        mode: ``auto``, ``online``, ``offline`` or ``disabled``; see :func:`wished_mode`. Online without a login or a
-            server that answers becomes offline.
-        project: W&B project.
-        entity: W&B user or team; the account's default when None.
-        tags: labels.
-        images: how many mixed images the panel shows at most.
-        name: of the run at W&B; the run's own when None.
-        group: of runs at W&B; the sweep when None.
-        notes: about the run.
-        id: W&B's id of the run whose training is continued; None for a new one. An agent of a W&B sweep has the last
-            word: it waits for the run that it has named.
+    A run that is resumed keeps its W&B id, unless an agent of a W&B sweep has started it: the agent waits for the run
+    that it has named.
 
     Attributes:
-        mode: ``online``, ``offline`` or ``disabled``: what is asked for; once W&B has begun, what the run has become.
-        id: W&B's id of the run, from the start of the ``with``; a run that became ``disabled`` has none of its own.
-        name: of the run at W&B.
-        group: of the run at W&B; None for none.
+        mode: ``online``, ``offline`` or ``disabled``: the request; once W&B has begun, the mode of the W&B run.
+        id: W&B's id of the run, from its start; a run that became ``disabled`` has none of its own.
+        name: of the run at W&B; the run's own by default.
+        group: of the run at W&B, by default the sweep; None for none.
     """
 
-    def __init__(
-        self,
-        info: RunInfo,
-        *,
-        mode: str,
-        project: str,
-        entity: str | None,
-        tags: Sequence[str],
-        images: int,
-        name: str | None = None,
-        group: str | None = None,
-        notes: str | None = None,
-        id: str | None = None,  # noqa: A002 - W&B's own name for it
-    ) -> None:
-        self._info = dataclasses.replace(info, folder=info.folder.absolute())
-        self._asked = mode
-        self._project = project
-        self._entity = entity
-        self._tags = tuple(tags)
-        self._images = images
-        self._notes = notes
-        self._continued = id
+    def __init__(self) -> None:
         self._process: client.WandbProcess | None = None
         self._sync = ""
         self.mode = "disabled"
-        self.id = id
-        self.name = (name or info.name)[:NAME_LENGTH]
-        self.group = (group or info.sweep or "")[:NAME_LENGTH] or None
+        self.id: str | None = None
+        self.name = ""
+        self.group: str | None = None
 
-    def __enter__(self) -> Self:
-        mode, _ = wished_mode(self._asked)
+    def start(self, info: RunInfo) -> None:
+        settings = redacted(info.config["wandb"])
+        self._info = dataclasses.replace(info, folder=info.folder.absolute())
+        self._images = settings["images"]
+        self.id = info.wandb_id
+        self.name = (settings["name"] or info.name)[:NAME_LENGTH]
+        self.group = (settings["group"] or info.sweep or "")[:NAME_LENGTH] or None
+        mode, _ = wished_mode(settings["mode"])
         if mode == "disabled":
-            return self
+            return
         self.mode = mode
-        self.id = agent_run() or self._continued or "".join(secrets.choice(ID) for _ in range(8))
+        self.id = agent_run() or info.wandb_id or "".join(secrets.choice(ID) for _ in range(8))
         wish = Wish(
-            mode=self._asked,
-            project=self._project,
-            entity=self._entity,
-            tags=tuple(redacted(self._tags)),
+            mode=settings["mode"],
+            project=settings["project"],
+            entity=settings["entity"],
+            tags=tuple(settings["tags"]),
             name=self.name,
             group=self.group,
-            notes=redacted(self._notes),
+            notes=settings["notes"],
             id=self.id,
-            resume=self.id == self._continued,
+            resume=self.id == info.wandb_id,
             program=tuple(redacted(sys.argv)),
             process=os.getpid(),
         )
@@ -114,10 +87,9 @@ class WandbTracker(Tracker):
             self._process = client.process()
         except OSError as error:
             self._heard("died", str(error))
-            return self
+            return
         self._process.heard = self._heard
         self._tell("open", self._info, wish)
-        return self
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         self._tell("restore", [dict(row) for row in rows])
@@ -135,9 +107,7 @@ class WandbTracker(Tracker):
     def finish(self, summary: Mapping[str, Any]) -> None:
         self._tell("summary", dict(summary))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self, error: BaseException | None) -> None:
         if self._process is None:
             return
         failed = isinstance(error, Exception)  # an interruption is none
@@ -163,14 +133,14 @@ class WandbTracker(Tracker):
         if name == "opened":
             self.mode, self._sync = arguments
         elif name == "off":
-            self.mode, self.id = "disabled", self._continued
+            self.mode, self.id = "disabled", self._info.wandb_id
         elif name == "stop" and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
             log.warning("W&B's button was pressed, but this job of a parallel sweep cannot be stopped alone")
         elif name == "stop":
             os.kill(os.getpid(), signal.SIGINT)
         elif name == "died" and not self._sync:  # it had not begun
             log.warning("W&B is off for this run: %s", *arguments)
-            self.mode, self.id = "disabled", self._continued
+            self.mode, self.id = "disabled", self._info.wandb_id
         elif name == "died":
             log.warning(
                 "W&B stopped, the run goes on without it: %s; to upload what it has: %s", *arguments, self._sync

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from vicinal.mixing import InputMixup, MixPlan
-from vicinal.mixing.bounds import accuracy_ceiling, class_weight, loss_floor, same_class
+from vicinal.tasks import CLASSIFICATION
 
 SEED = st.integers(0, 2**32)
 
@@ -21,14 +21,18 @@ def drawn(batch: int, classes: int, seed: int, active: bool = True) -> tuple[Mix
     return MixPlan(lam, partner, active=active), torch.randint(classes, (batch,), generator=generator)
 
 
-def weight(plan: MixPlan, labels: torch.Tensor) -> torch.Tensor:
-    return class_weight(plan.lam, same_class(plan, labels))
+def ceiling_of(plan: MixPlan, labels: torch.Tensor) -> torch.Tensor:
+    return CLASSIFICATION.bounds(plan, labels, 100, 0.0).ceiling
+
+
+def floor_of(plan: MixPlan, labels: torch.Tensor, classes: int, smoothing: float = 0.0) -> torch.Tensor:
+    return CLASSIFICATION.bounds(plan, labels, classes, smoothing).floor
 
 
 @given(batch=st.integers(1, 8), classes=st.integers(1, 6), seed=SEED, active=st.booleans())
 def test_ceiling_is_the_largest_weight_of_the_target(batch: int, classes: int, seed: int, active: bool) -> None:
     plan, labels = drawn(batch, classes, seed, active)
-    ceiling = accuracy_ceiling(weight(plan, labels))
+    ceiling = ceiling_of(plan, labels)
     assert (ceiling.shape, ceiling.dtype) == ((batch,), torch.float32)
     torch.testing.assert_close(ceiling, plan.targets(labels, classes).amax(dim=1), rtol=0, atol=1e-7)
 
@@ -45,7 +49,7 @@ def test_floor_is_the_entropy_of_the_smoothed_target(
 ) -> None:
     plan, labels = drawn(batch, classes, seed, active)
     targets = (1 - smoothing) * plan.targets(labels, classes) + smoothing / classes
-    floor = loss_floor(weight(plan, labels), classes, smoothing)
+    floor = floor_of(plan, labels, classes, smoothing)
     assert (floor.shape, floor.dtype) == ((batch,), torch.float32)
     expected = torch.from_numpy(stats.entropy(targets.double().numpy(), axis=1)).float()
     torch.testing.assert_close(floor, expected, rtol=0, atol=2e-6)
@@ -55,17 +59,24 @@ def test_floor_is_the_entropy_of_the_smoothed_target(
 def test_the_perfect_learner_reaches_both(batch: int, seed: int, smoothing: float) -> None:
     plan, labels = drawn(batch, 5, seed)
     logits = ((1 - smoothing) * plan.targets(labels, 5) + smoothing / 5).log()
-    torch.testing.assert_close(plan.correct(logits, labels), accuracy_ceiling(weight(plan, labels)), rtol=0, atol=1e-6)
-    floor = loss_floor(weight(plan, labels), 5, smoothing).mean()
+    score = CLASSIFICATION.score(plan, logits, labels)
+    torch.testing.assert_close(score, ceiling_of(plan, labels), rtol=0, atol=1e-6)
+    floor = floor_of(plan, labels, 5, smoothing).mean()
     torch.testing.assert_close(plan.loss(logits, labels, smoothing), floor, rtol=0, atol=2e-6)
 
 
 @given(batch=st.integers(1, 8), seed=SEED, smoothing=st.sampled_from([0.0, 0.1]))
-def test_nobody_gets_past_them(batch: int, seed: int, smoothing: float) -> None:
+def test_no_logits_get_past_them(batch: int, seed: int, smoothing: float) -> None:
     plan, labels = drawn(batch, 5, seed)
     logits = 3 * torch.randn(batch, 5, generator=torch.Generator().manual_seed(seed))
-    assert bool((plan.correct(logits, labels) <= accuracy_ceiling(weight(plan, labels)) + 1e-6).all())
-    assert float(plan.loss(logits, labels, smoothing) - loss_floor(weight(plan, labels), 5, smoothing).mean()) > -1e-5
+    assert bool((CLASSIFICATION.score(plan, logits, labels) <= ceiling_of(plan, labels) + 1e-6).all())
+    assert float(plan.loss(logits, labels, smoothing) - floor_of(plan, labels, 5, smoothing).mean()) > -1e-5
+
+
+@given(classes=st.integers(2, 6), smoothing=st.sampled_from([0.0, 0.1, 1.0]))
+def test_the_floor_without_mixing_is_that_of_smoothing_alone(classes: int, smoothing: float) -> None:
+    target = [smoothing / classes + (1 - smoothing) * (label == 0) for label in range(classes)]
+    assert CLASSIFICATION.clean_floor(classes, smoothing) == pytest.approx(stats.entropy(target), abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +87,8 @@ def test_means_under_distinct_classes(alpha: float, ceiling: float, floor: float
     count = 100_000
     plan = InputMixup(alpha, per_sample=True).sample((count, 3, 32, 32), torch.Generator().manual_seed(0))
     labels = torch.arange(count)  # every sample a class of its own
-    mean_ceiling = float(accuracy_ceiling(weight(plan, labels)).double().mean())
-    mean_floor = float(loss_floor(weight(plan, labels), count).double().mean())
+    mean_ceiling = float(ceiling_of(plan, labels).double().mean())
+    mean_floor = float(floor_of(plan, labels, count).double().mean())
     assert mean_ceiling == pytest.approx(ceiling, abs=0.005)
     assert mean_floor == pytest.approx(floor, abs=0.005)
     # E[max(l, 1 - l)] = 1/2 + 4^-a / (a B(a, a));  E[H(l)] = psi(2a + 1) - psi(a + 1)

@@ -1,0 +1,198 @@
+"""Check values against a schema: known keys, types and ranges, and what is allowed in words."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import Field, fields, is_dataclass, make_dataclass
+from dataclasses import field as dataclass_field
+from functools import cache
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from vicinal.config.schema import CONF, GROUPS, SCHEMAS, Config
+from vicinal.errors import ConfigError, suggest, written
+
+hints_of = cache(typing.get_type_hints)
+"""Return {name: type} of a dataclass or a signature."""
+
+
+def checked(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a group, each converted to the type of its field and in its range.
+
+    Hydra converts as well, but not what a command line removes and adds again: ``~seed +seed=abc``.
+
+    Args:
+        schema: dataclass of the group. A field that is itself a group has to be a mapping, and is not looked into.
+        values: as composed, by key.
+        prefix: of the keys in messages, such as ``trainer.``.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    hints, converted = hints_of(schema), {}
+    known = [item.name for item in fields(schema)]
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(prefix + name, value, f"no such key; {suggest_key(name, known)}")
+    for name in known:
+        if values.get(name, MISSING) == MISSING:
+            raise ConfigError(prefix + name, MISSING, "is missing")
+    for name, value in values.items():
+        is_group = is_dataclass(hints[name]) or typing.get_origin(hints[name]) is dict
+        if is_group and not isinstance(value, Mapping):
+            raise ConfigError(prefix + name, value, "must be a group of keys")
+        converted[name] = value if is_group else convert(prefix + name, value, hints[name])
+    check_ranges(schema, converted, prefix)
+    return converted
+
+
+def convert(name: str, value: Any, hint: Any) -> Any:
+    """Return ``value`` as OmegaConf converts it to the type ``hint``, in plain containers.
+
+    Raises:
+        ConfigError: it cannot be converted.
+    """
+    if value == MISSING:
+        return value
+    holder = _holder(hint)
+    try:
+        if hint is bool and not isinstance(value, bool):  # OmegaConf would take 3 for true
+            raise ValidationError
+        holder.value = value
+    except (OmegaConfBaseException, OverflowError, TypeError):  # an integer that no float can be, a list in a list
+        raise ConfigError(name, value, f"must be {describe_type(hint)}") from None
+    converted = holder.value
+    return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
+
+
+@cache
+def supported(hint: Any) -> Any:
+    """Return the hint in the form that OmegaConf can hold; Any where it has none (torch's ``float | Tensor``)."""
+    if typing.get_origin(hint) in (Sequence, tuple):
+        hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
+    try:
+        _holder(hint)
+    except (OmegaConfBaseException, ValueError):
+        return Any
+    return hint
+
+
+@cache
+def _holder(hint: Any) -> Any:
+    """Return a config of one typed field, which converts what is assigned to it. It is slow to make."""
+    return OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
+
+
+def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value that is no container, by its key, such as ``dataset.mean[0]``."""
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, (list, tuple)):
+        for index, value in enumerate(content):
+            yield from leaves(value, f"{key}[{index}]")
+    else:
+        yield key, content
+
+
+def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse a value outside the range of its field in ``schema``.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    for item in fields(schema):
+        value = values.get(item.name)
+        if value is None or not item.metadata:
+            continue
+        items, length, subject = [value], item.metadata["length"], ""
+        if isinstance(value, list):
+            items, subject = value, "each "
+            if length is not None and len(value) != length:
+                raise ConfigError(prefix + item.name, value, f"must be a list of {length}")
+            if not all(isinstance(part, str | int | float) for part in value):
+                kind = "strings" if "str" in str(item.type) else "numbers"
+                raise ConfigError(prefix + item.name, value, f"must be a list of {kind}")
+        if not all(_in_range(item.metadata, part) for part in items):
+            raise ConfigError(prefix + item.name, value, f"{subject}must be {describe_range(item)}")
+
+
+def _in_range(limits: Mapping[str, Any], value: Any) -> bool:
+    if isinstance(value, str):
+        return not limits["choices"] or value in limits["choices"]
+    if isinstance(value, bool):
+        return True
+    return (
+        (isinstance(value, int) or math.isfinite(value))  # an integer may be too large for any float
+        and (limits["low"] is None or value >= limits["low"])
+        and (limits["high"] is None or value <= limits["high"])
+        and (limits["above"] is None or value > limits["above"])
+        and (limits["below"] is None or value < limits["below"])
+    )
+
+
+# In words
+
+
+def describe_type(hint: Any) -> str:
+    """Return the name of a type that follows "must be" in a message."""
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
+    plurals = {int: "integers", float: "numbers", str: "strings"}
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(describe_type, arguments))
+    if typing.get_origin(hint) in (list, Sequence):
+        return f"a list of {plurals.get(arguments[0], describe_type(arguments[0]))}"
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def describe_range(item: Field[Any]) -> str:
+    """Return the allowed values of a field that follow "must be" in a message."""
+    limits, hint = item.metadata, str(item.type)
+    if limits["choices"] and limits["low"] is None:
+        return "one of " + ", ".join((*limits["choices"], *(("true", "false") if "bool" in hint else ())))
+    words = (*limits["choices"], *(("null",) if "None" in hint and "list" not in hint else ()))
+    number = "an integer" if "int" in hint else "a finite number"
+    return " or ".join((*words, number + _interval(limits)))
+
+
+def _interval(limits: Mapping[str, Any]) -> str:
+    signs = {"low": ">=", "high": "<=", "above": ">", "below": "<"}
+    given = {name: written(limits[name]) for name in signs if limits[name] is not None}
+    if given.keys() & {"low", "above"} and given.keys() & {"high", "below"}:
+        start = f"[{given['low']}" if "low" in given else f"({given['above']}"
+        return f" in {start}, {given['high']}]" if "high" in given else f" in {start}, {given['below']})"
+    return "".join(f" {signs[name]} {limit}" for name, limit in given.items())
+
+
+def describe_key(key: str) -> str | None:
+    """Return "must be ..." for a dotted key of the schema; None if it has no such key."""
+    group, _, name = key.rpartition(".")
+    schema = SCHEMAS.get(group) if group else Config
+    item = getattr(schema, "__dataclass_fields__", {}).get(name)
+    if item is None or not item.metadata:
+        return None
+    if all(item.metadata[limit] in (None, ()) for limit in ("choices", "low", "high", "above", "below")):
+        return f"must be {describe_type(hints_of(schema)[name])}"
+    return f"must be {'a list, each ' if 'list' in str(item.type) else ''}{describe_range(item)}"
+
+
+def suggest_key(word: str, known: Iterable[str]) -> str:
+    """Return :func:`suggest` for a key, which may be one of another group: ``lr`` is ``optimizer.lr``."""
+    return suggest(word.rpartition(".")[2], known, dotted_keys())
+
+
+@cache
+def dotted_keys() -> tuple[str, ...]:
+    """Return all keys of the schema (``seed``, ``optimizer.lr``), then those that only some options of a group have."""
+    keys = [item.name for item in fields(Config) if item.metadata]
+    keys += [f"{group}.{item.name}" for group, schema in SCHEMAS.items() for item in fields(schema)]
+    for group in GROUPS:
+        for file in sorted((CONF / group).glob("*.yaml")):
+            keys += [f"{group}.{name!s}" for name in OmegaConf.load(file) if name != "defaults"]
+    return tuple(dict.fromkeys(key for key in keys if "._" not in key))

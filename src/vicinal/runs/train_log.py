@@ -1,0 +1,62 @@
+"""``train.log``: a copy of all that is logged during a run, and of the stack where the process crashed."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
+
+from vicinal.config.redaction import Formatter
+from vicinal.runs.files import appending, read, write
+from vicinal.utils import output
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def logged_to(file: Path, earlier: Iterable[logging.LogRecord] = ()) -> Iterator[None]:
+    """Copy what is logged to a file. At the end, say there what the terminal could not be shown.
+
+    Args:
+        file: to append to.
+        earlier: records from before, which come first.
+    """
+    if file.exists() and file.stat().st_nlink > 1:
+        write(file, read(file))  # breaks a hard link: the other name may belong to something else
+    handler = _LogFile(file)
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for record in earlier:
+        handler.handle(record)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    enabled_before = faulthandler.is_enabled()
+    assert handler.stream is not None
+    faulthandler.enable(handler.stream)
+    try:
+        yield
+    finally:
+        for line in output.lost():
+            log.warning("%s", line)
+        faulthandler.disable()
+        if enabled_before and sys.__stderr__ is not None:
+            faulthandler.enable(sys.__stderr__)
+        root.removeHandler(handler)
+        handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that stops where it cannot be written: other files that cannot be written either say why."""
+
+    def _open(self) -> TextIOWrapper:
+        return appending(Path(self.baseFilename))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
