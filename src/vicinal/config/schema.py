@@ -73,7 +73,7 @@ def key(
 
 @dataclass
 class DatasetConfig:
-    """What is loaded and how it is split. Everything but the first group of keys is done the same for every source."""
+    """Data, its split and its augmentation; all but the first three keys work the same for every source."""
 
     _target_: str = key(MISSING, "function that loads the official train and test parts as uint8 tensors")
     root: str = key(
@@ -82,12 +82,12 @@ class DatasetConfig:
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
     channels: int = key(MISSING, "channels of an image", low=1, high=1024)
     image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536)
-    classes: int | None = key(None, "number of classes; null = counted from the folders", low=2, high=MANY)
+    classes: int | None = key(None, "number of classes; null = counted by the source", low=2, high=MANY)
     mean: list[float] | None = key(
-        None, "a channel, of pixels in [0, 1]; null = of the training images", low=-MANY, high=MANY
+        None, "per channel, of pixels in [0, 1]; null = of the training images", low=-MANY, high=MANY
     )
     std: list[float] | None = key(
-        None, "a channel, of pixels in [0, 1]; null = of the training images", above=0, high=MANY
+        None, "per channel, of pixels in [0, 1]; null = of the training images", above=0, high=MANY
     )
     val_size: int | None = key(
         0,

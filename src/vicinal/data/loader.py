@@ -45,9 +45,7 @@ class Loader:
         self.batch_size, self.augmentation = batch_size, augmentation
         self._largest = min(batch_size, max(len(images.labels), 1))
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.store: DeviceDataset | HostDataset = (HostDataset if stream else DeviceDataset)(
-            images, self._largest, device, layout
-        )
+        self.store = (HostDataset if stream else DeviceDataset)(images, self._largest, device, layout)
         self.labels = images.labels.to(device)
         shape = images.images.shape[1:]
         # (x / 255 - mean) / std as one product and one sum; as wide as a line, for one loop over memory
@@ -77,8 +75,9 @@ class Loader:
         """
         permutation = torch.randperm(len(self.labels), generator=order)[: _shuffled(len(self.labels), self.batch_size)]
         chunks = self._chunks(permutation)
-        for chunk in chunks[:skip]:
-            self._sample(len(chunk), augmentation)
+        if self.augmentation:
+            for chunk in chunks[:skip]:
+                self.augmentation.sample(len(chunk), augmentation)
         yield from self._make(chunks[skip:], augmentation)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -90,20 +89,18 @@ class Loader:
         chunks: Sequence[Tensor] = torch.split(indices.to(self.store.index_device), self.batch_size)
         return chunks
 
-    def _sample(self, count: int, generator: torch.Generator | None) -> Draws | None:
-        return None if self.augmentation is None or generator is None else self.augmentation.sample(count, generator)
-
     def _make(self, chunks: Sequence[Tensor], generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device
         store, augmentation = self.store, self.augmentation
-        if self._compiled and augmentation and generator and isinstance(store, DeviceDataset):
+        if self._compiled and augmentation and generator:
             whole = sum(len(chunk) == self.batch_size for chunk in chunks)
-            for chunk, rows in zip(chunks[:whole], store.locate(chunks[:whole]), strict=True):
-                drawn = augmentation.sample(len(chunk), generator).to(device)
-                yield self._compiled(rows, drawn), self.labels[chunk]
+            for chunk in chunks[:whole]:
+                draws = augmentation.sample(len(chunk), generator).to(device)
+                yield self._compiled(store.locate(chunk), draws), self.labels[chunk]
             chunks = chunks[whole:]
         for chunk, images in zip(chunks, store.fetch(chunks), strict=True):
-            if augmentation and (draws := self._sample(len(chunk), generator)):
+            if augmentation and generator:
+                draws = augmentation.sample(len(chunk), generator)
                 if self._canvas is None:
                     self._canvas = augmentation.canvas(images, self._largest)
                 images = augmentation.apply(images, draws, self._canvas)

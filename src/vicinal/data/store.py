@@ -31,46 +31,40 @@ class DeviceDataset:
         self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format
     ) -> None:
         here = images.images.device == device
-        chosen = _laid_out(images if here else Images(images.pixels(), images.labels), memory_format)
+        kept = _in_format(images if here else Images(images.pixels(), images.labels), memory_format)
         self.index_device = device
-        self.images = chosen.images.to(device)
-        self.rows = None if chosen.rows is None else chosen.rows.to(device)
-        self._size = batch_size
-        self._batch: Tensor | None = None  # compiled batches go without
+        self.images, self.rows = kept.images.to(device), None if kept.rows is None else kept.rows.to(device)
+        self._batch = _empty(batch_size, self.images, memory_format)
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield a batch (B, C, H, W) uint8 on the device for each chunk of indices, (B,) int64 in [0, N).
 
         A batch is the store's own memory, which the next batch overwrites.
         """
-        if self._batch is None:
-            self._batch = _empty(self._size, self.images)
-        for rows in self.locate(chunks):
-            batch = self._batch[: len(rows)]
-            torch.index_select(_flat(self.images), 0, rows, out=_flat(batch))
-            yield batch
+        for chunk in chunks:
+            yield self.gather(chunk, self._batch)
 
-    def locate(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield the places in ``images`` of each chunk of indices."""
-        for indices in chunks:
-            yield indices if self.rows is None else self.rows[indices]
+    def gather(self, indices: Tensor, batch: Tensor) -> Tensor:
+        """Copy the images at the indices (B,) to the first B places of a batch, and return these."""
+        chosen = batch[: len(indices)]
+        torch.index_select(_flat(self.images), 0, self.locate(indices), out=_flat(chosen))
+        return chosen
+
+    def locate(self, indices: Tensor) -> Tensor:
+        """Return the places of the images in ``images``."""
+        return indices if self.rows is None else self.rows[indices]
 
 
-class HostDataset:
-    """The data set in the host's memory; a thread gathers batches ahead of their use.
-
-    Arguments and attributes are those of :class:`DeviceDataset`.
-    """
+class HostDataset(DeviceDataset):
+    """The data set in the host's memory; a thread gathers batches ahead of their use."""
 
     def __init__(
         self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format
     ) -> None:
-        chosen = _laid_out(images, memory_format)
-        self.images, self.rows = chosen.images, chosen.rows
-        self.device, self.index_device = device, torch.device("cpu")
-        pinned = device.type == "cuda"
+        super().__init__(images, 0, images.images.device, memory_format)
+        self.device, pinned = device, device.type == "cuda"
         # One more than are gathered ahead: the one in use.
-        self._staging = [_empty(batch_size, self.images, pin_memory=pinned) for _ in range(AHEAD + 1)]
+        self._staging = [_empty(batch_size, self.images, memory_format, pinned) for _ in range(AHEAD + 1)]
         self._sent: list[torch.cuda.Event | None] = [None] * len(self._staging)
 
     def fetch(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -79,19 +73,16 @@ class HostDataset:
         with ThreadPoolExecutor(1) as thread:
             for number, chunk in enumerate(chunks):
                 slot = number % len(self._staging)
-                waiting.append((slot, thread.submit(self._gather, slot, chunk)))
+                waiting.append((slot, thread.submit(self._stage, slot, chunk)))
                 if len(waiting) > AHEAD:
                     yield self._send(*waiting.popleft())
             while waiting:
                 yield self._send(*waiting.popleft())
 
-    def _gather(self, slot: int, indices: Tensor) -> Tensor:
+    def _stage(self, slot: int, indices: Tensor) -> Tensor:
         if (sent := self._sent[slot]) is not None:
             sent.synchronize()  # the copy from here may not be complete
-        batch = self._staging[slot][: len(indices)]
-        rows = indices if self.rows is None else self.rows[indices]
-        torch.index_select(_flat(self.images), 0, rows, out=_flat(batch))
-        return batch
+        return self.gather(indices, self._staging[slot])
 
     def _send(self, slot: int, gathered: Future[Tensor]) -> Tensor:
         batch = gathered.result().to(self.device, non_blocking=True)
@@ -108,21 +99,17 @@ def fits(images: Images, device: torch.device) -> bool:
     return size <= torch.cuda.mem_get_info(device)[0] // 2
 
 
-def _laid_out(images: Images, memory_format: torch.memory_format) -> Images:
+def _in_format(images: Images, memory_format: torch.memory_format) -> Images:
     """Return the images in this memory format: themselves, or a copy of the N only."""
     if images.images.is_contiguous(memory_format=memory_format):
         return images
     return Images(images.pixels().contiguous(memory_format=memory_format), images.labels)
 
 
-def _empty(batch_size: int, images: Tensor, pin_memory: bool = False) -> Tensor:
-    """Return memory for a batch of the shape and memory format of `images`."""
-    batch = torch.empty_like(images[:1]).expand(batch_size, -1, -1, -1)
-    return torch.empty_like(batch, memory_format=_memory_format(images), pin_memory=pin_memory)
-
-
-def _memory_format(images: Tensor) -> torch.memory_format:
-    return torch.contiguous_format if images.is_contiguous() else torch.channels_last
+def _empty(size: int, images: Tensor, memory_format: torch.memory_format, pinned: bool = False) -> Tensor:
+    """Return memory for a batch of such images."""
+    shape, device = (size, *images.shape[1:]), images.device
+    return torch.empty(shape, dtype=images.dtype, device=device, memory_format=memory_format, pin_memory=pinned)
 
 
 def _flat(images: Tensor) -> Tensor:
