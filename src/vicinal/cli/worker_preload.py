@@ -14,12 +14,13 @@ from vicinal.utils.gc_pause import without_collections
 for number in present():
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, present())
-atexit.register(os._exit, 0)  # the last to be called: nobody waits for Python to be taken apart
+atexit.register(os._exit, 0)  # the last to be called: no process waits for Python to be taken apart
 
 with without_collections():
     import cloudpickle  # noqa: F401
-    import hydra_plugins.hydra_joblib_launcher._core  # noqa: F401
     import torch._dynamo  # the first optimizer would, for a second  # noqa: F401
 
+    import hydra_plugins.vicinal_launcher  # noqa: F401
     import vicinal.cli.train  # noqa: F401
     import vicinal.jobs.run  # noqa: F401
+    import vicinal.launch.worker  # noqa: F401
