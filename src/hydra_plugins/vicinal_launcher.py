@@ -1,4 +1,4 @@
-"""``hydra/launcher=parallel``: Hydra's joblib launcher with workers that are ready at once and save when interrupted.
+"""``hydra/launcher=parallel``: several jobs at once on this machine, in workers that save when they are interrupted.
 
 Hydra imports this file at every start, so heavy imports wait until jobs are launched.
 """
@@ -6,27 +6,34 @@ Hydra imports this file at every start, so heavy imports wait until jobs are lau
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
-from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
 
 from vicinal.launch.packing import AUTO, Packing, pack
-from vicinal.utils.cores import usable_cores
+from vicinal.utils.cores import SHARE, usable_cores
 
 log = logging.getLogger(__name__)
 
 
-class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
+class ParallelLauncher(BasicLauncher):
     """Several jobs at once on this machine.
 
     Args:
         n_jobs: how many; "auto" fits them to the cores.
     """
+
+    config: DictConfig
+    hydra_context: HydraContext
+    task_function: TaskFunction
 
     def __init__(self, n_jobs: object = AUTO) -> None:
         super().__init__()
@@ -43,30 +50,15 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
         """
         import torch
 
-        from vicinal.training.hardware import AUTO_THREADS
+        from vicinal.training.hardware import auto_threads
 
         gpus = torch.cuda.device_count() if "cuda" in devices else int("mps" in devices)
-        return pack(self._asked, threads, gpus, usable_cores(), AUTO_THREADS)
+        return pack(self._asked, threads, gpus, usable_cores(), auto_threads())
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         packing = self.packing or self._pack_alike()
         if packing.jobs == 1:
-            serial = BasicLauncher()
-            serial.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
-            return serial.launch(job_overrides, initial_job_idx)
-        return self._launch(job_overrides, initial_job_idx, packing)
-
-    def _pack_alike(self) -> Packing:
-        """Where a sweeper that is not ours has said nothing of its jobs: as if all were the first."""
-        from vicinal.config.schema import TrainerConfig
-        from vicinal.training.hardware import resolve
-
-        trainer = TrainerConfig(**self.config.trainer)
-        return self.pack({trainer.threads}, {resolve(trainer).device.type})
-
-    def _launch(self, job_overrides: Sequence[Sequence[str]], first: int, packing: Packing) -> Sequence[JobReturn]:
-        from hydra_plugins.hydra_joblib_launcher._core import execute_job
-
+            return super().launch(job_overrides, initial_job_idx)
         from vicinal.launch.worker_pool import Workers
 
         setup_globals()
@@ -74,17 +66,31 @@ class ParallelLauncher(JoblibLauncher):  # type: ignore[misc] # it has no types
         configure_log(hydra.hydra_logging, hydra.verbose)
         Path(str(hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         log.info("Launching %d jobs, %d at a time, trainer.threads=%d", count, packing.jobs, packing.threads)
-        job = partial(
-            execute_job,
-            hydra_context=self.hydra_context,
-            config=self.config,
-            task_function=self.task_function,
-            singleton_state=Singleton.get_state(),
-        )
-        indices = range(first, first + count)
-        calls = list(zip(labels(job_overrides), zip(indices, job_overrides, strict=True), strict=True))
-        with Workers(min(packing.jobs, count), job, packing.threads) as workers:
-            return workers.do(calls)
+        job = partial(_run, self.hydra_context, self.task_function, self.config, Singleton.get_state())
+        numbered = enumerate(job_overrides, initial_job_idx)
+        environment = {**os.environ, SHARE: str(packing.threads)}
+        with Workers(min(packing.jobs, count), job, environment) as workers:
+            return workers.do(list(zip(labels(job_overrides), numbered, strict=True)))
+
+    def _pack_alike(self) -> Packing:
+        """Divide the machine as if all jobs were the first, where the sweeper is not ours."""
+        from vicinal.config.schema import TrainerConfig
+        from vicinal.training.hardware import resolve
+
+        trainer = TrainerConfig(**self.config.trainer)
+        return self.pack({trainer.threads}, {resolve(trainer).device.type})
+
+
+def _run(
+    context: HydraContext, task: TaskFunction, config: DictConfig, state: dict[Any, Any], number: int, words: list[str]
+) -> JobReturn:
+    """Do one job in a worker, as Hydra's own launchers do."""
+    setup_globals()
+    Singleton.set_state(state)
+    job = context.config_loader.load_sweep_config(config, list(words))
+    with open_dict(job):
+        job.hydra.job.id, job.hydra.job.num = f"{job.hydra.job.name}_{number}", number
+    return run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
 
 
 def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What Hydra is taught: where ``conf/`` is, and sweeps that check first, run nothing twice and end with a report.
+"""``hydra/sweeper=vicinal``: a grid that is checked first, runs nothing twice and ends with a report.
 
 Hydra takes plugins from the namespace package ``hydra_plugins`` alone, and finds them by itself. It imports this file
 at every start, ``--help`` included, so heavy imports wait until a sweep runs.
@@ -30,6 +30,7 @@ from vicinal.launch.packing import AUTO
 from vicinal.utils.gc_pause import without_collections
 
 if TYPE_CHECKING:
+    from vicinal.experiment import Experiment
     from vicinal.launch.grid import Job
     from vicinal.launch.job_configs import JobConfigs
     from vicinal.launch.packing import Packing
@@ -117,7 +118,7 @@ class GridSweeper(BasicSweeper):
         [points] = self.split_arguments(overrides, max_batch_size=None)
         swept = {axis.get_key_element() for axis in overrides if axis.is_sweep_override()}
         jobs: dict[str, Job] = {}
-        unread: dict[str, None] = {}
+        warnings: dict[str, None] = {}
         for words in points:
             config = compose(words)
             words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)  # as people look for them
@@ -128,8 +129,8 @@ class GridSweeper(BasicSweeper):
             resolve_calls(self.config, config)
             experiment = Experiment.composed(config)
             jobs.setdefault(experiment.run_id, Job(tuple(words), experiment))
-            unread |= dict.fromkeys(hidden(config.hydra))
-        for line in unread:
+            warnings |= dict.fromkeys(hidden(config.hydra))
+        for line in warnings:
             log.warning("%s", line)
         if len(jobs) < len(points):
             log.info("%d combinations are %d different runs", len(points), len(jobs))
@@ -140,17 +141,18 @@ class GridSweeper(BasicSweeper):
         if not self._parallel():
             return jobs, None
         experiments = [job.experiment for job in jobs]
-        devices = {each.hardware.device.type for each in experiments}
+        devices = {experiment.hardware.device.type for experiment in experiments}
         launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
-        packing = launcher.pack({each.trainer.threads for each in experiments}, devices)
-        packed = [
-            each.with_threads(min(each.hardware.threads, packing.threads)) if each.trainer.threads == AUTO else each
-            for each in experiments
-        ]
-        return [replace(job, experiment=each) for job, each in zip(jobs, packed, strict=True)], packing
+        packing = launcher.pack({experiment.trainer.threads for experiment in experiments}, devices)
+
+        def packed(experiment: Experiment) -> Experiment:
+            auto = experiment.trainer.threads == AUTO
+            return experiment.with_threads(min(experiment.hardware.threads, packing.threads)) if auto else experiment
+
+        return [replace(job, experiment=packed(job.experiment)) for job in jobs], packing
 
     def _start_aside(self) -> None:
-        """Start the processes that the jobs will want, beside the imports that follow, which use one core."""
+        """Start the processes that the jobs will use, beside the imports that follow, which take one core."""
         launcher = self.config.hydra.launcher
         if self._parallel() and launcher.n_jobs != 1:
             from vicinal.launch.worker_pool import warm_up
@@ -168,7 +170,7 @@ class GridSweeper(BasicSweeper):
         return str(self.config.hydra.launcher._target_).endswith(f".{launcher.__name__}")
 
     def _left(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those that are to be trained; of the others is said what they are."""
+        """Return the jobs that have to be trained; warnings of the others' results are logged."""
         from vicinal.jobs.run import warn_of_reuse
 
         if self.config.rerun:
@@ -198,15 +200,15 @@ class GridSweeper(BasicSweeper):
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
             returns.append(launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
-            if any(each.status == JobStatus.FAILED for each in returns[-1]):
-                break  # what is left are later batches: max_batch_size=1 stops at the first failure
+            if any(job.status == JobStatus.FAILED for job in returns[-1]):
+                break  # of several batches: max_batch_size=1 stops at the first failure
         return returns
 
     def _tell_unfinished(
         self, jobs: Sequence[Job], launched: Sequence[Job], returns: Sequence[Sequence[JobReturn]]
     ) -> None:
-        ended = [each for batch in returns for each in batch]
-        failed = sum(each.status == JobStatus.FAILED for each in ended)
+        ended = [job for batch in returns for job in batch]
+        failed = sum(job.status == JobStatus.FAILED for job in ended)
         if failed:
             not_started = len(launched) - len(ended)
             rest = f", {not_started} were not started" if not_started else ""

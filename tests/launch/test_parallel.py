@@ -105,13 +105,18 @@ def test_an_exception_that_cannot_be_sent_becomes_one_that_can() -> None:
     error = TwoArgumentsError("it broke", "noon")
     with pytest.raises(TypeError):
         pickle.loads(pickle.dumps(error))
-    sent = pickle.loads(pickle.dumps(worker._sendable(error)))
+    sent = pickle.loads(pickle.dumps(worker.sendable(error)))
     assert str(sent) == "TwoArgumentsError: it broke at noon"
     own = ConfigError("a.b", 1, "must be 2")
-    assert worker._sendable(own) is own
+    assert worker.sendable(own) is own
 
 
 # Real processes
+
+
+def caught(pid: int) -> int:
+    """A bit for each signal that a process handles."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0], 16)
 
 
 class Sweep:
@@ -157,8 +162,8 @@ class Sweep:
             time.sleep(0.01)
 
     def workers(self) -> list[int]:
-        """Of this sweep, once they can be asked to stop."""
-        return [pid for pid in self.forks() if worker.begun(pid)]
+        """Of this sweep, once they handle SIGTERM, which the server that they are forked from ignores."""
+        return [pid for pid in self.forks() if caught(pid) >> (signal.SIGTERM - 1) & 1]
 
     def forks(self) -> list[int]:
         """The workers and what they are forked from, wherever their parent is."""
@@ -276,11 +281,12 @@ def test_a_failing_job_leaves_the_others(make: Callable[..., Sweep]) -> None:
 
 
 FORKED = """
-import os, sys
+import os, sys, time
 from hydra.core.utils import JobReturn, JobStatus
 from vicinal.launch.worker_pool import Workers, warm_up
 
 def job(number):
+    time.sleep(0.3)  # there is work for both
     done = JobReturn(status=JobStatus.COMPLETED)
     preloaded = "vicinal.cli.worker_preload" in sys.modules
     done.return_value = number, os.getpid(), os.getppid(), os.environ["LATER"], preloaded
@@ -289,7 +295,7 @@ def job(number):
 if __name__ == "__main__":
     warm_up()
     os.environ["LATER"] = "yes"
-    with Workers(2, job, 1) as workers:
+    with Workers(2, job, os.environ) as workers:
         done = [each.return_value for each in workers.do([("", (number,)) for number in range(7)])]
     numbers, workers, sources, later, warm = (list(each) for each in zip(*done))
     here = "torch" in sys.modules
@@ -306,7 +312,7 @@ def test_workers_are_forked_from_one_process_that_has_imported_torch(tmp_path: P
 
 
 FAILS = """
-import time
+import os, time
 from vicinal.launch.worker_pool import Workers
 
 def job(number):
@@ -316,7 +322,7 @@ def job(number):
         time.sleep(0.1)
 
 if __name__ == "__main__":
-    with Workers(2, job, 1) as workers:
+    with Workers(2, job, os.environ) as workers:
         workers.do([("", (number,)) for number in range(2)])
 """
 

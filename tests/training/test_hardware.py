@@ -40,10 +40,26 @@ def test_auto_threads_follow_the_work(
     compose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], threads: int
 ) -> None:
     monkeypatch.setattr(hardware, "CHOSEN", False)
-    monkeypatch.setattr(hardware, "AUTO_THREADS", 6)
+    monkeypatch.setattr(hardware, "auto_threads", lambda: 6)
     assert compose(*words).hardware.threads == threads
     monkeypatch.setattr(hardware, "CHOSEN", True)  # by OMP_NUM_THREADS
     assert compose(*words).hardware.threads == (3 if threads == 3 else 6)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "share", "threads"), [(False, None, 4), (False, "2", 2), (True, None, 6), (True, "2", 2), (True, "9", 4)]
+)
+def test_auto_threads_are_what_a_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, chosen: bool, share: str | None, threads: int
+) -> None:
+    """Six that torch takes by itself or by OMP_NUM_THREADS, on four cores; parallel jobs have a share of these."""
+    monkeypatch.setattr(hardware, "CHOSEN", chosen)
+    monkeypatch.setattr(hardware, "TORCH_THREADS", 6)
+    monkeypatch.setattr(hardware, "usable_cores", lambda: min(4, int(share or 4)))
+    monkeypatch.delenv("VICINAL_CORES", raising=False)
+    if share:
+        monkeypatch.setenv("VICINAL_CORES", share)
+    assert hardware.auto_threads() == threads
 
 
 def test_work_is_counted_by_the_shapes_of_the_weights() -> None:

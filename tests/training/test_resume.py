@@ -397,7 +397,7 @@ def test_sessions_that_differ_are_said(
             about["sources"]["vicinal/mixing/laws.py"] = laws
             return about | {"versions": about["versions"] | {"torch": torch_version}}
 
-        monkeypatch.setattr("vicinal.training.hardware.AUTO_THREADS", threads)
+        monkeypatch.setattr("vicinal.training.hardware.auto_threads", lambda: threads)
         monkeypatch.setattr(session, "describe", described)
         monkeypatch.setattr("vicinal.build._file_hashes", lambda experiment: {"digits.csv.gz": digits})
 

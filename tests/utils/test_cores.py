@@ -16,17 +16,20 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(cores, "CGROUPS", tmp_path)
     monkeypatch.setattr(cores, "OWN_CGROUPS", tmp_path / "own")
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    for name in cores.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_affinity_counts() -> None:
     assert cores.usable_cores() == 8
 
 
+@pytest.mark.parametrize("name", ["SLURM_CPUS_PER_TASK", "VICINAL_CORES"])
 @pytest.mark.parametrize(("value", "count"), [("3", 3), ("16", 8), ("0", 1), ("many", 8)])
-def test_slurm_counts(monkeypatch: pytest.MonkeyPatch, value: str, count: int) -> None:
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", value)
+def test_variables_count(monkeypatch: pytest.MonkeyPatch, name: str, value: str, count: int) -> None:
+    monkeypatch.setenv(name, value)
     assert cores.usable_cores() == count
+    assert cores.is_shared() is (name == "VICINAL_CORES")
 
 
 @pytest.mark.parametrize(

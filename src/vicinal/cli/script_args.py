@@ -15,10 +15,10 @@ from vicinal.utils.output import steady
 
 
 class Arguments(argparse.ArgumentParser):
-    """Mistakes are one line here as everywhere, with the exit code of all mistakes.
+    """Parser whose mistakes are one line, with the exit code of all mistakes.
 
     Args:
-        doc: of the script: what it does, and after an empty line more about it and examples.
+        doc: docstring of the script: what it does, and after an empty line more about it and examples.
     """
 
     def __init__(self, doc: str | None) -> None:
@@ -53,7 +53,7 @@ def log_to(stream: str, level: int = logging.WARNING) -> None:
 
 
 def trust(parser: argparse.ArgumentParser) -> None:
-    """Add ``--trust``: dotted prefixes of what a stored config may name besides our own components."""
+    """Add ``--trust``: dotted prefixes that a stored config may name besides our own components."""
     parser.add_argument(
         "--trust",
         action="append",
@@ -65,7 +65,7 @@ def trust(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
-    """A user's mistake inside ends the process in one line with exit code 1, Ctrl-C with 130; a bug has its traceback.
+    """Let a user's mistake end the process in one line with exit code 1, and Ctrl-C with 130; a bug has its traceback.
 
     Args:
         overrides: words of the command line that go to Hydra.
@@ -97,14 +97,14 @@ def whole(text: str, low: int = 1) -> int:
 
 
 def png(text: str) -> Path:
-    """A file that is to be a PNG, likewise."""
+    """A file name that ends in .png, for ``add_argument(type=)``."""
     if not text.lower().endswith(".png"):
         raise argparse.ArgumentTypeError(f"{text}: must end in .png")
     return Path(text)
 
 
 def positive(text: str) -> float:
-    """A finite number above 0, likewise."""
+    """A finite number above 0, for ``add_argument(type=)``."""
     try:
         number = float(text)
     except ValueError:

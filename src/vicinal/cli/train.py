@@ -7,12 +7,10 @@ import atexit
 import difflib
 import logging
 import os
-import signal
 import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from hydra import version
@@ -23,11 +21,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vicinal.cli.script_args import trust
+from vicinal.cli.stop import Stop, leave_if_stopped
 from vicinal.config.error_messages import MISSING_FOLDER, explain, is_mistake
 from vicinal.config.redaction import redact, show_bugs_redacted
 from vicinal.config.schema import CONF, register
 from vicinal.errors import UserError, written
-from vicinal.runs.signals import leave_an_import, present
 from vicinal.tasks import task_named
 from vicinal.utils import output
 from vicinal.utils.escaping import visible
@@ -39,22 +37,17 @@ FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """The user asks for tracebacks."""
 
 
-class _Stop:
-    signal: int | None = None
-    """That has come."""
-
-
 def command() -> None:
-    """:func:`main` as all that a process is for, which then ends without Python being taken apart.
+    """Run :func:`main`, and end the process without taking Python apart.
 
     With torch's compilers in it that takes longer than a second, for memory that the system takes back at once.
     """
     code = 1
 
-    def leave() -> None:  # comes after all that is registered from here on
+    def leave() -> None:  # called after all that is registered from here on
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):  # a library may have put something of its own there
+            with suppress(OSError, ValueError, AttributeError):  # a library may have replaced it
                 stream.flush()
         os._exit(code)
 
@@ -79,12 +72,8 @@ def main() -> None:
     A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
-    _Stop.signal = None
-    for number in present():
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, _stop)
+    Stop().install()
     register()
-    _order_arguments()
     # Hydra would go on without a folder of configs that is not there.
     warnings.filterwarnings("error", MISSING_FOLDER, UserWarning)
     try:
@@ -93,17 +82,15 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        _obey()
+        leave_if_stopped()
         if FULL_ERROR or not is_mistake(error):
             raise
         sys.exit(f"error: {explain(error, sys.argv[1:])}")
 
 
 def _start() -> None:
-    """What ``hydra.main`` does, but that Hydra never reads the config of a run, which is data: ``--config-path``."""
-    parser = get_args_parser()
-    trust(parser)
-    words = parser.parse_args()
+    """Do as ``hydra.main`` does, but never let Hydra read the config of a run, which is data: ``--config-path``."""
+    parser, words = _arguments()
     if words.experimental_rerun is not None:
         again = "the config of a run is: --config-path FOLDER --config-name config"
         raise UserError(f"--experimental-rerun {words.experimental_rerun}: a pickle is a program, not data; {again}")
@@ -118,7 +105,7 @@ def _start() -> None:
 
 
 def job(cfg: DictConfig) -> float | None:
-    """One job, called by Hydra with each composed config.
+    """Run one job; Hydra calls this with each composed config.
 
     Returns:
         The last epoch's score on validation by the task's selection metric, for sweepers that search; None without a
@@ -146,7 +133,7 @@ def job(cfg: DictConfig) -> float | None:
             log.warning("%s", line)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
     except Exception as error:
-        _obey()
+        leave_if_stopped()
         if single and is_mistake(error) and not FULL_ERROR:
             sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
         if not single:
@@ -163,8 +150,8 @@ def _refuse_sweep(settings: HydraConf) -> None:
         raise UserError(f"{word}: is a sweep, which needs -m; hydra.sweeper.params=null makes it one job")
 
 
-def _order_arguments() -> None:
-    """Put the overrides before the flags: argparse wants them in one piece, and people put -m anywhere.
+def _arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Read the command line, and put its overrides before the flags: people put -m anywhere.
 
     Raises:
         SystemExit: with 2, as argparse does, for a flag that Hydra does not have or whose value is wrong.
@@ -184,23 +171,9 @@ def _order_arguments() -> None:
     for word in given.overrides:
         flags.remove(word)
     sys.argv[1:] = [*given.overrides, *flags]
+    return parser, given
 
 
 def _refuse_flag(line: str) -> NoReturn:
     print(visible(redact(f"error: {line}")), file=sys.stderr)
     sys.exit(2)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise, so that `with` blocks end: W&B, the progress bar. Within a training `GracefulShutdown` has the signals."""
-    leave_an_import(number, frame)
-    _Stop.signal = number
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
-
-
-def _obey() -> None:
-    """Called with any error: a library that was interrupted at a bad moment may have made one of the shutdown."""
-    if _Stop.signal is not None:
-        sys.exit(128 + _Stop.signal)

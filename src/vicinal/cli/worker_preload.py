@@ -20,8 +20,9 @@ atexit.register(os._exit, 0)  # registered first, so called last: skips the inte
 
 with without_collections():
     import cloudpickle  # noqa: F401
-    import hydra_plugins.hydra_joblib_launcher._core  # noqa: F401
     import torch._dynamo  # the first optimizer would, for a second  # noqa: F401
 
+    import hydra_plugins.vicinal_launcher  # noqa: F401
     import vicinal.cli.train  # noqa: F401
     import vicinal.jobs.run  # noqa: F401
+    import vicinal.launch.worker  # noqa: F401

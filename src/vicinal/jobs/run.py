@@ -22,7 +22,6 @@ from vicinal.experiment import Experiment
 from vicinal.jobs import dry_run, repair, resume, session
 from vicinal.jobs.provenance import run_metadata
 from vicinal.jobs.run_info import catch_up, show
-from vicinal.launch.worker import packed
 from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
@@ -34,6 +33,7 @@ from vicinal.tracking.wandb.record import unfinished
 from vicinal.tracking.wandb.settings import unheard
 from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
+from vicinal.utils.cores import is_shared
 from vicinal.utils.escaping import visible
 
 log = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
 @contextmanager
 def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
     """Wait for memory on a GPU that is shared with other jobs of a parallel sweep."""
-    if not (packed() and experiment.hardware.device.type == "cuda"):
+    if not (is_shared() and experiment.hardware.device.type == "cuda"):
         yield
         return
     from vicinal.launch import gpu_memory

@@ -1,6 +1,6 @@
-"""GPU memory that the jobs of a parallel sweep share: one starts when what it will need is free.
+"""GPU memory that the jobs of a parallel sweep share: a job starts when the memory that it will need is free.
 
-Jobs say what they need in a small file, since what a job has only begun to take does not show in what is free.
+Jobs reserve it in a small file, since memory that a job is only beginning to take still shows as free.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from vicinal.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-WAIT_SECONDS = 2.0
+POLL_SECONDS = 2.0
 """Between two looks at the memory."""
 CONTEXT = 600 * 2**20
-"""Bytes that CUDA itself takes in a process, roughly; torch's own numbers leave them out."""
+"""Bytes that CUDA itself takes per process, roughly; torch's own numbers leave them out."""
 WORKSPACES = 512 * 2**20
-"""Bytes of cuDNN's and cuBLAS's, and of segments that torch fills in part: 200 MiB in a small job on an H100."""
+"""Bytes of cuDNN, cuBLAS and of segments that torch fills in part: 200 MiB in a small job on an H100."""
 COPIES = 6
 """Of the weights: they, their gradients, two moments, the best epoch's and the averaged ones. Few runs have all."""
 SLACK = 1.3
-"""Over the tensors that a step keeps for its backward pass: workspaces, and what is lost between blocks."""
+"""Factor over the tensors that a step keeps for its backward pass: workspaces, and losses between blocks."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One that can be seen, in bytes."""
+    """A visible GPU and its memory in bytes."""
 
     uuid: str
     free: int
@@ -51,12 +51,12 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Reservation:
-    """What one job has said it needs.
+    """Memory that one job has reserved.
 
     Attributes:
         uuid: of the GPU.
         needed: bytes.
-        capacity: bytes that were free on the GPU when no job had claimed any of it.
+        capacity: bytes that were free on the GPU when nothing of it was reserved.
     """
 
     uuid: str
@@ -65,24 +65,24 @@ class Reservation:
 
 
 def choose(needed: int, gpus: Sequence[Gpu], reservations: Sequence[Reservation]) -> tuple[int, Reservation] | None:
-    """The GPU with the most room for a job, and its claim; None if it has to wait for other jobs to end.
+    """Return the index of the GPU with the most room, and a reservation; None if the job has to wait for other jobs.
 
     Raises:
-        UserError: no job has claimed anything, and there still is no room.
+        UserError: nothing is reserved, and there still is no room.
     """
     rooms = []
     for gpu in gpus:
-        others = [claim for claim in reservations if claim.uuid == gpu.uuid]
+        others = [other for other in reservations if other.uuid == gpu.uuid]
         capacity = others[0].capacity if others else gpu.free
-        rooms.append((min(gpu.free, capacity - sum(claim.needed for claim in others)), capacity))
-    index = max(range(len(gpus)), key=lambda each: rooms[each][0])
+        rooms.append((min(gpu.free, capacity - sum(other.needed for other in others)), capacity))
+    index = max(range(len(gpus)), key=lambda number: rooms[number])
     room, capacity = rooms[index]
     if needed <= room:
         return index, Reservation(gpus[index].uuid, needed, capacity)
     if not reservations:
         raise UserError(
             f"the job needs about {_gib(needed)} of GPU memory, but of {_gib(gpus[index].total)} only {_gib(room)} are "
-            "free, and no other job will give any back; a smaller trainer.batch_size needs less"
+            "free, and no other job will release any; a smaller trainer.batch_size needs less"
         )
     return None
 
@@ -91,36 +91,36 @@ class GpuReservations:
     """The reservations of all jobs of this user on this machine, whichever sweep they belong to."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or Path(tempfile.gettempdir()) / f"vicinal-gpu-{os.getuid()}"
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._file = self._folder / "reservations.json"
-        self._lock = filelock.FileLock(self._folder / "lock")
+        folder = folder or Path(tempfile.gettempdir()) / f"vicinal-gpu-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._file = folder / "reservations.json"
+        self._lock = filelock.FileLock(folder / "lock")
 
     def reserve(self, needed: int, gpus: Callable[[], Sequence[Gpu]]) -> int | None:
-        """The index of the GPU that this process may use now; None if it has to wait."""
+        """Return the index of the GPU that this process may use now; None if it has to wait."""
         with self._lock:
             reservations = self._read()
-            found = choose(needed, gpus(), list(reservations.values()))
-            if found is None:
+            choice = choose(needed, gpus(), list(reservations.values()))
+            if choice is None:
                 return None
-            write_json(
-                self._file, {str(pid): asdict(each) for pid, each in {**reservations, os.getpid(): found[1]}.items()}
-            )
-            return found[0]
+            self._write({**reservations, os.getpid(): choice[1]})
+            return choice[0]
 
     def release(self) -> None:
-        """Take back the claim of this process."""
+        """Take back the reservation of this process."""
         with self._lock:
-            write_json(self._file, {str(pid): asdict(each) for pid, each in self._read().items() if pid != os.getpid()})
+            self._write({pid: reserved for pid, reserved in self._read().items() if pid != os.getpid()})
+
+    def _write(self, reservations: dict[int, Reservation]) -> None:
+        write_json(self._file, {str(pid): asdict(reserved) for pid, reserved in reservations.items()})
 
     def _read(self) -> dict[int, Reservation]:
-        """Of processes that are there: one that was killed holds nothing."""
+        """Return the reservations of living processes: one that was killed holds nothing."""
         try:
-            content = read_json(self._file)
-            found = {int(pid): Reservation(**each) for pid, each in content.items()}
+            content = {int(pid): Reservation(**reserved) for pid, reserved in read_json(self._file).items()}
         except (OSError, DamagedError, ValueError, TypeError):
             return {}
-        return {pid: claim for pid, claim in found.items() if _alive(pid)}
+        return {pid: reserved for pid, reserved in content.items() if _alive(pid)}
 
 
 @contextmanager
@@ -130,36 +130,36 @@ def reserve(
     gpus: Callable[[], Sequence[Gpu]] | None = None,
     use: Callable[[int], None] = torch.cuda.set_device,
 ) -> Iterator[None]:
-    """Wait until a GPU has room for the job, and use that one inside.
+    """Wait until a GPU has room for the job, and use that one inside ``with``.
 
     Raises:
-        UserError: there will never be.
+        UserError: there will never be room.
     """
     reservations, gpus = reservations or GpuReservations(), gpus or _visible
-    waited = False
-    _give_back()  # of a job that has failed: its error held its memory until now
+    waits = False
+    empty_cache()  # of a job that has failed: its error held its memory until now
     while (index := reservations.reserve(needed, gpus)) is None:
-        if not waited:
+        if not waits:
             log.info("waiting for about %s of GPU memory, which other jobs hold", _gib(needed))
-            waited = True
-        time.sleep(WAIT_SECONDS)
+            waits = True
+        time.sleep(POLL_SECONDS)
     try:
         use(index)
         yield
     finally:
-        _give_back()  # else this worker keeps for its next job what another one's job could have
+        empty_cache()  # else this worker keeps for its next job what a job of another worker could have
         reservations.release()
 
 
 def needs(experiment: Experiment, data: ImageData) -> int:
-    """Bytes of GPU memory that a run will take: what runs of its cell have taken at most, else an estimate."""
-    known = []
+    """Return the bytes of GPU memory that a run will take: the most of earlier runs of its cell, or an estimate."""
+    known = [0]
     for file in experiment.folder.path.parent.glob(f"*-{experiment.cell_id}-s*/result.json"):
-        try:  # damage is named where a result is needed; this can do without
+        try:  # damage is named where a result is needed
             known.append(RunFolder(file.parent).load_result().get("peak_memory") or 0)
         except (OSError, DamagedError):
             continue
-    return CONTEXT + (max(known, default=0) or _estimate(experiment, data))
+    return CONTEXT + (max(known) or _estimate(experiment, data))
 
 
 def _estimate(experiment: Experiment, data: ImageData) -> int:
@@ -168,7 +168,7 @@ def _estimate(experiment: Experiment, data: ImageData) -> int:
         model = make_model(experiment).train()
         shape = (experiment.trainer.batch_size, *data.train.images.shape[1:])
         images = torch.empty(shape)
-    weights = sum(each.numel() * each.element_size() for each in model.parameters())
+    weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     half = 1 if experiment.hardware.precision == "fp32" else 2
     return WORKSPACES + int(
         sum(len(part.labels) * part.images[0].numel() for part in parts)
@@ -178,8 +178,8 @@ def _estimate(experiment: Experiment, data: ImageData) -> int:
 
 
 def kept_for_backward(model: nn.Module, images: Tensor) -> int:
-    """Bytes that a forward pass keeps for its backward pass, weights left out; on the meta device it costs nothing."""
-    weights = {each.untyped_storage()._cdata for each in model.parameters()}
+    """Return the bytes that a forward pass keeps for its backward pass, without weights; free on the meta device."""
+    weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -189,35 +189,31 @@ def kept_for_backward(model: nn.Module, images: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(images)
-        output.sum()
-    return sum(each.untyped_storage().nbytes() for each in kept.values())
+        model(images)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def reset_peak(device: torch.device) -> None:
-    """Count :func:`peak` from here on, without what earlier runs of this process have left."""
+    """Count :func:`peak` from here on, without the memory that earlier runs of this process have left."""
     if device.type == "cuda":
-        _give_back()
+        empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak(device: torch.device) -> int | None:
-    """Bytes that torch has held of the GPU's memory at most; None on a CPU, where a process's runs share memory."""
+    """Return the most bytes of GPU memory that torch has held; None on a CPU, whose memory the runs share."""
     return torch.cuda.max_memory_reserved() if device.type == "cuda" else None
 
 
-def _give_back() -> None:
-    """To the GPU, what torch keeps of it for later."""
+def empty_cache() -> None:
+    """Return to the GPU the memory that torch keeps for later."""
     gc.collect()
     torch.cuda.empty_cache()
 
 
 def _visible() -> list[Gpu]:
-    count = torch.cuda.device_count()
-    found = [
-        (str(torch.cuda.get_device_properties(index).uuid), torch.cuda.mem_get_info(index)) for index in range(count)
-    ]
-    return [Gpu(uuid, free, total) for uuid, (free, total) in found]
+    indices = range(torch.cuda.device_count())
+    return [Gpu(str(torch.cuda.get_device_properties(i).uuid), *torch.cuda.mem_get_info(i)) for i in indices]
 
 
 def _alive(pid: int) -> bool:

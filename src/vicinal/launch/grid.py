@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
@@ -20,14 +20,14 @@ from vicinal.config.schema import Config
 from vicinal.errors import UserError, written
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
-from vicinal.runs.names import short
+from vicinal.runs.names import setting, short
 
 log = logging.getLogger(__name__)
 
 OF_THE_COMMAND = tuple(item.name for item in fields(Config) if item.metadata.get("neutral"))
-"""Keys that a sweep has one value of."""
+"""Keys that have one value per sweep."""
 LARGEST_GRID = 100_000
-"""Jobs of a sweep; each is composed and checked before the first one trains."""
+"""Most jobs of a sweep; each is composed and checked before the first one trains."""
 ABSENT = "-"
 """The value of a key that a run has no use for, such as alpha under ``none``."""
 LONGEST_NAME = 60
@@ -36,7 +36,7 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class Job:
-    """One point of a grid: the words that ask for it, and what they mean."""
+    """One point of a grid: its words of the command line, and the request that they are."""
 
     overrides: tuple[str, ...]
     experiment: Experiment
@@ -46,7 +46,7 @@ def check_axes(overrides: Sequence[Override]) -> None:
     """Refuse a grid that cannot be run, before it is laid out.
 
     Raises:
-        UserError: an axis has no values or no end, is of the whole command, or there are too many jobs.
+        UserError: an axis has no values or no end, its key cannot be swept, or there are too many jobs.
     """
     jobs = 1
     for override in overrides:
@@ -70,7 +70,7 @@ def check_axes(overrides: Sequence[Override]) -> None:
 
 
 def _count(override: Override) -> int:
-    """The number of values of an axis; ranges are not laid out, which may never end."""
+    """Return the number of values of an axis, without listing those of a range, which may never end."""
     axis = override.value()
     if not isinstance(axis, RangeSweep):
         return len(list(override.sweep_iterator()))
@@ -81,7 +81,7 @@ def _count(override: Override) -> int:
 
 
 def _rounding(override: Override) -> str | None:
-    """Warn of a range of fractions that contains its end because rounding errors of the steps add up."""
+    """Return a warning of a range of fractions that contains its end because rounding errors of the steps add up."""
     axis = override.value()
     if not isinstance(axis, RangeSweep) or not override.is_sweep_override():
         return None
@@ -96,20 +96,17 @@ def _rounding(override: Override) -> str | None:
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
-    """Keys that differ between the jobs, in the order of the command line; not the seed."""
+    """Return the keys that differ between the jobs, in the order of the command line; not the seed."""
     words = [assigned(job.overrides) for job in jobs]
-    keys = dict.fromkeys(key for each in words for key in each)
-    return [key for key in keys if key != "seed" and len({each.get(key) for each in words}) > 1]
+    keys = dict.fromkeys(key for values in words for key in values)
+    return [key for key in keys if key != "seed" and len({values.get(key) for values in words}) > 1]
 
 
 def value(experiment: Experiment, key: str) -> str:
-    """A swept key's value as tables show it: what the run really uses."""
+    """Return the value of a swept key as tables show it: what the run really uses."""
     if key in experiment.choices:
         return experiment.choices[key]
-    found: Any = experiment.settings()
-    for name in key.split("."):
-        found = found.get(name, ABSENT) if isinstance(found, Mapping) else ABSENT
-    return written(found)
+    return written(setting(experiment.settings(), key, ABSENT))
 
 
 def sweep_folder(jobs: Sequence[Job]) -> Path:

@@ -1,18 +1,17 @@
-"""The side of a parallel sweep's workers: one job after another, plain lines, and an end that saves."""
+"""A worker process of a parallel sweep: one job after another, labelled lines, and an end that saves."""
 
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import pickle
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import redirect_stdout, suppress
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
@@ -22,130 +21,117 @@ from vicinal.errors import UserError
 from vicinal.runs.signals import leave_an_import
 from vicinal.utils import output
 
-LOOK_SECONDS = 0.1
-"""Between two looks at whether the job has saved, when the process that gives out the jobs has died."""
-OTHERS = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
-"""Signals that the process that gives out the jobs answers for all: it sends its workers SIGTERM."""
+POLL_SECONDS = 0.1
+"""Between two looks at whether the job has saved."""
+IGNORED = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""Signals that the launching process answers for all: it lets its workers save."""
 
 
 class StoppedError(UserError):
     """The job was not done, because its worker was asked to stop."""
 
 
-class _State:
-    packed = False
-    busy = False
-    stopping = False
+class Worker:
+    """What a worker process does between its start and its end.
 
-
-def packed() -> bool:
-    """Whether this process is a worker: other jobs of the sweep run beside its own."""
-    return _State.packed
-
-
-def serve(pipe: Connection, setup: bytes, out: int, errors: int) -> None:
-    """A worker's life: one job after the other, until the pipe ends, or the first after it was asked to stop.
+    SIGTERM lets it save the job that it is at, and leave. It sends that to itself at the end of ``alive``.
 
     Args:
-        pipe: gives for each job what begins the lines of its output, and its arguments; takes what came of it.
-        setup: the environment, what a job is, and its threads where ``trainer.threads`` is auto; pickled.
-        out: descriptor for standard output, that of the process that gives out the jobs.
-        errors: descriptor for standard error of that process.
+        setup: environment, and the function that does a job; pickled.
+        alive: pipe on which nothing is ever sent; it ends when the launching process closes it or dies.
+        out: file to print to, that of the launching process.
+        errors: file of its standard error.
     """
-    from vicinal.tracking.wandb import client
 
-    _begin()
-    for ours, theirs in ((1, out), (2, errors)):  # this process was forked from one that is older than the live table
-        os.dup2(theirs, ours)
-        os.close(theirs)
-    output.steady()
-    environment, job, threads = pickle.loads(setup)
-    os.environ.clear()  # that of the process that this one was forked from may be older
-    os.environ.update(environment)
-    try:
-        with suppress(EOFError, OSError):  # nobody gives out jobs any more
-            while not _State.stopping:
-                label, arguments = pipe.recv()
-                pipe.send(work(job, label, threads, *arguments))
-    finally:
-        client.close()
+    def __init__(self, setup: bytes, alive: Connection, out: Connection, errors: Connection) -> None:
+        from vicinal.tracking.wandb import client
 
+        self._busy = self._stopping = False
+        self._close = client.close
+        for name in IGNORED:
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._stop)
+        for descriptor, file in ((1, out), (2, errors)):  # the fork server has those from before the live table
+            os.dup2(file.fileno(), descriptor)
+            file.close()
+        output.steady()
+        environment, self._job = pickle.loads(setup)
+        os.environ.clear()  # that of the fork server may be older
+        os.environ.update(environment)
+        Finalize(None, self._close, exitpriority=1)
+        threading.Thread(target=self._watch, args=(alive,), name="parent-watch", daemon=True).start()
 
-def _begin() -> None:
-    _State.packed = True
-    for name in OTHERS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_watch, name="parent-watch", daemon=True).start()
-    os.setpgid(0, 0)  # last: it tells the parent that a signal finds somebody who saves
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        again, self._stopping = self._stopping, True
+        if not self._busy:
+            signal.signal(number, signal.SIG_IGN)
+            self._close()
+            os._exit(128 + number)  # an exception is a result to the executor, which would wait for the next job
+        if not again:
+            leave_an_import(number, frame)
+            raise SystemExit(128 + number)
 
+    def _watch(self, alive: Connection) -> None:
+        with suppress(EOFError, OSError):
+            alive.recv()
+        while True:
+            os.kill(os.getpid(), signal.SIGTERM)  # the job saves; after it, the process leaves
+            time.sleep(POLL_SECONDS)
 
-def begun(pid: int) -> bool:
-    """Whether a worker has begun to live, and so can be asked to stop."""
-    try:
-        return os.getpgid(pid) == pid
-    except ProcessLookupError:
-        return False
+    def work(self, label: str, *arguments: Any) -> JobReturn:
+        """Do one job.
 
+        Args:
+            label: begins every line of its output.
+            *arguments: of the function that does a job.
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    first, _State.stopping = not _State.stopping, True
-    if first and _State.busy:
-        leave_an_import(signum, frame)
-        raise SystemExit(128 + signum)
+        Returns:
+            What can be sent to another process. A job that was stopped has failed with :class:`StoppedError`.
 
-
-def _watch() -> None:
-    """Leave, after the job has saved, when the parent has died without a word."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    while _State.busy:
-        time.sleep(LOOK_SECONDS)
-    os._exit(128 + signal.SIGTERM)
-
-
-def work(job: Callable[..., JobReturn], label: str, threads: int, *arguments: Any) -> JobReturn | Exception:
-    """Do one job; nothing that goes wrong in it is raised.
-
-    Args:
-        job: what to call.
-        label: begins every line of its output.
-        threads: at most, where ``trainer.threads`` is auto.
-        *arguments: of the job.
-
-    Returns:
-        What can be sent to another process; an exception, if Hydra could not even begin. A job that was stopped has
-        failed with :class:`StoppedError`.
-    """
-    stopped = JobReturn(status=JobStatus.FAILED, _return_value=StoppedError("the worker was asked to stop"))
-    try:
-        _State.busy = True
-        if _State.stopping:
+        Raises:
+            Exception: what keeps Hydra from beginning the job; what the job itself raises is in its return.
+        """
+        stopped = JobReturn(status=JobStatus.FAILED, _return_value=StoppedError("the worker was asked to stop"))
+        try:
+            self._busy = True
+            if self._stopping:
+                return stopped
+            with redirect_stdout(Lines(sys.stdout, label)):
+                done: JobReturn = self._job(*arguments)
+        except (KeyboardInterrupt, SystemExit):
             return stopped
-        from vicinal.training import hardware
-
-        hardware.AUTO_THREADS = threads
-        with _labelled(label):
-            done = job(*arguments)
-    except (KeyboardInterrupt, SystemExit):
-        return stopped
-    except Exception as error:
-        return stopped if _State.stopping else _sendable(error)
-    finally:
-        _State.busy = False
-    if _State.stopping and done.status == JobStatus.FAILED:
-        return stopped  # a library that was interrupted at a bad moment may have made an error of it
-    done.cfg = done.hydra_cfg = None  # large, and the parent has its own
-    if done.status == JobStatus.FAILED:
-        done._return_value = _sendable(done._return_value)
-    return done
+        except Exception as error:
+            if self._stopping:
+                return stopped
+            raise sendable(error) from None
+        finally:
+            self._busy = False
+        if self._stopping and done.status == JobStatus.FAILED:
+            return stopped  # a library that was interrupted at a bad moment may have made an error of it
+        done.cfg = done.hydra_cfg = None  # large, and the launching process has its own
+        if done.status == JobStatus.FAILED:
+            done._return_value = sendable(done._return_value)
+        return done
 
 
-def _sendable(error: Exception) -> Exception:
-    """An exception that another process can read; many cannot be rebuilt from their text."""
+_worker: Worker
+"""Of this process: an executor's initializer has no other place for what its calls need."""
+
+
+def begin(*setup: Any) -> None:
+    """Make this process a worker; arguments are those of :class:`Worker`."""
+    global _worker
+    _worker = Worker(*setup)
+
+
+def work(label: str, *arguments: Any) -> JobReturn:
+    """Do one job in this worker; see :meth:`Worker.work`."""
+    return _worker.work(label, *arguments)
+
+
+def sendable(error: Exception) -> Exception:
+    """Return an exception that another process can read; many cannot be rebuilt from their text."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -153,21 +139,10 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-@contextmanager
-def _labelled(label: str) -> Iterator[None]:
-    out = sys.stdout
-    sys.stdout = Lines(out, label)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stdout = out
-
-
 class Lines(io.TextIOBase):
     """Standard output of one of several processes: whole lines, each with a label, and never a terminal.
 
-    So lines of different jobs do not run into each other, and nobody draws a progress bar.
+    So lines of different jobs do not run into each other, and no job draws a progress bar.
     """
 
     def __init__(self, out: Any, label: str) -> None:
@@ -185,14 +160,11 @@ class Lines(io.TextIOBase):
     def flush(self) -> None:
         self._out.flush()
 
-    def writable(self) -> bool:
-        return True
-
-    def isatty(self) -> bool:
-        return False
-
     def fileno(self) -> int:
         return int(self._out.fileno())
+
+    def writable(self) -> bool:
+        return True
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

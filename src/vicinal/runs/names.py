@@ -31,7 +31,7 @@ def run_name(choices: Mapping[str, str], settings: Mapping[str, Any], words: Ite
         words: of the command line of the run.
     """
     keys = dict.fromkeys(["mixup.alpha", *assigned(words)])
-    values = {key: value for key in keys if _shown(key) and (value := _value(settings, key)) is not None}
+    values = {key: value for key in keys if _shown(key) and (value := _written(settings, key))}
     labels = short(values)
     parts = [_part(labels[key], value) for key, value in values.items()]
     parts += [choices[key] for key in keys if key in choices and key not in UNSHOWN_GROUPS]
@@ -56,15 +56,19 @@ def _shown(key: str) -> bool:
     return not (key in UNSHOWN_KEYS or name in neutral or key.startswith("wandb.") or secret)
 
 
-def _value(settings: Mapping[str, Any], key: str) -> Any:
-    """Return the value as the command line spells it, short; None for a group or a key that has no effect."""
+def setting(settings: Mapping[str, Any], key: str, otherwise: Any) -> Any:
+    """Return the value of a dotted key, or ``otherwise``."""
     value: Any = settings
     for name in key.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            return None
-        value = value[name]
+        value = value.get(name, otherwise) if isinstance(value, Mapping) else otherwise
+    return value
+
+
+def _written(settings: Mapping[str, Any], key: str) -> str:
+    """Return the value as the command line spells it, short; "" for a group, or a key that has no effect."""
+    value = setting(settings, key, {})
     if isinstance(value, Mapping):
-        return None
+        return ""
     return f"{value:g}" if isinstance(value, float) else redact(written(value))
 
 

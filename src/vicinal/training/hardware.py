@@ -15,7 +15,7 @@ from torch import nn
 from vicinal.config.schema import TrainerConfig
 from vicinal.errors import ConfigError
 from vicinal.training.malloc import retain_freed_memory
-from vicinal.utils.cores import usable_cores
+from vicinal.utils.cores import is_shared, usable_cores
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -23,8 +23,8 @@ TRITON_CAPABILITY = (7, 0)
 """GPUs older than Volta have no compiled kernels."""
 CHOSEN = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
 """Whether the user has set torch's number of threads."""
-AUTO_THREADS = torch.get_num_threads() if CHOSEN else min(torch.get_num_threads(), usable_cores())
-"""Threads of a job that has enough work for several. Read at import, before a run sets it; parallel jobs get fewer."""
+TORCH_THREADS = torch.get_num_threads()
+"""Threads that torch takes by itself; read at import, before a run changes it."""
 SMALL = {"fp32": 70_000_000, "bf16": 200_000_000}
 """Multiplications per layer and step, as `work` counts them, below which a run gets one CPU thread.
 
@@ -64,6 +64,11 @@ def work(model: nn.Module, image_size: int, batch_size: int) -> int:
     return batch_size * sum(part.numel() * (pixels if part.ndim > 2 else 1) for part in weights) // max(1, len(weights))
 
 
+def auto_threads() -> int:
+    """Return the threads of a job with enough work for several."""
+    return TORCH_THREADS if CHOSEN and not is_shared() else min(TORCH_THREADS, usable_cores())
+
+
 def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
     """Resolve every "auto" to what this machine has, and what pays off for the work.
 
@@ -84,7 +89,7 @@ def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
         allowed = ", ".join(sorted(precisions))
         raise ConfigError("trainer.precision", precision, f"must be one of what {name} can do: auto, {allowed}")
     small = name == "cpu" and work is not None and work < SMALL[precision] and not CHOSEN
-    threads = (1 if small else AUTO_THREADS) if settings.threads == "auto" else settings.threads
+    threads = (1 if small else auto_threads()) if settings.threads == "auto" else settings.threads
     if not isinstance(threads, int) or threads < 1:
         raise ConfigError("trainer.threads", threads, "must be auto or an integer >= 1")
     lacking = _lacking_to_compile(name)

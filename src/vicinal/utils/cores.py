@@ -9,17 +9,26 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+SHARE = "VICINAL_CORES"
+"""Environment variable with the cores that a process may use of a machine that it shares, as parallel jobs do."""
+VARIABLES = ("SLURM_CPUS_PER_TASK", SHARE)
 
 
 def usable_cores() -> int:
-    """Return the smallest of the machine's cores, affinity, cgroup limits and the cores of Slurm's task; at least 1."""
+    """Return the smallest of the machine's cores, affinity, cgroup limits and what variables allow; at least 1."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min([here, *_limits(), *_slurm()])))
+    return max(1, int(min([here, *_limits(), *_variables()])))
 
 
-def _slurm() -> Iterator[int]:
-    with suppress(KeyError, ValueError):
-        yield int(os.environ["SLURM_CPUS_PER_TASK"])
+def is_shared() -> bool:
+    """Return whether this process has a share of the machine, beside other jobs."""
+    return SHARE in os.environ
+
+
+def _variables() -> Iterator[int]:
+    for name in VARIABLES:
+        with suppress(KeyError, ValueError):
+            yield int(os.environ[name])
 
 
 def _limits() -> Iterator[float]:
