@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, make_dataclass
 from dataclasses import field as dataclass_field
 from functools import cache
@@ -17,6 +18,13 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from vicinal.config.schema import CONF, GROUPS, SCHEMAS, Config
 from vicinal.errors import ConfigError, suggest, written
 
+LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "low": (">=", operator.ge),
+    "high": ("<=", operator.le),
+    "above": (">", operator.gt),
+    "below": ("<", operator.lt),
+}
+"""Limits of a number in the metadata of a field: sign and function."""
 hints_of = cache(typing.get_type_hints)
 """Return {name: type} of a dataclass or a signature."""
 
@@ -52,11 +60,7 @@ def checked(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
-    """Return ``value`` as OmegaConf converts it to the type ``hint``, in plain containers.
-
-    Raises:
-        ConfigError: it cannot be converted.
-    """
+    """Return ``value`` as OmegaConf converts it to the type ``hint``, in plain containers, or raise ConfigError."""
     if value == MISSING:
         return value
     holder = _holder(hint)
@@ -101,11 +105,7 @@ def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse a value outside the range of its field in ``schema``.
-
-    Raises:
-        ConfigError: names the key, the value and what is allowed.
-    """
+    """Raise ConfigError for a value outside the range of its field in ``schema``."""
     for item in fields(schema):
         value = values.get(item.name)
         if value is None or not item.metadata:
@@ -127,13 +127,9 @@ def _in_range(limits: Mapping[str, Any], value: Any) -> bool:
         return not limits["choices"] or value in limits["choices"]
     if isinstance(value, bool):
         return True
-    return (
-        (isinstance(value, int) or math.isfinite(value))  # an integer may be too large for any float
-        and (limits["low"] is None or value >= limits["low"])
-        and (limits["high"] is None or value <= limits["high"])
-        and (limits["above"] is None or value > limits["above"])
-        and (limits["below"] is None or value < limits["below"])
-    )
+    finite = isinstance(value, int) or math.isfinite(value)  # an integer may be too large for any float
+    given = ((compare, limits[name]) for name, (_, compare) in LIMITS.items() if limits[name] is not None)
+    return finite and all(compare(value, limit) for compare, limit in given)
 
 
 # In words
@@ -162,12 +158,11 @@ def describe_range(item: Field[Any]) -> str:
 
 
 def _interval(limits: Mapping[str, Any]) -> str:
-    signs = {"low": ">=", "high": "<=", "above": ">", "below": "<"}
-    given = {name: written(limits[name]) for name in signs if limits[name] is not None}
+    given = {name: written(limits[name]) for name in LIMITS if limits[name] is not None}
     if given.keys() & {"low", "above"} and given.keys() & {"high", "below"}:
         start = f"[{given['low']}" if "low" in given else f"({given['above']}"
         return f" in {start}, {given['high']}]" if "high" in given else f" in {start}, {given['below']})"
-    return "".join(f" {signs[name]} {limit}" for name, limit in given.items())
+    return "".join(f" {LIMITS[name][0]} {limit}" for name, limit in given.items())
 
 
 def describe_key(key: str) -> str | None:
@@ -177,7 +172,7 @@ def describe_key(key: str) -> str | None:
     item = getattr(schema, "__dataclass_fields__", {}).get(name)
     if item is None or not item.metadata:
         return None
-    if all(item.metadata[limit] in (None, ()) for limit in ("choices", "low", "high", "above", "below")):
+    if not item.metadata["choices"] and all(item.metadata[name] is None for name in LIMITS):
         return f"must be {describe_type(hints_of(schema)[name])}"
     return f"must be {'a list, each ' if 'list' in str(item.type) else ''}{describe_range(item)}"
 

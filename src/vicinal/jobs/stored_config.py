@@ -50,8 +50,8 @@ def stored_config(file: Path, overrides: Sequence[str] = (), trusted: Sequence[s
 
     Args:
         file: the ``config.yaml``.
-        overrides: ``key=value``, the user's own.
-        trusted: dotted prefixes of what it may name besides our own components.
+        overrides: ``key=value`` of the user.
+        trusted: dotted prefixes of what the file may name besides our own components.
 
     Raises:
         UserError: there is none, it is refused, or the code does not understand it any more.
@@ -78,11 +78,7 @@ def offer(file: Path, trusted: Sequence[str] = ()) -> str:
 
 
 def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the content. Nothing is run, resolved or imported but what is known or trusted.
-
-    Raises:
-        UserError: it cannot be read, is no run's config, or names what it may not.
-    """
+    """Return the content, or raise UserError. Nothing is run, resolved or imported but what is known or trusted."""
     content = {key: value for key, value in _load(file).items() if key not in HYDRAS}
     if missing := [item.name for item in fields(Config) if item.name not in (*content, *VIEWS)]:
         advice = "a config of your own goes with --config-dir FOLDER --config-name NAME"

@@ -54,11 +54,7 @@ TRAINING: Shape = {
 
 
 def save(file: Path, content: dict[str, Any]) -> None:
-    """Write ``content``, tensors and plain containers, atomically. Equal contents have equal bytes.
-
-    Raises:
-        OSError: the disk is full or read-only; the file is unchanged.
-    """
+    """Write ``content``, tensors and plain containers, whole or not at all. Equal contents have equal bytes."""
     buffer = io.BytesIO()
     torch.save(_plain(content), buffer)
     archive = buffer.getvalue()
@@ -68,13 +64,7 @@ def save(file: Path, content: dict[str, Any]) -> None:
 
 
 def load(file: Path, shape: Shape = dict) -> dict[str, Any]:
-    """Return the content, its tensors on the CPU.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is not what :func:`save` wrote, or has not the shape.
-        OSError: it cannot be read.
-    """
+    """Return the content, its tensors on the CPU. Raises as :func:`vicinal.runs.files.read_json` does."""
     with opened(file, largest=sys.maxsize) as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - DIGEST - 22))
         last_record = stream.read()[:-DIGEST]  # first: a file of another kind may be larger than the memory

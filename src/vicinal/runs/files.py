@@ -55,9 +55,7 @@ class DamagedError(UserError):
 def safe_name(text: str, longest: int = LONGEST_NAME) -> str:
     """Return ``text`` as the name of one file or folder: no way up, no separator, nothing hidden.
 
-    Args:
-        text: any; a safe name stays as it is.
-        longest: characters; the end of a longer name is a hash of the whole.
+    A safe name stays as it is. The end of one with more than ``longest`` characters is a hash of the whole.
     """
     name = re.sub(r"[^\w.+=-]+", "_", text, flags=re.ASCII).lstrip(".-") or "_"
     if len(name) <= longest:
@@ -69,10 +67,7 @@ def safe_name(text: str, longest: int = LONGEST_NAME) -> str:
 def write(file: Path, data: bytes, durable: bool = True) -> None:
     """Write so that ``file`` holds either its old content or all of ``data``. The target of a link stays as it is.
 
-    Args:
-        file: to write.
-        data: its content.
-        durable: wait for the disk, so that it stays if the machine stops.
+    If ``durable``, wait for the disk, so that the file stays if the machine stops.
     """
     partial = file.with_name(f"{file.name}.{os.getpid()}{PARTIAL}")  # two processes may write the same file
     with naming(file):
@@ -151,12 +146,7 @@ def sha256(data: bytes) -> str:
 
 
 def check_kind(path: Path, expected: int = stat.S_IFREG) -> None:
-    """Refuse a path that is something else than a regular file, or a folder where that is expected.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is something else, such as a link.
-    """
+    """Raise DamagedError for something else, such as a link, in place of a regular file or the ``expected`` kind."""
     kind = stat.S_IFMT(path.lstat().st_mode)
     if kind != expected:
         raise DamagedError(path, f"it is {KINDS.get(kind, 'no regular file')}")
@@ -164,13 +154,7 @@ def check_kind(path: Path, expected: int = stat.S_IFREG) -> None:
 
 @contextmanager
 def opened(file: Path, largest: int = LARGEST) -> Iterator[BufferedReader]:
-    """Open a file to read from.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is a folder, a link, a pipe or a device, or has more than ``largest`` bytes.
-        OSError: it cannot be read; perhaps it can be later.
-    """
+    """Open a regular file of at most ``largest`` bytes to read from. Raises as :func:`read_json` does."""
     with naming(file):
         check_kind(file)  # before it is opened, which can wait, or wake a device
         with open(os.open(file, os.O_RDONLY | CAREFULLY), "rb") as stream:  # noqa: PTH123
@@ -183,7 +167,7 @@ def opened(file: Path, largest: int = LARGEST) -> Iterator[BufferedReader]:
 
 
 def read(file: Path, largest: int = LARGEST) -> bytes:
-    """Return the content of a file. Raises as :func:`opened` does."""
+    """Return the content of a file. Raises as :func:`read_json` does."""
     with opened(file, largest) as stream:
         data = stream.read(largest + 1)
         if len(data) > largest:  # it grows
@@ -203,11 +187,7 @@ def parsing(file: Path, otherwise: str = "it is not what was written") -> Iterat
 
 
 def decode_json(file: Path, data: bytes, shape: Shape = dict) -> dict[str, Any]:
-    """Return the JSON object in ``data``, the content of ``file`` or a line of it.
-
-    Raises:
-        DamagedError: it is something else, or has not the shape.
-    """
+    """Return the JSON object in ``data``, all of ``file`` or a line. Raises DamagedError if it has not the shape."""
     with parsing(file, "it is not JSON" if data else "it is empty"):
         content = json.loads(data)
     if not isinstance(content, dict):
@@ -222,16 +202,20 @@ def decode_json(file: Path, data: bytes, shape: Shape = dict) -> dict[str, Any]:
 
 
 def read_json(file: Path, shape: Shape = dict) -> dict[str, Any]:
-    """Return the object in a file of JSON. Raises as :func:`opened` and :func:`decode_json` do."""
+    """Return the object in a file of JSON.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not what was written, or has not the shape.
+        OSError: it cannot be read; perhaps it can be later.
+    """
     return decode_json(file, read(file), shape)
 
 
 def read_yaml(file: Path) -> str:
     """Return the text of a YAML file that is safe to parse: small, flat, of plain values, and without aliases.
 
-    Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is something else.
+    Raises as :func:`read_json` does.
     """
     import yaml  # type: ignore[import-untyped]
 

@@ -61,13 +61,7 @@ class RunFolder:
     # The result
 
     def load_result(self) -> dict[str, Any]:
-        """Return the content of ``result.json``.
-
-        Raises:
-            FileNotFoundError: the run has no result yet.
-            DamagedError: it is not what was written.
-            OSError: it cannot be read.
-        """
+        """Return the content of ``result.json``. Raises as :func:`vicinal.runs.files.read_json` does."""
         result = files.read_json(self.result)
         if result.pop("checksum", None) != digest_json(result):
             raise DamagedError(self.result, "its checksum is wrong")
@@ -180,11 +174,8 @@ class RunFolder:
     def lock(self, wait: bool) -> Iterator[None]:
         """Be the only process that works on the run. The lock of a dead process is free.
 
-        Args:
-            wait: for another process to end its work, else refuse.
-
         Raises:
-            BusyError: another process has it, and ``wait`` is false.
+            BusyError: another process works on the run, and ``wait`` is false.
         """
         if self.path.is_symlink():  # its content is deleted when a training begins
             raise UserError(f"{self.path}: is a link; a run is trained in a folder of its own")

@@ -31,7 +31,7 @@ def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> Non
     """Write one row per sample: image, partner, mask and the mixed image, with gaps between them.
 
     Args:
-        file: of the sheet.
+        file: to write.
         images: uint8 (n, 4, C, H, W); unless C is 3, the first channel is shown.
         captions: n texts.
     """
@@ -52,17 +52,7 @@ def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> Non
 
 
 def read(file: Path, most: int) -> list[tuple[bytes, str]]:
-    """Return rows as PNG, each with its caption, spread evenly over the sheet.
-
-    Args:
-        file: of the sheet.
-        most: largest number of rows.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedError: it is not what was written.
-        OSError: it cannot be read.
-    """
+    """Return at most ``most`` rows, spread evenly over the sheet: (PNG, caption). Raises as ``read_json`` does."""
     from PIL import Image
 
     data = read_file(file)

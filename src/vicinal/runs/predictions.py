@@ -69,13 +69,7 @@ class Predictions:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read the file of :meth:`save`; the format has checksums.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            DamagedError: it is not what was written.
-            OSError: it cannot be read.
-        """
+        """Read the file of :meth:`save`; the format has checksums. Raises as ``read_json`` does."""
         data = io.BytesIO(read(file))
         with parsing(file):
             with zipfile.ZipFile(data) as archive:
