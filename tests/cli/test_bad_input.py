@@ -94,7 +94,7 @@ REFUSED = [
     (
         "mixup.aplha=1",
         "mixup.aplha=1: vicinal.mixing.InputMixup has no such argument; "
-        "did you mean alpha? allowed: alpha, prob, per_sample",
+        "did you mean alpha? allowed: alpha, prob, per_sample, mixed_weight, clean_weight",
     ),
     ("~mixup.alpha", "mixup.alpha=???: is missing; vicinal.mixing.InputMixup needs it"),
     ("~optimizer.lr", "optimizer.lr=???: is missing; torch.optim.SGD needs it"),

@@ -220,7 +220,8 @@ def _quoted(word: str) -> str:
 def _missing_config(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     if group and error.options:
-        return f"{group}={option}: no such option; {suggest(option, error.options)}"
+        options = [name for name in error.options if name != "base"]  # what others are based on
+        return f"{group}={option}: no such option; {suggest(option, options)}"
     reason = _first_line(error)
     if found := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):
         return f"{found[1]}/{found[2]}.yaml: write `override /{found[3]}: {found[4]}` in its defaults"
