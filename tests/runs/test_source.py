@@ -59,6 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("file", "counts"), [
     ("mixing/laws.py", True), ("mixing/strategies.py", True), ("training/loop.py", True), ("data/store.py", True),
     ("models/deep/net.py", True), ("tasks/task.py", True), ("config/components.py", True),
+    ("config/validation.py", True),
     ("build.py", True), ("experiment.py", True), ("jobs/resume.py", True), ("jobs/session.py", True),
     ("report/tables.py", False), ("tracking/console.py", False), ("dashboards/build.py", False),
     ("jobs/run.py", False), ("mixing/README.md", False),

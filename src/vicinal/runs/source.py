@@ -18,7 +18,7 @@ from sysconfig import get_path
 PACKAGE = Path(__file__).parents[1]
 COMPUTING = (
     *("data", "mixing", "models", "tasks", "training"),
-    *("build.py", "config/components.py", "experiment.py", "jobs/resume.py", "jobs/session.py"),
+    *("build.py", "config/components.py", "config/validation.py", "experiment.py", "jobs/resume.py", "jobs/session.py"),
 )
 """Parts of the package that can change a number. The rest reads, shows, reports or launches."""
 VERSIONED = ("torch", "torchvision")
