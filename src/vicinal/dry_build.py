@@ -20,6 +20,8 @@ from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.training import hardware
 
+DRAWN = 16
+"""Plans, and samples of each, that a strategy draws before a training."""
 STEPS = 1000
 """Steps per epoch of a schedule that is tried before the data are known."""
 
@@ -77,6 +79,16 @@ def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], singl
             raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
         except RuntimeError as error:
             raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None
+
+
+@cache
+def check_strategy(mixup: Component, sizes: Sizes) -> None:
+    """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
+    shape, generator = (DRAWN, sizes.channels, sizes.image_size, sizes.image_size), torch.Generator().manual_seed(0)
+    strategy = mixup()
+    with mixup.refusals():
+        for _ in range(DRAWN):
+            strategy.sample(shape, generator)
 
 
 @cache

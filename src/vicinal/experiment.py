@@ -140,6 +140,7 @@ class Experiment:
             with without_collections("torch._dynamo"):
                 single = trainer.batch_size == 1
                 dry_build.check_network(model, sizes, tuple(strategy.depths), single)
+                dry_build.check_strategy(mixup, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup, NoMix, Strategy, mixed_forward
 from vicinal.mixing.masks import Boxes
 from vicinal.tasks import CLASSIFICATION
 
@@ -366,3 +366,16 @@ def test_the_law_that_is_asked_for(prob: float, alpha: float, bins: int) -> None
 def test_without_mixing_there_is_neither_depth_nor_law() -> None:
     assert list(NoMix().depths) == []
     assert NoMix().law(20) is None
+
+
+@pytest.mark.parametrize(("low", "got"), [(1.5, "1.5 to 1.5"), (-0.5, "-0.5 to -0.5"), (float("nan"), "nan to nan")])
+def test_a_lambda_outside_0_and_1_is_refused(low: float, got: str) -> None:
+    class Own(Mixup):
+        def draw_lam(self, rows: int, generator: torch.Generator) -> torch.Tensor:
+            return torch.full((rows,), low, dtype=torch.float64)
+
+        def make_plan(self, lam, partner, shape, generator):  # type: ignore[no-untyped-def]
+            return MixPlan(lam, partner)
+
+    with pytest.raises(ValueError, match=rf"^draw_lam must return numbers in \[0, 1\], got {got}$"):
+        Own().sample((4, 1, 8, 8), torch.Generator())

@@ -105,7 +105,10 @@ class Mixup(Strategy):
         if self.prob < 1:
             lam = torch.where(chance < self.prob, lam, 1.0)
         partner = self.draw_partner(batch, generator)
-        active = (lam if rows == 1 else lam.min()).item() < 1
+        lowest, highest = (lam.item(),) * 2 if rows == 1 else map(float, lam.aminmax())
+        if not 0 <= lowest <= highest <= 1:
+            raise ValueError(f"draw_lam must return numbers in [0, 1], got {lowest:g} to {highest:g}")
+        active = lowest < 1
         plan = self.make_plan(lam, partner, shape, generator)
         return replace(plan, lam=plan.lam.float().expand(batch), active=active)
 
