@@ -18,13 +18,13 @@ import pytest
 import torch
 
 from benchmarks.suite import gpu, mixing, suite
-from benchmarks.suite.aside import Aside
 from benchmarks.suite.bench import Bar, Bench, Row, SkippedError, UnequalWorkError, line, peer, verdict
 from benchmarks.suite.budget import OutOfTime, noticed, time_limit
 from benchmarks.suite.gpu import step_checks, training_checks
 from benchmarks.suite.gpu.speed import covered
 from benchmarks.suite.loading import is_crop, our_loader
 from benchmarks.suite.machine import slug
+from benchmarks.suite.subprocess_case import SubprocessCase
 from benchmarks.suite.synthetic import images
 from benchmarks.suite.table import markdown
 from benchmarks.suite.timing import Case, Spread, Timings, measure, slope
@@ -435,22 +435,22 @@ def test_the_script_knows_its_parts(capsys: pytest.CaptureFixture[str]):
         script.parser().parse_args(["--only", "speed"])
 
 
-def test_what_goes_wrong_aside_comes_back(tmp_path: Path):
+def test_an_error_in_the_subprocess_comes_back(tmp_path: Path):
     folder = tmp_path / "folder"
     folder.mkdir()
-    with Aside(partial, os.rmdir, folder) as aside:
-        aside()
+    with SubprocessCase(partial, os.rmdir, folder) as case:
+        case()
         assert not folder.exists()
         with pytest.raises(FileNotFoundError):
-            aside()
+            case()
     with pytest.raises(ZeroDivisionError):
-        Aside(operator.truediv, 1, 0)
+        SubprocessCase(operator.truediv, 1, 0)
 
 
-def test_a_side_has_a_process_of_its_own_that_ends(tmp_path: Path):
+def test_a_subprocess_case_has_a_process_that_ends(tmp_path: Path):
     here = Path.cwd()
-    with Aside(partial, os.chdir, tmp_path) as aside:
-        aside()
+    with SubprocessCase(partial, os.chdir, tmp_path) as case:
+        case()
         assert Path.cwd() == here
-        assert Path(f"/proc/{aside._process.pid}/cwd").readlink() == tmp_path
-    assert aside._process.exitcode == 0
+        assert Path(f"/proc/{case._process.pid}/cwd").readlink() == tmp_path
+    assert case._process.exitcode == 0

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch.optim import SGD
 
-from benchmarks.suite.aside import Aside
 from benchmarks.suite.bench import Bar, Bench, SkippedError, same_work
 from benchmarks.suite.loading import classic_loader
+from benchmarks.suite.subprocess_case import SubprocessCase
 from benchmarks.suite.synthetic import image_data
 from benchmarks.suite.timing import Case, Timings
 from benchmarks.suite.trainings import LR, Bare, Run, Silent, experiment
@@ -42,8 +42,8 @@ def measure(bench: Bench) -> None:
         bar = Bar(3) if run.hardware.precision == "bf16" else None
         try:
             with (
-                Aside(classic, bench.folder / "classic", words, images, bench.threads) as theirs,
-                Aside(bare, bench.folder / "bare", words, images, bench.threads) as plain,
+                SubprocessCase(classic, bench.folder / "classic", words, images, bench.threads) as theirs,
+                SubprocessCase(bare, bench.folder / "bare", words, images, bench.threads) as plain,
             ):
                 cases = [Case("classic", theirs), Case("bare", plain), Case("ours", run.epoch, bench.threads)]
                 timings = bench.time(f"{title}, whole epochs", cases, rounds=3 if width == 64 else 5)

@@ -29,7 +29,7 @@ PARTS = {
     "sweep": "sweeping",
     "start": "starting",
     "memory": "memory",
-    "tracking": "watching",
+    "tracking": "tracking_overhead",
     "scale": "scaling",
     "busy": "busy",
     "gpu": "gpu",

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.suite.bench import Bar, Bench
-from benchmarks.suite.ceiling import throughput
 from benchmarks.suite.processes import Trainings, python
 from benchmarks.suite.synthetic import images
 from benchmarks.suite.timing import Case, Spread
+from benchmarks.suite.upper_bound import throughput
 from vicinal.data import Images
 
 ALPHAS = ("0", "0.1", "0.2", "0.4", "0.8", "1", "2", "4")
@@ -80,7 +80,7 @@ def _parallel(bench: Bench) -> None:
         "preact_resnet18, width 16, 32x32": (("model=preact_resnet18", "model.width=16"), tree, (3, 32), Bar(1.4)),
     }
     for name, (model, data, shape, bar) in list(jobs.items())[: 1 if bench.quick else None]:
-        _ceiling(bench, name, shape, *model)
+        _upper_bound(bench, name, shape, *model)
         words = (*model, *data)
         sweep = (*words, OFFLINE, "trainer.batch_size=128", "seed=0,1,2,3", "-m")
         serial = Trainings(bench.folder, f"serial-{name[:3]}", *sweep)
@@ -95,13 +95,13 @@ def _parallel(bench: Bench) -> None:
         bench.row(f"4 jobs of {name}: parallel launcher", "serial", timings.ratio("serial", "parallel"), bar=bar)
 
 
-def _ceiling(bench: Bench, name: str, shape: tuple[int, int], *words: str) -> None:
-    """What could be gained: bare steps of a process of one thread a core, against one process of all threads."""
+def _upper_bound(bench: Bench, name: str, shape: tuple[int, int], *words: str) -> None:
+    """Measure the possible gain: bare steps of one single-threaded process per core against one process."""
     seconds, cores = 0.5 if bench.quick else 8.0, bench.threads
     channels, gains = shape[0], []
     dataset = "dataset=mnist" if channels == 1 else "dataset=cifar10"
     for turn in range(1 if bench.quick else 4):
-        folder = bench.folder / f"ceiling-{shape[1]}-{turn}"
+        folder = bench.folder / f"upper-bound-{shape[1]}-{turn}"
         apart = throughput(folder / "apart", shape, cores, 1, seconds, dataset, *words)
         gains.append(apart / throughput(folder / "together", shape, 1, cores, seconds, dataset, *words))
     bench.row(f"bare steps of {name}: a process a core", "one process, a thread a core", Spread.of(gains))

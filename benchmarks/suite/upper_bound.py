@@ -1,4 +1,4 @@
-"""What no launcher can pass: bare training steps by a process a core, against one process that has all the cores."""
+"""Upper bound of a parallel launcher: bare training steps of one process per core against one process."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ import torch
 
 from benchmarks.suite.synthetic import image_data
 
-WARMUP = 3  # steps
-PATIENCE = 300.0  # seconds until all are warm
+WARMUP_STEPS = 3
+WARMUP_SECONDS = 300.0
+"""Limit for all processes to be warm."""
 
 Shape = tuple[int, int]
-"""Of the images: channels, and pixels of a side."""
+"""Channels, and pixels per side of the square images."""
 
 
 class _State:
-    together: Barrier
+    barrier: Barrier
 
 
 def throughput(folder: Path, shape: Shape, processes: int, threads: int, seconds: float, *words: str) -> float:
-    """Bare steps a second of ``processes`` at the same time, each with ``threads``, once all of them are warm.
+    """Return the bare steps per second of several processes together, once all of them are warm.
 
     Args:
-        folder: an empty one.
+        folder: empty.
         shape: of the images.
-        processes: >= 1.
-        threads: of each, >= 1.
-        seconds: that each works.
+        processes: number of processes, >= 1.
+        threads: per process, >= 1.
+        seconds: duration of the measurement.
         *words: of the command line, as :class:`~benchmarks.suite.trainings.Run` takes them.
     """
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(processes)
-    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin, initargs=(barrier,)) as pool:
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_set_barrier, initargs=(barrier,)) as pool:
         calls = [
             pool.submit(_speed, folder / str(number), shape, threads, seconds, *words) for number in range(processes)
         ]
         return sum(call.result() for call in calls)
 
 
-def _begin(together: Barrier) -> None:
-    _State.together = together
+def _set_barrier(barrier: Barrier) -> None:
+    _State.barrier = barrier
 
 
 def _speed(folder: Path, shape: Shape, threads: int, seconds: float, *words: str) -> float:
@@ -52,12 +53,12 @@ def _speed(folder: Path, shape: Shape, threads: int, seconds: float, *words: str
 
     channels, size = shape
     data = image_data(256, 128, channels, size)
-    looks = f"dataset.mean={list(data.mean)}", f"dataset.std={list(data.std)}"
-    bare = Bare.beside(Run(folder, 256, *words, *looks, f"trainer.threads={threads}", data=data))
+    statistics = f"dataset.mean={list(data.mean)}", f"dataset.std={list(data.std)}"
+    bare = Bare.beside(Run(folder, 256, *words, *statistics, f"trainer.threads={threads}", data=data))
     torch.set_num_threads(threads)
-    for _ in range(WARMUP):
+    for _ in range(WARMUP_STEPS):
         bare.step()
-    _State.together.wait(PATIENCE)
+    _State.barrier.wait(WARMUP_SECONDS)
     steps, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         bare.step()

@@ -1,4 +1,4 @@
-"""One side of a comparison in a process of its own, where nothing is set of what a training sets for its process."""
+"""One side of a comparison in a process of its own, without the process-wide settings of a training."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 Call = Callable[[], object]
 
 
-class Aside(AbstractContextManager["Aside"]):
-    """Called, it has the process do one call, and returns when that is done; at the end of ``with`` the process goes.
+class SubprocessCase(AbstractContextManager["SubprocessCase"]):
+    """A callable that runs in the process, and returns when the call is done. The process ends with the ``with`` block.
 
     Args:
-        make: a function of a module, which makes in that process what is called there.
-        *arguments: of it, picklable.
+        make: function of a module that returns the callable, in the process.
+        *arguments: of ``make``, picklable.
 
     Raises:
-        Exception: what ``make``, or a call, has raised there.
+        Exception: raised by ``make``, or by a call.
     """
 
     def __init__(self, make: Callable[..., Call], *arguments: Any) -> None:
