@@ -18,6 +18,11 @@ def test_few_modules_are_loose() -> None:
     assert loose == {"build", "dry_build", "errors", "experiment"}
 
 
+def test_no_file_is_long() -> None:
+    files = [file for folder in ("src", "scripts", "benchmarks") for file in (ROOT / folder).rglob("*.py")]
+    assert [file.name for file in files if len(file.read_text(encoding="utf-8").splitlines()) > 300] == []
+
+
 def test_every_package_says_what_it_is_for() -> None:
     for folder in {file.parent for file in PACKAGE.rglob("*.py")}:
         assert (folder / "__init__.py").read_text(encoding="utf-8").startswith('"""')

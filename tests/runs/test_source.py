@@ -43,6 +43,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names = (
         "tasks/task.py",
         "config/components.py",
+        "config/validation.py",
         "build.py",
         "experiment.py",
         "jobs/resume.py",

@@ -16,7 +16,8 @@ import pytest
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb import client
 from vicinal.tracking.wandb.client import WandbProcess
-from vicinal.tracking.wandb.run import ABANDONED, Wish
+from vicinal.tracking.wandb.init_request import InitRequest
+from vicinal.tracking.wandb.run import ABANDONED
 
 ECHO = """
 import pickle, sys, time
@@ -189,10 +190,10 @@ def test_a_killed_training_that_had_sent_half_a_message_is_told_to_its_end(
 ) -> None:
     """A panel is larger than a pipe: whoever is killed while it is sent leaves half of it there."""
     info = RunInfo("n", "r", "c", {}, {}, None, None, tmp_path / "run", 9)
-    wish = Wish("offline", "p", None, (), "n", None, None, "abcdefgh", False, ("train.py",), os.getpid())
+    request = InitRequest("offline", "p", None, (), "n", None, None, "abcdefgh", False, ("train.py",), os.getpid())
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    messages = [pickle.dumps(("open", (info, wish))), pickle.dumps(("row", ({"epoch": 1},)))]
+    messages = [pickle.dumps(("open", (info, request))), pickle.dumps(("row", ({"epoch": 1},)))]
     half = pickle.dumps(("panel", (np.zeros((4, 4, 1, 99, 99), np.uint8), ["x"] * 4)))[:-100]
     command = [sys.executable, "-c", client.MAIN, str(temporary)]
     done = subprocess.run(command, input=b"".join([*messages, half]), capture_output=True, timeout=120)

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb import record
 from vicinal.tracking.wandb.charts import charts
+from vicinal.tracking.wandb.init_request import InitRequest
 from vicinal.tracking.wandb.media import strip, with_histograms
 from vicinal.tracking.wandb.mode import resolve_mode, why_unreachable
 from vicinal.tracking.wandb.timeouts import CALL_SECONDS, START_SECONDS, bounded, one_line, set_up, shut_down
@@ -46,37 +46,6 @@ IMAGES = "mixed_images"
 """The key of the panel."""
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of W&B for a run.
-
-    Attributes:
-        mode: ``auto``, ``online`` or ``offline``; see :func:`resolve_mode`.
-        project: W&B project.
-        entity: W&B user or team; the account's default when None.
-        tags: labels.
-        name: of the run.
-        group: of the run; None for none.
-        notes: about the run.
-        id: W&B's id of the run.
-        resume: whether W&B may know the run already.
-        program: the script that trains, and its arguments.
-        process: the id of the process that trains, whose memory and CPU time W&B shows.
-    """
-
-    mode: str
-    project: str
-    entity: str | None
-    tags: tuple[str, ...]
-    name: str
-    group: str | None
-    notes: str | None
-    id: str
-    resume: bool
-    program: tuple[str, ...]
-    process: int
-
-
 class WandbRun:
     """Each public method is a message. None raises: what goes wrong is one warning, and the rest of the run is ignored.
 
@@ -88,7 +57,7 @@ class WandbRun:
     def __init__(self, reply: Callable[..., None]) -> None:
         self._reply = reply
         self._info: RunInfo
-        self._wish: Wish
+        self._request: InitRequest
         self._run: wandb.Run | None = None
         self._panel: list[wandb.Image] = []
         self._charts: dict[str, Any] = {}
@@ -113,9 +82,9 @@ class WandbRun:
         """Says that all told before is done."""
         self._reply("echo", number)
 
-    def open(self, info: RunInfo, wish: Wish) -> None:
+    def open(self, info: RunInfo, request: InitRequest) -> None:
         """Begin a run."""
-        self._info, self._wish = info, wish
+        self._info, self._request = info, request
         self._run, self._panel, self._charts, self._sync = None, [], {}, ""
         try:
             self._open()
@@ -207,7 +176,7 @@ class WandbRun:
     def _open(self) -> None:
         import wandb
 
-        sys.argv = list(self._wish.program)  # W&B shows them
+        sys.argv = list(self._request.program)  # W&B shows them
         # wandb would write to the temporary folder instead and say little of it.
         _check_writable(self._info.folder)
         home = record.home(self._info.folder)
@@ -215,7 +184,7 @@ class WandbRun:
         self._alone = filelock.FileLock(home / record.LOCK)
         self._alone.acquire(timeout=LAST_SECONDS)  # a killed session may still be telling W&B its last rows
         set_up()
-        mode, reason = resolve_mode(self._wish.mode)
+        mode, reason = resolve_mode(self._request.mode)
         if mode == "online" and (failure := why_unreachable(wandb.setup().settings.base_url)):
             mode, reason = "offline", failure
         try:
@@ -245,18 +214,18 @@ class WandbRun:
     def _init(self, mode: str) -> wandb.Run:
         import wandb
 
-        info, wish = self._info, self._wish
+        info, request = self._info, self._request
         run = wandb.init(
-            project=wish.project,
-            entity=wish.entity,
+            project=request.project,
+            entity=request.entity,
             mode="online" if mode == "online" else "offline",
-            name=wish.name,
-            group=wish.group,
-            notes=wish.notes,
+            name=request.name,
+            group=request.group,
+            notes=request.notes,
             job_type="train",
-            id=wish.id,
-            resume="allow" if wish.resume and mode == "online" else None,
-            tags=wish.tags,
+            id=request.id,
+            resume="allow" if request.resume and mode == "online" else None,
+            tags=request.tags,
             config={
                 **info.config,
                 "choices": info.choices,
@@ -276,12 +245,12 @@ class WandbRun:
                 disable_git=True,  # the commit is in the config; a remote's address may hold a token
                 disable_code=True,
                 save_code=False,
-                program=wish.program[0],
-                x_stats_pid=wish.process,
+                program=request.program[0],
+                x_stats_pid=request.process,
                 stop_fn=lambda: self._reply("stop"),  # somebody has pressed the button
             ),
         )
-        if wish.resume and mode == "online":
+        if request.resume and mode == "online":
             del run.summary["error"]  # type: ignore[no-untyped-call] # of the session before
         run.define_metric("*", step_metric="epoch")
         return run

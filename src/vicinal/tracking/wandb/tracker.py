@@ -18,8 +18,9 @@ from vicinal.config.redaction import redact, redacted
 from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import RunInfo, Tracker
 from vicinal.tracking.wandb import client, record
+from vicinal.tracking.wandb.init_request import InitRequest
 from vicinal.tracking.wandb.mode import agent_run
-from vicinal.tracking.wandb.run import LAST_SECONDS, Wish
+from vicinal.tracking.wandb.run import LAST_SECONDS
 from vicinal.tracking.wandb.settings import NAME_LENGTH, wished_mode
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class WandbTracker(Tracker):
             return
         self.mode = mode
         self.id = agent_run() or info.wandb_id or "".join(secrets.choice(ID) for _ in range(8))
-        wish = Wish(
+        request = InitRequest(
             mode=settings["mode"],
             project=settings["project"],
             entity=settings["entity"],
@@ -89,7 +90,7 @@ class WandbTracker(Tracker):
             self._heard("died", str(error))
             return
         self._process.heard = self._heard
-        self._tell("open", self._info, wish)
+        self._tell("open", self._info, request)
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         self._tell("restore", [dict(row) for row in rows])
