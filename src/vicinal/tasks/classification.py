@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from vicinal.tasks.metric import MeanMetric, Metric
@@ -54,9 +55,8 @@ def brier(outputs: ClassOutputs, labels: Tensor) -> Tensor:
 
     The original convention (Brier, Monthly Weather Review 78, 1950); for two classes, half of it is common as well.
     """
-    from torch.nn.functional import one_hot
-
-    distance = outputs.probabilities - one_hot(labels, outputs.logits.shape[1])
+    own = labels[:, None]
+    distance = outputs.probabilities.scatter(1, own, outputs.probabilities.gather(1, own) - 1)
     return distance.square().sum(dim=1)
 
 
@@ -72,8 +72,7 @@ class CalibrationError(Metric):
         import torch
         from torch.nn.functional import one_hot
 
-        edges = torch.linspace(0, 1, ECE_BINS + 1, device=targets.device)
-        index = torch.bucketize(outputs.confidence, edges, right=True) - 1
+        index = torch.bucketize(outputs.confidence, _edges(targets.device), right=True) - 1
         # A product with one-hot rows instead of a scatter gives the same bits every time on a GPU too.
         member = one_hot(index, ECE_BINS + 1).to(dtype)
         return torch.stack([acc1(outputs, targets).to(dtype), outputs.confidence.to(dtype)]) @ member
@@ -82,6 +81,13 @@ class CalibrationError(Metric):
         hits, confidence = totals
         error: Tensor = (hits - confidence).abs().sum() / count
         return error
+
+
+@cache
+def _edges(device: torch.device) -> Tensor:
+    import torch
+
+    return torch.linspace(0, 1, ECE_BINS + 1, device=device)
 
 
 class Classification(Task):
