@@ -127,8 +127,9 @@ def test_forty_cells_on_both_kinds_of_axis_fit(runs: Any, tmp_path: Path) -> Non
             drawn = figure(picture)
             drawn.savefig(tmp_path / "forty.png", dpi=50)  # the layout is made when it is drawn
             inner = [axes.get_position() for axes in drawn.axes]
+            assert len(inner) == len(picture.panels)
             assert min(box.width for box in inner) > 0.25
-            assert min(box.height for box in inner) > 0.5
+            assert min(box.height for box in inner) * len({round(box.y0, 3) for box in inner}) > 0.5
             if picture.name == "cells":
                 assert [any(text.get_visible() for text in axes.get_yticklabels()) for axes in drawn.axes] == [
                     True,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES, HEIGHT_INCHES, ROW_INCHES, DPI = 5.2, 3.9, 0.24, 150
 """Size of a panel, height of a row of categories or of the legend, and resolution."""
+PANELS_PER_ROW = 3
 METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 """Entries of each format that matplotlib would write, and that would differ between days or versions."""
 STYLE: dict[Any, Any] = {
@@ -71,22 +72,28 @@ def figure(picture: Picture) -> Figure:
     """Draw a picture."""
     from matplotlib.figure import Figure
 
-    count = len(picture.panels)
+    rows = math.ceil(len(picture.panels) / PANELS_PER_ROW)
+    count = math.ceil(len(picture.panels) / rows)
     names = {series.name for panel in picture.panels for series in panel.series if series.shown}
     categories = max(len(panel.y.ticks) for panel in picture.panels)
     columns = max(1, min(len(names), int(count * WIDTH_INCHES * 10 / max(map(len, names)))))
     legend = 0 if categories else math.ceil(len(names) / columns)
-    height = max(HEIGHT_INCHES, ROW_INCHES * categories + 1.4) + ROW_INCHES * legend
+    height = rows * max(HEIGHT_INCHES, ROW_INCHES * categories + 1.4) + ROW_INCHES * legend
     drawn = Figure(figsize=(count * WIDTH_INCHES, height), dpi=DPI, layout="constrained")
     drawn.suptitle(_literal(picture.title))
     handles: dict[str, Line2D] = {}
-    for axes, panel in zip(drawn.subplots(1, count, squeeze=False)[0], picture.panels, strict=True):
+    places = iter(drawn.subplots(rows, count, squeeze=False).flat)
+    for panel, axes in zip(
+        picture.panels, places, strict=False
+    ):  # panels first: else zip would take one place too many
         for series in panel.series:
             if series.shown:
                 handles.setdefault(_literal(series.name), _draw(axes, series))  # not its bound, which comes later
         _set_axes(axes, panel)
         if categories and panel is not picture.panels[0]:
             axes.tick_params(labelleft=False)  # the same as in the first panel
+    for axes in places:
+        axes.remove()
     if legend:
         drawn.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
     return drawn
