@@ -1,4 +1,9 @@
-"""Memory of a training on a CPU: what one step gives back is what the next one takes."""
+"""Let a training step on a CPU reuse the memory that the last step has freed.
+
+CPU time per step with it, relative to that without, of preact_resnet18 at width 16, batch 128, 32 pixels, two threads,
+in 15 turns on a busy machine: 0.72 in bf16, 0.96 in fp32. To measure, run a training twice, once after
+``export MALLOC_ARENA_TEST=8``, which turns it off, and compare ``images_per_second`` in ``result.json``.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +18,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def retain_freed_memory() -> None:
     """Let the C library keep freed memory for this process, where it is glibc.
 
-    It would give tensors of over 32 MiB, and the end of what it has, back to the system, step by step, and the system
-    would hand them out anew as pages of zeros that are filled on first touch: an eighth of a bf16 step of
-    preact_resnet18 at width 16 on two cores, a quarter in fp32. Whoever has set glibc's own variables is left alone.
+    By default glibc returns tensors of over 32 MiB, and the end of its heap, to the system at each step, and gets them
+    back as pages of zeros that are filled on first touch. If the user has set its own variables, nothing changes.
     """
     if _ours():
         libc = ctypes.CDLL(None)
@@ -24,7 +28,7 @@ def retain_freed_memory() -> None:
 
 
 def trim_malloc() -> None:
-    """Hand what is free back to the system, so that a sweep does not hold what its largest job has needed."""
+    """Return free memory to the system, so that a sweep does not keep what its largest job has needed."""
     if _ours():
         ctypes.CDLL(None).malloc_trim(0)
 
