@@ -408,7 +408,7 @@ def test_arrow_keys_go_from_point_to_point(opened: Any, comparison: Comparison) 
     assert press("ArrowLeft") == labels[-2]
     found.page.keyboard.press("Tab")
     assert found.tip("metrics-2") == []
-    assert found.page.locator("#metrics-2 [role=img]").get_attribute("aria-label").startswith("Calibration against")
+    assert found.page.locator("#metrics-2 [role=img]").get_attribute("aria-label").startswith("Other metrics against")
 
 
 def test_the_numbers_that_a_reader_sees_are_the_data_rounded(shared: Opened, comparison: Comparison) -> None:
