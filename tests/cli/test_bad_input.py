@@ -524,7 +524,8 @@ def test_a_mistake_in_a_file_is_found_like_one_on_the_command_line(folder: Path,
     messages = {
         "word": "trainer.epochs=many: must be an integer in [1, 1000000]",
         "typo": f"trainer.epoch: no such key; did you mean epochs? allowed: {TRAINER}",
-        "own": "mixup.strength=1: vicinal.mixing.InputMixup has no such argument; allowed: alpha, prob, per_sample",
+        "own": "mixup.strength=1: vicinal.mixing.InputMixup has no such argument; "
+        "allowed: alpha, prob, per_sample, mixed_weight, clean_weight",
     }
     for name, message in messages.items():
         assert train("--config-dir", str(folder / "own"), f"experiment={name}") == (1, "", f"error: {message}\n")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from vicinal.analysis.load import load_runs
@@ -35,7 +36,7 @@ def recorded(sweep: Sweep) -> set[Key]:
     keys = set()
     for run in sweep.wandb.values():
         history = {key for row in run.history for key in row}
-        config = {f"{name}.{key}" for name, value in run.config.items() if isinstance(value, dict) for key in value}
+        config = set(pd.json_normalize(run.config).columns)
         places = {"history": history, "summary": run.summary, "config": config | set(run.config)}
         places |= {"media": run.images, "table": run.tables}
         keys |= {(place, key) for place, names in places.items() for key in names}

@@ -288,8 +288,10 @@ def test_any_half_of_the_files_deleted(trial: Trial, caplog: pytest.LogCaptureFi
             file.unlink()
         said = trial.check(damaged, caplog, damaged.path)
         for file in (damaged.config, damaged.environment, damaged.metrics):
-            begun_anew = damaged.sums in gone or damaged.result in gone if state == "completed" else "anew" in said
-            assert str(file) in said or file not in gone or begun_anew, (gone, said)
+            begun_anew = (
+                damaged.sums in gone or damaged.result in gone if state == "completed" else "begins again" in said
+            )
+            assert str(file) in said or file not in gone or begun_again, (gone, said)
 
 
 def test_both_checkpoints_damaged_is_a_new_beginning(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:

@@ -428,12 +428,12 @@ def test_a_second_ctrl_c_stops_at_once(one: Sweep) -> None:
     slow = (
         "import sys, time; from vicinal.jobs import session; from vicinal.cli import train as main\n"
         f"sys.argv = ['train.py', *{ONE!r}]\n"
-        "save, calls = session._save, []\n"
+        "save, calls = session.RunContext.save, []\n"
         "def slowly(*args):\n"
         "    calls.append(1)\n"
         "    if len(calls) > 1: print('saving', flush=True); time.sleep(300)\n"
         "    save(*args)\n"
-        "session._save = slowly\n"
+        "session.RunContext.save = slowly\n"
         "main.main()\n"
     )
     process = one.start("-c", slow)

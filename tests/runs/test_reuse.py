@@ -264,7 +264,9 @@ def test_another_version_of_a_dependency(
 ) -> None:
     same("digits")
     then = version(package).partition("+")[0]
-    monkeypatch.setattr(environment, "_version", lambda name: "9.9" if name == package else version(name))
+    monkeypatch.setattr(
+        environment.importlib.metadata, "version", lambda name: "9.9" if name == package else version(name)
+    )
     assert same("digits") == [f"made with {package} {then}, here it would be 9.9: the last digits may differ"] * counts
 
 

@@ -18,7 +18,7 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from vicinal.config.composition import parse
 from vicinal.config.redaction import redact
-from vicinal.config.schema import NAMED, SCHEMAS
+from vicinal.config.schema import GROUPS, VIEWS
 from vicinal.config.validation import describe_key, suggest_key
 from vicinal.errors import UserError, suggest
 from vicinal.utils.escaping import visible
@@ -29,7 +29,7 @@ COMPOSERS = {"hydra", "omegaconf", "yaml", "antlr4"}
 """Packages that read what the user wrote: the command line and the YAML files."""
 CALLERS = {"vicinal", "hydra_plugins"}
 """Packages whose own errors are bugs."""
-CHOOSABLE = (*SCHEMAS, *NAMED, "experiment")
+CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")
 """The groups of ``conf/config.yaml``."""
 LONGEST_WORD = 500
 """Characters without a space that a line shows whole."""
