@@ -288,9 +288,8 @@ def test_any_half_of_the_files_deleted(trial: Trial, caplog: pytest.LogCaptureFi
             file.unlink()
         said = trial.check(damaged, caplog, damaged.path)
         for file in (damaged.config, damaged.environment, damaged.metrics):
-            begun_anew = (
-                damaged.sums in gone or damaged.result in gone if state == "completed" else "begins again" in said
-            )
+            lost = damaged.sums in gone or damaged.result in gone
+            begun_again = lost if state == "completed" else "begins again" in said
             assert str(file) in said or file not in gone or begun_again, (gone, said)
 
 
