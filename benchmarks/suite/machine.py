@@ -15,7 +15,7 @@ from vicinal.config.schema import TrainerConfig
 from vicinal.runs.environment import code, describe
 from vicinal.training.hardware import resolve
 
-PEERS = ("torchvision", "timm", "kornia", "pillow", "hydra-joblib-launcher")
+PEERS = ("torchvision", "timm", "kornia", "pillow")
 
 
 def cores() -> int:

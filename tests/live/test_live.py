@@ -157,7 +157,7 @@ def test_a_page_that_nobody_writes_any_more_says_so(chromium: Any, sweep: Path, 
         assert "scripts/report.py" in page.locator("#stale").inner_text()
         after = "getComputedStyle(document.querySelector('#jobs .state.running'), '::after').content"
         assert page.evaluate(after) == '" when last heard of"'
-        file.write_text(page_of(watch(sweep).look(), sweep))  # the same command goes on
+        file.write_text(page_of(watch(sweep).look(), sweep))  # as a resumed command does
         page.wait_for_selector("#stale", state="hidden", timeout=30_000)
 
 

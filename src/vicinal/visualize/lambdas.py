@@ -63,7 +63,7 @@ def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRA
 def _effective(asked: dict[str, BetaMixup], alpha: float, shape: tuple[int, ...]) -> list[Effective]:
     groups: list[tuple[list[str], torch.Tensor]] = []
     for name, strategy in asked.items():
-        # A lambda a sample has the law of a lambda a batch, and is a thousand times as fast.
+        # One lambda per sample has the law of one per batch, and is drawn a thousand times as fast.
         many = replace(strategy, alpha=alpha, per_sample=True)
         lam = many.sample(shape, torch.Generator().manual_seed(0)).lam
         alike = next((names for names, known in groups if torch.equal(known, lam)), None)

@@ -60,7 +60,7 @@ class Row:
 
 
 def rows(jobs: Sequence[Job], count: int) -> list[Row]:
-    """A row a job, each of ``count`` batches. Jobs with the same images load them once."""
+    """Return one row per job, each of ``count`` batches. Jobs with the same images load them once."""
     loaded: dict[str, ImageData] = {}
     found = []
     for job, label in zip(jobs, labels(jobs), strict=True):

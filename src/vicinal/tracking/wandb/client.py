@@ -137,7 +137,7 @@ class WandbProcess:
         self._leaving = True
         self._process.kill()
         self._process.wait()
-        self._messages.put(None)  # nobody is left to send to
+        self._messages.put(None)  # no process is left to send to
         if self._receiver.ident is not None:
             self._receiver.join(LEAVE_SECONDS)  # it tidies up
 

@@ -37,7 +37,7 @@ FINISH_SECONDS = 60.0
 LAST_SECONDS = START_SECONDS + 2 * INIT_SECONDS + FINISH_SECONDS + 10 * CALL_SECONDS
 """For all that may be left to do at the end of a run: wandb-core, two attempts at a run, the upload, and between them
 calls and what follows where they fail."""
-ABANDONED = "the training has ended without a word, as after kill -9; the same command goes on from its checkpoint"
+ABANDONED = "the training has ended without a word, as after kill -9; rerun the same command to resume"
 
 AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch.inputs.internal", "yaml")
 """What wandb imports when it first needs it."""
@@ -247,7 +247,7 @@ class WandbRun:
                 save_code=False,
                 program=request.program[0],
                 x_stats_pid=request.process,
-                stop_fn=lambda: self._reply("stop"),  # somebody has pressed the button
+                stop_fn=lambda: self._reply("stop"),  # the Stop button was pressed
             ),
         )
         if request.resume and mode == "online":
