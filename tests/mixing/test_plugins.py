@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing import InputMixup, MixPlan
+from vicinal.mixing.context import Context
 from vicinal.mixing.masks import Mask, ScalarMask
 
 RESIZEMIX = '''
@@ -46,11 +47,11 @@ class ResizeMix(Mixup):
     low: float = 0.1
     high: float = 0.8
 
-    def draw_lam(self, rows, generator):
+    def draw_lam(self, rows, generator, context):
         scale = torch.empty(rows, dtype=torch.float64).uniform_(self.low, self.high, generator=generator)
         return 1 - scale**2
 
-    def make_plan(self, lam, partner, shape, generator):
+    def make_plan(self, lam, partner, shape, generator, context):
         boxes = Boxes.sample(lam, *shape[-2:], generator)
         return MixPlan(boxes.outside, partner, mask=Resized(boxes))
 '''
@@ -121,7 +122,9 @@ class NoisyPlan(MixPlan):
 
 @dataclass(frozen=True)
 class NoisyMixup(InputMixup):
-    def make_plan(self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator) -> NoisyPlan:
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> NoisyPlan:
         noise = torch.randn(shape[0], generator=generator)
         return NoisyPlan(lam, partner, noise=noise, second=ScalarMask(noise), name="noisy")
 

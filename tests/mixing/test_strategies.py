@@ -27,7 +27,7 @@ BETAS: dict[str, Beta] = {
     "input": InputMixup,
     "manifold": lambda alpha, **rest: ManifoldMixup(alpha, LAYERS, **rest),
     "cutmix": CutMix,
-    "cutmix-uncorrected": lambda alpha, **rest: CutMix(alpha, correct_lam=False, **rest),
+    "cutmix-uncorrected": lambda alpha, **rest: CutMix(alpha, labels="drawn", **rest),
 }
 each_beta = pytest.mark.parametrize("make", BETAS.values(), ids=BETAS)
 STRATEGIES: dict[str, Strategy] = {
@@ -99,7 +99,7 @@ class TestPlans:
     @given(seed=st.integers(0, 2**32), per_sample=st.booleans())
     def test_area_correction_sets_the_weight_to_the_area_that_is_left(self, seed: int, per_sample: bool) -> None:
         shape = (6, 3, 32, 24)
-        raw = CutMix(1.0, per_sample=per_sample, correct_lam=False).sample(shape, seeded(seed))
+        raw = CutMix(1.0, per_sample=per_sample, labels="drawn").sample(shape, seeded(seed))
         corrected = CutMix(1.0, per_sample=per_sample).sample(shape, seeded(seed))
         assert sides(raw) == sides(corrected)
         assert isinstance(corrected.mask, Boxes)
@@ -356,25 +356,29 @@ def test_golden_plans(strategy: Strategy, request: pytest.FixtureRequest) -> Non
 @pytest.mark.parametrize("bins", [1, 3, 20])
 def test_the_law_that_is_asked_for(prob: float, alpha: float, bins: int) -> None:
     """What is not mixed has a lambda of 1, and CutMix is asked for the same before its boxes are cut off."""
-    law = InputMixup(alpha, prob=prob).law(bins)
+    law = InputMixup(alpha, prob=prob).law_of_lambda(bins)
     expected = prob * np.diff(stats.beta.cdf(np.linspace(0, 1, bins + 1), alpha, alpha)) if alpha else np.zeros(bins)
     expected[-1] += 1 - expected.sum()
     assert law == pytest.approx(expected.tolist(), abs=1e-12)
-    assert CutMix(alpha, prob=prob).law(bins) == ManifoldMixup(alpha, ["a", "b"], prob=prob).law(bins) == law
+    assert (
+        CutMix(alpha, prob=prob).law_of_lambda(bins)
+        == ManifoldMixup(alpha, ["a", "b"], prob=prob).law_of_lambda(bins)
+        == law
+    )
 
 
 def test_without_mixing_there_is_neither_depth_nor_law() -> None:
     assert list(NoMix().depths) == []
-    assert NoMix().law(20) is None
+    assert NoMix().law_of_lambda(20) is None
 
 
 @pytest.mark.parametrize(("low", "got"), [(1.5, "1.5 to 1.5"), (-0.5, "-0.5 to -0.5"), (float("nan"), "nan to nan")])
 def test_a_lambda_outside_0_and_1_is_refused(low: float, got: str) -> None:
     class Own(Mixup):
-        def draw_lam(self, rows: int, generator: torch.Generator) -> torch.Tensor:
+        def draw_lam(self, rows, generator, context):
             return torch.full((rows,), low, dtype=torch.float64)
 
-        def make_plan(self, lam, partner, shape, generator):  # type: ignore[no-untyped-def]
+        def make_plan(self, lam, partner, shape, generator, context):  # type: ignore[no-untyped-def]
             return MixPlan(lam, partner)
 
     with pytest.raises(ValueError, match=rf"^draw_lam must return numbers in \[0, 1\], got {got}$"):

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from vicinal.mixing.moving import on_device
+
 CACHED_FLOATS = 2**18
 """float32 numbers that stay in the cache of a core: 1 MiB."""
-
-
-Part = TypeVar("Part")
 
 
 class Mask(ABC):
@@ -44,18 +43,6 @@ class Mask(ABC):
     def to(self, device: torch.device) -> Self:
         """Return the same mask on another device; the copies do not wait for it."""
         return on_device(self, device)
-
-
-def on_device(part: Part, device: torch.device) -> Part:
-    """Return a copy of a dataclass whose tensors and masks are on the device; the copies do not wait for it."""
-    moved: dict[str, Any] = {}
-    for field in fields(part):  # type: ignore[arg-type]
-        value = getattr(part, field.name)
-        if isinstance(value, Tensor):
-            moved[field.name] = value.to(device, non_blocking=True)
-        elif isinstance(value, Mask):
-            moved[field.name] = value.to(device)
-    return replace(part, **moved)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -115,17 +102,33 @@ class Boxes(Mask):
             width: of the images, in pixels.
             generator: on the CPU.
         """
-        rows = lam.numel()
-        centres = [torch.randint(side, (rows,), generator=generator) for side in (height, width)]
+        size = (height, width)
+        if lam.numel() == 1:
+            centres = [int(torch.randint(side, (1,), generator=generator)) for side in size]
+            halves = [int(side * math.sqrt(1 - lam.item())) // 2 for side in size]
+            sides: list[list[int]] = []
+            for side, centre, half in zip(size, centres, halves, strict=True):
+                sides += [[max(centre - half, 0)], [min(centre + half, side)]]
+            return cls(sides, size)
+        share = (1 - lam).sqrt_()
+        return cls.around([(side * share).long() >> 1 for side in size], size, generator)
+
+    @classmethod
+    def around(cls, halves: Sequence[Tensor], size: tuple[int, int], generator: torch.Generator) -> Boxes:
+        """Draw boxes around uniform centres, cut off at the border.
+
+        Args:
+            halves: of the heights and of the widths, int64 (B,) or (1,) each, in pixels.
+            size: height and width of the images.
+            generator: on the CPU.
+        """
+        centres = [
+            torch.randint(side, half.shape, generator=generator) for side, half in zip(size, halves, strict=True)
+        ]
         sides: list[list[int]] = []
-        for side, centre in zip((height, width), centres, strict=True):
-            if rows == 1:
-                middle, half = int(centre), int(side * math.sqrt(1 - lam.item())) // 2
-                sides += [[max(middle - half, 0)], [min(middle + half, side)]]
-            else:
-                halves = (side * (1 - lam).sqrt_()).long() >> 1
-                sides += [(centre - halves).clamp_(min=0).tolist(), (centre + halves).clamp_(max=side).tolist()]
-        return cls(sides, (height, width))
+        for side, centre, half in zip(size, centres, halves, strict=True):
+            sides += [(centre - half).clamp_(min=0).tolist(), (centre + half).clamp_(max=side).tolist()]
+        return cls(sides, size)
 
     @property
     def areas(self) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.mixing.gradients import MixFunction, is_permutation
-from vicinal.mixing.masks import Mask, ScalarMask, on_device
+from vicinal.mixing.masks import Mask, ScalarMask
+from vicinal.mixing.moving import on_device
+from vicinal.mixing.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class MixPlan:
         layer: None for the input, or the name of the block (as in ``model.named_modules()``) whose output is mixed.
         mask: None when the features are weighted by ``lam`` as well, or the mask that takes its place.
         active: False when nothing is mixed in this batch. Known on the host, so that no device has to be asked.
+        transform: of the partner before it is mixed in; None to take it as it is.
     """
 
     lam: Tensor
@@ -32,11 +35,22 @@ class MixPlan:
     layer: str | None = None
     mask: Mask | None = None
     active: bool = True
+    transform: Transform | None = None
 
     @property
     def applied_mask(self) -> Mask:
         """The mask, or ``lam`` as one."""
         return ScalarMask(self.lam) if self.mask is None else self.mask
+
+    @property
+    def members(self) -> Tensor:
+        """The samples that are mixed into each, itself first, int64 (B, K)."""
+        return torch.stack([torch.arange(len(self.partner), device=self.partner.device), self.partner], dim=1)
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights of the members in the target, float32 (B, K)."""
+        return torch.stack([self.lam, 1 - self.lam], dim=1)
 
     def mix(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Mix images or hidden features of shape (B, ...) in their own dtype; ``x`` itself is not changed.
@@ -50,12 +64,11 @@ class MixPlan:
             TypeError: ``x`` is not floating point (a weighted mean of integers would be rounded).
             ValueError: ``x`` has another batch size than the plan.
         """
-        if not x.is_floating_point():
-            raise TypeError(f"mixing needs floating-point values, got {x.dtype}")
-        if len(x) != len(self.lam):
-            raise ValueError(f"the plan is for a batch of {len(self.lam)}, got {len(x)}")
+        self.check(x)
         if not self.active:
             return x
+        if self.transform is not None:
+            return self.applied_mask.mix(x, self.transform(x, x[self.partner]))
         eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
         wants_gradient = x.requires_grad and torch.is_grad_enabled()
         if eager_cpu and not wants_gradient:
@@ -64,6 +77,13 @@ class MixPlan:
             mixed: Tensor = MixFunction.apply(x, self.lam, self.partner)
             return mixed
         return self.applied_mask.mix(x, x[self.partner])
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what cannot be mixed by this plan: see :meth:`mix`."""
+        if not x.is_floating_point():
+            raise TypeError(f"mixing needs floating-point values, got {x.dtype}")
+        if len(x) != len(self.lam):
+            raise ValueError(f"the plan is for a batch of {len(self.lam)}, got {len(x)}")
 
     def targets(self, labels: Tensor, num_classes: int) -> Tensor:
         """Return soft targets (B, num_classes) float32 of the labels (B,) int64."""
@@ -129,6 +149,22 @@ class MixPlan:
             shape: of the batch of images, (B, C, H, W). The plan is on the host, where it is decided.
         """
         return self.lam if self.mask is None or self.layer is not None else self.mask.own_share(shape)
+
+    def weighted(self, lam: Tensor) -> Self:
+        """Return the same mixing with other weights in the target, (B,) or (1,)."""
+        if lam is self.lam:
+            return self
+        mask = ScalarMask(self.lam.float().expand(len(self.partner))) if self.mask is None else self.mask
+        return replace(self, lam=lam, mask=mask)
+
+    def transformed(self, transform: Transform) -> Self:
+        """Return the same mixing of partners that are changed before."""
+        return replace(self, transform=transform)
+
+    def own_part(self, like: Tensor) -> Tensor:
+        """Return the weight of the sample itself at each place, shaped like a batch (B, C, H, W) of floats."""
+        white = torch.ones_like(like)
+        return self.applied_mask.mix(white, torch.zeros_like(like)) if self.active else white
 
     def to(self, device: torch.device) -> Self:
         """Return the same plan on another device; the copies do not wait for it."""

@@ -1,0 +1,50 @@
+"""What a strategy may look at when it plans a batch, beside the batch's shape, and the parts that look at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Facts on the batch and the training. The loop provides those that ``strategy.needs`` names; the others are None.
+
+    Attributes:
+        images: (B, C, H, W) normalised, not mixed yet.
+        labels: (B,) int64, on the CPU.
+        counts: training images per class, (K,) int64, on the CPU.
+        epoch: of the batch, from 1.
+        epochs: of the whole training.
+        progress: share of the training's steps that are done, in [0, 1).
+    """
+
+    images: Tensor | None = None
+    labels: Tensor | None = None
+    counts: Tensor | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    progress: float | None = None
+
+
+NOTHING = Context()
+"""Nothing but the shape is known."""
+
+
+def need(value: T | None, name: str) -> T:
+    """Return a fact of the context. Raises ValueError where it was not provided."""
+    if value is None:
+        raise ValueError(f"context.{name} is needed: strategy.sample(shape, generator, Context({name}=...))")
+    return value
+
+
+@dataclass(frozen=True)
+class Part:
+    """A law, a partner rule or a label rule. Its fields are keys of the strategies, or its own."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Facts of the context that it looks at."""

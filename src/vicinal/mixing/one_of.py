@@ -1,0 +1,59 @@
+"""A choice between strategies for each batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vicinal.mixing.context import NOTHING, Context
+from vicinal.mixing.plan import MixPlan
+from vicinal.mixing.strategies import NoMix, Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneOf(Strategy):
+    """One of several strategies per batch, drawn by weight; the rest of the probability mixes nothing.
+
+    With two of weight 0.5 it is timm's switch between mixup and CutMix.
+
+    Attributes:
+        strategies: {name: strategy}, at least one.
+        weights: {name: probability}, >= 0, of each; their sum is at most 1.
+        mixed_weight: > 0, finite, of the loss on the mixed batch.
+        clean_weight: >= 0, finite, of the loss on the same batch, unmixed, which takes a second pass.
+
+    Raises:
+        ValueError: a weight is missing or out of range.
+    """
+
+    strategies: Mapping[str, Strategy]
+    weights: Mapping[str, float]
+    mixed_weight: float = 1.0
+    clean_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.strategies:
+            raise ValueError("strategies must have at least one strategy, got {}")
+        if self.strategies.keys() != self.weights.keys():
+            raise ValueError(f"weights must be of {', '.join(self.strategies)}, got {', '.join(self.weights)}")
+        if not all(weight >= 0 for weight in self.weights.values()) or math.fsum(self.weights.values()) > 1 + 1e-9:
+            raise ValueError(f"weights must be >= 0 with a sum of at most 1, got {dict(self.weights)}")
+
+    @property
+    def depths(self) -> Sequence[str]:
+        return list(dict.fromkeys(depth for strategy in self.strategies.values() for depth in strategy.depths))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset().union(*(strategy.needs for strategy in self.strategies.values()))
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator, context: Context = NOTHING) -> MixPlan:
+        left = torch.rand((), dtype=torch.float64, generator=generator).item()
+        for name, strategy in self.strategies.items():
+            if left < self.weights[name]:
+                return strategy.sample(shape, generator, context)
+            left -= self.weights[name]
+        return NoMix().sample(shape, generator)

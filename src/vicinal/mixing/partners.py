@@ -1,0 +1,173 @@
+"""Partner rules: which sample of the batch a sample is mixed with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vicinal.mixing.context import Context, Part, need
+from vicinal.mixing.transforms import Blank, Transform
+
+
+@dataclass(frozen=True)
+class PartnerRule(Part, ABC):
+    """Choose partners."""
+
+    transform: ClassVar[Transform | None] = None
+    """Change of the partner before it is mixed in."""
+
+    @abstractmethod
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        """Return the index of each sample's partner, int64 (batch,), for any batch >= 1."""
+
+
+class Permutation(PartnerRule):
+    """A random permutation, self included (facebookresearch/mixup-cifar10 ``train.py``)."""
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        return torch.randperm(batch, generator=generator)
+
+
+class Derangement(PartnerRule):
+    """A random permutation of one cycle: no sample is its own partner, unless it is alone."""
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        cycle = torch.randperm(batch, generator=generator)
+        partner = torch.empty_like(cycle)
+        partner[cycle] = cycle.roll(-1)
+        return partner
+
+
+class Roll(PartnerRule):
+    """The sample before: i with i - 1 (torchvision ``v2.MixUp``). Draws nothing."""
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        return torch.arange(batch).roll(1)
+
+
+class Next(PartnerRule):
+    """The sample after: i with i + 1. Draws nothing."""
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        return torch.arange(batch).roll(-1)
+
+
+class Flip(PartnerRule):
+    """The batch from its end: i with B - 1 - i (timm ``Mixup``). Draws nothing; a sample in the middle has itself."""
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        return torch.arange(batch).flip(0)
+
+
+class SameClass(PartnerRule):
+    """A random permutation within each class."""
+
+    needs = frozenset({"labels"})
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        labels = need(context.labels, "labels")
+        orders = [torch.randperm(batch, generator=generator) for _ in range(2)]
+        by_class, other = (order[labels[order].argsort(stable=True)] for order in orders)
+        partner = torch.empty_like(by_class)
+        partner[by_class] = other
+        return partner
+
+
+class OtherClass(PartnerRule):
+    """Any sample of another class, drawn with replacement; itself where there is none."""
+
+    needs = frozenset({"labels"})
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        labels = need(context.labels, "labels")
+        return _pick((labels[:, None] != labels).double(), generator)
+
+
+@dataclass(frozen=True)
+class LabelKernel(PartnerRule):
+    """A sample whose target is near: P(j) ~ exp(-(y_i - y_j)^2 / (2 bandwidth^2)), self included, with replacement.
+
+    C-Mixup (Yao et al., arXiv 2210.05775, equation 6; huaxiuyao/C-Mixup ``algorithm.py``), within the batch.
+
+    Attributes:
+        bandwidth: > 0, in the units of the target.
+    """
+
+    needs = frozenset({"labels"})
+    bandwidth: float
+
+    def __post_init__(self) -> None:
+        if not self.bandwidth > 0:
+            raise ValueError(f"bandwidth must be > 0, got {self.bandwidth}")
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        targets = need(context.labels, "labels").double().view(batch, -1)
+        return _pick(torch.exp(-(torch.cdist(targets, targets) ** 2) / (2 * self.bandwidth**2)), generator)
+
+
+@dataclass(frozen=True)
+class Nearest(PartnerRule):
+    """k-mixup (Greenewald et al., arXiv 2106.02933, section 2): optimal transport between groups of samples.
+
+    The batch in a random order and in another are cut into groups of ``group``; within each pair of groups, the sum of
+    squared distances between the images is made least by ``scipy.optimize.linear_sum_assignment``.
+
+    Attributes:
+        group: k >= 1; 1 is a random permutation.
+    """
+
+    needs = frozenset({"images"})
+    group: int
+
+    def __post_init__(self) -> None:
+        if self.group < 1:
+            raise ValueError(f"group must be >= 1, got {self.group}")
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        from scipy.optimize import linear_sum_assignment
+
+        x = need(context.images, "images").detach().flatten(1).float()
+        partner = torch.empty(batch, dtype=torch.int64)
+        orders = [torch.randperm(batch, generator=generator).split(self.group) for _ in range(2)]
+        for own, other in zip(*orders, strict=True):
+            cost = torch.cdist(x[own.to(x.device)], x[other.to(x.device)]).square().cpu()
+            rows, columns = map(torch.from_numpy, linear_sum_assignment(cost))
+            partner[own[rows]] = other[columns]
+        return partner
+
+
+class NoPartner(PartnerRule):
+    """Nothing: zeros, the mean colour after normalisation, without a label. Draws nothing.
+
+    Cutout (DeVries and Taylor, arXiv 1708.04552) is a box with it.
+    """
+
+    transform = Blank()
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        return torch.arange(batch)  # so that all of the target is the sample's own
+
+
+PARTNERS: dict[str, type[PartnerRule]] = {
+    "permutation": Permutation,
+    "derangement": Derangement,
+    "roll": Roll,
+    "flip": Flip,
+    "next": Next,
+    "same_class": SameClass,
+    "other_class": OtherClass,
+    "nearest": Nearest,
+    "label_kernel": LabelKernel,
+    "blank": NoPartner,
+}
+"""Partner rules by the names that ``mixup.partner`` takes."""
+
+
+def _pick(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one column per row with probabilities proportional to its weights, (B, B); its own where all are 0."""
+    weights += torch.diag((weights.sum(dim=1) == 0).to(weights.dtype))
+    return weights.multinomial(1, generator=generator).squeeze(1)

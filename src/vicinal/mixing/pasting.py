@@ -1,0 +1,219 @@
+"""Strategies that paste boxes: the partner resized, nothing at all, four crops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vicinal.mixing.context import Context
+from vicinal.mixing.masks import Boxes
+from vicinal.mixing.partners import PartnerRule
+from vicinal.mixing.plan import MixPlan
+from vicinal.mixing.several import SeveralPlan
+from vicinal.mixing.strategies import Mixup
+from vicinal.mixing.transforms import Transform
+
+TRIES = 10
+"""Boxes that random erasing draws at most."""
+
+
+@dataclass(frozen=True)
+class ResizeIntoBox(Transform):
+    """Shrink each partner to the box that it is pasted into, bilinear, without a loop where one box is for all.
+
+    boxes: (B) or one for the whole batch.
+    """
+
+    boxes: Boxes
+
+    def __call__(self, x: Tensor, other: Tensor) -> Tensor:
+        resized = torch.zeros_like(other)
+        sides = list(zip(*self.boxes.sides, strict=True))
+        for row, (top, bottom, left, right) in enumerate(sides):
+            if top < bottom and left < right:
+                few = slice(None) if len(sides) == 1 else slice(row, row + 1)
+                size = (bottom - top, right - left)
+                resized[few, :, top:bottom, left:right] = F.interpolate(
+                    other[few], size, mode="bilinear", align_corners=False
+                )
+        return resized
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeMix(Mixup):
+    """ResizeMix (Qin et al., arXiv 2012.11101): the whole partner, resized into a box, is pasted.
+
+    The side of the box is scale x the image's, with scale uniform in [scale_low, scale_high]. Its centre is uniform,
+    and it is cut off at the border. The target has the area that is seen. mmpretrain has another law under this name.
+
+    Attributes:
+        scale_low: in [0, 1]. The paper: 0.1.
+        scale_high: in [scale_low, 1]. The paper: 0.8.
+    """
+
+    scale_low: float = 0.1
+    scale_high: float = 0.8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.scale_low <= 1:
+            raise ValueError(f"scale_low must be in [0, 1], got {self.scale_low}")
+        if not self.scale_low <= self.scale_high <= 1:
+            raise ValueError(f"scale_high must be in [scale_low, 1], got {self.scale_high}")
+
+    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
+        scale = torch.rand(rows, dtype=torch.float64, generator=generator)
+        return 1 - (self.scale_low + (self.scale_high - self.scale_low) * scale) ** 2
+
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        boxes = Boxes.sample(lam, shape[-2], shape[-1], generator)
+        return MixPlan(lam, partner, mask=boxes, transform=ResizeIntoBox(boxes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutout(Mixup):
+    """Cutout (DeVries and Taylor, arXiv 1708.04552): a square of the mean colour, and the label stays.
+
+    Attributes:
+        size: >= 1, side in pixels. The paper: 16 on CIFAR-10, 8 on CIFAR-100.
+    """
+
+    size: int = 16
+    partner: str | PartnerRule = "blank"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 1:
+            raise ValueError(f"size must be >= 1, got {self.size}")
+
+    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
+        return torch.zeros(rows, dtype=torch.float64)
+
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        half = torch.where(lam < 1, self.size // 2, 0)
+        return MixPlan(lam, partner, mask=Boxes.around([half, half], (shape[-2], shape[-1]), generator))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomErasing(Mixup):
+    """Random erasing (Zhong et al., arXiv 1708.04896): a box of the mean colour inside the image; the label stays.
+
+    Area and aspect are drawn up to ten times, until the box is smaller than the image; else nothing is erased.
+
+    Attributes:
+        area_low, area_high: share of the image, 0 < area_low <= area_high <= 1. The paper: 0.02 to 0.4.
+        aspect: > 0; height / width is log-uniform between it and 1 / aspect. The paper: 0.3.
+    """
+
+    area_low: float = 0.02
+    area_high: float = 0.4
+    aspect: float = 0.3
+    partner: str | PartnerRule = "blank"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.area_low <= 1:
+            raise ValueError(f"area_low must be in (0, 1], got {self.area_low}")
+        if not self.area_low <= self.area_high <= 1:
+            raise ValueError(f"area_high must be in [area_low, 1], got {self.area_high}")
+        if not 0 < self.aspect < math.inf:
+            raise ValueError(f"aspect must be a finite number > 0, got {self.aspect}")
+
+    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
+        return torch.zeros(rows, dtype=torch.float64)
+
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        rows, (height, width) = len(lam), shape[-2:]
+        area, aspect, top, left = torch.rand(4, rows, TRIES, dtype=torch.float64, generator=generator)
+        area = height * width * (self.area_low + (self.area_high - self.area_low) * area)
+        ratio = torch.exp(math.log(self.aspect) * (2 * aspect - 1))
+        heights, widths = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+        fits = (heights < height) & (widths < width) & (lam < 1)[:, None]
+        fitting = fits.any(dim=1)
+        first = fits.byte().argmax(dim=1, keepdim=True)
+        heights, widths = (torch.where(fitting, side.gather(1, first)[:, 0], 0) for side in (heights, widths))
+        tops = (top.gather(1, first)[:, 0] * (height - heights + 1)).long()
+        lefts = (left.gather(1, first)[:, 0] * (width - widths + 1)).long()
+        sides = [side.tolist() for side in (tops, tops + heights, lefts, lefts + widths)]
+        return MixPlan(lam, partner, mask=Boxes(sides, (height, width)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropsPlan(SeveralPlan):
+    """Four crops that fill the image.
+
+    boundary: row and column at which they meet.
+    offsets: row and column of each crop in its image, 4 pairs.
+    """
+
+    boundary: tuple[int, int]
+    offsets: Sequence[tuple[int, int]]
+
+    def regions(self, height: int, width: int) -> list[tuple[slice, slice]]:
+        """Return the rows and columns that each crop fills."""
+        row, column = self.boundary
+        rows, columns = (slice(0, row), slice(row, height)), (slice(0, column), slice(column, width))
+        return [(rows[0], columns[0]), (rows[0], columns[1]), (rows[1], columns[0]), (rows[1], columns[1])]
+
+    def mix(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        self.check(x)
+        if not self.active:
+            return x
+        mixed = torch.empty_like(x)
+        regions = self.regions(*x.shape[-2:])
+        for (rows, columns), (top, left), index in zip(regions, self.offsets, self.indices.unbind(1), strict=True):
+            area = (slice(top, top + rows.stop - rows.start), slice(left, left + columns.stop - columns.start))
+            mixed[..., rows, columns] = x[(..., *area)][index]
+        return mixed
+
+    def own_part(self, like: Tensor) -> Tensor:
+        if not self.active:
+            return torch.ones_like(like)
+        part = torch.zeros_like(like)
+        part[(..., *self.regions(*like.shape[-2:])[0])] = 1
+        return part
+
+
+@dataclass(frozen=True)
+class Ricap(Mixup):
+    """RICAP (Takahashi et al., arXiv 1811.09030): four random crops in one image, labels by area.
+
+    The boundary is at (H, W) x Beta(alpha, alpha), rounded; the paper has alpha 0.3. The first crop is the sample's
+    own. One boundary per batch.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.per_sample:
+            raise ValueError(f"per_sample must be false for RICAP, got {self.per_sample}")
+
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        batch, (height, width) = shape[0], shape[-2:]
+        others = [self.draw_partner(batch, generator, context) for _ in range(2)]
+        second = self.draw_lam(1, generator, context)
+        row, column = round(height * lam.item()), round(width * second.item())
+        heights, widths = (row, row, height - row, height - row), (column, width - column, column, width - column)
+        offsets = [
+            (
+                int(torch.randint(height - h + 1, (), generator=generator)),
+                int(torch.randint(width - w + 1, (), generator=generator)),
+            )
+            for h, w in zip(heights, widths, strict=True)
+        ]
+        shares = torch.tensor([[h * w / (height * width) for h, w in zip(heights, widths, strict=True)]])
+        indices = torch.stack([torch.arange(batch), partner, *others], dim=1)
+        shares = shares.expand(batch, -1)
+        return CropsPlan(shares[:, 0], partner, shares=shares, indices=indices, boundary=(row, column), offsets=offsets)

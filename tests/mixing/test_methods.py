@@ -1,0 +1,302 @@
+"""The methods beyond the four: masks, weights and targets against written-out computations and published strengths."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor, nn
+
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing.features import ExchangeMoments, MoEx, NoisyFeatureMixup, NoisyPlan
+from vicinal.mixing.fields import FMix, GridMix, SmoothMix, fourier_field
+from vicinal.mixing.masks import Boxes
+from vicinal.mixing.one_of import OneOf
+from vicinal.mixing.pasting import CropsPlan, Cutout, RandomErasing, ResizeMix, Ricap
+from vicinal.mixing.several import SeveralPlan
+from vicinal.mixing.zeta import ZetaMixup
+
+SHAPE = (6, 3, 8, 8)
+LABELS = torch.tensor([0, 1, 0, 1, 2, 2])
+METHODS: dict[str, Strategy] = {
+    "fmix": FMix(1.0),
+    "fmix per sample": FMix(1.0, per_sample=True),
+    "gridmix": GridMix(1.0),
+    "smoothmix": SmoothMix(),
+    "resizemix": ResizeMix(),
+    "cutout": Cutout(size=4),
+    "random_erasing": RandomErasing(per_sample=True),
+    "ricap": Ricap(0.3),
+    "three": InputMixup(1.0, members=3),
+    "three per sample": InputMixup(1.0, members=3, per_sample=True),
+    "zeta": ZetaMixup(),
+    "one_of": OneOf(strategies={"a": InputMixup(1.0), "b": CutMix(1.0)}, weights={"a": 0.4, "b": 0.4}),
+}
+each = pytest.mark.parametrize("strategy", METHODS.values(), ids=METHODS)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(shape: tuple[int, ...] = SHAPE, seed: int = 1) -> Tensor:
+    return torch.rand(*shape, generator=seeded(seed))
+
+
+@each
+@pytest.mark.parametrize("shape", [(6, 3, 8, 8), (1, 1, 8, 8), (3, 2, 5, 9), (2, 1, 1, 1)])
+def test_any_batch_and_any_size(strategy: Strategy, shape: tuple[int, ...]) -> None:
+    generator, x = seeded(), images(shape)
+    labels = torch.arange(shape[0]) % 3
+    for _ in range(10):
+        before = x.clone()
+        plan = strategy.sample(shape, generator)
+        mixed, targets = plan.mix(x), plan.targets(labels, 3)
+        assert torch.equal(x, before)
+        assert mixed.shape == x.shape
+        assert torch.isfinite(mixed).all()
+        assert mixed.max() <= x.max() + 1e-6
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(shape[0]))
+        assert plan.lam.dtype == torch.float32
+        assert plan.lam.shape == plan.partner.shape == (shape[0],)
+        assert ((plan.lam >= 0) & (plan.lam <= 1)).all()
+        torch.testing.assert_close(plan.weights.sum(dim=1), torch.ones(shape[0]))
+
+
+@each
+def test_targets_have_the_weights_of_the_members(strategy: Strategy) -> None:
+    generator = seeded()
+    for _ in range(5):
+        plan = strategy.sample(SHAPE, generator)
+        expected = torch.zeros(6, 3)
+        for row, (members, weights) in enumerate(zip(plan.members, plan.weights, strict=True)):
+            for member, weight in zip(members, weights, strict=True):
+                expected[row, LABELS[member]] += weight
+        expected = expected if plan.active else torch.eye(3)[LABELS]
+        torch.testing.assert_close(plan.targets(LABELS, 3), expected)
+        logits = torch.randn(6, 3, generator=generator)
+        for smoothing in (0.0, 0.1):
+            torch.testing.assert_close(
+                plan.loss(logits, LABELS, smoothing), F.cross_entropy(logits, expected, label_smoothing=smoothing)
+            )
+        losses = plan.pair_loss(partial(F.cross_entropy, logits, reduction="none"), LABELS)
+        torch.testing.assert_close(losses.mean(), F.cross_entropy(logits, expected))
+
+
+@each
+def test_the_mean_of_the_mask_is_the_weight(strategy: Strategy) -> None:
+    generator = seeded()
+    for _ in range(5):
+        plan = strategy.sample(SHAPE, generator)
+        if plan.transform is None:
+            torch.testing.assert_close(plan.own_part(images()).flatten(1).mean(dim=1), plan.lam, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "strategy", [FMix(1.0), GridMix(1.0), SmoothMix(), ResizeMix(), Ricap(0.3), InputMixup(1.0, members=3), ZetaMixup()]
+)
+def test_gradients_reach_every_member(strategy: Strategy) -> None:
+    plan = strategy.sample((4, 1, 4, 4), seeded(3))
+    x = images((4, 1, 4, 4)).double().requires_grad_()
+    assert torch.autograd.gradcheck(plan.mix, x)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "partner", "tolerance"),
+    [
+        (ResizeMix(per_sample=True), 0.159, 0.005),
+        (SmoothMix(per_sample=True), 0.574, 0.005),
+        (FMix(1.0, per_sample=True), 0.500, 0.008),
+        (ZetaMixup(), 1 - 0.802, 0.0005),
+        (ZetaMixup(gamma=2.4), 1 - 0.723, 0.0005),
+        (ZetaMixup(gamma=1.73), 1 - 0.511, 0.0005),
+        (InputMixup(1.0, members=3, per_sample=True), 1 - 0.335, 0.006),
+        (InputMixup(1.0, members=4, per_sample=True), 1 - 0.251, 0.006),
+    ],
+)
+def test_strengths_at_32_pixels(strategy: Strategy, partner: float, tolerance: float) -> None:
+    shape = (128, 1, 32, 32)
+    generator = seeded()
+    lam = torch.cat([strategy.sample(shape, generator).lam for _ in range(100)])
+    assert (1 - lam).mean().item() == pytest.approx(partner, abs=tolerance)
+
+
+def test_fmix_has_the_share_that_is_asked_for() -> None:
+    for lam in (0.0, 0.25, 0.5, 0.9):
+        plan = FMix(1.0, law="constant", lam=lam).sample((2, 3, 16, 12), seeded())
+        assert plan.lam[0].item() == pytest.approx(round(lam * 192) / 192)
+
+
+def test_a_fourier_field_has_its_spectrum() -> None:
+    """Power falls with the frequency to twice the decay, and is the same in both directions."""
+    field = fourier_field(2000, 32, 32, 3.0, seeded())
+    power = torch.fft.fft2(field).abs().square().mean(dim=0)
+    assert (power[0, 8] / power[0, 4]).item() == pytest.approx(2**-6, rel=0.1)
+    assert (power[8, 0] / power[4, 0]).item() == pytest.approx(2**-6, rel=0.1)
+    assert (power[0, 5] / power[5, 0]).item() == pytest.approx(1, rel=0.15)
+
+
+def test_a_grid_has_cells() -> None:
+    plan = GridMix(1.0, cells=2, law="constant", lam=0.5, per_sample=True).sample((4, 1, 6, 4), seeded(1))
+    for own in plan.own_part(torch.ones(4, 1, 6, 4))[:, 0]:
+        cells = own.reshape(2, 3, 2, 2)
+        assert torch.equal(cells, cells[:, :1, :, :1].expand_as(cells))
+
+
+def test_resizemix_pastes_the_whole_partner() -> None:
+    plan = ResizeMix(scale_low=0.5, scale_high=0.5).sample(SHAPE, seeded(4))
+    assert isinstance(plan.mask, Boxes)
+    (top,), (bottom,), (left,), (right,) = plan.mask.sides
+    x = images()
+    small = F.interpolate(x[plan.partner], (bottom - top, right - left), mode="bilinear", align_corners=False)
+    expected = x.clone()
+    expected[..., top:bottom, left:right] = small
+    assert torch.equal(plan.mix(x), expected)
+
+
+def test_random_erasing_is_inside_and_of_the_areas_asked_for() -> None:
+    strategy = RandomErasing(per_sample=True)
+    sides = []
+    for seed in range(20):
+        plan = strategy.sample((128, 1, 32, 32), seeded(seed))
+        assert isinstance(plan.mask, Boxes)
+        sides += list(zip(*plan.mask.sides, strict=True))
+    tops, bottoms, lefts, rights = np.array(sides).T
+    height, width = bottoms - tops, rights - lefts
+    assert (tops >= 0).all()
+    assert (bottoms <= 32).all()
+    assert (lefts >= 0).all()
+    assert (rights <= 32).all()
+    area = height * width / 1024
+    assert area.min() > 0.01
+    assert area.max() < 0.43
+    assert np.median(area) == pytest.approx(0.19, abs=0.02)
+    assert stats.ttest_1samp(np.log(height / width), 0).pvalue > 0.01
+
+
+def test_ricap_is_four_crops() -> None:
+    generator = seeded(2)
+    for _ in range(5):
+        plan = Ricap(0.3).sample(SHAPE, generator)
+        if not plan.active:
+            continue
+        assert isinstance(plan, CropsPlan)
+        x, expected = images(), torch.empty(SHAPE)
+        row, column = plan.boundary
+        for k, (r, c, h, w) in enumerate(
+            [
+                (0, 0, row, column),
+                (0, column, row, 8 - column),
+                (row, 0, 8 - row, column),
+                (row, column, 8 - row, 8 - column),
+            ]
+        ):
+            top, left = plan.offsets[k]
+            expected[..., r : r + h, c : c + w] = x[plan.members[:, k], :, top : top + h, left : left + w]
+            assert plan.weights[0, k].item() == pytest.approx(h * w / 64)
+        assert torch.equal(plan.mix(x), expected)
+
+
+@given(st.sampled_from([0.2, 1.0, 5.0]), st.integers(0, 1000))
+def test_two_members_of_the_dirichlet_law_are_beta(alpha: float, seed: int) -> None:
+    drawn = torch._sample_dirichlet(torch.full((500, 2), alpha, dtype=torch.float64), seeded(seed))[:, 0]
+    assert stats.kstest(drawn.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-4
+
+
+def test_three_members_by_hand() -> None:
+    plan = InputMixup(1.0, members=3, per_sample=True).sample(SHAPE, seeded())
+    assert isinstance(plan, SeveralPlan)
+    x = images()
+    expected = sum(plan.weights[:, k].view(-1, 1, 1, 1) * x[plan.members[:, k]] for k in range(3))
+    torch.testing.assert_close(plan.mix(x), expected)
+    assert torch.equal(plan.members[:, 0], torch.arange(6))
+    law = InputMixup(1.0, members=3).law_of_lambda(20)
+    assert law == pytest.approx(np.diff(stats.beta(1, 2).cdf(np.linspace(0, 1, 21))).tolist())
+
+
+def test_members_of_a_block_inside_the_network() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7), nn.Linear(7, 3))
+    plan = ManifoldMixup(1.0, ["1"], members=4).sample(SHAPE, seeded())
+    hidden = model[1](model[0](images()))
+    expected = model[2](sum(plan.weights[:, k, None] * hidden[plan.members[:, k]] for k in range(4)))
+    torch.testing.assert_close(mixed_forward(model, images(), plan), expected)
+
+
+def test_zeta_ranks_the_whole_batch() -> None:
+    plan = ZetaMixup(gamma=2.0).sample(SHAPE, seeded())
+    weights = 1 / torch.arange(1, 7) ** 2.0
+    torch.testing.assert_close(plan.weights, (weights / weights.sum()).expand(6, -1))
+    assert all(sorted(row.tolist()) == list(range(6)) for row in plan.members)
+    assert torch.equal(plan.members[:, 0], torch.arange(6))
+
+
+def test_one_of_by_its_weights() -> None:
+    strategy = METHODS["one_of"]
+    generator, counts = seeded(), {"input": 0, "cutmix": 0, "none": 0}
+    for _ in range(2000):
+        plan = strategy.sample(SHAPE, generator)
+        counts["none" if not plan.active else "input" if plan.mask is None else "cutmix"] += 1
+    empty = counts["none"] - 400  # a box may be empty; then CutMix has mixed nothing but is active
+    assert abs(counts["input"] - 800) < 110
+    assert abs(counts["cutmix"] + empty - 800) < 160
+    assert strategy.depths == ["input"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "refusal"),
+    [
+        ({"strategies": {}, "weights": {}}, "strategies must have at least one"),
+        ({"strategies": {"a": NoMix()}, "weights": {"b": 1.0}}, "weights must be of a, got b"),
+        ({"strategies": {"a": NoMix()}, "weights": {"a": 1.5}}, "weights must be >= 0 with a sum of at most 1"),
+        ({"strategies": {"a": NoMix()}, "weights": {"a": -0.5}}, "weights must be >= 0"),
+    ],
+)
+def test_one_of_refuses(keys: dict[str, object], refusal: str) -> None:
+    with pytest.raises(ValueError, match=f"^{refusal}"):
+        OneOf(**keys)  # type: ignore[arg-type]
+
+
+def test_noise_by_hand() -> None:
+    plan = NoisyFeatureMixup(1.0, ["input"]).sample(SHAPE, seeded())
+    assert isinstance(plan, NoisyPlan)
+    x = images()
+    mixed = MixPlan(plan.lam, plan.partner).mix(x)
+    noisy = plan.mix(x)
+    assert torch.equal(noisy, plan.mix(x))
+    generator = seeded(plan.seed)
+    uniform, normal = torch.rand(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
+    torch.testing.assert_close(noisy, (1 + plan.multiplied * (2 * uniform - 1)) * mixed + plan.added * normal)
+    silent = NoisyFeatureMixup(1.0, ["input"], add=0.0, multiply=0.0).sample(SHAPE, seeded())
+    assert torch.equal(silent.mix(x), mixed)
+
+
+def test_the_scale_of_the_noise_is_beta_2_5() -> None:
+    generator = seeded()
+    strategy = NoisyFeatureMixup(1.0, ["input"], add=1.0, multiply=1.0)
+    plans = [strategy.sample(SHAPE, generator) for _ in range(3000)]
+    for name in ("multiplied", "added"):
+        assert stats.kstest([getattr(plan, name) for plan in plans], stats.beta(2, 5).cdf).pvalue > 0.01
+
+
+def test_moments_are_exchanged() -> None:
+    x, other = torch.randn(2, 4, 16, 3, 3, dtype=torch.float64, generator=seeded())
+    mixed = ExchangeMoments()(x, other)
+    torch.testing.assert_close(mixed.mean(dim=1), other.mean(dim=1))
+    torch.testing.assert_close(mixed.std(dim=1), other.std(dim=1), rtol=1e-3, atol=0)
+    plan = MoEx(layers=["input"]).sample((4, 16, 3, 3), seeded())
+    torch.testing.assert_close(plan.mix(x.float()), ExchangeMoments()(x.float(), x.float()[plan.partner]))
+    assert plan.lam.tolist() == [pytest.approx(0.9)] * 4
+
+
+def test_moments_of_samples_that_are_not_mixed_stay() -> None:
+    plan = MoEx(layers=["input"], prob=0.5, per_sample=True).sample((64, 3, 4, 4), seeded())
+    x = images((64, 3, 4, 4))
+    unmixed = plan.lam == 1
+    assert 15 < unmixed.sum() < 49
+    assert torch.equal(plan.mix(x)[unmixed], x[unmixed])
