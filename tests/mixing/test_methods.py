@@ -14,11 +14,15 @@ from scipy import stats
 from torch import Tensor, nn
 
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing.context import Context
 from vicinal.mixing.features import ExchangeMoments, MoEx, NoisyFeatureMixup, NoisyPlan
 from vicinal.mixing.fields import FMix, GridMix, SmoothMix, fourier_field
 from vicinal.mixing.masks import Boxes
 from vicinal.mixing.one_of import OneOf
 from vicinal.mixing.pasting import CropsPlan, Cutout, RandomErasing, ResizeMix, Ricap
+from vicinal.mixing.puzzle import LABELS as BLOCK_LABELS
+from vicinal.mixing.puzzle import Energy, block_energy, exact, icm, transported
+from vicinal.mixing.saliency import PuzzleMix, SaliencyMix, centre_surround
 from vicinal.mixing.several import SeveralPlan
 from vicinal.mixing.zeta import ZetaMixup
 
@@ -36,6 +40,9 @@ METHODS: dict[str, Strategy] = {
     "three": InputMixup(1.0, members=3),
     "three per sample": InputMixup(1.0, members=3, per_sample=True),
     "zeta": ZetaMixup(),
+    "saliencymix": SaliencyMix(1.0),
+    "puzzlemix": PuzzleMix(1.0),
+    "puzzlemix, exact": PuzzleMix(1.0, solver="exact", per_sample=True),
     "one_of": OneOf(strategies={"a": InputMixup(1.0), "b": CutMix(1.0)}, weights={"a": 0.4, "b": 0.4}),
 }
 each = pytest.mark.parametrize("strategy", METHODS.values(), ids=METHODS)
@@ -49,6 +56,10 @@ def images(shape: tuple[int, ...] = SHAPE, seed: int = 1) -> Tensor:
     return torch.rand(*shape, generator=seeded(seed))
 
 
+def context_of(x: Tensor) -> Context:
+    return Context(images=x, saliency=centre_surround(x))
+
+
 @each
 @pytest.mark.parametrize("shape", [(6, 3, 8, 8), (1, 1, 8, 8), (3, 2, 5, 9), (2, 1, 1, 1)])
 def test_any_batch_and_any_size(strategy: Strategy, shape: tuple[int, ...]) -> None:
@@ -56,7 +67,7 @@ def test_any_batch_and_any_size(strategy: Strategy, shape: tuple[int, ...]) -> N
     labels = torch.arange(shape[0]) % 3
     for _ in range(10):
         before = x.clone()
-        plan = strategy.sample(shape, generator)
+        plan = strategy.sample(shape, generator, context_of(x))
         mixed, targets = plan.mix(x), plan.targets(labels, 3)
         assert torch.equal(x, before)
         assert mixed.shape == x.shape
@@ -73,7 +84,7 @@ def test_any_batch_and_any_size(strategy: Strategy, shape: tuple[int, ...]) -> N
 def test_targets_have_the_weights_of_the_members(strategy: Strategy) -> None:
     generator = seeded()
     for _ in range(5):
-        plan = strategy.sample(SHAPE, generator)
+        plan = strategy.sample(SHAPE, generator, context_of(images()))
         expected = torch.zeros(6, 3)
         for row, (members, weights) in enumerate(zip(plan.members, plan.weights, strict=True)):
             for member, weight in zip(members, weights, strict=True):
@@ -93,7 +104,7 @@ def test_targets_have_the_weights_of_the_members(strategy: Strategy) -> None:
 def test_the_mean_of_the_mask_is_the_weight(strategy: Strategy) -> None:
     generator = seeded()
     for _ in range(5):
-        plan = strategy.sample(SHAPE, generator)
+        plan = strategy.sample(SHAPE, generator, context_of(images()))
         if plan.transform is None:
             torch.testing.assert_close(plan.own_part(images()).flatten(1).mean(dim=1), plan.lam, atol=1e-6, rtol=0)
 
@@ -300,3 +311,54 @@ def test_moments_of_samples_that_are_not_mixed_stay() -> None:
     unmixed = plan.lam == 1
     assert 15 < unmixed.sum() < 49
     assert torch.equal(plan.mix(x)[unmixed], x[unmixed])
+
+
+def smooth_saliencies(count: int, n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = seeded(seed)
+    small = torch.rand(2, count, 3, 3, generator=generator)
+    own, other = (part / part.sum(dim=(1, 2), keepdim=True) for part in F.interpolate(small, (n, n), mode="bilinear"))
+    return own, other, torch.rand(count, generator=generator)
+
+
+def test_the_exact_masks_are_those_of_brute_force() -> None:
+    energy = block_energy(*smooth_saliencies(4, 3, 0), 1.2, 0.2)
+    every = torch.cartesian_prod(*[torch.tensor(BLOCK_LABELS)] * 9).view(-1, 3, 3)
+    for row, mask in enumerate(exact(energy)):
+        one = Energy(energy.unary[row : row + 1], energy.pairwise)
+        least = Energy(one.unary.expand(len(every), -1, -1, -1), one.pairwise).of(every).min()
+        torch.testing.assert_close(one.of(mask[None])[0], least, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("n", "gap"), [(2, 0.01), (4, 0.02), (8, 0.08)])
+def test_the_fast_masks_are_nearly_as_good(n: int, gap: float) -> None:
+    energy = block_energy(*smooth_saliencies(100, n, 1), 1.2, 0.2)
+    least, found = energy.of(exact(energy)), energy.of(icm(energy))
+    assert (found >= least - 1e-5).all()
+    assert ((found - least) / least.abs()).mean() < gap
+
+
+def test_the_energy_by_hand() -> None:
+    own, other = torch.tensor([[[0.4, 0.6], [0.0, 0.0]]]), torch.tensor([[[0.1, 0.2], [0.3, 0.4]]])
+    energy = block_energy(own, other, torch.tensor([0.5]), 1.2, 0.0)
+    mask = torch.tensor([[[1.0, 0.5], [0.0, 0.0]]])
+    lost = 0.1 + 0.5 * 0.6 + 0.5 * 0.2
+    assert energy.of(mask).item() == pytest.approx(lost + 1.2 / 32 * (0.25 + 0.25 + 1 + 0))
+
+
+def test_salient_blocks_move_to_where_they_are_seen() -> None:
+    saliency, mask = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)
+    saliency[0, 0, 0] = 1.0
+    mask[0, 0, 1] = 1.0
+    assert transported(saliency, mask, 0.1)[0, 1] == 0  # to the right
+    assert transported(saliency, torch.ones(1, 2, 2), 0.8)[0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_box_is_around_the_most_salient_pixel_of_the_partner() -> None:
+    x = torch.zeros(SHAPE)
+    at = [(1, 1), (2, 6), (5, 5), (6, 2), (4, 4), (3, 1)]
+    for row, (i, j) in enumerate(at):
+        x[row, :, i, j] = 1
+    plan = SaliencyMix(1.0, law="constant", lam=0.9).sample(SHAPE, seeded(), Context(images=x))
+    assert isinstance(plan.mask, Boxes)
+    for (top, bottom, left, right), partner in zip(zip(*plan.mask.sides, strict=True), plan.partner, strict=True):
+        assert ((top + bottom) // 2, (left + right) // 2) == at[partner]

@@ -16,6 +16,7 @@ class Context:
 
     Attributes:
         images: (B, C, H, W) normalised, not mixed yet.
+        saliency: (B, H, W), how much each pixel matters to the loss, on any device.
         labels: (B,) int64, on the CPU.
         counts: training images per class, (K,) int64, on the CPU.
         epoch: of the batch, from 1.
@@ -24,6 +25,7 @@ class Context:
     """
 
     images: Tensor | None = None
+    saliency: Tensor | None = None
     labels: Tensor | None = None
     counts: Tensor | None = None
     epoch: int | None = None

@@ -104,27 +104,26 @@ class Boxes(Mask):
         """
         size = (height, width)
         if lam.numel() == 1:
-            centres = [int(torch.randint(side, (1,), generator=generator)) for side in size]
+            centres = [int(centre) for centre in uniform_centres(1, size, generator)]
             halves = [int(side * math.sqrt(1 - lam.item())) // 2 for side in size]
             sides: list[list[int]] = []
             for side, centre, half in zip(size, centres, halves, strict=True):
                 sides += [[max(centre - half, 0)], [min(centre + half, side)]]
             return cls(sides, size)
         share = (1 - lam).sqrt_()
-        return cls.around([(side * share).long() >> 1 for side in size], size, generator)
+        return cls.around(
+            uniform_centres(lam.numel(), size, generator), [(side * share).long() >> 1 for side in size], size
+        )
 
     @classmethod
-    def around(cls, halves: Sequence[Tensor], size: tuple[int, int], generator: torch.Generator) -> Boxes:
-        """Draw boxes around uniform centres, cut off at the border.
+    def around(cls, centres: Sequence[Tensor], halves: Sequence[Tensor], size: tuple[int, int]) -> Boxes:
+        """Return boxes around centres, cut off at the border.
 
         Args:
-            halves: of the heights and of the widths, int64 (B,) or (1,) each, in pixels.
+            centres: rows and columns, int64 (B,) or (1,) each, in pixels.
+            halves: of the heights and of the widths, the same.
             size: height and width of the images.
-            generator: on the CPU.
         """
-        centres = [
-            torch.randint(side, half.shape, generator=generator) for side, half in zip(size, halves, strict=True)
-        ]
         sides: list[list[int]] = []
         for side, centre, half in zip(size, centres, halves, strict=True):
             sides += [(centre - half).clamp_(min=0).tolist(), (centre + half).clamp_(max=side).tolist()]
@@ -179,6 +178,11 @@ class Boxes(Mask):
 
     def to(self, device: torch.device) -> Self:
         return replace(self, corners=torch.tensor(self.sides).to(device, non_blocking=True))
+
+
+def uniform_centres(count: int, size: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
+    """Draw rows and columns, int64 (count,) each, uniform over the pixels."""
+    return [torch.randint(side, (count,), generator=generator) for side in size]
 
 
 def pairs(x: Tensor, partner: Tensor, out: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:

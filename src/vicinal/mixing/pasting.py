@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.mixing.context import Context
-from vicinal.mixing.masks import Boxes
+from vicinal.mixing.masks import Boxes, uniform_centres
 from vicinal.mixing.partners import PartnerRule
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.several import SeveralPlan
@@ -99,8 +99,9 @@ class Cutout(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        half = torch.where(lam < 1, self.size // 2, 0)
-        return MixPlan(lam, partner, mask=Boxes.around([half, half], (shape[-2], shape[-1]), generator))
+        size, half = (shape[-2], shape[-1]), torch.where(lam < 1, self.size // 2, 0)
+        boxes = Boxes.around(uniform_centres(len(lam), size, generator), [half, half], size)
+        return MixPlan(lam, partner, mask=boxes)
 
 
 @dataclass(frozen=True, kw_only=True)

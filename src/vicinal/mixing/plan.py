@@ -68,7 +68,7 @@ class MixPlan:
         if not self.active:
             return x
         if self.transform is not None:
-            return self.applied_mask.mix(x, self.transform(x, x[self.partner]))
+            return self.applied_mask.mix(self.transform.own(x), self.transform(x, x[self.partner]))
         eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
         wants_gradient = x.requires_grad and torch.is_grad_enabled()
         if eager_cpu and not wants_gradient:

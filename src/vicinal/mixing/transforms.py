@@ -14,7 +14,11 @@ from vicinal.mixing.moving import on_device
 
 @dataclass(frozen=True)
 class Transform(ABC):
-    """Change what is taken from the partner."""
+    """Change what is taken from the partner, and where it must be from the sample itself."""
+
+    def own(self, x: Tensor) -> Tensor:
+        """Return the samples, (B, ...), as they are mixed."""
+        return x
 
     @abstractmethod
     def __call__(self, x: Tensor, other: Tensor) -> Tensor:
