@@ -40,7 +40,7 @@ TRAINING: Shape = {
             "best_weights": {str: Tensor},
             "predictions": {str: Tensor},
         },
-        "panel?": {"counts": [whole], "shown": [Tensor], "captions": list},
+        "mixed_examples?": {"counts": [whole], "shown": [Tensor], "captions": list},
         "clock?": {str: number},
         "lr?": number,
         str: dict,

@@ -9,8 +9,8 @@ from vicinal.tasks import TASKS
 
 Shape = Any
 """A type; ``(shape,)``, which may be None too; ``[shape]``, a list; a dictionary of shapes by key, in which a key that
-ends in ``?`` may be missing and ``str`` stands for all other keys; or a function that returns whether a value fits. Other
-keys may be there."""
+ends in ``?`` may be missing and ``str`` stands for all other keys; or a function that returns whether a value fits.
+Other keys may be there."""
 LARGEST = 1e100
 """Largest number; its square is still finite."""
 
