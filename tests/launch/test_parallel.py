@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ import torch
 from rich.console import Console
 
 from hydra_plugins.vicinal_launcher import labels
-from vicinal import build
 from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
 from vicinal.launch import gpu_memory, worker
-from vicinal.launch.gpu_memory import Gpu, GpuReservations, Reservation, choose, kept_for_backward
+from vicinal.launch.gpu_memory import Gpu
 from vicinal.launch.packing import Packing, pack
 from vicinal.runs.folder import RunFolder
+from vicinal.runs.locks import held
 from vicinal.tracking.jsonlines import TIME_FIELDS
 
 TRAIN = Path(__file__).parents[2] / "train.py"
@@ -473,80 +473,101 @@ GIB = 2**30
 PAIR = (Gpu("a", 20 * GIB, 24 * GIB), Gpu("b", 22 * GIB, 24 * GIB))
 
 
-def test_a_job_goes_to_the_gpu_with_most_room() -> None:
-    assert choose(5 * GIB, PAIR, []) == (1, Reservation("b", 5 * GIB, 22 * GIB))
-    taken = [Reservation("b", 5 * GIB, 22 * GIB)]
-    assert choose(5 * GIB, PAIR, taken) == (0, Reservation("a", 5 * GIB, 20 * GIB))
+class Jobs:
+    """Jobs that hold memory of some GPUs until the test ends. One that would wait fails the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.running = folder, ExitStack()
+
+    def start(self, peak: int, jobs: int, gpus: Sequence[Gpu] = PAIR) -> int:
+        """Return the index of the GPU that the job uses."""
+        used: list[int] = []
+        self.running.enter_context(gpu_memory.reserve(peak, jobs, self._folder, lambda: gpus, used.append))
+        [index] = used
+        return index
 
 
-def test_what_was_claimed_is_not_free_although_it_is_not_used_yet() -> None:
-    [gpu] = PAIR[:1]
-    reservations = [Reservation("a", 8 * GIB, 20 * GIB), Reservation("a", 8 * GIB, 20 * GIB)]
-    assert choose(4 * GIB, [gpu], reservations) == (0, Reservation("a", 4 * GIB, 20 * GIB))
-    assert choose(5 * GIB, [gpu], reservations) is None
-    full = Gpu("a", 1 * GIB, 24 * GIB)  # the reservations are used, and something else has taken the rest
-    assert choose(4 * GIB, [full], reservations) is None
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    def sleep(seconds: float) -> None:
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
+    jobs = Jobs(tmp_path)
+    with jobs.running:
+        yield jobs
 
 
-def test_what_will_never_fit_is_a_line() -> None:
+def test_a_job_goes_to_the_gpu_with_most_room(jobs: Jobs) -> None:
+    assert [jobs.start(5 * GIB, 4) for _ in range(2)] == [1, 0]
+
+
+def test_jobs_without_an_earlier_run_share_the_gpus_equally(jobs: Jobs) -> None:
+    assert [jobs.start(0, 5) for _ in range(5)].count(0) in (2, 3)
+    with pytest.raises(AssertionError, match="it waits"):
+        jobs.start(9 * GIB, 5)
+
+
+def test_what_is_reserved_is_not_free_although_it_is_not_used_yet(jobs: Jobs) -> None:
+    one = PAIR[:1]
+    for _ in range(2):
+        jobs.start(8 * GIB, 3, one)
+    with pytest.raises(AssertionError, match="it waits"):
+        jobs.start(9 * GIB, 3, one)
+    full = [Gpu("a", 1 * GIB, 24 * GIB)]  # the reservations are used, and something else has taken the rest
+    with pytest.raises(AssertionError, match="it waits"):
+        jobs.start(4 * GIB, 3, full)
+    assert jobs.start(4 * GIB, 3, one) == 0
+
+
+def test_what_will_never_fit_is_a_line(jobs: Jobs) -> None:
     with pytest.raises(UserError, match=r"^the job needs about 23\.0 GiB of GPU memory, but of 24\.0 GiB only 22\.0"):
-        choose(23 * GIB, PAIR, [])
+        jobs.start(23 * GIB, 2)
 
 
 def test_a_job_waits_for_another_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    reservations, used = GpuReservations(tmp_path), []
-    (gpu,) = PAIR[:1]
-    other = os.getppid()  # a process that is there
-    (tmp_path / "reservations.json").write_text(
-        json.dumps({other: {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}})
-    )
-    looks = []
+    looks, used = [], []
+    other = gpu_memory.reserve(18 * GIB, 2, tmp_path, lambda: PAIR[:1], used.append)
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
-        if len(looks) == 3:  # the other job has ended
-            (tmp_path / "reservations.json").write_text("{}")
+        if len(looks) == 3:
+            other.__exit__(None, None, None)
 
     monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
-    with gpu_memory.reserve(5 * GIB, reservations, lambda: [gpu], used.append):
-        assert used == [0]
-        held = json.loads((tmp_path / "reservations.json").read_bytes())
-        assert held == {str(os.getpid()): {"uuid": "a", "needed": 5 * GIB, "capacity": 20 * GIB}}
-    assert json.loads((tmp_path / "reservations.json").read_bytes()) == {}
+    other.__enter__()
+    with gpu_memory.reserve(7 * GIB, 2, tmp_path, lambda: PAIR[:1], used.append):
+        assert used == [0, 0]
+        assert held(tmp_path / "a-0")
+    assert not held(tmp_path / "a-0")
     assert len(looks) == 3
-    assert caplog.messages == ["waiting for about 5.0 GiB of GPU memory, which other jobs hold"]
+    assert caplog.messages == ["waiting for about 7.0 GiB of GPU memory, which other jobs hold"]
 
 
-def test_a_job_that_was_killed_holds_nothing(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    claim = {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}
-    (tmp_path / "reservations.json").write_text(json.dumps({dead.pid: claim}))
-    assert GpuReservations(tmp_path).reserve(15 * GIB, lambda: PAIR[:1]) == 0
-
-
-def test_what_a_step_keeps_is_what_autograd_keeps() -> None:
-    """A linear layer keeps its input, a ReLU its output, which is the next layer's input; weights are not counted."""
-    model = torch.nn.Sequential(torch.nn.Linear(30, 50), torch.nn.ReLU(), torch.nn.Linear(50, 10)).to("meta")
-    images = torch.empty(8, 30, device="meta")
-    assert kept_for_backward(model, images) == 4 * 8 * (30 + 50)
+def test_a_job_that_was_killed_holds_nothing(tmp_path: Path, jobs: Jobs) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from vicinal.launch.gpu_memory import Gpu, reserve\n"
+        "with reserve(0, 1, Path(sys.argv[1]), lambda: [Gpu('a', 1, 1)], print):\n"
+        "    sys.stdout.flush(); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"0\n"
+        with pytest.raises(AssertionError, match="it waits"):
+            jobs.start(15 * GIB, 1, PAIR[:1])
+        killed.kill()
+        killed.wait()
+    assert jobs.start(15 * GIB, 1, PAIR[:1]) == 0
 
 
 def test_an_earlier_run_of_the_cell_says_what_is_needed(compose: Callable[..., Experiment]) -> None:
     experiment = compose("seed=1")
-    data = build.load_data(experiment)
-    guess = gpu_memory.needs(experiment, data) - gpu_memory.CONTEXT
-    images = sum(len(part.labels) for part in (data.train, data.val, data.test) if part is not None) * 64
-    weights = 4 * sum(each.numel() for each in build.make_model(experiment).parameters())
-    least = gpu_memory.WORKSPACES + images + gpu_memory.COPIES * weights
-    assert least < guess < least + 100 * 2**20
-    streamed = gpu_memory.needs(compose("seed=1", "trainer.stream=true"), data) - gpu_memory.CONTEXT
-    assert guess - streamed == images
+    assert gpu_memory.earlier_peak(experiment) == 0
     for seed, peak in ((0, 7 * GIB), (2, 6 * GIB), (3, None)):
         folder = experiment.folder.path.with_name(f"x-{experiment.cell_id}-s{seed}")
         folder.mkdir(parents=True)
         RunFolder(folder).fail({"run_id": folder.name, "peak_memory": peak}, "the loss is not finite")
-    assert gpu_memory.needs(experiment, data) == 7 * GIB + gpu_memory.CONTEXT
+    assert gpu_memory.earlier_peak(experiment) == 7 * GIB + gpu_memory.CONTEXT

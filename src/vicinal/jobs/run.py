@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from logging.handlers import MemoryHandler
@@ -22,6 +23,8 @@ from vicinal.experiment import Experiment
 from vicinal.jobs import dry_run, repair, resume, session
 from vicinal.jobs.provenance import run_metadata
 from vicinal.jobs.run_info import catch_up, show
+from vicinal.launch import gpu_memory
+from vicinal.launch.packing import JOBS
 from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
@@ -33,7 +36,6 @@ from vicinal.tracking.wandb.record import unfinished
 from vicinal.tracking.wandb.settings import unheard
 from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
-from vicinal.utils.cores import is_shared
 from vicinal.utils.escaping import visible
 
 log = logging.getLogger(__name__)
@@ -207,7 +209,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     with logged_to(folder.log, loaded.records if loaded else ()):
         try:
             loaded = loaded or Loaded.of(experiment)
-            with _room(experiment, loaded.data):
+            with _room(experiment):
                 result = session.train(experiment, saved, loaded.data, sweep, loaded.seconds)
         except Exception as error:
             known = isinstance(error, UserError)
@@ -223,16 +225,11 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     return result
 
 
-@contextmanager
-def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
+def _room(experiment: Experiment) -> AbstractContextManager[None]:
     """Wait for memory on a GPU that is shared with other jobs of a parallel sweep."""
-    if not (is_shared() and experiment.hardware.device.type == "cuda"):
-        yield
-        return
-    from vicinal.launch import gpu_memory
-
-    with gpu_memory.reserve(gpu_memory.needs(experiment, data)):
-        yield
+    if JOBS not in os.environ or experiment.hardware.device.type != "cuda":
+        return nullcontext()
+    return gpu_memory.reserve(gpu_memory.earlier_peak(experiment), int(os.environ[JOBS]))
 
 
 @cache

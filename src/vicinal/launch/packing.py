@@ -1,4 +1,4 @@
-"""How many jobs of a sweep run at once on one machine, and how many CPU threads each of them has."""
+"""Decide how many jobs of a sweep run at once on one machine, and how many CPU threads each of them has."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from vicinal.errors import ConfigError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+JOBS = "VICINAL_JOBS"
+"""Environment variable of a worker: how many jobs run at once."""
 
 
 @dataclass(frozen=True)
