@@ -9,12 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pytest
 import torch
 
@@ -26,7 +27,6 @@ from vicinal.data.store import fits
 from vicinal.jobs.bitwise_diff import compare
 from vicinal.launch import gpu_memory
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.locks import held
 from vicinal.training.hardware import resolve
 
 pytestmark = pytest.mark.gpu
@@ -151,28 +151,25 @@ def test_streaming_begins_where_half_of_the_free_memory_would_not_do() -> None:
 
 def test_a_job_waits_until_another_gives_memory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the GPU that is there; the other job is nine tenths of its locks."""
-    [gpu, *_] = gpu_memory._visible()
-    count = int(0.9 * gpu_memory.PARTS)
-    others = [filelock.FileLock(tmp_path / f"{gpu.uuid}-{part}") for part in range(count)]
-    for lock in others:
-        lock.acquire()
+    gpus = gpu_memory.visible()[:1]
+    monkeypatch.setattr(gpu_memory, "visible", lambda: gpus)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    other = ExitStack()
+    other.enter_context(gpu_memory.reserve(int(0.9 * gpus[0].free), 2))
     looks = []
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
-        for lock in others:  # the other job has ended
-            lock.release()
+        other.close()
 
     monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
-    with gpu_memory.reserve(int(0.5 * gpu.free), 2, tmp_path, gpus=lambda: gpu_memory._visible()[:1]):
+    with gpu_memory.reserve(int(0.5 * gpus[0].free), 2):
         assert torch.cuda.current_device() == 0
-        assert held(tmp_path / f"{gpu.uuid}-0")
     assert len(looks) == 1
-    assert not held(tmp_path / f"{gpu.uuid}-0")
 
 
 def test_the_gpu_is_seen_with_its_memory() -> None:
-    [gpu, *_] = gpu_memory._visible()
+    [gpu, *_] = gpu_memory.visible()
     assert gpu.uuid.count("-") == 4
     assert 0 < gpu.free <= gpu.total == torch.cuda.get_device_properties(0).total_memory
 

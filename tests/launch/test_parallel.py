@@ -8,8 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -473,94 +474,103 @@ GIB = 2**30
 PAIR = (Gpu("a", 20 * GIB, 24 * GIB), Gpu("b", 22 * GIB, 24 * GIB))
 
 
-class Jobs:
-    """Jobs that hold memory of some GPUs until the test ends. One that would wait fails the test."""
+class Gpus:
+    """GPUs without a driver, and the jobs that hold their memory until the test ends; one that would wait fails."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self.running = folder, ExitStack()
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.visible, self.running = folder, list(PAIR), ExitStack()
+        self.used: list[int] = []
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        monkeypatch.setattr(gpu_memory, "visible", lambda: self.visible)
+        monkeypatch.setattr("torch.cuda.set_device", self.used.append)
+        monkeypatch.setattr(gpu_memory.time, "sleep", self.sleep)
 
-    def start(self, peak: int, jobs: int, gpus: Sequence[Gpu] = PAIR) -> int:
-        """Return the index of the GPU that the job uses."""
-        used: list[int] = []
-        self.running.enter_context(gpu_memory.reserve(peak, jobs, self._folder, lambda: gpus, used.append))
-        [index] = used
-        return index
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError("it waits")
+
+    def start(self, peak: int, jobs: int) -> int:
+        """Start a job, and return the index of the GPU that it uses."""
+        self.running.enter_context(gpu_memory.reserve(peak, jobs))
+        return self.used[-1]
+
+    def locks(self) -> list[Path]:
+        return [file for file in self.folder.glob("vicinal-gpu-*/*-*") if held(file)]
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
-    def sleep(seconds: float) -> None:
-        raise AssertionError("it waits")
-
-    monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
-    jobs = Jobs(tmp_path)
-    with jobs.running:
-        yield jobs
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpus]:
+    gpus = Gpus(tmp_path, monkeypatch)
+    with gpus.running:
+        yield gpus
 
 
-def test_a_job_goes_to_the_gpu_with_most_room(jobs: Jobs) -> None:
-    assert [jobs.start(5 * GIB, 4) for _ in range(2)] == [1, 0]
+def test_a_job_goes_to_the_gpu_with_most_room(gpus: Gpus) -> None:
+    assert [gpus.start(5 * GIB, 4) for _ in range(2)] == [1, 0]
 
 
-def test_jobs_without_an_earlier_run_share_the_gpus_equally(jobs: Jobs) -> None:
-    assert [jobs.start(0, 5) for _ in range(5)].count(0) in (2, 3)
+def test_jobs_without_an_earlier_run_share_the_gpus_equally(gpus: Gpus) -> None:
+    assert sorted(gpus.start(0, 4) for _ in range(4)) == [0, 0, 1, 1]
     with pytest.raises(AssertionError, match="it waits"):
-        jobs.start(9 * GIB, 5)
+        gpus.start(1 * GIB, 4)
 
 
-def test_what_is_reserved_is_not_free_although_it_is_not_used_yet(jobs: Jobs) -> None:
-    one = PAIR[:1]
+def test_what_is_reserved_is_not_free_although_it_is_not_used_yet(gpus: Gpus) -> None:
+    gpus.visible = [PAIR[0]]
     for _ in range(2):
-        jobs.start(8 * GIB, 3, one)
+        gpus.start(8 * GIB, 3)
     with pytest.raises(AssertionError, match="it waits"):
-        jobs.start(9 * GIB, 3, one)
-    full = [Gpu("a", 1 * GIB, 24 * GIB)]  # the reservations are used, and something else has taken the rest
+        gpus.start(9 * GIB, 3)
+    gpus.visible = [Gpu("a", 1 * GIB, 24 * GIB)]  # the reservations are used, and something else has taken the rest
     with pytest.raises(AssertionError, match="it waits"):
-        jobs.start(4 * GIB, 3, full)
-    assert jobs.start(4 * GIB, 3, one) == 0
+        gpus.start(4 * GIB, 3)
+    gpus.visible = [PAIR[0]]
+    assert gpus.start(4 * GIB, 3) == 0
 
 
-def test_what_will_never_fit_is_a_line(jobs: Jobs) -> None:
+def test_what_will_never_fit_is_a_line(gpus: Gpus) -> None:
     with pytest.raises(UserError, match=r"^the job needs about 23\.0 GiB of GPU memory, but of 24\.0 GiB only 22\.0"):
-        jobs.start(23 * GIB, 2)
+        gpus.start(23 * GIB, 2)
 
 
 def test_a_job_waits_for_another_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    gpus: Gpus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    looks, used = [], []
-    other = gpu_memory.reserve(18 * GIB, 2, tmp_path, lambda: PAIR[:1], used.append)
+    gpus.visible, looks = [PAIR[0]], []
+    other = ExitStack()
+    other.enter_context(gpu_memory.reserve(18 * GIB, 2))
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
         if len(looks) == 3:
-            other.__exit__(None, None, None)
+            other.close()
 
     monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
-    other.__enter__()
-    with gpu_memory.reserve(7 * GIB, 2, tmp_path, lambda: PAIR[:1], used.append):
-        assert used == [0, 0]
-        assert held(tmp_path / "a-0")
-    assert not held(tmp_path / "a-0")
+    with gpu_memory.reserve(7 * GIB, 2):
+        assert gpus.used == [0, 0]
+        assert len(gpus.locks()) == 19  # 7 of 24 GiB, in parts of 3/8
+    assert gpus.locks() == []
     assert len(looks) == 3
     assert caplog.messages == ["waiting for about 7.0 GiB of GPU memory, which other jobs hold"]
 
 
-def test_a_job_that_was_killed_holds_nothing(tmp_path: Path, jobs: Jobs) -> None:
+def test_a_job_that_was_killed_holds_nothing(gpus: Gpus) -> None:
+    gpus.visible = [PAIR[0]]
     program = (
-        "import sys, time; from pathlib import Path; from vicinal.launch.gpu_memory import Gpu, reserve\n"
-        "with reserve(0, 1, Path(sys.argv[1]), lambda: [Gpu('a', 1, 1)], print):\n"
-        "    sys.stdout.flush(); time.sleep(600)"
+        "import time, torch; from vicinal.launch import gpu_memory\n"
+        "gpu_memory.visible = lambda: [gpu_memory.Gpu('a', 1, 1)]; torch.cuda.set_device = print\n"
+        "with gpu_memory.reserve(0, 1): print(flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as killed:
+    environment = {**os.environ, "TMPDIR": str(gpus.folder)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as killed:
         assert killed.stdout is not None
         assert killed.stdout.readline() == b"0\n"
+        assert killed.stdout.readline() == b"\n"
         with pytest.raises(AssertionError, match="it waits"):
-            jobs.start(15 * GIB, 1, PAIR[:1])
+            gpus.start(15 * GIB, 1)
         killed.kill()
         killed.wait()
-    assert jobs.start(15 * GIB, 1, PAIR[:1]) == 0
+    assert gpus.start(15 * GIB, 1) == 0
 
 
 def test_an_earlier_run_of_the_cell_says_what_is_needed(compose: Callable[..., Experiment]) -> None:

@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,30 +46,22 @@ class Gpu:
 
 
 @contextmanager
-def reserve(
-    peak: int,
-    jobs: int,
-    folder: Path | None = None,
-    gpus: Callable[[], Sequence[Gpu]] | None = None,
-    use: Callable[[int], None] = torch.cuda.set_device,
-) -> Iterator[None]:
+def reserve(peak: int, jobs: int) -> Iterator[None]:
     """Wait until a GPU has room for a job, and use that GPU inside ``with``.
 
     Args:
         peak: bytes that the job needs; 0 if unknown, and then it takes an equal share of a GPU.
         jobs: number of jobs at once, on all GPUs together.
-        folder: of the locks; by default one for all jobs of this user on this machine, whichever sweep they belong to.
-        gpus: returns the visible GPUs.
-        use: makes the GPU of this index the current one.
 
     Raises:
         UserError: no other job holds memory, and there still is no room.
     """
-    folder = folder or Path(tempfile.gettempdir()) / f"vicinal-gpu-{os.getuid()}"
+    # One folder for all jobs of this user on this machine, whichever sweep they belong to.
+    folder = Path(tempfile.gettempdir()) / f"vicinal-gpu-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     waits = False
     empty_cache()  # of a job that has failed: its error held its memory until now
-    while (choice := _take(peak, jobs, folder, (gpus or _visible)())) is None:
+    while (choice := _take(peak, jobs, folder, visible())) is None:
         if not waits:
             log.info(
                 "waiting for %s of GPU memory, which other jobs hold", f"about {_gib(peak)}" if peak else "a share"
@@ -79,7 +71,7 @@ def reserve(
     index, locks = choice
     with locks:
         try:
-            use(index)
+            torch.cuda.set_device(index)
             yield
         finally:
             empty_cache()  # else this worker keeps for its next job what a job of another worker could have
@@ -137,7 +129,8 @@ def empty_cache() -> None:
     torch.cuda.empty_cache()
 
 
-def _visible() -> list[Gpu]:
+def visible() -> list[Gpu]:
+    """Return the GPUs in the order of their indices."""
     indices = range(torch.cuda.device_count())
     return [Gpu(str(torch.cuda.get_device_properties(i).uuid), *torch.cuda.mem_get_info(i)) for i in indices]
 
