@@ -33,8 +33,7 @@ class JobConfigs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._secrets: dict[str, dict[str, Any]] = {}
-        """Of the few files that lack something, the groups as they are; they stay in memory."""
+        self._secrets: dict[str, dict[str, Any]] = {}  # {file: groups that it lacks}, which stay in memory
 
     def add(self, experiment: Experiment) -> str:
         """Write the file of a job.

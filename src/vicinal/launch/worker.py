@@ -22,7 +22,7 @@ from vicinal.runs.signals import leave_an_import
 from vicinal.utils import output
 
 POLL_SECONDS = 0.1
-"""Between two looks at whether the job has saved."""
+"""Time between two signals to a job that is to save."""
 IGNORED = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Signals that the launching process answers for all: it lets its workers save."""
 
@@ -32,7 +32,7 @@ class StoppedError(UserError):
 
 
 class Worker:
-    """What a worker process does between its start and its end.
+    """The work of a worker process between its start and its end.
 
     SIGTERM lets it save the job that it is at, and leave. It sends that to itself at the end of ``alive``.
 
@@ -116,7 +116,7 @@ class Worker:
 
 
 _worker: Worker
-"""Of this process: an executor's initializer has no other place for what its calls need."""
+"""The worker that this process is: an executor's initializer has no other place for it."""
 
 
 def begin(*setup: Any) -> None:

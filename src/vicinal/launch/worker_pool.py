@@ -1,7 +1,6 @@
-"""Worker processes of a parallel sweep, as the launching process sees them.
+"""Start and stop the worker processes of a parallel sweep, and give them jobs.
 
-They are forked from a server that has imported torch once for all (``cli/worker_preload.py``), and in which no thread
-runs.
+They are forked from a server that has imported torch (``cli/worker_preload.py``), and in which no thread runs.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FORKS = multiprocessing.get_context("forkserver")
 RESUME = "rerun the same command to resume"
 
 Call = tuple[str, tuple[Any, ...]]
-"""What begins the lines of a job's output, and its arguments."""
+"""Label of the lines of a job's output, and the job's arguments."""
 
 
 def warm_up() -> None:

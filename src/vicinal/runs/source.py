@@ -36,13 +36,10 @@ TOKEN = re.compile(
 
 
 def sources(targets: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return the hash of each file that computes, by its name such as ``vicinal/mixing/laws.py``.
+    """Return the hash of each file that computes, by its name such as ``vicinal/mixing/laws.py``; cached.
 
-    Files are hashed once per process.
-
-    Args:
-        targets: dotted names of components, as in ``_target_``. The file of each that is not in this package counts
-            too, and so do the user's own files that it imports, directly or not.
+    The files of components outside this package count too, and so do the user's own files that these import, directly
+    or not. ``targets`` are their dotted names, as in ``_target_``.
     """
     files = dict(of_package())
     for target in targets:

@@ -19,12 +19,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def logged_to(file: Path, earlier: Iterable[logging.LogRecord] = ()) -> Iterator[None]:
-    """Copy what is logged to a file. At the end, say there what the terminal could not be shown.
-
-    Args:
-        file: to append to.
-        earlier: records from before, which come first.
-    """
+    """Append ``earlier`` records and what is logged inside to a file, and at the end what the terminal lacks."""
     if file.exists() and file.stat().st_nlink > 1:
         write(file, read(file))  # breaks a hard link: the other name may belong to something else
     handler = _LogFile(file)
@@ -49,7 +44,7 @@ def logged_to(file: Path, earlier: Iterable[logging.LogRecord] = ()) -> Iterator
 
 
 class _LogFile(logging.FileHandler):
-    """A log that stops where it cannot be written: other files that cannot be written either say why."""
+    """A log that stops where it cannot be written: other files that cannot be written either raise the error."""
 
     def _open(self) -> TextIOWrapper:
         return appending(Path(self.baseFilename))

@@ -17,7 +17,7 @@ from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import LAM_BINS
 from vicinal.training.state import LAST, History, Row, Scores, TrainState
-from vicinal.training.train_metrics import DivergedError, TrainMetrics
+from vicinal.training.train_metrics import TrainMetrics
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +34,16 @@ class Loaders:
 
 @dataclass(frozen=True)
 class Finals:
-    """The final numbers of a training."""
+    """The final numbers of a training; without a validation split, those that need one are None."""
 
     val: Scores | None
-    """Of the last epoch; None without a validation split."""
     val_best: Scores | None
-    """Of ``best_epoch``; None without a validation split."""
+    """Of ``best_epoch``."""
     test_last: Scores
     test_best_val: Scores | None
-    """On the weights of ``best_epoch``; None without a validation split."""
+    """On the weights of ``best_epoch``."""
     test_median10: Scores
-    """Median of each metric over the last 10 epochs (over all, if there were fewer)."""
     best_epoch: int | None
-    """The epoch that is best on validation, by the task's selection, the first of equals."""
     seconds: dict[str, float]
     images_per_second: float
     """Training alone, mean over all epochs."""
@@ -55,14 +52,10 @@ class Finals:
 def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: Checkpointer) -> Finals:
     """Train to ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
-    Args:
-        training: fresh or resumed; it has the last epoch's weights afterwards.
-        loaders: of the three parts.
-        tracker: is told what happens.
-        checkpointer: saves the training at its intervals.
+    The training is fresh or resumed, and has the last epoch's weights afterwards.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        UserError: the loss became NaN or infinite.
         Interrupted: the process was asked to stop, and everything is saved.
     """
     learner, clock, history = training.learner, training.clock, training.history
@@ -113,7 +106,7 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
 
 
 def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpointer: Checkpointer) -> TrainMetrics:
-    """What is left of one pass over the training images; nothing in a step waits for the device, only a look does."""
+    """Train on the rest of an epoch; of all steps, only those of ``trainer.log_every`` wait for the device."""
     learner, streams, clock = training.learner, training.streams, training.clock
     train_metrics, mixing_stats = training.train_metrics, training.mixing_stats
     settings, device = learner.settings, learner.hardware.device
@@ -130,8 +123,7 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
             clock.epoch = time.perf_counter() - started
             if train_metrics.steps % settings.log_every == 0 or train_metrics.steps == len(loader):
                 if bad := train_metrics.first_bad_step():
-                    bad += (training.epoch - 1) * len(loader)
-                    raise DivergedError(f"since step {bad}", learner.peak_lr, learner.hardware.precision)
+                    learner.raise_diverged(f"since step {bad + (training.epoch - 1) * len(loader)}")
                 loss_so_far, score_so_far = train_metrics.read()
                 clock.epoch = time.perf_counter() - started  # reading has waited for the device
                 speed = train_metrics.samples / clock.epoch
@@ -159,7 +151,7 @@ def score(
     task, model = learner.objective.task, learner.eval_model
     scores = evaluate(task, model, batches(), learner.hardware, learner.eval_forward, records)
     if not all(map(math.isfinite, scores.values())):
-        raise DivergedError(f"in evaluation after step {step}", learner.peak_lr, learner.hardware.precision)
+        learner.raise_diverged(f"in evaluation after step {step}")
     return scores
 
 
