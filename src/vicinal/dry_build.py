@@ -15,6 +15,7 @@ from vicinal.config.components import Component
 from vicinal.config.validation import leaves
 from vicinal.errors import ConfigError, suggest
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
+from vicinal.mixing.context import Context
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
@@ -92,9 +93,18 @@ def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], singl
 def check_strategy(mixup: Component, sizes: Sizes) -> None:
     """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
     shape, generator = (DRAWN, sizes.channels, sizes.image_size, sizes.image_size), torch.Generator().manual_seed(0)
+    context = Context(
+        images=torch.rand(shape, generator=generator),
+        saliency=torch.rand(DRAWN, *shape[2:], generator=generator),
+        labels=torch.arange(DRAWN) % sizes.classes,
+        counts=torch.ones(sizes.classes, dtype=torch.int64),
+        epoch=1,
+        epochs=1,
+        progress=0.0,
+    )
     with mixup.refusals():
         for _ in range(DRAWN):
-            make_strategy(mixup).sample(shape, generator)
+            make_strategy(mixup).sample(shape, generator, context)
 
 
 @cache

@@ -165,9 +165,13 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     for name in taken:
         if name in needed and name not in given:
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     ineffective = {name: value for name, value in values.items() if name not in taken}
     values = {name: value for name, value in values.items() if name in taken and name != "_target_"}
-    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    if unused := getattr(pydoc.locate(target), "unused", None):  # beside the others, such as alpha beside law=uniform
+        idle = unused(**{name: value for name, value in values.items() if name in own})
+        ineffective |= {name: values[name] for name in values if name in idle and values[name] != defaults[name]}
+        values = {name: value for name, value in values.items() if name not in idle}
     return Component(group, target, values, defaults, ineffective)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,8 @@ class MixPlan:
         transform: of the partner before it is mixed in; None to take it as it is.
     """
 
+    pairs: ClassVar[bool] = True
+    """Whether every sample is mixed with one other at most, so that ``lam`` and ``partner`` say all."""
     lam: Tensor
     partner: Tensor
     layer: str | None = None
@@ -148,7 +150,8 @@ class MixPlan:
         Args:
             shape: of the batch of images, (B, C, H, W). The plan is on the host, where it is decided.
         """
-        return self.lam if self.mask is None or self.layer is not None else self.mask.own_share(shape)
+        known = self.mask is not None and (self.layer is None or isinstance(self.mask, ScalarMask))
+        return self.mask.own_share(shape) if known else self.lam
 
     def weighted(self, lam: Tensor) -> Self:
         """Return the same mixing with other weights in the target, (B,) or (1,)."""

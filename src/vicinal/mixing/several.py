@@ -23,6 +23,7 @@ class SeveralPlan(MixPlan):
         indices: (B, K) int64, which samples; the first is the sample itself, the second ``partner``.
     """
 
+    pairs = False
     shares: Tensor
     indices: Tensor
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ECE_BINS = 15
 """Bins of equal width over [0, 1]."""
+EPSILON = 1e-6
+"""Rounding of weights that sum to 1."""
 
 
 class ClassOutputs(NamedTuple):
@@ -105,6 +107,12 @@ class Classification(Task):
     def bounds(self, plan: MixPlan, targets: Tensor, classes: int, label_smoothing: float) -> Bounds:
         import torch
 
+        if not plan.pairs and plan.active:
+            mixed = plan.targets(targets, classes)
+            smooth = (1 - label_smoothing) * mixed + label_smoothing / classes
+            own = mixed.gather(1, targets[:, None])[:, 0]
+            entropies = (torch.special.entr(part).sum(dim=1) for part in (mixed, smooth))
+            return Bounds(own > 1 - EPSILON, *entropies, mixed.amax(dim=1))
         same = targets == targets[plan.partner] if plan.active else torch.ones_like(targets, dtype=torch.bool)
         weight = torch.where(same, 1.0, plan.lam)  # of the sample's own class
         floor = entropy(weight, classes, label_smoothing)

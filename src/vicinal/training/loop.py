@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vicinal.data import Loader
+from vicinal.mixing.context import Context
 from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import Progress, Tracker
+from vicinal.training.batch_context import BatchContext
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import LAM_BINS
@@ -70,7 +72,10 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
         loss, train_score = train_metrics.read()
         row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr}
         row |= {"train/loss": loss, f"train/{task.score_key}": train_score, **training.mixing_stats.read()}
-        if epoch == 1 and (law := learner.strategy.law(LAM_BINS)) is not None:
+        law = learner.strategy.law_of_lambda(
+            LAM_BINS, Context(epoch=epoch, epochs=epochs, progress=(epoch - 0.5) / epochs)
+        )
+        if law is not None and (epoch == 1 or learner.strategy.needs & {"progress"}):
             row["mixing/lam_law"] = law
         if loaders.clean is not None:
             clean = score(training, loaders.clean, epoch * steps, checkpointer)
@@ -111,10 +116,12 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
     train_metrics, mixing_stats = training.train_metrics, training.mixing_stats
     settings, device = learner.settings, learner.hardware.device
     started = time.perf_counter() - clock.epoch
+    contexts = BatchContext(learner, loader.labels, training.classes, len(loader))
     learner.model.train()
     with streams.default("dropout", device):
         for images, labels in loader.epoch(streams.order, streams.augmentation, skip=train_metrics.steps):
-            plan = learner.strategy.sample(images.shape, streams.mixing)
+            context = contexts(images, labels, training.epoch, train_metrics.steps)
+            plan = learner.strategy.sample(images.shape, streams.mixing, context)
             mixing_stats.add(plan, labels, images.shape)
             plan = plan.to(device)
             training.mixed_examples(plan, images, labels)

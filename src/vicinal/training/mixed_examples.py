@@ -11,6 +11,9 @@ from vicinal.tasks import CLASSIFICATION, Task
 from vicinal.tracking.tracker import Tracker
 from vicinal.training.stateful import Stateful
 
+MOST_MEMBERS = 4
+"""Samples that a caption names: those with the largest weights."""
+
 
 class MixedExamples(Stateful):
     """Collect images of the first batches, and give them to a tracker once there are enough.
@@ -60,18 +63,18 @@ def mixed_images(
         partner's) and what enters the network; and captions such as ``0.73 cat + 0.27 dog``. Where a block inside the
         network is mixed, what enters is the image itself and the caption names the block.
     """
-    white = torch.ones_like(images)
-    own = plan.applied_mask.mix(white, torch.zeros_like(images)) if plan.active else white
+    own = plan.own_part(images)
     entering = plan.mix(images) if plan.layer is None else images
     few = slice(count)
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
     parts = [part[few].float().cpu() * std + mean for part in (images, images[plan.partner], entering)]
     parts.insert(2, own[few].float().cpu())
     shown = (torch.stack(parts, dim=1) * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
-    rows = zip(*(part[few].tolist() for part in (plan.lam, labels, labels[plan.partner])), strict=True)
+    weights, members = (plan.weights, plan.members) if plan.active else (plan.weights[:, :1], plan.members[:, :1])
     at = "" if plan.layer is None else f" at {plan.layer}"
-    captions = [
-        task.caption([(lam, own), (1 - lam, other)] if plan.active else [(1.0, own)], data.class_names) + at
-        for lam, own, other in rows
-    ]
+    captions = []
+    for row_weights, row_labels in zip(weights[few].tolist(), labels[members[few]].tolist(), strict=True):
+        largest = sorted(zip(row_weights, row_labels, strict=True), key=lambda part: -part[0])[:MOST_MEMBERS]
+        shown_members = largest if len(row_weights) > MOST_MEMBERS else list(zip(row_weights, row_labels, strict=True))
+        captions.append(task.caption(shown_members, data.class_names) + at)
     return shown, captions

@@ -52,7 +52,11 @@ class MixingStats(Stateful):
         self.mixed += len(labels)
         depth = INPUT if plan.layer is None else plan.layer
         self.layers[depth] = self.layers.get(depth, 0) + 1
-        self.waiting.append((plan.lam, plan.own_share(shape), plan.partner, labels))
+        own = plan.own_share(shape)
+        if not plan.pairs:
+            self._count(plan.to(self._device), own.expand_as(plan.lam), labels)
+            return
+        self.waiting.append((plan.lam, own, plan.partner, labels))
         if len(self.waiting) == FOLDED_BATCHES:
             self._fold()
 
@@ -63,16 +67,20 @@ class MixingStats(Stateful):
         starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # of each sample's batch
         plan = MixPlan(torch.cat(lams), torch.cat(partners) + starts).to(self._device)
         own = torch.cat([own.expand_as(lam) for own, lam in zip(owns, lams, strict=True)])
+        self._count(
+            plan, own, torch.cat([batch.to(self._device) for batch in batches])
+        )  # a checkpoint's are on the host
+        self.waiting.clear()
+
+    def _count(self, plan: MixPlan, own: Tensor, labels: Tensor) -> None:
         own = own.to(self._device, non_blocking=True)
         objective = self._objective
-        labels = torch.cat([batch.to(self._device) for batch in batches])  # those of a checkpoint are on the host
         bounds = objective.task.bounds(plan, labels, self._classes, objective.label_smoothing)
         self.sums += torch.stack([own, *bounds]).sum(dim=1, dtype=self.sums.dtype)
         # Each edge is the float32 next to it, so that a lambda of 0.35 is in the bin that begins there. Counted as
         # floats, exact up to 2^24 of them, in a fifth of the time.
         above = torch.ge(own, self._edges, out=torch.empty(LAM_BINS + 1, len(own), device=self._device))
         self.at_least += above.sum(dim=1)
-        self.waiting.clear()
 
     def read(self) -> dict[str, Any]:
         """Return the epoch's part of a row of ``metrics.jsonl``; called at its end, waits for the device."""

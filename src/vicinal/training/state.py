@@ -100,7 +100,7 @@ class TrainState(Stateful):
     STATE = ("lr", "learner", "streams", "mixed_examples", "train_metrics", "mixing_stats", "history", "clock")
 
     def __init__(self, learner: Learner, streams: RngStreams, examples: MixedExamples, classes: int) -> None:
-        self.learner, self.streams, self.mixed_examples, self._classes = learner, streams, examples, classes
+        self.learner, self.streams, self.mixed_examples, self.classes = learner, streams, examples, classes
         self._begin_epoch()
         self.history = History()
         self.clock = Clock()
@@ -110,7 +110,7 @@ class TrainState(Stateful):
         device = learner.hardware.device
         self.train_metrics = TrainMetrics(device)
         """Sums over the steps of the running epoch; their number is the position in it."""
-        self.mixing_stats = MixingStats(learner.strategy.depths, self._classes, learner.objective, device)
+        self.mixing_stats = MixingStats(learner.strategy.depths, self.classes, learner.objective, device)
         """What the running epoch has mixed so far."""
         self.lr = learner.lr()
         """Learning rate of the first step of the running epoch."""

@@ -1,0 +1,57 @@
+"""Facts on a batch for strategies that look at more than its shape."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vicinal.mixing import MixPlan
+from vicinal.mixing.context import NOTHING, Context
+from vicinal.training.learner import Learner
+
+
+class BatchContext:
+    """Make the context of each batch of a training; only what the strategy needs is computed.
+
+    Args:
+        learner: has the strategy and the model.
+        labels: of all training images, (N,) int64.
+        classes: number of classes.
+        steps: per epoch.
+    """
+
+    def __init__(self, learner: Learner, labels: Tensor, classes: int, steps: int) -> None:
+        self._learner, self._steps = learner, steps
+        self._needs = learner.strategy.needs
+        self._counts = torch.bincount(labels.cpu(), minlength=classes) if "counts" in self._needs else None
+
+    def __call__(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Context:
+        """Return the facts on a batch: images (B, C, H, W) and labels (B,), before the step after ``step`` others."""
+        if not self._needs:
+            return NOTHING
+        epochs = self._learner.settings.epochs
+        return Context(
+            images=images if "images" in self._needs else None,
+            saliency=saliency(self._learner, images, labels) if "saliency" in self._needs else None,
+            labels=labels.cpu() if "labels" in self._needs else None,
+            counts=self._counts,
+            epoch=epoch,
+            epochs=epochs,
+            progress=(epoch - 1 + step / self._steps) / epochs,
+        )
+
+
+def saliency(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the root of the mean squared gradient of the loss over the channels, (B, H, W).
+
+    Of the images before mixing, by the model as it is in evaluation (PuzzleMix, arXiv 2009.06962, section 3.1).
+    """
+    model, objective = learner.model, learner.objective
+    x = images.detach().clone().requires_grad_()
+    nothing = MixPlan(torch.ones_like(labels, dtype=torch.float32), torch.arange(len(labels)), active=False)
+    model.eval()
+    with learner.hardware.autocast():
+        loss = objective.task.loss(nothing, model(x), labels, objective.label_smoothing)
+    (gradient,) = torch.autograd.grad(loss, x)
+    model.train()
+    return gradient.float().square().mean(dim=1).sqrt()
