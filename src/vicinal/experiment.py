@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pydoc
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from vicinal.data import VAL_SIZE, Source
 from vicinal.dry_build import Sizes
 from vicinal.errors import ConfigError, written
 from vicinal.mixing import Strategy
-from vicinal.mixing.strategies import INPUT
+from vicinal.mixing.strategies import ManifoldMixup
 from vicinal.models import block_names
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.names import cell_id, run_id, run_name
@@ -100,8 +101,9 @@ class Experiment:
         sizes = _sizes(dataset.values, preview.class_names if preview else ())
 
         model = chosen("model")
-        if config["mixup"].get("layers", ()) is None:  # as in the reference code
-            config["mixup"]["layers"] = [INPUT, *block_names(dry_build.meta_model(model, sizes))[:2]]
+        if config["mixup"].get("layers", ()) is None:
+            layers = getattr(pydoc.locate(config["mixup"]["_target_"]), "default_layers", ManifoldMixup.default_layers)
+            config["mixup"]["layers"] = layers(block_names(dry_build.meta_model(model, sizes)))
         mixup, optimizer, scheduler = chosen("mixup"), chosen("optimizer"), chosen("scheduler")
         strategy = dry_build.make_strategy(mixup)
         warmup = scheduler.arguments.get("warmup_epochs", 0)

@@ -39,7 +39,7 @@ POINTS = [
     "mixup=none mixup.alpha=0.4 seed=1",
     "mixup=manifold mixup.layers=[input,block1] +optimizer.maximize=true",
     "mixup=manifold mixup.layers=null ++trainer.epochs=3",
-    "mixup=cutmix ~mixup.correct_lam",
+    "mixup=fmix ~mixup.decay",
     "experiment=mnist_cnn mixup=input optimizer=adamw optimizer.betas=[0.8,0.9]",
     "experiment=mnist_cnn mixup=input optimizer=adamw optimizer.betas=[0.8,0.99] seed=2",
     "+optimizer.dampening=0.1 scheduler=onecycle model=mlp dataset.root='a_b,c=d'",

@@ -126,7 +126,7 @@ def test_what_cannot_be_is_refused(keys: dict[str, object], refusal: str) -> Non
 
 
 def test_keys_without_effect_are_named() -> None:
-    always = {"group", "bandwidth", "label_weight", "kappa", "tau"}
+    always = {"group", "bandwidth", "label_weight", "kappa", "tau", "together"}
     assert InputMixup.unused() == always | {"low", "high", "lam"}
     assert InputMixup.unused(law="uniform") == always | {"alpha", "alpha_end", "members", "lam"}
     assert InputMixup.unused(law="uniform", partner="nearest") == (

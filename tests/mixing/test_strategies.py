@@ -260,7 +260,7 @@ class TestRefusals:
         + [("clean_weight", value, ">= 0") for value in (-1.0, math.nan, math.inf)],
     )
     def test_weights_of_the_loss(self, make: Beta, key: str, value: float, allowed: str) -> None:
-        with pytest.raises(ValueError, match=rf"^{key} must be a finite number {allowed}, got {value}$"):
+        with pytest.raises(ValueError, match=rf"^{key} must be a finite number {allowed}, lam or 1-lam, got {value}$"):
             make(1.0, **{key: value})
 
     @pytest.mark.parametrize("layers", [[], (), "layer1", ""])

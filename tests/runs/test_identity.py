@@ -168,7 +168,7 @@ def test_seven_runs_not_eight(compose: Compose) -> None:
 def test_own_keys_of_a_component_count(compose: Compose) -> None:
     pairs: list[tuple[list[str], str]] = [
         ([], "model.conv_dropout=0.1"),
-        (["mixup=cutmix"], "mixup.correct_lam=false"),
+        (["mixup=cutmix"], "mixup.labels=drawn"),
         (["mixup=manifold"], "mixup.layers=[input]"),
         (["scheduler=multistep"], "scheduler.gamma=0.2"),
         (["scheduler=cosine"], "scheduler.min_lr=1e-3"),

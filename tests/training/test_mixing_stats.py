@@ -46,7 +46,7 @@ JOBS = {
     "input": "mixup=input",
     "manifold": "mixup=manifold mixup.layers=[input,hidden1,hidden1] mixup.alpha=1",
     "cutmix": "mixup=cutmix mixup.alpha=.2",
-    "cutmix, labels not corrected": "mixup=cutmix mixup.correct_lam=false",
+    "cutmix, labels not corrected": "mixup=cutmix mixup.labels=drawn",
     "smoothed": "mixup=cutmix trainer.label_smoothing=0.1",
     "augmented": "mixup=input dataset.augment=true dataset.flip=true",
     "off": "mixup=input mixup.alpha=0",
@@ -141,7 +141,7 @@ def test_what_is_logged_is_what_was_drawn(
             5 * (1 - logged["mixing/unmixed"])
         )
     assert ["mixing/lam_law" in row for row in rows] == [True, False, False]
-    assert rows[0]["mixing/lam_law"] == experiment.strategy.law(LAM_BINS)
+    assert rows[0]["mixing/lam_law"] == experiment.strategy.law_of_lambda(LAM_BINS)
 
 
 def test_the_cases_are_not_trivial(compose: Compose) -> None:
@@ -186,7 +186,7 @@ def test_cutmix_at_32_pixels(per_sample: bool) -> None:
 
 def test_labels_that_are_not_corrected_do_not_hide_what_happens_to_the_images() -> None:
     shape = (500, 3, 32, 32)
-    told, untold = (read(CutMix(0.2, per_sample=True, correct_lam=correct), 40, shape) for correct in (True, False))
+    told, untold = (read(CutMix(0.2, per_sample=True, labels=labels), 40, shape) for labels in ("area", "drawn"))
     for key in ("mixing/empty_boxes", "mixing/lam_mean_partner", "mixing/lam"):
         assert told[key] == untold[key]
     assert untold["train/loss_floor"] < 0.9 * told["train/loss_floor"]
@@ -201,7 +201,7 @@ def test_same_class_pairs_are_a_tenth_of_ten_classes() -> None:
     "strategy", [InputMixup(0.2, per_sample=True), ManifoldMixup(2.0, ["a", "b"], prob=0.6, per_sample=True)]
 )
 def test_the_histogram_follows_the_law(strategy: InputMixup | ManifoldMixup) -> None:
-    row, law = read(strategy, 100, (1000, 1, 2, 2)), np.array(strategy.law(LAM_BINS))
+    row, law = read(strategy, 100, (1000, 1, 2, 2)), np.array(strategy.law_of_lambda(LAM_BINS))
     deviation = np.sqrt(100_000 * law * (1 - law))
     assert np.abs(np.array(row["mixing/lam"]) - 100_000 * law).max() < (4 * deviation).max()
     assert sum(row["mixing/lam"]) == 100_000
@@ -256,7 +256,7 @@ def test_a_new_strategy_needs_nothing_here() -> None:
     assert row["mixing/empty_boxes"] == 2 / 16
     assert (row["mixing/layer/input"], row["mixing/layer/deep"]) == (3, 1)
     assert row["mixing/target_entropy"] == pytest.approx(math.log(2), rel=1e-6)
-    assert Unheard().law(LAM_BINS) is NoMix().law(LAM_BINS) is None
+    assert Unheard().law_of_lambda(LAM_BINS) is NoMix().law_of_lambda(LAM_BINS) is None
 
 
 @pytest.mark.parametrize("strategy", [CutMix(0.2, prob=0.7), ManifoldMixup(1.0, ["input", "a"], per_sample=True)])

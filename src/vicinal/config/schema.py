@@ -112,8 +112,17 @@ class MixupConfig:
     alpha: float = key(1.0, "lambda ~ Beta(alpha, alpha); 0 = off", low=0, high=MANY)
     prob: float = key(1.0, "probability that a batch (with per_sample: a sample) is mixed", low=0, high=1)
     per_sample: bool = key(False, "one lambda (and one box) per sample instead of one per batch")
-    mixed_weight: float = key(1.0, "weight of the loss on the mixed batch", above=0, high=MANY, since="0.2")
-    clean_weight: float = key(0.0, "weight of the loss on the same batch, unmixed", low=0, high=MANY, since="0.2")
+    mixed_weight: float | str = key(
+        1.0, "weight of the loss on the mixed batch", above=0, high=MANY, choices=("lam", "1-lam"), since="0.2"
+    )
+    clean_weight: float | str = key(
+        0.0,
+        "weight of the loss on the same batch, unmixed",
+        low=0,
+        high=MANY,
+        choices=("lam", "1-lam"),
+        since="0.2",
+    )
 
 
 @dataclass

@@ -63,6 +63,9 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     """Return ``value`` as OmegaConf converts it to the type ``hint``, in plain containers, or raise ConfigError."""
     if value == MISSING:
         return value
+    kinds = typing.get_args(hint)
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
+        value = float(value)  # OmegaConf does it for a number, but not for a number or a string
     holder = _holder(hint)
     try:
         if hint is bool and not isinstance(value, bool):  # OmegaConf would take 3 for true

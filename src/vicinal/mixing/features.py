@@ -82,7 +82,7 @@ class ExchangeMoments(Transform):
     epsilon: ClassVar[float] = 1e-5
 
     def __call__(self, x: Tensor, other: Tensor) -> Tensor:
-        moments = [torch.var_mean(part, dim=1, keepdim=True) for part in (x, other)]
+        moments = [torch.var_mean(part, dim=1, keepdim=True, correction=0) for part in (x, other)]
         (own_std, own_mean), (std, mean) = (((variance + self.epsilon).sqrt(), mean) for variance, mean in moments)
         return (x - own_mean) / own_std * std + mean
 
@@ -98,6 +98,10 @@ class MoEx(ManifoldMixup):
     labels: str | LabelRule = "constant"
     label_weight: float = 0.9
     most_members: ClassVar[int] = 2
+
+    @staticmethod
+    def default_layers(blocks: Sequence[str]) -> list[str]:
+        return [*blocks[:1]]
 
     def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
         return torch.zeros(rows, dtype=torch.float64)

@@ -10,7 +10,7 @@ import torch
 
 from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.plan import MixPlan
-from vicinal.mixing.strategies import NoMix, Strategy
+from vicinal.mixing.strategies import NoMix, Strategy, check_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,7 @@ class OneOf(Strategy):
     Attributes:
         strategies: {name: strategy}, at least one.
         weights: {name: probability}, >= 0, of each; their sum is at most 1.
-        mixed_weight: > 0, finite, of the loss on the mixed batch.
-        clean_weight: >= 0, finite, of the loss on the same batch, unmixed, which takes a second pass.
+        mixed_weight, clean_weight, together: as of every strategy; those of the chosen one do not count.
 
     Raises:
         ValueError: a weight is missing or out of range.
@@ -31,10 +30,12 @@ class OneOf(Strategy):
 
     strategies: Mapping[str, Strategy]
     weights: Mapping[str, float]
-    mixed_weight: float = 1.0
-    clean_weight: float = 0.0
+    mixed_weight: float | str = 1.0
+    clean_weight: float | str = 0.0
+    together: bool = False
 
     def __post_init__(self) -> None:
+        check_weights(self.mixed_weight, self.clean_weight)
         if not self.strategies:
             raise ValueError("strategies must have at least one strategy, got {}")
         if self.strategies.keys() != self.weights.keys():

@@ -123,7 +123,9 @@ class MixPlan:
             return own
         return torch.lerp(per_sample_loss(targets[self.partner]), own, self.lam.to(own.dtype))
 
-    def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    def loss(
+        self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, weight: Tensor | None = None
+    ) -> Tensor:
         """Return the mean cross-entropy to both labels, weighted by lambda: a scalar in nats.
 
         Equal to the cross-entropy to :meth:`targets`, without building them (arXiv 1710.09412, section 3;
@@ -134,11 +136,13 @@ class MixPlan:
             logits: (B, K), not softmaxed.
             labels: (B,) int64.
             label_smoothing: in [0, 1], the share of the target that is spread evenly over the K classes.
+            weight: (B,), of each sample in the mean; None for the same.
         """
-        if not self.active:
+        if not self.active and weight is None:
             return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         cross_entropy = partial(F.cross_entropy, logits, reduction="none", label_smoothing=label_smoothing)
-        return self.pair_loss(cross_entropy, labels).mean()
+        losses = self.pair_loss(cross_entropy, labels)
+        return losses.mean() if weight is None else (weight * losses).mean()
 
     def own_share(self, shape: Sequence[int]) -> Tensor:
         """Return how much of each mixed sample is its own: the mean of its mask over the pixels, (B,) or (1,).
@@ -172,3 +176,19 @@ class MixPlan:
     def to(self, device: torch.device) -> Self:
         """Return the same plan on another device; the copies do not wait for it."""
         return self if self.lam.device == device else on_device(self, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondHalf(MixPlan):
+    """A plan for the second half of a batch, whose first half is not mixed."""
+
+    plan: MixPlan
+
+    @classmethod
+    def of(cls, plan: MixPlan) -> SecondHalf:
+        """Return the plan for a batch twice as large."""
+        return cls(plan.lam, plan.partner, plan.layer, active=plan.active, plan=plan)
+
+    def mix(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        first, second = x.chunk(2)
+        return torch.cat([first, self.plan.mix(second)])

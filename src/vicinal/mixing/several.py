@@ -53,11 +53,14 @@ class SeveralPlan(MixPlan):
         losses = torch.stack([per_sample_loss(targets[index]) for index in self.indices.unbind(1)], dim=1)
         return (losses * self.shares.to(losses.dtype)).sum(dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    def loss(
+        self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, weight: Tensor | None = None
+    ) -> Tensor:
         if not self.active:
-            return super().loss(logits, labels, label_smoothing)
-        targets = self.targets(labels, logits.shape[1]).to(logits.dtype)
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)  # one pass, whatever K is
+            return super().loss(logits, labels, label_smoothing, weight)
+        targets = self.targets(labels, logits.shape[1]).to(logits.dtype)  # one pass, whatever K is
+        losses = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
+        return losses.mean() if weight is None else (weight * losses).mean()
 
     def weighted(self, lam: Tensor) -> Self:
         if lam is not self.lam:

@@ -31,12 +31,26 @@ INPUT = "input"
 MANY = 10**6
 
 
+WEIGHTS = ("lam", "1-lam")
+"""Weights of a loss that are another for each sample."""
+
+
+def check_weights(mixed: float | str, clean: float | str) -> None:
+    """Refuse weights of the loss that are none. Raises ValueError."""
+    if not (mixed in WEIGHTS if isinstance(mixed, str) else 0 < mixed < math.inf):
+        raise ValueError(f"mixed_weight must be a finite number > 0, lam or 1-lam, got {mixed}")
+    if not (clean in WEIGHTS if isinstance(clean, str) else 0 <= clean < math.inf):
+        raise ValueError(f"clean_weight must be a finite number >= 0, lam or 1-lam, got {clean}")
+
+
 class Strategy(ABC):
     """Decide what is mixed in a batch."""
 
-    mixed_weight: float = 1.0
-    clean_weight: float = 0.0
-    """Weights of the loss on the mixed batch and of that on the same batch, unmixed."""
+    mixed_weight: float | str = 1.0
+    clean_weight: float | str = 0.0
+    """Weights of the loss on the mixed batch and of that on the same batch, unmixed: numbers, "lam" or "1-lam"."""
+    together: bool = False
+    """Whether both are one pass of the model."""
 
     @property
     def depths(self) -> Sequence[str]:
@@ -102,8 +116,9 @@ class Mixup(Strategy):
         label_weight: of the rule ``constant``.
         kappa, tau: of the rule ``remix``.
         window, taper: when to mix: see :class:`~vicinal.mixing.schedule.Schedule`.
-        mixed_weight: > 0, finite, of the loss on the mixed batch.
-        clean_weight: >= 0, finite, of the loss on the same batch, unmixed, which takes a second pass.
+        mixed_weight: of the loss on the mixed batch: > 0, finite, or "lam" or "1-lam" for each sample its own.
+        clean_weight: of the loss on the same batch, unmixed: >= 0, finite, or "lam" or "1-lam".
+        together: take both losses in one pass over twice the images, so that batch norm sees both.
 
     Raises:
         ValueError: one of them is out of its range.
@@ -129,16 +144,14 @@ class Mixup(Strategy):
     tau: float = 0.5
     window: Sequence[float] = (0.0, 1.0)
     taper: bool = False
-    mixed_weight: float = 1.0
-    clean_weight: float = 0.0
+    mixed_weight: float | str = 1.0
+    clean_weight: float | str = 0.0
+    together: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.prob <= 1:
             raise ValueError(f"prob must be in [0, 1], got {self.prob}")
-        if not 0 < self.mixed_weight < math.inf:
-            raise ValueError(f"mixed_weight must be a finite number > 0, got {self.mixed_weight}")
-        if not 0 <= self.clean_weight < math.inf:
-            raise ValueError(f"clean_weight must be a finite number >= 0, got {self.clean_weight}")
+        check_weights(self.mixed_weight, self.clean_weight)
         if self.members > self.most_members:
             raise ValueError(f"members must be 2 for {type(self).__name__}, got {self.members}")
         if self.members > 2 and self.law != "beta":
@@ -162,6 +175,8 @@ class Mixup(Strategy):
                 unused |= keys
         if "alpha" in unused:
             unused.add("alpha_end")
+        if not arguments.get("clean_weight", cls.clean_weight):
+            unused.add("together")
         below = cls.__mro__[: cls.__mro__.index(Mixup)]  # their own fields are not those of the parts
         return unused - {name for child in below for name in vars(child).get("__annotations__", ())}
 
@@ -315,6 +330,11 @@ class ManifoldMixup(Mixup):
     @property
     def depths(self) -> Sequence[str]:
         return self.layers
+
+    @staticmethod
+    def default_layers(blocks: Sequence[str]) -> list[str]:
+        """Return ``layers`` for a model with these blocks, as in the reference code."""
+        return [INPUT, *blocks[:2]]
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

@@ -96,8 +96,10 @@ class Classification(Task):
     score_key = "acc1"
     loss_key = "nll"
 
-    def loss(self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-        return plan.loss(outputs, targets, label_smoothing)
+    def loss(
+        self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float, weight: Tensor | None = None
+    ) -> Tensor:
+        return plan.loss(outputs, targets, label_smoothing, weight)
 
     def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the target's weight of the predicted class: lambda-weighted accuracy."""

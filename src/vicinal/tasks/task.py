@@ -51,8 +51,13 @@ class Task:
         """Return the metric of a key. Raises KeyError."""
         return {metric.key: metric for metric in self.metrics}[key]
 
-    def loss(self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-        """Return the mean loss of a mixed batch, a scalar, for the targets before mixing."""
+    def loss(
+        self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean loss of a mixed batch, a scalar, for the targets before mixing.
+
+        With ``weight`` (B,), the mean of the weighted losses.
+        """
         raise NotImplementedError
 
     def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ class Learner(Stateful):
         self.ema = None if decay is None else ModelEma(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
         self.hooks = MixHooks(self.model, [depth for depth in strategy.depths if depth != INPUT])
-        self.objective = Objective(task, settings.label_smoothing, strategy.mixed_weight, strategy.clean_weight)
+        weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
+        self.objective = Objective(task, settings.label_smoothing, *weights)
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
         if hardware.compile:
             # Graphs of an earlier run of this process would count as ours.

@@ -76,6 +76,8 @@ class MixingStats(Stateful):
         own = own.to(self._device, non_blocking=True)
         objective = self._objective
         bounds = objective.task.bounds(plan, labels, self._classes, objective.label_smoothing)
+        clean = objective.task.clean_floor(self._classes, objective.label_smoothing)
+        bounds = bounds._replace(floor=objective.lowest(plan, bounds.floor, clean))
         self.sums += torch.stack([own, *bounds]).sum(dim=1, dtype=self.sums.dtype)
         # Each edge is the float32 next to it, so that a lambda of 0.35 is in the bin that begins there. Counted as
         # floats, exact up to 2^24 of them, in a fifth of the time.
@@ -93,7 +95,7 @@ class MixingStats(Stateful):
         clean = task.clean_floor(self._classes, objective.label_smoothing)
         row: dict[str, Any] = {
             f"train/{task.score_key}_ceiling": (ceiling + unmixed) / self.samples,
-            "train/loss_floor": objective.weigh((floor + unmixed * clean) / self.samples, clean),
+            "train/loss_floor": (floor + unmixed * objective.lowest_unmixed(clean)) / self.samples,
         }
         if not self.layers:
             return row

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from vicinal.mixing import MixPlan
+from vicinal.mixing.plan import SecondHalf
 from vicinal.tasks import Task
-
-Number = TypeVar("Number", float, Tensor)
 
 
 class StepOutput(NamedTuple):
@@ -22,39 +22,64 @@ class StepOutput(NamedTuple):
     score: Tensor
 
 
+Weight = float | str
+"""A number, or :data:`LAM` or :data:`REST`: another weight for each sample."""
+LAM, REST = "lam", "1-lam"
+
+
 @dataclass(frozen=True)
 class Objective:
     """mixed_weight * loss on the mixed images + clean_weight * loss on the same images, unmixed.
 
-    With both weights 1 this is RegMixup (arXiv 2206.14502). The clean term is a second forward pass, after the first:
-    batch norm sees one batch at a time, where the reference concatenates them. The score is that of the mixed images.
+    With both weights 1 this is RegMixup (arXiv 2206.14502). The score is that of the mixed images.
 
     Attributes:
         task: has the loss of a batch.
         label_smoothing: in [0, 1], of both terms.
-        mixed_weight: > 0.
-        clean_weight: >= 0; 0 is no second pass.
+        mixed_weight: > 0, "lam" or "1-lam".
+        clean_weight: >= 0, "lam" or "1-lam"; 0 is no second pass.
+        together: one pass over the images and the mixed images, so that batch norm sees both at once; else the clean
+            images are a second pass.
     """
 
     task: Task
     label_smoothing: float = 0.0
-    mixed_weight: float = 1.0
-    clean_weight: float = 0.0
+    mixed_weight: Weight = 1.0
+    clean_weight: Weight = 0.0
+    together: bool = False
 
     def __call__(
         self, forward: Callable[[Tensor, MixPlan], Tensor], images: Tensor, targets: Tensor, plan: MixPlan
     ) -> StepOutput:
         """Compute the loss of images and targets (B, ...) that are not mixed yet, by ``forward(images, plan)``."""
-        outputs = forward(images, plan)
-        loss = self.task.loss(plan, outputs, targets, self.label_smoothing)
-        score = self.task.score(plan, outputs, targets)
-        clean_loss = loss
-        if self.clean_weight:
-            unmixed = replace(plan, layer=None, active=False)
-            clean_loss = self.task.loss(unmixed, forward(images, unmixed), targets, self.label_smoothing)
-        return StepOutput(self.weigh(loss, clean_loss), outputs, score)
+        unmixed = replace(plan, layer=None, active=False)
+        if not self.clean_weight:
+            outputs = forward(images, plan)
+            total = self._term(self.mixed_weight, plan, plan, outputs, targets)
+        else:
+            if self.together:
+                clean, outputs = forward(torch.cat([images, images]), SecondHalf.of(plan)).chunk(2)
+            else:
+                outputs, clean = forward(images, plan), forward(images, unmixed)
+            total = self._term(self.mixed_weight, plan, plan, outputs, targets)
+            total = total + self._term(self.clean_weight, plan, unmixed, clean, targets)
+        return StepOutput(total, outputs, self.task.score(plan, outputs, targets))
 
-    def weigh(self, mixed: Number, clean: Number) -> Number:
-        """Return the weighted sum of the two terms, or of their lowest values; the usual weights cost no kernel."""
-        total = mixed if self.mixed_weight == 1 else self.mixed_weight * mixed
-        return total + self.clean_weight * clean if self.clean_weight else total
+    def _term(self, weight: Weight, plan: MixPlan, mixing: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
+        if isinstance(weight, str):
+            return self.task.loss(mixing, outputs, targets, self.label_smoothing, weight=_of(weight, plan.lam))
+        loss = self.task.loss(mixing, outputs, targets, self.label_smoothing)
+        return loss if weight == 1 else weight * loss  # the usual weight costs no kernel
+
+    def lowest(self, plan: MixPlan, floor: Tensor, clean: float) -> Tensor:
+        """Return the lowest total of each mixed sample, (B,), from the lowest losses of its terms."""
+        return _of(self.mixed_weight, plan.lam) * floor + _of(self.clean_weight, plan.lam) * clean
+
+    def lowest_unmixed(self, clean: float) -> float:
+        """Return the lowest total of a sample of a batch that is not mixed, whose lambda is 1."""
+        one = torch.ones((), dtype=torch.float64)
+        return float(_of(self.mixed_weight, one) * clean + _of(self.clean_weight, one) * clean)
+
+
+def _of(weight: Weight, lam: Tensor) -> Tensor | float:
+    return {LAM: lam, REST: 1 - lam}[weight] if isinstance(weight, str) else weight
