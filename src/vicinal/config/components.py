@@ -115,8 +115,11 @@ class Component:
         return {"_target_": self.target} | {name: value for name, value in self.values.items() if name not in off}
 
     def identity(self) -> dict[str, Any]:
-        """Return the values that can change a result, in one form: without those that are the target's defaults."""
-        values = identity_values(GROUPS[self.group], self.effective())
+        """Return the values that can change a result, in one form: without those that are the target's defaults.
+
+        A key that a later version added has a default too, where the target has none.
+        """
+        values = identity_values(GROUPS[self.group], self.effective(), self.defaults)
         return {name: value for name, value in values.items() if value != self.defaults.get(name, ...)}
 
 

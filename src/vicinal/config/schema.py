@@ -112,6 +112,28 @@ class MixupConfig:
     alpha: float = key(1.0, "lambda ~ Beta(alpha, alpha); 0 = off", low=0, high=MANY)
     prob: float = key(1.0, "probability that a batch (with per_sample: a sample) is mixed", low=0, high=1)
     per_sample: bool = key(False, "one lambda (and one box) per sample instead of one per batch")
+    members: int = key(
+        2, "samples that are mixed; of more than two, the weights are Dirichlet(alpha)", low=2, high=MANY, since="0.2"
+    )
+    layers: list[str] | None = key(None, "blocks, one drawn per batch; null = as the strategy has it", since="0.2")
+    law: Any = key("beta", "distribution of lambda, the weight of the sample itself", since="0.2")
+    low: float = key(0.0, "least lambda of the laws uniform and truncated", low=0, high=1, since="0.2")
+    high: float = key(1.0, "largest lambda of the laws uniform and truncated", low=0, high=1, since="0.2")
+    lam: float = key(0.5, "lambda of the law constant", low=0, high=1, since="0.2")
+    alpha_end: float | None = key(
+        None, "alpha at the end of the training; null = alpha stays", low=0, high=MANY, since="0.2"
+    )
+    partner: Any = key("permutation", "rule that chooses the sample to mix with", since="0.2")
+    group: int = key(8, "samples that partner=nearest matches at once", low=1, high=MANY, since="0.2")
+    bandwidth: float = key(1.0, "of partner=label_kernel, in the unit of the labels", above=0, high=MANY, since="0.2")
+    labels: Any = key("area", "rule for the weight of the sample's own label", since="0.2")
+    label_weight: float = key(0.5, "weight of the own label under labels=constant", low=0, high=1, since="0.2")
+    kappa: float = key(3.0, "of labels=remix: ratio of class sizes", low=1, high=MANY, since="0.2")
+    tau: float = key(0.5, "of labels=remix: part of the larger class", low=0, high=1, since="0.2")
+    window: list[float] = key(
+        [0.0, 1.0], "part of the training that mixes: shares, or epochs", low=0, high=MANY, length=2, since="0.2"
+    )
+    taper: bool = key(False, "mix less towards the end: mixup without hesitation", since="0.2")
     mixed_weight: float | str = key(
         1.0, "weight of the loss on the mixed batch", above=0, high=MANY, choices=("lam", "1-lam"), since="0.2"
     )
@@ -123,6 +145,7 @@ class MixupConfig:
         choices=("lam", "1-lam"),
         since="0.2",
     )
+    together: bool = key(False, "both losses in one pass over twice the images", since="0.2")
 
 
 @dataclass
@@ -204,18 +227,20 @@ NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"
 """Keys among them that cannot change a result."""
 
 
-def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:
     """Return the values that are part of a run's identity: no neutral ones, and none added later that are the default.
 
     Args:
         schema: dataclass of the group.
         values: checked values by key; keys that the schema does not have count.
+        own: keys that have another default.
     """
     metadata = {item.name: item.metadata for item in fields(schema)}
 
     def counts(name: str) -> bool:
         known = metadata.get(name)
-        return not known or not (known["neutral"] or (known["since"] and values[name] == known["default"]))
+        is_default = known and known["since"] and name not in own and values[name] == known["default"]
+        return not known or not (known["neutral"] or is_default)
 
     return {name: value for name, value in values.items() if counts(name)}
 

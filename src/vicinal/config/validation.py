@@ -111,7 +111,7 @@ def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> N
     """Raise ConfigError for a value outside the range of its field in ``schema``."""
     for item in fields(schema):
         value = values.get(item.name)
-        if value is None or not item.metadata:
+        if value is None or not item.metadata or isinstance(value, Mapping):  # a part of one's own has its own checks
             continue
         items, length, subject = [value], item.metadata["length"], ""
         if isinstance(value, list):
