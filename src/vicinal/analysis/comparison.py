@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vicinal.analysis.records import Run, task_of
 from vicinal.analysis.statistics import Summary, summarise
@@ -80,41 +79,54 @@ class Cell:
     def summary(self, name: str, metric: str = "") -> Summary:
         """Summarise what ``scores`` returns."""
         task = task_of(self.runs)
-        limit = upper_limit(task.metric(metric or task.selection))
-        return summarise(list(self.scores(name, metric).values()), limit)
+        return summarise(list(self.scores(name, metric).values()), task.metric(metric or task.selection).limit)
 
 
-def upper_limit(metric: Metric) -> float:
-    """Return the largest possible value of a metric, and so the largest difference."""
-    return 1.0 if metric.percent else math.inf
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Cells as figures show them: those of a finished comparison, or of a sweep that is still running.
 
+    Attributes:
+        swept: the keys by which the cells are meant to differ.
+        cells: in grid order.
+        score: the one of TESTED that is tested.
+    """
 
-class Shown(Protocol):
-    """Data of pictures: a finished comparison, or a sweep that is still running."""
+    swept: Sequence[str]
+    cells: Sequence[Cell]
+    score: str = TESTED[0]
 
     @property
-    def swept(self) -> Sequence[str]: ...
+    def task(self) -> Task:
+        return common_task(self.cells)
+
     @property
-    def cells(self) -> Sequence[Cell]: ...
+    def metric(self) -> Metric:
+        """The task's selection metric, which scores are of."""
+        return self.task.selected
+
     @property
-    def score(self) -> str: ...
+    def headings(self) -> dict[str, str]:
+        """{score: heading}."""
+        return headings(self.cells)
+
     @property
-    def headings(self) -> dict[str, str]: ...
-    @property
-    def best(self) -> Sequence[str]: ...
-    def curves(self, cell: Cell) -> list[list[dict[str, Any]]]: ...
+    def best(self) -> Sequence[str]:
+        """Labels of the cells that validation chose, one per strategy."""
+        return ()
+
+    def curves(self, cell: Cell) -> list[list[dict[str, Any]]]:
+        """Return the epochs of the cell's completed runs."""
+        return [run.rows() for run in cell.completed]
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Shown):
     """A report as data. All outputs are written from it, so that their numbers agree.
 
     Attributes:
         title: the sweep's name, the folder or the conditions.
-        swept: the keys by which the cells are meant to differ.
-        cells: in grid order.
         baseline: the cell that the others are compared with, or the first of several; None if there is no cell.
-        score: the one of TESTED that is tested.
         table: one row per cell, in the order of ``cells``: swept keys, ``n``; for each of SCORES ``<score> mean``,
             ``std`` (n - 1), ``low`` and ``high`` (95 % interval of the mean) of the task's selection metric; for each
             of SCORES and each other metric ``<score>/<metric> mean``; ``failed`` (reasons by seed), ``folder`` ("*" for
@@ -128,37 +140,15 @@ class Comparison:
     """
 
     title: str
-    swept: list[str]
-    cells: list[Cell]
     baseline: Cell | None
-    score: str
     table: pd.DataFrame
     pairs: pd.DataFrame
     chosen: pd.DataFrame
     notes: list[str]
 
     @property
-    def task(self) -> Task:
-        return common_task(self.cells)
-
-    @property
-    def metric(self) -> Metric:
-        """The task's selection metric, which scores are of."""
-        return self.task.metric(self.task.selection)
-
-    @property
-    def headings(self) -> dict[str, str]:
-        """{score: heading}."""
-        return headings(self.cells)
-
-    @property
-    def best(self) -> list[str]:
-        """Labels of the cells that validation chose, one per strategy."""
+    def best(self) -> Sequence[str]:
         return [] if self.chosen.empty else list(self.chosen["cell"])
-
-    def curves(self, cell: Cell) -> list[list[dict[str, Any]]]:
-        """Return the epochs of the cell's completed runs."""
-        return [run.rows() for run in cell.completed]
 
     @property
     def baselines(self) -> list[str]:
