@@ -14,8 +14,7 @@ from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, whole
 from vicinal.errors import UserError
-from vicinal.visualize.between import PAIRS
-from vicinal.visualize.show_between import show
+from vicinal.visualize.between import PAIRS, show
 
 
 def main() -> None:

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, one_line_errors, png, whole
-from vicinal.visualize.show_boundary import show
-from vicinal.visualize.toys import TOYS
+from vicinal.visualize.boundary import TOYS, show
 
 
 def main() -> None:

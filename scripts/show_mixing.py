@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, positive, whole
 from vicinal.visualize.lambdas import ALPHAS
-from vicinal.visualize.show_mixing import IMAGES, show
+from vicinal.visualize.mixing import IMAGES, show
 
 
 def main() -> None:

@@ -207,7 +207,7 @@ def test_hydra_follows_nothing_of_a_stored_config(original: RunFolder, evil: Pat
     assert config.hydra.launcher._target_ == "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
     assert config.mixup._target_ == "vicinal.mixing.InputMixup"
     assert reproduce(original.path).verdict() == "bit-identical"
-    assert stored(original.path).strategy == "input"
+    assert stored(original.path).result["choices"]["mixup"] == "input"
     assert not evil.exists()
 
 

@@ -1,15 +1,15 @@
-"""What a completed run has learned, read from its folder."""
+"""A completed run, read from its folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from vicinal.build import load_data, make_model
-from vicinal.data import Images
+from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs.reproduce import original
@@ -19,35 +19,25 @@ from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A completed run.
 
     Attributes:
-        name: the readable one, the same for all seeds of a cell.
-        cell_id: what the run is but for its seed.
-        strategy: the option of ``mixup``.
-        seed: of the run.
+        result: content of its ``result.json``.
         model: with the weights of the last epoch (the averaged ones, if they are what was scored), in evaluation mode.
-        test: images that it was not trained on.
-        mean, std: one number per channel, of pixels in [0, 1], as it was trained with.
+        data: what it was trained and tested on.
     """
 
-    name: str
-    cell_id: str
-    strategy: str
-    seed: int
+    result: dict[str, Any]
     model: nn.Module
-    test: Images
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    data: ImageData
 
 
 def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = ()) -> Stored:
-    """Load a run's weights and the test images, on the CPU.
+    """Load the weights and the data of a run, on the CPU.
 
     Args:
-        path: of the folder, wherever it is now.
+        path: of its folder, which may have been moved.
         overrides: ``key=value``, such as ``dataset.root`` on another machine.
         trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
 
@@ -67,24 +57,15 @@ def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = (
         raise UserError(
             f"{folder.checkpoint}: the weights do not fit the network of {folder.config}: {reason}"
         ) from None
-    data = load_data(experiment)
-    strategy = result["choices"].get("mixup", "custom")
-    return Stored(
-        result["name"], result["cell_id"], strategy, result["seed"], model.eval(), data.test, data.mean, data.std
-    )
+    return Stored(result, model.eval(), load_data(experiment))
 
 
-def weights(folder: RunFolder) -> dict[str, object]:
-    """Those of the last epoch, by name.
-
-    Raises:
-        UserError: they are not there any more.
-    """
-    again = "rerun=true trains the run again"
+def weights(folder: RunFolder) -> dict[str, Any]:
+    """Return the weights of the last epoch by name. Raises UserError if they cannot be read."""
+    advice = "so there are no weights; rerun=true trains the run again"
     try:
-        found: dict[str, object] = checkpoint.load(folder.checkpoint, checkpoint.WEIGHTS)["model"]
+        return dict(checkpoint.load(folder.checkpoint, checkpoint.WEIGHTS)["model"])
     except FileNotFoundError:
-        raise UserError(f"{folder.checkpoint} is missing, so there are no weights; {again}") from None
+        raise UserError(f"{folder.checkpoint} is missing, {advice}") from None
     except DamagedError as damage:
-        raise UserError(f"{damage}, so there are no weights; {again}") from None
-    return found
+        raise UserError(f"{damage}, {advice}") from None
