@@ -19,7 +19,7 @@ from vicinal import build
 from vicinal.analysis.compare import compare
 from vicinal.analysis.load import load_runs
 from vicinal.config.error_messages import explain, is_mistake
-from vicinal.dashboards.dashboard import logged
+from vicinal.dashboards.sections import logged
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import dry_run
