@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument("--data", choices=(*TOYS, "all"), default="all", help="default: %(default)s")
     words.add_argument(
