@@ -33,7 +33,7 @@ from vicinal.report.html import page
 from vicinal.report.report import finish
 from vicinal.runs.folder import RunFolder, say
 from vicinal.tracking.wandb.upload import offline_runs
-from vicinal.visualize.stored import weights
+from vicinal.visualize.between import weights
 
 from . import hostile
 from .test_damaged_runs import CORRUPTIONS, FILES, VIEWS

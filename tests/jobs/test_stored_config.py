@@ -15,7 +15,7 @@ from vicinal.jobs.reproduce import reproduce
 from vicinal.jobs.run import run
 from vicinal.jobs.stored_config import checked, stored_config
 from vicinal.runs.folder import RunFolder
-from vicinal.visualize.stored import stored
+from vicinal.visualize.between import stored
 
 Train = Callable[..., tuple[int, str, str]]
 QUICK = ("model=mlp", "model.hidden=[8]", "dataset.train_size=100", "dataset.val_size=50", "trainer.epochs=1")

@@ -15,9 +15,8 @@ from torchvision.transforms.v2 import Normalize
 from vicinal.data import Images, Loader
 from vicinal.errors import UserError
 from vicinal.jobs.run import run
-from vicinal.visualize.between import Line, between, chain, figure, jacobian_norm, lines
+from vicinal.visualize.between import Line, between, chain, figure, jacobian_norm, lines, stored
 from vicinal.visualize.jobs import jobs
-from vicinal.visualize.stored import stored
 
 
 class Steps(nn.Module):

@@ -19,12 +19,18 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
 from vicinal.analysis.records import grouped
-from vicinal.data import Images
+from vicinal.build import load_data, make_model
+from vicinal.data import ImageData, Images
 from vicinal.errors import UserError
+from vicinal.experiment import Experiment
+from vicinal.jobs.reproduce import original
+from vicinal.jobs.stored_config import stored_config
 from vicinal.mixing import MixPlan
 from vicinal.report.figure_types import DASHES, MARKERS
+from vicinal.runs import checkpoint
+from vicinal.runs.files import DamagedError
+from vicinal.runs.folder import RunFolder
 from vicinal.visualize.canvas import INK, OTHER_COLOR, STRATEGY_COLORS, write
-from vicinal.visualize.stored import stored
 
 PAIRS = 200
 PLACES = 11
@@ -37,6 +43,20 @@ CAPTION = (
     "Miss: the predicted class is that of neither end. Gradient: Frobenius norm of the Jacobian\n"
     "of the logits with respect to the image, pixels in [0, 1], mean over the pairs."
 )
+
+
+class Stored(NamedTuple):
+    """A completed run.
+
+    Attributes:
+        result: content of its ``result.json``.
+        model: with the weights of the last epoch (the averaged ones, if they are what was scored), in evaluation mode.
+        data: what it was trained and tested on.
+    """
+
+    result: dict[str, Any]
+    model: nn.Module
+    data: ImageData
 
 
 class Between(NamedTuple):
@@ -93,6 +113,44 @@ def lines(
         of_pixels = nn.Sequential(Normalize(data.mean, data.std), model).eval()
         measured.append(Line(result, between(of_pixels, images.float() / 255, labels)))
     return measured
+
+
+def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = ()) -> Stored:
+    """Load the weights and the data of a run, on the CPU.
+
+    Args:
+        path: of its folder, which may have been moved.
+        overrides: ``key=value``, such as ``dataset.root`` on another machine.
+        trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
+
+    Raises:
+        UserError: there is no completed run, or its config, its weights or its data are lost or refused; a line says
+            which.
+    """
+    folder = RunFolder(path)
+    result = original(folder)
+    words = ["trainer.device=cpu", "trainer.compile=false", *overrides]
+    experiment = Experiment.composed(stored_config(folder.config, words, trusted))
+    model = make_model(experiment)
+    try:
+        model.load_state_dict(weights(folder))
+    except RuntimeError as error:  # other names or shapes
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{folder.checkpoint}: the weights do not fit the network of {folder.config}: {reason}"
+        ) from None
+    return Stored(result, model.eval(), load_data(experiment))
+
+
+def weights(folder: RunFolder) -> dict[str, Any]:
+    """Return the weights of the last epoch by name. Raises UserError if they cannot be read."""
+    advice = "so there are no weights; rerun=true trains the run again"
+    try:
+        return dict(checkpoint.load(folder.checkpoint, checkpoint.WEIGHTS)["model"])
+    except FileNotFoundError:
+        raise UserError(f"{folder.checkpoint} is missing, {advice}") from None
+    except DamagedError as damage:
+        raise UserError(f"{damage}, {advice}") from None
 
 
 def chain(test: Images, pairs: int) -> tuple[Tensor, Tensor]:

@@ -51,21 +51,19 @@ class Regions:
     """A trained network on one toy.
 
     Attributes:
+        model: in evaluation mode.
         points, labels: (N, 2) and (N,), trained on.
         hidden: (N, 2), their representations in the middle of the network.
-        background: (M, 2), representations of points spread evenly over the drawn square.
         accuracy: on points of the same law that were not trained on.
         spread: see :func:`spread`.
-        model: in evaluation mode.
     """
 
+    model: nn.Sequential
     points: Tensor
     labels: Tensor
     hidden: Tensor
-    background: Tensor
     accuracy: float
     spread: float
-    model: nn.Sequential
 
 
 def show(toys: Sequence[str], out: Path, seed: int = 0) -> Path:
@@ -125,9 +123,9 @@ def regions(name: str, strategy: Strategy, seed: int = 0, steps: int = STEPS) ->
     model = train(points, labels, strategy, seed, steps)
     fresh, answers = toy(name, 4 * POINTS, seed + 1)
     with torch.inference_mode():
-        hidden, background = model[:2](points), model[:2](square(BACKGROUND_SIDE))
+        hidden = model[:2](points)
         accuracy = (model(fresh).argmax(dim=1) == answers).float().mean().item()
-    return Regions(points, labels, hidden, background, accuracy, spread(hidden, labels), model)
+    return Regions(model, points, labels, hidden, accuracy, spread(hidden, labels))
 
 
 def train(points: Tensor, labels: Tensor, strategy: Strategy, seed: int, steps: int) -> nn.Sequential:
@@ -208,7 +206,7 @@ def _hidden(axes: Axes, item: Regions) -> None:
     low, high = item.hidden.amin(dim=0), item.hidden.amax(dim=0)
     half = (high - low).max().item() / 2 * 1.15  # the same scale in both directions, so that flat looks flat
     _field(axes, item.model[2], (low + high) / 2, half)
-    x, y = item.background.T.numpy()
+    x, y = item.model[:2](square(BACKGROUND_SIDE)).T.detach().numpy()
     axes.scatter(x, y, s=1.5, color=PALE, linewidths=0)
     _points(axes, item.hidden, item.labels)
     axes.set_xlabel(f"spread {item.spread:.2f}", size=8.5, labelpad=3)
