@@ -133,10 +133,14 @@ def mask(plan: MixPlan, images: Tensor) -> Tensor:
 def grid(shown: Sequence[Row]) -> Figure:
     """Draw one row per strategy: originals, partners, masks, mixed images and targets of its samples."""
     number = len(shown[0].samples)
-    size = 5.6 * number * SIDE + 1.6, len(shown) * (SIDE + 0.42) + 1
-    figure = Figure(figsize=size, layout="constrained")
+    width, height = 5.6 * number * SIDE + 1.6, len(shown) * (SIDE + 0.42) + 1
+    figure = Figure(figsize=(width, height))
     widths = [*[1.0] * number, 0.15] * len(BLOCKS)  # a gap after each block
-    places = figure.add_gridspec(len(shown), len(widths), width_ratios=widths, hspace=0.1)
+    # Margins in inches, since a constrained layout of so many axes takes as long as drawing them.
+    margins = {"left": 0.95 / width, "right": 1 - 0.02 / width, "bottom": 0.75 / height, "top": 1 - 0.3 / height}
+    places = figure.add_gridspec(
+        len(shown), len(widths), width_ratios=widths, wspace=0.1, hspace=0.42 / SIDE, **margins
+    )
     for index, row in enumerate(shown):
         for block, name in enumerate(BLOCKS):
             first = block * (number + 1)
