@@ -118,9 +118,9 @@ def first_samples(experiment: Experiment, data: ImageData, number: int) -> list[
         plan = experiment.strategy.sample(images.shape, streams.mixing)
         partner = int(plan.partner[0])
         # Clones, since the next batch overwrites the loader's memory.
-        originals = images[0].clone(), images[partner].clone(), plan.mix(images)[0].clone()
+        pictures = images[0].clone(), images[partner].clone(), plan.mix(images)[0].clone()
         target = plan.targets(own, experiment.classes)[0]
-        samples.append(Sample(plan, int(own[0]), int(own[partner]), *originals, mask(plan, images)[0], target))
+        samples.append(Sample(plan, int(own[0]), int(own[partner]), *pictures, mask(plan, images)[0], target))
     return samples
 
 
