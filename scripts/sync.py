@@ -64,7 +64,7 @@ def catch_up(folder: RunFolder, dry_run: bool) -> str:
 
 
 def state(run: Offline, dry_run: bool) -> str:
-    """What became of a run, in words."""
+    """Return what became of a run, in words."""
     if run.uploaded:
         return "already uploaded"
     if at_work := worker(run.folder.parents[1]):
@@ -76,7 +76,7 @@ def state(run: Offline, dry_run: bool) -> str:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument(
         "target", nargs="?", type=Path, default=Path("outputs"), metavar="PATH", help="a run, or any folder above runs"

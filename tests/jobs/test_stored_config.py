@@ -15,7 +15,7 @@ from vicinal.jobs.reproduce import reproduce
 from vicinal.jobs.run import run
 from vicinal.jobs.stored_config import checked, stored_config
 from vicinal.runs.folder import RunFolder
-from vicinal.visualize.stored import stored
+from vicinal.visualize.between import stored
 
 Train = Callable[..., tuple[int, str, str]]
 QUICK = ("model=mlp", "model.hidden=[8]", "dataset.train_size=100", "dataset.val_size=50", "trainer.epochs=1")
@@ -207,7 +207,7 @@ def test_hydra_follows_nothing_of_a_stored_config(original: RunFolder, evil: Pat
     assert config.hydra.launcher._target_ == "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
     assert config.mixup._target_ == "vicinal.mixing.InputMixup"
     assert reproduce(original.path).verdict() == "bit-identical"
-    assert stored(original.path).strategy == "input"
+    assert stored(original.path).result["choices"]["mixup"] == "input"
     assert not evil.exists()
 
 

@@ -199,7 +199,7 @@ def streaming(bench: Bench) -> None:
 
 
 def graphs_of_strategies(bench: Bench) -> None:
-    """As many graphs as there must be, where blocks are mixed and where images are."""
+    """Check the number of graphs, where blocks are mixed and where images are."""
     graphs(bench, "manifold")
     graphs(bench, "cutmix")
 
@@ -225,7 +225,7 @@ def graphs(bench: Bench, mixup: str) -> None:
 
 
 def memory_peak(bench: Bench) -> None:
-    """What a run's tensors and libraries take at most is what a parallel sweep would have claimed for it, or less."""
+    """Check that the tensors and libraries of a run take at most what a parallel sweep claims for it."""
     name, against = "peak memory of a run", "what a parallel sweep claims for it, less CUDA's own"
     quick = ("trainer.compile=false",) if bench.quick else ()
     data = image_data((4 if bench.quick else 20) * BATCH)
