@@ -16,8 +16,7 @@ from vicinal.errors import UserError
 from vicinal.runs.files import DamagedError, read
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking.wandb.charts import keys as chart_keys
-from vicinal.tracking.wandb.run import IMAGES
+from vicinal.tracking.wandb.media import IMAGES, chart_keys
 
 
 @dataclass(frozen=True)

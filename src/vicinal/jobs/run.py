@@ -28,9 +28,8 @@ from vicinal.runs.folder import BusyError
 from vicinal.runs.source import sources
 from vicinal.runs.train_log import logged_to
 from vicinal.tasks import task_named
-from vicinal.tracking.wandb.mode import agent_run
 from vicinal.tracking.wandb.record import unfinished
-from vicinal.tracking.wandb.settings import unheard
+from vicinal.tracking.wandb.settings import agent_run, ineffective_variables
 from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
 from vicinal.utils.cores import is_shared
@@ -189,7 +188,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     folder = experiment.folder
     for line in experiment.ineffective_keys():
         log.info("%s", line)
-    for line in unheard(experiment.config["wandb"]):
+    for line in ineffective_variables(experiment.config["wandb"]):
         _say_once(line)
     again = experiment.config["rerun"]
     if not again:

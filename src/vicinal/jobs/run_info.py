@@ -107,9 +107,9 @@ def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -
         What was done, in words; None where nothing was to be.
     """
     lacking = record.unfinished(folder.path)
-    if lacking is None or wandb_settings.wished_mode(settings.mode)[0] == "disabled":
+    if lacking is None or wandb_settings.requested_mode(settings.mode)[0] == "disabled":
         return None
-    if record.being_told(folder.path, PATIENCE):
+    if record.being_written(folder.path, PATIENCE):
         return "W&B's own process is still at it"
     if (lacking := record.unfinished(folder.path)) is not None:  # the process may have told it meanwhile
         show(folder, result, settings, lacking or None)
@@ -125,7 +125,7 @@ def settings(result: Mapping[str, Any]) -> WandbConfig:
     """
     stored = {item.name: result["config"]["wandb"].get(item.name) for item in fields(WandbConfig)}
     check_ranges(WandbConfig, stored, prefix="wandb.")
-    return WandbConfig(**wandb_settings.settle(stored))
+    return WandbConfig(**wandb_settings.with_variables(stored))
 
 
 def _commit(folder: RunFolder) -> str | None:
