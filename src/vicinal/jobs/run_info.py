@@ -22,7 +22,7 @@ from vicinal.runs.environment import code
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking.tracker import ChosenTrackers, RunInfo, Tracker
+from vicinal.tracking.tracker import RunInfo, Tracker, Trackers
 from vicinal.tracking.wandb import record
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.tracking.wandb.tracker import WandbTracker
@@ -85,7 +85,7 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
         epochs=result["epochs"],
         wandb_id=id,
     )
-    with ChosenTrackers({"wandb": WandbTracker()}, info) as wandb:
+    with Trackers(info, chosen={"wandb": WandbTracker()}) as wandb:
         with suppress(OSError, ValueError, DamagedError):  # a view can do without
             wandb.mixed_images(*_panel(folder.mixed))
         with suppress(OSError, DamagedError):

@@ -70,21 +70,16 @@ def resolve_mode(mode: str) -> tuple[str, str]:
     Args:
         mode: see :func:`requested_mode`. Online without a login becomes offline: wandb would stop and ask for a key.
     """
-    mode, reason = requested_mode(mode)
-    if mode == "online" and (missing := _missing_login()):
-        return "offline", missing
-    return mode, reason
-
-
-def _missing_login() -> str | None:
-    """Return the reason why there is no login for the server; None if wandb finds one without asking."""
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True, mode="online"))  # in offline mode it would not look
+    mode, reason = requested_mode(mode)
+    if mode != "online":
+        return mode, reason
+    wandb.setup(wandb.Settings(silent=True, mode="online"))  # in offline mode it would not look for a login
     try:
-        return None if wandb.login(prompt=False, verify=False) else "no login found"
+        return (mode, reason) if wandb.login(prompt=False, verify=False) else ("offline", "no login found")
     except wandb.Error as error:
-        return str(error)
+        return "offline", str(error)
 
 
 def why_unreachable(url: str) -> str | None:

@@ -117,16 +117,15 @@ def ineffective_variables(values: Mapping[str, Any]) -> list[str]:
     mode = values["mode"]
     if requested_mode(mode)[0] == "disabled":
         return []
-    given = {name: os.environ[name] for name in (*IGNORED, *VARIABLES.values(), MODE, DISABLED) if os.environ.get(name)}
     reasons = {name: reason for name, reason in IGNORED.items() if hidden(name)}
     for key, variable in VARIABLES.items():
-        if variable in given and _parsed(key, given[variable]) != values[key]:
+        if _parsed(key, os.environ.get(variable, "")) != values[key]:
             reasons[variable] = f"wandb.{key}={written(values[key])}"
-    if mode != "auto" and MODES.get(given.get(MODE, "")) != mode:
+    if mode != "auto" and MODES.get(os.environ.get(MODE, "")) != mode:
         reasons[MODE] = f"wandb.mode={mode}"
-    if mode != "auto" and BOOLEANS[given.get(DISABLED, "").lower()]:
+    if mode != "auto" and BOOLEANS[os.environ.get(DISABLED, "").lower()]:
         reasons[DISABLED] = f"wandb.mode={mode}"
-    return [f"{name} has no effect: {reasons[name]}" for name in given if name in reasons]
+    return [f"{name} has no effect: {reason}" for name, reason in reasons.items() if os.environ.get(name)]
 
 
 def hidden(name: str) -> bool:
