@@ -173,6 +173,10 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
         f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
         for text in differences(fixed(done), fixed({**here, "versions": versions()}))
     ]
+    reported = done["config"].get("tracker", experiment.trackers)
+    for name in experiment.trackers:
+        if name not in reported and not (name == "wandb" and agent_run()):
+            remarks.append(f"made without tracker={name}, which gets nothing of it; rerun=true trains again")
     made = {"code": experiment.folder.sources(), "data": done.get("data")}
     now: dict[str, Any] = {"code": sources(experiment.targets)}
     if made["data"]:

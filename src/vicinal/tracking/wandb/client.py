@@ -127,7 +127,7 @@ class WandbProcess:
         assert pipe is not None
         with suppress(OSError), pipe:  # the process has ended, which the other thread notices too
             while (message := self._messages.get()) is not None:
-                pipe.write(pickle.dumps(message))
+                pickle.dump(message, pipe)
                 pipe.flush()
 
     def _read(self) -> None:
