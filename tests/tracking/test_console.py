@@ -9,7 +9,6 @@ import rich.console
 from vicinal.tracking.console import Console
 from vicinal.tracking.tracker import Progress, RunInfo, Trackers
 
-EPOCHS = 10
 ROW = {
     "epoch": 3,
     "step": 12,
@@ -43,7 +42,7 @@ def clock() -> Iterator[Clock]:
 
 def piped(clock: Clock) -> tuple[Console, io.StringIO]:
     file = io.StringIO()
-    return Console(EPOCHS, 4, rich.console.Console(file=file, width=60), clock), file
+    return Console(4, rich.console.Console(file=file, width=60), clock), file
 
 
 def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(info: RunInfo, clock: Clock) -> None:
@@ -88,7 +87,7 @@ def test_terminal_shows_a_bar_with_the_epoch_lines_above(info: RunInfo, clock: C
     terminal = rich.console.Console(
         file=file, force_terminal=True, force_interactive=True, color_system=None, width=120, _environ={}
     )
-    console = Console(EPOCHS, 4, terminal, clock)
+    console = Console(4, terminal, clock)
     with Trackers(info, console, chosen={}):
         clock.now += 10
         console.progress(Progress(epoch=1, step=2, means={"loss": 0.75, "acc1": 0.5}, images_per_second=1234.0))
@@ -119,7 +118,7 @@ def test_what_another_thread_logs_is_a_line_above_the_bar(info: RunInfo, clock: 
     handler = logging.StreamHandler(file)
     logging.getLogger().addHandler(handler)
     try:
-        with Trackers(info, Console(EPOCHS, 4, terminal, clock), chosen={}) as console:
+        with Trackers(info, Console(4, terminal, clock), chosen={}) as console:
             console.progress(Progress(epoch=1, step=2, means={"loss": 0.75, "acc1": 0.5}, images_per_second=1234.0))
             line = "W&B is offline; to upload the run: wandb sync --yes /a/folder/[bold]/whose/name/is/long"
             thread = threading.Thread(target=logging.getLogger("any").warning, args=(line,))
@@ -137,7 +136,7 @@ def test_what_another_thread_logs_is_a_line_above_the_bar(info: RunInfo, clock: 
 
 def test_bar_stops_when_the_run_fails(info: RunInfo, clock: Clock) -> None:
     terminal = rich.console.Console(file=io.StringIO(), force_terminal=True, force_interactive=True, _environ={})
-    console = Console(EPOCHS, 4, terminal, clock)
+    console = Console(4, terminal, clock)
     with pytest.raises(ValueError, match="boom"), Trackers(info, console, chosen={}):
         raise ValueError("boom")
     assert console._bar is not None

@@ -108,7 +108,7 @@ def train(
     """
     context = prepare(experiment, saved, data, sweep, loading)
     folder, epochs, steps = experiment.folder, experiment.trainer.epochs, len(context.loaders.train)
-    own = RunFiles(folder), Console(epochs, steps)
+    own = RunFiles(folder), Console(steps)
     # W&B begins its run beside what is left to do before the first step, and not beside that step.
     with (
         output.hurried(),

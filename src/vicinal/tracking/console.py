@@ -21,7 +21,6 @@ class Console(Tracker):
     Messages that any thread logs appear above the bar.
 
     Args:
-        epochs: of the run.
         steps_per_epoch: optimiser steps per epoch.
         console: to write to, if not standard output.
         clock: monotonic, in seconds.
@@ -29,31 +28,36 @@ class Console(Tracker):
 
     def __init__(
         self,
-        epochs: int,
         steps_per_epoch: int,
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._epochs = epochs
         self._steps = steps_per_epoch
         self._console = console or rich.console.Console()
         self._clock = clock
-        self._began = clock()
         self._skipped = 0.0  # epochs trained before this session
-        self._bar = self._new_bar() if self._console.is_interactive else None
+        self._bar: Bar | None = None
         self._shown = ExitStack()  # undoes what shows the bar
 
     def start(self, info: RunInfo) -> None:
-        self._began = self._clock()
-        if self._bar:
-            # A line on the terminal itself would cut the bar in two.
-            above = partial(self._console.print, end="", markup=False, highlight=False, soft_wrap=True)
-            stream = cast(Any, SimpleNamespace(write=above, flush=lambda: None))
-            for handler in logging.getLogger().handlers:
-                if isinstance(handler, logging.StreamHandler) and handler.stream is self._console.file:
-                    self._shown.callback(handler.setStream, handler.setStream(stream))
-            self._bar.start()
-            self._shown.callback(self._bar.stop)
+        self._epochs, self._began = info.epochs, self._clock()
+        if not self._console.is_interactive:
+            return
+        self._bar = Bar(
+            TextColumn(f"epoch {{task.fields[epoch]}}/{info.epochs}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[text]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._bar.add_task("", total=info.epochs * self._steps, epoch=1, text="")
+        # A line on the terminal itself would cut the bar in two.
+        above = partial(self._console.print, end="", markup=False, highlight=False, soft_wrap=True)
+        stream = cast(Any, SimpleNamespace(write=above, flush=lambda: None))
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is self._console.file:
+                self._shown.callback(handler.setStream, handler.setStream(stream))
+        self._shown.enter_context(self._bar)
 
     def close(self, error: BaseException | None) -> None:
         self._shown.close()
@@ -89,17 +93,6 @@ class Console(Tracker):
             parts.append(f"{'val' if val else 'test'} {_numbers(val or test, ' ')}")
         parts += [f"lr {row['lr']:#.3g}", f"{row['throughput']:.0f} img/s", self._left(epoch - 1, 1.0)]
         return "  ".join(parts).rstrip()
-
-    def _new_bar(self) -> Bar:
-        bar = Bar(
-            TextColumn(f"epoch {{task.fields[epoch]}}/{self._epochs}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.fields[text]}", markup=False),
-            console=self._console,
-            transient=True,
-        )
-        bar.add_task("", total=self._epochs * self._steps, epoch=1, text="")
-        return bar
 
     def _left(self, before: int, part: float) -> str:
         """Return the time left after ``before`` epochs and ``part`` of one more, at this session's mean pace."""
