@@ -25,7 +25,7 @@ class RunInfo:
     Attributes:
         name: readable, such as ``digits-cnn-input-alpha0.2-s0``.
         run_id: the run's identity (cell and seed).
-        cell_id: the identity shared by the runs that differ in their seed alone.
+        cell_id: the identity shared by the runs that differ only in their seed.
         config: resolved, in plain containers, without secrets.
         choices: the option chosen in each config group.
         sweep: the sweep that the run belongs to; None for a single run.
@@ -75,7 +75,7 @@ class Tracker:
         In a resumed run :meth:`mixed_images` and :meth:`predictions` may report earlier events before this call.
 
         Args:
-            rows: of the epochs that are done, each as :meth:`epoch` was given it; empty in a new run.
+            rows: of the epochs that are done, each as in :meth:`epoch`; empty in a new run.
             step: steps done in the epoch after them.
         """
 

@@ -201,7 +201,7 @@ def test_a_killed_training_that_had_sent_half_a_message_is_told_to_its_end(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     messages = [
-        pickle.dumps(("open", (info, False, ["train.py"], os.getpid()))),
+        pickle.dumps(("open", (info, False, ["train.py"]))),
         pickle.dumps(("epoch", ({"epoch": 1},))),
     ]
     half = pickle.dumps(("mixed_images", (np.zeros((4, 4, 1, 99, 99), np.uint8), ["x"] * 4)))[:-100]

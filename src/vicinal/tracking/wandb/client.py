@@ -1,4 +1,4 @@
-"""W&B's process, as the training sees it: it is sent messages, and waited for at the end of a run alone."""
+"""W&B's process, as the training sees it: it gets messages, and only the end of a run waits for it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from vicinal.tracking.wandb.media import IMAGES, charts, strip, with_histograms
 if TYPE_CHECKING:
     import wandb
 
-ABANDONED = "the training has ended without a word, as after kill -9; rerun the same command to resume"
+ABANDONED = "the training was killed, as by kill -9; rerun the same command to resume"
 AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch.inputs.internal", "yaml")
 """Modules that wandb imports when it first needs them."""
 BEAT_SECONDS = 1.0
@@ -115,14 +115,13 @@ class WandbRun:
         self._earlier: list[Path] = []
         self._lock: filelock.BaseFileLock
 
-    def open(self, info: RunInfo, resume: bool, program: list[str], process: int) -> None:
+    def open(self, info: RunInfo, resume: bool, program: list[str]) -> None:
         """Begin a run.
 
         Args:
             info: the run; name, sweep and id are those of the W&B run, the folder is absolute.
             resume: whether W&B may know the run already.
             program: the script that trains, and its arguments.
-            process: id of the process that trains, whose memory and CPU time W&B shows.
         """
         import wandb
 
@@ -138,11 +137,11 @@ class WandbRun:
         if mode == "online" and (failure := calls.why_unreachable(wandb.setup().settings.base_url)):
             mode, reason = "offline", failure
         try:
-            self._init(mode, resume, process)
+            self._init(mode, resume and mode == "online")
         except Exception as error:  # a server that does not answer, or a wandb-core that died after an earlier run
             calls.tear_down()
             mode, reason = "offline", calls.one_line(error) if mode == "online" else reason
-            self._init(mode, resume, process)
+            self._init(mode, resume=False)
         self._open, folder = True, Path(self._run.dir).parent
         self._earlier = [path for path in folder.parent.glob(f"offline-run-*-{self._run.id}*") if path != folder]
         # W&B copies its tables to a folder for data, which is by default below a home that may be read-only, or another
@@ -152,12 +151,11 @@ class WandbRun:
         offline = f"W&B is offline ({reason}); to upload the run: {sync}"
         self._reply("opened", mode, sync, f"W&B: {self._run.url}" if mode == "online" else offline)
 
-    def _init(self, mode: str, resume: bool, process: int) -> None:
+    def _init(self, mode: str, resume: bool) -> None:
         import wandb
 
         info, settings = self._info, self._info.config["wandb"]
         identity = {name: getattr(info, name) for name in ("choices", "run_id", "cell_id", "git_commit")}
-        resume = resume and mode == "online"
 
         def init() -> wandb.Run:
             run = wandb.init(
@@ -185,7 +183,7 @@ class WandbRun:
                     disable_code=True,
                     save_code=False,
                     program=sys.argv[0],
-                    x_stats_pid=process,
+                    x_stats_pid=os.getppid(),  # W&B shows memory and CPU time of the training
                     stop_fn=lambda: self._reply("stop"),
                 ),
             )

@@ -76,7 +76,7 @@ class WandbTracker(Tracker):
             return
         self._process.on_reply = self._on_reply
         shown = replace(info, folder=folder, config=config, name=self.name, sweep=self.group, wandb_id=self.id)
-        self._send("open", shown, self.id == info.wandb_id, redacted(sys.argv), os.getpid())
+        self._send("open", shown, self.id == info.wandb_id, redacted(sys.argv))
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         self._send("restore", [dict(row) for row in rows])
