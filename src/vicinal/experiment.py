@@ -98,7 +98,7 @@ class Experiment:
         trackers = make_trackers(config["tracker"])
         if "wandb" not in trackers:
             config["wandb"]["mode"] = "disabled"
-        config["wandb"] = wandb_settings.settle(config["wandb"])
+        config["wandb"] = wandb_settings.with_variables(config["wandb"])
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
         hardware, checkpoint_every = resolve(trainer), Interval.parse(trainer.checkpoint_every)

@@ -32,7 +32,7 @@ from vicinal.live.progress import Watch
 from vicinal.report.html import page
 from vicinal.report.report import finish
 from vicinal.runs.folder import RunFolder, say
-from vicinal.tracking.wandb.upload import offline_runs
+from vicinal.tracking.wandb.record import offline_records, worker
 from vicinal.visualize.between import weights
 
 from . import hostile
@@ -133,7 +133,7 @@ class Readers:
         return {}
 
     def sync(self) -> Scores:
-        [each.worker for each in offline_runs(self.sweep.parents[1])]
+        [worker(record.folder.parents[1]) for record in offline_records(self.sweep.parents[1])]
         return {}
 
     def train(self) -> Scores:

@@ -92,7 +92,7 @@ TARGETS = [
     ("trainer", {"epochs": {"_target_": "os.system", "command": "true"}}),
     ("tracker", {"_target_": "os.system"}),
     ("tracker", {"own": {"_target_": "evil_fade.Fade"}}),
-    ("tracker", {"own": {"_target_": "vicinal.tracking.jsonlines.JsonLines", "file": "a-file-of-yours"}}),
+    ("tracker", {"own": {"_target_": "vicinal.tracking.run_files.RunFiles", "folder": "a-folder-of-yours"}}),
     ("tracker", {"own": {"key": {"_target_": "vicinal.tracking.csv_file.CsvFile"}}}),
     ("_choices_", {"_target_": "os.system"}),
 ]

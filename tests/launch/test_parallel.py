@@ -26,7 +26,7 @@ from vicinal.launch import gpu_memory, worker
 from vicinal.launch.gpu_memory import Gpu, GpuReservations, Reservation, choose, kept_for_backward
 from vicinal.launch.packing import Packing, pack
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 SMALL = ("trainer.precision=bf16", "dataset.train_size=200", "dataset.val_size=100", "trainer.batch_size=20")

@@ -24,7 +24,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import run as job
 from vicinal.runs import environment
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.training.learner import Learner
 
 SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]

@@ -15,8 +15,7 @@ from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
 from vicinal.tasks import Task
-from vicinal.tracking.wandb.charts import keys as chart_keys
-from vicinal.tracking.wandb.run import IMAGES
+from vicinal.tracking.wandb.media import IMAGES, chart_keys
 
 Key = tuple[str, str]
 """(place where W&B keeps it, key); places are ``history``, ``summary``, ``config``, ``media`` and ``table``."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 
 SCORES = ("epochs", "best_epoch", "val", "test")
 """Compared keys of ``result.json``."""

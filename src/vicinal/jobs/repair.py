@@ -10,7 +10,7 @@ from vicinal.jobs.provenance import config_file
 from vicinal.runs import checkpoint
 from vicinal.runs.files import DamagedError
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking.jsonlines import TIME_FIELDS, encode
+from vicinal.tracking.run_files import TIME_FIELDS, encode
 from vicinal.training.state import Row
 
 

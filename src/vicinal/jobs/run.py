@@ -28,9 +28,8 @@ from vicinal.runs.folder import BusyError
 from vicinal.runs.source import sources
 from vicinal.runs.train_log import logged_to
 from vicinal.tasks import task_named
-from vicinal.tracking.wandb.mode import agent_run
 from vicinal.tracking.wandb.record import unfinished
-from vicinal.tracking.wandb.settings import unheard
+from vicinal.tracking.wandb.settings import agent_run, ineffective_variables
 from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
 from vicinal.utils.cores import is_shared
@@ -174,6 +173,10 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
         f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
         for text in differences(fixed(done), fixed({**here, "versions": versions()}))
     ]
+    reported = done["config"].get("tracker", experiment.trackers)
+    for name in experiment.trackers:
+        if name not in reported and not (name == "wandb" and agent_run()):
+            remarks.append(f"made without tracker={name}, which gets nothing of it; rerun=true trains again")
     made = {"code": experiment.folder.sources(), "data": done.get("data")}
     now: dict[str, Any] = {"code": sources(experiment.targets)}
     if made["data"]:
@@ -189,7 +192,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     folder = experiment.folder
     for line in experiment.ineffective_keys():
         log.info("%s", line)
-    for line in unheard(experiment.config["wandb"]):
+    for line in ineffective_variables(experiment.config["wandb"]):
         _say_once(line)
     again = experiment.config["rerun"]
     if not again:

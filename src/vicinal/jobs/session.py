@@ -21,10 +21,8 @@ from vicinal.runs.files import write
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.console import Console
-from vicinal.tracking.jsonlines import JsonLines
-from vicinal.tracking.mixed_sheet import MixedSheet
-from vicinal.tracking.predictions_file import PredictionsFile
-from vicinal.tracking.tracker import ChosenTrackers, RunInfo, Tracker, Trackers
+from vicinal.tracking.run_files import RunFiles
+from vicinal.tracking.tracker import RunInfo, Tracker, Trackers
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
@@ -110,15 +108,13 @@ def train(
     """
     context = prepare(experiment, saved, data, sweep, loading)
     folder, epochs, steps = experiment.folder, experiment.trainer.epochs, len(context.loaders.train)
-    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
+    own = RunFiles(folder), Console(steps)
     # W&B begins its run beside what is left to do before the first step, and not beside that step.
     with (
         output.hurried(),
         GracefulShutdown() as shutdown,
-        ChosenTrackers(experiment.trackers, context.info) as chosen,
-        Console(epochs, steps) as console,
+        Trackers(context.info, *own, chosen=experiment.trackers) as trackers,
     ):
-        trackers = Trackers(*files, chosen, console)
         state = begin(context, trackers)
 
         def save(state: TrainState) -> None:
