@@ -68,6 +68,15 @@ class History(Stateful):
         tests = [scores for row in self.rows[-LAST:] if (scores := self._scores(row, "test"))]
         return {name: statistics.median(scores[name] for scores in tests) for name in tests[0]}
 
+    def finals(self, test_best: Scores | None) -> dict[str, Any]:
+        """Return the scores that ``result.json`` records; without validation, those that need it are None.
+
+        Args:
+            test_best: on the weights of the best epoch.
+        """
+        test = {"last": self.last("test"), "best_val": test_best, "median10": self.median()}
+        return {"val": self.last("val"), "val_best": self.best("val"), "test": test}
+
     @staticmethod
     def _scores(row: Row, part: str) -> Scores | None:
         names = [key for key in row if key.startswith(f"{part}/")]
@@ -85,6 +94,11 @@ class Clock(Stateful):
         self.epoch = 0.0
         """Seconds of training in the running epoch so far."""
         self.images = 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Training alone, mean over all epochs that have ended."""
+        return self.images / self.train
 
 
 class TrainState(Stateful):
