@@ -58,11 +58,11 @@ class Predictions:
         return Reliability(np.bincount(member, self.confidence) / count, hits / count, count)
 
     def save(self, file: Path) -> None:
-        """Write an ``.npz`` with these names, which ``numpy.load`` reads."""
+        """Write an ``.npz`` of the attributes, which ``numpy.load`` reads."""
         write(file, self.encode())
 
     def encode(self) -> bytes:
-        """Return the content of that file; the same predictions give the same bytes."""
+        """Return the content of that file; equal predictions give equal bytes."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{**vars(self), "class_names": np.array(self.class_names, dtype=str)})
         return buffer.getvalue()
