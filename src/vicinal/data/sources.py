@@ -29,7 +29,7 @@ TORCHVISION = {
     "CIFAR100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz into it",
     "SVHN": "train_32x32.mat and test_32x32.mat of http://ufldl.stanford.edu/housenumbers into it",
 }
-"""What a user without a network has to put where, by torchvision's class."""
+"""Files that a user without a network has to put somewhere, by torchvision's class."""
 _IDX_FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 FILES = {
     "MNIST": ("MNIST/raw", _IDX_FILES),

@@ -38,7 +38,7 @@ class History(Stateful):
         """The best epoch on validation by the task's selection, the first of equals; None without validation."""
         self.best_weights: dict[str, Tensor] = {}
         self.predictions: dict[str, Tensor] = {}
-        """What the task keeps of each test sample after the last epoch, {name: (N, ...)}, on the host."""
+        """Records of the test samples after the last epoch, {name: (N, ...)}, on the host."""
 
     def add(self, row: Row, model: nn.Module, task: Task) -> None:
         """Add the row of the next epoch; the weights of its model are kept if they are the best so far."""
@@ -125,7 +125,7 @@ class TrainState(Stateful):
         self.train_metrics = TrainMetrics(device)
         """Sums over the steps of the running epoch; their number is the position in it."""
         self.mixing_stats = MixingStats(learner.strategy.depths, self._classes, learner.objective, device)
-        """What the running epoch has mixed so far."""
+        """Counts of what the running epoch has mixed so far."""
         self.lr = learner.lr()
         """Learning rate of the first step of the running epoch."""
 
