@@ -177,7 +177,7 @@ def _hidden(name: str) -> bool:
 
 
 def _refuse(error: OSError) -> None:
-    """Name the folder that cannot be read: not allowed, a link to nothing, a loop of links."""
+    """Name the folder that cannot be read."""
     raise ValueError(f"root: {error.filename} {_unreadable(error)}") from error
 
 
