@@ -22,8 +22,7 @@ from vicinal.mixing import Strategy
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.identity import cell_id, run_id
-from vicinal.runs.names import run_name
+from vicinal.runs.names import cell_id, run_id, run_name
 from vicinal.tracking.choice import make_trackers
 from vicinal.tracking.tracker import Tracker
 from vicinal.tracking.wandb import settings as wandb_settings

@@ -149,6 +149,6 @@ def test_what_is_not_waited_for_is_found(train: Train, tmp_path: Path, monkeypat
         tracker._folder.metrics.write_bytes(b"")
 
     monkeypatch.setattr(RunFiles, "restore", lazy)
-    monkeypatch.setattr("vicinal.runs.checksums.sync", lambda path: None)
+    monkeypatch.setattr("vicinal.runs.folder.sync", lambda path: None)
     with pytest.raises(AssertionError, match=r"metrics\.jsonl is damaged"):
         cut(train, tmp_path, monkeypatch, f"output_dir={tmp_path / 'outputs'}")

@@ -106,11 +106,11 @@ def test_what_runs_have_left_is_no_code(checkout: Path) -> None:
 
 def test_a_large_difference_says_what_it_leaves_out(checkout: Path) -> None:
     (checkout / "a.py").write_text("small = 1\n")
-    for name in ("b.yaml", "c.yaml", "d.yaml", "e.yaml"):
+    for name in ("b.yaml", "c.yaml", "d.yaml", "e.yaml", "f.yaml"):
         (checkout / name).write_text("x: 1\n" * environment.LONGEST_DIFF)
     diff = environment.code()[1]
     assert "+small = 1\n" in diff
-    assert diff.endswith("left out, beyond 262144 characters: b.yaml, c.yaml, d.yaml and 1 more\n")
+    assert diff.endswith("left out, beyond 262144 characters: b.yaml, c.yaml, d.yaml, e.yaml and 1 more\n")
     (checkout / "code.py").write_text("x = 1\n" * environment.LONGEST_DIFF)
     assert len(environment.code()[1]) < environment.LONGEST_DIFF + 300
 

@@ -19,7 +19,7 @@ from vicinal.config.schema import (
     key,
 )
 from vicinal.experiment import Experiment
-from vicinal.runs.identity import cell_id, run_id
+from vicinal.runs.names import cell_id, run_id
 
 Compose = Callable[..., Experiment]
 

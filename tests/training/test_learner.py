@@ -1,6 +1,7 @@
 """A training step against one written by hand, and that it never waits for the device."""
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vicinal.config.schema import TrainerConfig
+from vicinal.errors import UserError
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 from vicinal.training.hardware import Hardware
 from vicinal.training.learner import Learner
@@ -76,6 +79,27 @@ def states_equal(first: nn.Module, second: nn.Module) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def ruined(rate: complex, optimizer: torch.optim.Optimizer, **_: int) -> LambdaLR:
+    """A schedule of a user whose second rate is no finite number."""
+    return LambdaLR(optimizer, lambda step: rate if step else 1.0)
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, (-0.5) ** 0.9])
+def test_a_schedule_without_finite_rates_is_named(rate: complex) -> None:
+    learner = make_learner(make_model(), NoMix(), scheduler=partial(ruined, rate))
+
+    def train() -> None:
+        for images, labels, plan in batches(NoMix(), 3):
+            if not learner.step(images, labels, plan).loss.isfinite():
+                learner.raise_diverged("since step 3")
+
+    message = r"^scheduler: the learning rate must be a finite number, and the schedule made it "
+    with pytest.raises(UserError, match=message):
+        train()
+    with pytest.raises(UserError, match=message):
+        learner.lr()
+
+
 @every_strategy
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_steps_by_hand(strategy: Strategy, channels_last: bool) -> None:
@@ -91,8 +115,8 @@ def test_steps_by_hand(strategy: Strategy, channels_last: bool) -> None:
     layers = set()
     for step, (images, labels, plan) in enumerate(batches(strategy, 3)):
         layers.add(plan.layer)
-        assert learner.lr == pytest.approx(LR * 0.1**step, rel=1e-12)
-        rate = learner.lr
+        assert learner.lr() == pytest.approx(LR * 0.1**step, rel=1e-12)
+        rate = learner.lr()
         loss, logits, _ = learner.step(images, labels, plan)
 
         own_logits = forward_by_hand(own, images, plan)

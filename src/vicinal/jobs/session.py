@@ -26,7 +26,7 @@ from vicinal.tracking.tracker import RunInfo, Tracker, Trackers
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
-from vicinal.training.loop import Finals, Loaders, fit, predictions
+from vicinal.training.loop import Loaders, fit, predictions
 from vicinal.training.mixed_examples import MixedExamples
 from vicinal.training.rng_streams import RngStreams
 from vicinal.training.state import TrainState
@@ -129,13 +129,11 @@ def train(
                 trackers.predictions(predictions(state.history, context.loaders))
         trackers.restore(state.history.rows, state.train_metrics.steps)
         checkpointer.save(state)
-        finals = fit(state, context.loaders, trackers, checkpointer)
-        trackers.finish(
-            final_numbers(_scores(finals))
-            | {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
-        )
+        scores = fit(state, context.loaders, trackers, checkpointer)
+        speed = state.clock.images_per_second
+        trackers.finish(final_numbers(scores) | {"best_epoch": state.history.best_epoch, "images_per_second": speed})
         # The done mark; at its end the `with` waits for W&B.
-        return folder.complete(conclude(context, state, finals, ready))
+        return folder.complete(conclude(context, state, scores, ready))
 
 
 def prepare(
@@ -202,21 +200,22 @@ def begin(context: RunContext, tracker: Tracker) -> TrainState:
     return TrainState(learner, streams, examples, experiment.classes)
 
 
-def conclude(context: RunContext, state: TrainState, finals: Finals, ready: float) -> dict[str, Any]:
+def conclude(context: RunContext, state: TrainState, scores: dict[str, Any], ready: float) -> dict[str, Any]:
     """Save the final weights, and return the content of ``result.json``.
 
     Args:
         context: of the session.
         state: after the last epoch.
-        finals: what it is judged by.
+        scores: by :func:`fit`.
         ready: seconds from the start of the session to its first step.
     """
     experiment, history, hardware = context.experiment, state.history, context.experiment.hardware
     rows, times = repair.kept(history.rows)
+    seconds = {"train": state.clock.train, "evaluation": state.clock.evaluation}
     context.save(
         {
             "epoch": experiment.trainer.epochs,
-            "best_epoch": finals.best_epoch,
+            "best_epoch": history.best_epoch,
             "model": state.learner.eval_model.state_dict(),
             "best_model": history.best_weights,
             "rows": rows,
@@ -227,10 +226,10 @@ def conclude(context: RunContext, state: TrainState, finals: Finals, ready: floa
     return {
         **run_metadata(experiment),
         "epochs": experiment.trainer.epochs,
-        "best_epoch": finals.best_epoch,
-        **_scores(finals),
-        "seconds": {"setup": ready, **finals.seconds, "total": context.seconds(), "epochs": times},
-        "images_per_second": finals.images_per_second,
+        "best_epoch": history.best_epoch,
+        **scores,
+        "seconds": {"setup": ready, **seconds, "total": context.seconds(), "epochs": times},
+        "images_per_second": state.clock.images_per_second,
         "peak_memory": gpu_memory.peak(hardware.device),
         "hardware": {
             **{name: context.here[name] for name in ("device", "device_name", "precision", "threads")},
@@ -242,12 +241,4 @@ def conclude(context: RunContext, state: TrainState, finals: Finals, ready: floa
         "noisy_labels": 0 if context.data.noise is None else len(context.data.noise.index),
         "changed": context.changed,
         "wandb": context.wandb,
-    }
-
-
-def _scores(finals: Finals) -> dict[str, Any]:
-    return {
-        "val": finals.val,
-        "val_best": finals.val_best,
-        "test": {"last": finals.test_last, "best_val": finals.test_best_val, "median10": finals.test_median10},
     }

@@ -2,7 +2,7 @@
 
 Every network is made by a callable ``target(channels, image_size, classes, *, own arguments)``: it takes square images
 (B, channels, image_size, image_size) and returns logits (B, classes), never a softmax. It refuses an argument by a
-ValueError that begins with the argument's name.
+ValueError that begins with the argument's name. The networks below document their own arguments.
 """
 
 from vicinal.models.blocks import block_names

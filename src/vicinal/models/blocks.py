@@ -1,4 +1,4 @@
-"""Which blocks of a network manifold mixup may mix: found by structure, so that any ``nn.Module`` will do.
+"""Find the blocks of a network that manifold mixup may mix, by structure, so that any ``nn.Module`` will do.
 
 Mixing must come after a WHOLE residual block (arXiv 1806.05236): inside one, the shortcut would carry the unmixed
 signal past it. The rule therefore opens a module only where its children should run one after the other.
@@ -6,7 +6,7 @@ signal past it. The rule therefore opens a module only where its children should
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from torch import nn
 
@@ -17,7 +17,7 @@ TRUNK_SHARE = 0.9
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the blocks whose output may be mixed, from input to output, without the final classifier.
+    """Return the names of the blocks whose output may be mixed, from input to output, without the final classifier.
 
     Names are those of ``model.named_modules()``. A network that has an attribute ``blocks``, a tuple of names, has the
     last word. For any other:
@@ -62,7 +62,7 @@ def _cuts(parts: list[Part], chain: bool) -> list[str]:
 
 
 def _parts(name: str, module: nn.Module) -> list[Part]:
-    """The children of a module; those of a ModuleList or ModuleDict, which don't run themselves, in its place."""
+    """Return the children of a module; those of a ModuleList or ModuleDict, which does not run, in its place."""
     parts = []
     for child_name, child in module.named_children():
         full_name = f"{name}.{child_name}" if name else child_name
@@ -82,7 +82,7 @@ def _is_chain(module: nn.Module) -> bool:
 
 
 def _holds_stack(module: nn.Module) -> bool:
-    """Somewhere inside stand two or more blocks of one class in a row, as in an encoder, not as in a residual block."""
+    """Return whether two or more blocks of one class are in a row inside: an encoder, and no residual block."""
     for inner in module.modules():
         if _is_chain(inner) or type(inner).forward is nn.Module.forward:
             classes = Counter(type(child) for child in inner.children() if list(child.children()))
@@ -92,10 +92,10 @@ def _holds_stack(module: nn.Module) -> bool:
 
 
 def _stage_ends(parts: list[Part]) -> list[str]:
-    def of_kind(kind: str) -> list[str]:
-        return [name for name, module in parts if type(module).__module__ == f"torch.nn.modules.{kind}"]
-
-    return of_kind("pooling") or of_kind("activation")
+    names = defaultdict(list)
+    for name, module in parts:
+        names[type(module).__module__].append(name)
+    return names["torch.nn.modules.pooling"] or names["torch.nn.modules.activation"]
 
 
 def _weights(module: nn.Module) -> int:

@@ -6,6 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from vicinal.models.shapes import at_least, is_probability
+
 
 class CNN(nn.Sequential):
     """Two 3x3 convolutions without padding, one max-pool, one hidden layer of 128 (pytorch/examples ``mnist/main.py``).
@@ -13,9 +15,7 @@ class CNN(nn.Sequential):
     On 28x28 grey images with 10 classes: 1,199,882 parameters.
 
     Args:
-        channels: of the input (B, channels, image_size, image_size).
-        image_size: height and width in pixels, at least 6.
-        classes: width of the logits (B, classes).
+        channels, image_size, classes: of every network; image_size is at least 6.
         conv_dropout: probability in [0, 1) of dropping an activation of the pooled feature map.
         hidden_dropout: probability in [0, 1) of dropping one of the 128 hidden units.
     """
@@ -25,11 +25,9 @@ class CNN(nn.Sequential):
     def __init__(
         self, channels: int, image_size: int, classes: int, *, conv_dropout: float = 0.25, hidden_dropout: float = 0.5
     ) -> None:
-        if image_size < 6:
-            raise ValueError(f"image_size must be at least 6 for CNN, got {image_size}")
-        for name, dropout in (("conv_dropout", conv_dropout), ("hidden_dropout", hidden_dropout)):
-            if not 0 <= dropout < 1:
-                raise ValueError(f"{name} must be a probability in [0, 1), got {dropout}")
+        at_least("image_size", image_size, 6, "CNN")
+        is_probability("conv_dropout", conv_dropout)
+        is_probability("hidden_dropout", hidden_dropout)
         units = 64 * ((image_size - 4) // 2) ** 2
         super().__init__(
             OrderedDict(

@@ -6,14 +6,14 @@ from itertools import pairwise
 
 from torch import nn
 
+from vicinal.models.shapes import is_probability
+
 
 class MLP(nn.Sequential):
     """Linear, ReLU and dropout for each hidden layer, then a linear classifier; blocks ``hidden1``, ``hidden2``, ...
 
     Args:
-        channels: of the input (B, channels, image_size, image_size), which is flattened.
-        image_size: height and width in pixels.
-        classes: width of the logits (B, classes).
+        channels, image_size, classes: of every network; the images are flattened.
         hidden: units of each hidden layer, each at least 1; an empty list is softmax regression.
         dropout: probability in [0, 1) of dropping a hidden unit.
     """
@@ -29,8 +29,7 @@ class MLP(nn.Sequential):
     ) -> None:
         if any(units < 1 for units in hidden):
             raise ValueError(f"hidden: every layer must have at least 1 unit, got {hidden}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
+        is_probability("dropout", dropout)
         super().__init__()
         widths = [channels * image_size * image_size, *hidden]
         self.add_module("flatten", nn.Flatten())

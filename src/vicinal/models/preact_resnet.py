@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vicinal.models.shapes import at_least
+
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
@@ -62,9 +64,7 @@ class PreActResNet(nn.Module):
     11,171,146 parameters.
 
     Args:
-        channels: of the input (B, channels, image_size, image_size).
-        image_size: height and width in pixels, at least 8 (it is halved three times).
-        classes: width of the logits (B, classes).
+        channels, image_size, classes: of every network; image_size is at least 8, since it is halved three times.
         depth: 18 or 34 layers.
         width: channels of the first stage, at least 1; every later stage doubles them.
         stem_norm: put a BN-ReLU after the stem.
@@ -88,23 +88,20 @@ class PreActResNet(nn.Module):
     ) -> None:
         if depth not in BLOCKS_PER_STAGE:
             raise ValueError(f"depth must be 18 or 34, got {depth}")
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
-        if image_size < 8:
-            raise ValueError(f"image_size must be at least 8 for PreActResNet, got {image_size}")
+        at_least("width", width, 1)
+        at_least("image_size", image_size, 8, "PreActResNet")
         super().__init__()
         stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU()) if stem_norm else stem
-        counts, shortcut = BLOCKS_PER_STAGE[depth], activated_shortcut
-        self.layer1 = stage(width, width, counts[0], stride=1, activated_shortcut=shortcut)
-        self.layer2 = stage(width, 2 * width, counts[1], stride=2, activated_shortcut=shortcut)
-        self.layer3 = stage(2 * width, 4 * width, counts[2], stride=2, activated_shortcut=shortcut)
-        self.layer4 = stage(4 * width, 8 * width, counts[3], stride=2, activated_shortcut=shortcut)
+        counts = BLOCKS_PER_STAGE[depth]
+        self.layer1 = stage(width, width, counts[0], stride=1, activated_shortcut=activated_shortcut)
+        self.layer2 = stage(width, 2 * width, counts[1], stride=2, activated_shortcut=activated_shortcut)
+        self.layer3 = stage(2 * width, 4 * width, counts[2], stride=2, activated_shortcut=activated_shortcut)
+        self.layer4 = stage(4 * width, 8 * width, counts[3], stride=2, activated_shortcut=activated_shortcut)
         self.norm = nn.Sequential(nn.BatchNorm2d(8 * width), nn.ReLU()) if final_norm else nn.Identity()
         self.head = nn.Linear(8 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, S, S) -> logits (B, classes)."""
         hidden = self.layer1(self.stem(images))
         hidden = self.layer4(self.layer3(self.layer2(hidden)))
         logits: Tensor = self.head(self.norm(hidden).mean(dim=(2, 3)))

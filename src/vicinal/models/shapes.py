@@ -1,4 +1,4 @@
-"""Find that a network and its images do not fit, before any data is read."""
+"""Check the arguments of a network, and that its images fit it, before any data is read."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from torch.func import functional_call
 PROBED_SIZES = (16, 32, 64, 128, 256, 512)
 
 
+def at_least(name: str, value: int, smallest: int, network: str = "") -> None:
+    """Raise ValueError if the argument of a network is smaller."""
+    if value < smallest:
+        where = f" for {network}" if network else ""
+        raise ValueError(f"{name} must be at least {smallest}{where}, got {value}")
+
+
+def is_probability(name: str, value: float) -> None:
+    """Raise ValueError if the argument of a network is not in [0, 1)."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be a probability in [0, 1), got {value}")
+
+
 def check(model: nn.Module, channels: int, image_size: int, classes: int) -> None:
     """Refuse a network that cannot turn images (2, channels, image_size, image_size) into logits (2, classes).
 
     Nothing is computed: only shapes go through the network, on the meta device, in the mode it is in (a new network is
-    in training mode). The network may be on any device, the meta device included. It stays as it is, with its running
-    statistics, and so do random numbers. A network whose forward needs values, which shapes lack, is let through.
+    in training mode). The network may be on any device. It stays as it is, with its running statistics, and so do
+    random numbers. A network whose forward needs values, which shapes lack, is let through.
 
     Raises:
         ValueError: on ``image_size``, with the smallest size that fits, or on ``model``, if it does not return logits.
@@ -37,14 +50,9 @@ def check(model: nn.Module, channels: int, image_size: int, classes: int) -> Non
 
 
 def refuses_one(model: nn.Module, channels: int, image_size: int) -> str:
-    """Return why a network cannot be trained on one image at a time; an empty string if it can.
+    """Return why a network that :func:`check` lets through cannot be trained on one image at a time; "" if it can.
 
     With one image of one pixel, batch norm has a single value per channel and cannot normalise it.
-
-    Args:
-        model: as :func:`check` has let it through.
-        channels: of an image.
-        image_size: height and width in pixels.
     """
     try:
         _forward(model, channels, image_size, batch=1)

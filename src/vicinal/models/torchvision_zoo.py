@@ -14,15 +14,10 @@ from torch.overrides import TorchFunctionMode
 def torchvision_model(channels: int, image_size: int, classes: int, *, name: str) -> nn.Module:
     """Make a network of ``torchvision.models`` without pretrained weights and without auxiliary heads.
 
-    With other than 3 channels the first convolution is a new one, with PyTorch's default initialisation; all else is
-    initialised as torchvision does. On the meta device (``with torch.device("meta")``) it takes no memory. An image
-    that is too small for a purely convolutional network is found by ``vicinal.models.check``.
-
-    Args:
-        channels: of the input (B, channels, image_size, image_size).
-        image_size: height and width in pixels; most of these networks are drawn for 224.
-        classes: width of the logits (B, classes).
-        name: one of ``torchvision.models.list_models(module=torchvision.models)``.
+    The name is one of ``torchvision.models.list_models(module=torchvision.models)``; most of these are drawn for images
+    of 224 pixels. With other than 3 channels the first convolution is a new one, with PyTorch's default initialisation;
+    all else is initialised as torchvision does. On the meta device (``with torch.device("meta")``) it takes no memory.
+    An image that is too small for a purely convolutional network is found by ``vicinal.models.check``.
 
     Raises:
         ValueError: there is no such network, or it cannot be built for images of this size (ViT, MaxViT).
@@ -41,11 +36,15 @@ def torchvision_model(channels: int, image_size: int, classes: int, *, name: str
         raise ValueError(
             f"image_size does not fit {name}, the next size that does is {size}, got {image_size}"
         ) from None
-    _adapt_first_convolution(model, channels)
-    return model
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    if first.in_channels != channels:
+        first.in_channels = channels
+        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
+        first.reset_parameters()
+    return model  # type: ignore[no-any-return]
 
 
-def _build(name: str, image_size: int, classes: int) -> nn.Module:
+def _build(name: str, image_size: int, classes: int) -> Any:
     from torchvision.models import get_model
 
     options: dict[str, Any] = {"weights": None, "num_classes": classes}
@@ -55,20 +54,14 @@ def _build(name: str, image_size: int, classes: int) -> nn.Module:
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}  # torchvision warns without the second
-    model: nn.Module
     if torch.get_default_device().type != "meta":
-        model = get_model(name, **options)
-        return model
+        return get_model(name, **options)
     with torch.device("cpu"), _WeightsOnMeta():
-        model = get_model(name, **options)
-    return model.to("meta")
+        return get_model(name, **options).to("meta")
 
 
 class _WeightsOnMeta(TorchFunctionMode):
-    """Make weights, which all come from ``torch.empty``, without memory, while small tensors still have values.
-
-    Plain ``torch.device("meta")`` is not enough: RegNet computes its widths with tensors.
-    """
+    """Make weights, which all come from ``torch.empty``, without memory; RegNet computes its widths with tensors."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -88,11 +81,3 @@ def _next_size(name: str, image_size: int, classes: int) -> int:
                 continue
             return size
     raise AssertionError("unreachable: every family has infinitely many sizes")
-
-
-def _adapt_first_convolution(model: nn.Module, channels: int) -> None:
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    if first.in_channels != channels:
-        first.in_channels = channels
-        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
-        first.reset_parameters()

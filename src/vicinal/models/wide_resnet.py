@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vicinal.models.preact_resnet import stage
+from vicinal.models.shapes import at_least, is_probability
 
 MAX_LAYERS = 1000  # blocks are made one by one
 
@@ -18,9 +19,7 @@ class WideResNet(nn.Module):
     36,479,194 parameters on CIFAR-10.
 
     Args:
-        channels: of the input (B, channels, image_size, image_size).
-        image_size: height and width in pixels, at least 4 (it is halved twice).
-        classes: width of the logits (B, classes).
+        channels, image_size, classes: of every network; image_size is at least 4, since it is halved twice.
         depth: layers, 6n + 4 with n >= 1 blocks in each stage (10, 16, 22, 28, 34, 40, ...).
         width: widening factor, at least 1; the stages have 16, 32 and 64 times as many channels.
         dropout: probability in [0, 1) of dropping an activation between the two convolutions of a block.
@@ -33,12 +32,9 @@ class WideResNet(nn.Module):
     ) -> None:
         if not (10 <= depth <= MAX_LAYERS and depth % 6 == 4):
             raise ValueError(f"depth must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to {MAX_LAYERS}, got {depth}")
-        if width < 1:
-            raise ValueError(f"width must be at least 1, got {width}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
-        if image_size < 4:
-            raise ValueError(f"image_size must be at least 4 for WideResNet, got {image_size}")
+        at_least("width", width, 1)
+        is_probability("dropout", dropout)
+        at_least("image_size", image_size, 4, "WideResNet")
         super().__init__()
         count = (depth - 4) // 6
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
@@ -53,7 +49,6 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, channels, S, S) -> logits (B, classes)."""
         hidden = self.layer3(self.layer2(self.layer1(self.stem(images))))
         logits: Tensor = self.head(F.relu(self.norm(hidden)).mean(dim=(2, 3)))
         return logits

@@ -40,7 +40,7 @@ TRAINING: Shape = {
             "best_weights": {str: Tensor},
             "predictions": {str: Tensor},
         },
-        "panel?": {"counts": [whole], "shown": [Tensor], "captions": list},
+        "mixed_examples?": {"counts": [whole], "shown": [Tensor], "captions": list},
         "clock?": {str: number},
         "lr?": number,
         str: dict,
@@ -94,10 +94,9 @@ def keep(file: Path, previous: Path) -> None:
 
 
 def _plain(content: Any) -> Any:
-    """Return ``content`` with one object for equal strings, and new containers.
+    """Return ``content`` with new containers, and one object for all equal strings, as pickle's bytes depend on that.
 
-    Pickle writes an object that comes up again as a reference. So the bytes would depend on which equal strings are the
-    same object, as the names in weights that were loaded and those in the model are not.
+    It writes a repeated object as a reference; equal names of loaded weights and of the model are different objects.
     """
     if isinstance(content, str):
         return sys.intern(content)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from vicinal.config.redaction import redact_code, redacted
-from vicinal.runs.source import changed, digest, sources
+from vicinal.runs.source import changed, digest, few, sources
 from vicinal.utils.escaping import visible
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
@@ -36,14 +36,7 @@ OUTPUTS = (
 
 
 def describe(device: torch.device, precision: str, threads: int, targets: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the content of ``environment.json`` for one session of a run, without secrets.
-
-    Args:
-        device: of the run.
-        precision: of its forward pass.
-        threads: of torch.
-        targets: dotted names of its components.
-    """
+    """Return the content of ``environment.json`` for a session of a run with these components, without secrets."""
     commit, diff = code()
     files = sources(targets)
     return {
@@ -81,9 +74,7 @@ def differences(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 def others(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return the differences that change more than the last bits, such as ``other code (vicinal/mixing/laws.py)``.
 
-    Args:
-        made: {"code": {file: hash}, "data": {name: hash}}; a missing or empty part is no difference.
-        here: the same.
+    Both are {"code": {file: hash}, "data": {name: hash}}; a missing or empty part is no difference.
     """
     lines = []
     for part in ("code", "data"):
@@ -99,8 +90,8 @@ def others(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 def code() -> tuple[str | None, str]:
     """Return the commit of the checkout that this package runs from, and the diff to it; None and "" without git.
 
-    The diff includes Python and YAML files that git does not track yet, as those of a new strategy, but no files of
-    runs and sweeps. The last line of a diff that is too large names what is left out.
+    The diff includes untracked Python and YAML files, as those of a new strategy, but no files of runs and sweeps. The
+    last line of a diff that is too large names what is left out.
     """
 
     def git(*words: str, where: str, changes: bool = False) -> str:
@@ -120,8 +111,7 @@ def code() -> tuple[str | None, str]:
                 continue
             diff += git("diff", "--no-index", "/dev/null", name, where=root, changes=True)  # exits 1: they differ
         if left_out:
-            more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-            diff += f"\nleft out, beyond {LONGEST_DIFF} characters: {', '.join(left_out[:3])}{more}\n"
+            diff += f"\nleft out, beyond {LONGEST_DIFF} characters: {few(left_out)}\n"
         return commit, diff
     except (OSError, subprocess.CalledProcessError):
         return None, ""

@@ -1,7 +1,4 @@
-"""Write files whole or not at all, and read the files of a run's folder as untrusted input.
-
-A file that cannot be accepted raises a :class:`DamagedError` that names it.
-"""
+"""Write files whole or not at all, and read the files of a run's folder as untrusted input."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ from vicinal.runs.shapes import Shape, misfit
 PARTIAL = ".partial"
 """Suffix of a file that is being written."""
 LARGEST = 2**28
-"""Bytes of a file that is read as a whole; 160,000 epochs are as many."""
+"""Bytes of a file that is read as a whole: 160,000 epochs."""
 YAML_LARGEST = 2**18
-"""Bytes of a YAML file that is read; its parser takes a second for as many. A config has 5,000."""
+"""Bytes of a YAML file that is read, for which its parser takes a second. A config has 5,000."""
 DEEPEST = 24
 """Containers within containers; a config has 4."""
 CAREFULLY: int = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
@@ -35,11 +32,7 @@ KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link
 
 
 class DamagedError(UserError):
-    """A file is not what was written; the text names it and the reason.
-
-    Attributes:
-        file: the damaged file.
-    """
+    """A file is not what was written; the text names it and the reason."""
 
     def __init__(self, file: Path, reason: str) -> None:
         super().__init__(file, reason)
@@ -103,13 +96,10 @@ def make_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the content of a file, or the names in a folder, are on the disk.
-
-    Folders that cannot be opened (Windows) are there already.
-    """
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
     with naming(path):
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
+        try:  # Windows waits for no file that is open for reading alone, and opens no folders: they are there already
+            descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         except PermissionError:
             return
         try:
@@ -120,7 +110,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Put the file's name into any error of the file system; that of a full disk has none."""
+    """Put the file's name into any error of the file system; the error of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -129,7 +119,7 @@ def naming(file: Path) -> Iterator[None]:
 
 
 def encode_json(content: Mapping[str, Any]) -> bytes:
-    """Return readable JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    """Return readable JSON. Raises ValueError for NaN and infinity."""
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -234,7 +224,7 @@ def read_yaml(file: Path) -> str:
 
 
 def _bytes_written(descriptor: int, size: int) -> int:
-    """Count the bytes of a file outside its holes, which cost nothing to make and hours to read; stop at an eighth."""
+    """Count the bytes outside the holes of a file, up to an eighth; holes cost nothing to make and hours to read."""
     total = position = 0
     with suppress(OSError, AttributeError):  # there is no more; or this system does not know of holes
         while position < size and total < size // 8:
@@ -246,7 +236,6 @@ def _bytes_written(descriptor: int, size: int) -> int:
 
 
 def _deeper(content: Any, levels: int) -> bool:
-    """Return whether more containers than that are within each other."""
     if not isinstance(content, (dict, list)):
         return False
     parts = content.values() if isinstance(content, dict) else content

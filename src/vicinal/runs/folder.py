@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -16,8 +19,7 @@ import filelock
 
 from vicinal.errors import UserError
 from vicinal.runs import files
-from vicinal.runs.checksums import digest, digest_json, read_sums, seal
-from vicinal.runs.files import PARTIAL, DamagedError
+from vicinal.runs.files import LARGEST, PARTIAL, DamagedError, sync
 from vicinal.runs.locks import check, held
 from vicinal.runs.shapes import COMPLETED, ENVIRONMENT, RESULT, ROW, misfit
 
@@ -35,12 +37,7 @@ class BusyError(UserError):
 
 
 class RunFolder:
-    """``<output_dir>/runs/<readable-name>-<run_id>/``.
-
-    Args:
-        path: of the folder.
-        run_id: id that its result must have; None if it is not known.
-    """
+    """``<output_dir>/runs/<readable-name>-<run_id>/``; its result must have the ``run_id``, if one is given."""
 
     def __init__(self, path: Path, run_id: str | None = None) -> None:
         self.path, self.run_id = path, run_id
@@ -63,7 +60,7 @@ class RunFolder:
     def load_result(self) -> dict[str, Any]:
         """Return the content of ``result.json``. Raises as :func:`vicinal.runs.files.read_json` does."""
         result = files.read_json(self.result)
-        if result.pop("checksum", None) != digest_json(result):
+        if result.pop("checksum", None) != _digest_json(result):
             raise DamagedError(self.result, "its checksum is wrong")
         shape = COMPLETED if result.get("status") == "completed" else RESULT
         if (where := misfit(result, shape)) is not None:
@@ -88,7 +85,7 @@ class RunFolder:
         return result if result is not None and result["status"] == "completed" else None
 
     def complete(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Write and return the result of a completed run, and the checksums of all files that say something about it.
+        """Write and return the result of a completed run, and the checksums of all files beside it.
 
         These files are on the disk before the result is, since it is the done mark. ``sha256sum -c`` reads the
         checksums too. The result also carries its own.
@@ -103,38 +100,38 @@ class RunFolder:
         self._seal({**metadata, "status": "failed", "error": reason})
 
     def _seal(self, result: Mapping[str, Any], *beside: Path) -> None:
-        data = files.encode_json({**result, "checksum": digest_json(result)})
-        seal(self.sums, beside, {self.result.name: files.sha256(data)})
+        data = files.encode_json({**result, "checksum": _digest_json(result)})
+        for file in beside:
+            sync(file)  # the epochs were only appended
+        sums = {**{file.name: _digest(file) for file in beside}, self.result.name: files.sha256(data)}
+        files.write(self.sums, "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode())
         files.write(self.result, data)
+
+    def _read_sums(self) -> dict[str, str]:
+        """Return {file name: checksum}; empty where the file is missing or damaged."""
+        try:
+            lines = files.read(self.sums, 2**16).decode(errors="replace").split("\n")
+        except (FileNotFoundError, DamagedError):
+            return {}
+        return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
     # The files beside it
 
     def damage(self) -> list[str]:
         """Say what is wrong with the files beside the result of a completed run, one line per file."""
         try:
-            sums = read_sums(self.sums)
-            if sums.get(self.result.name) != digest(self.result):
+            sums = self._read_sums()
+            if sums.get(self.result.name) != _digest(self.result):
                 return [f"{self.sums} is missing or damaged: the files beside the result cannot be checked"]
         except OSError as error:
             return [unreadable(error)]
         newer = self.predictions.name in sums  # older results have no views among their checksums
         views = [file for file in self._views if file.name in sums or (newer and os.path.lexists(file))]
-        lines = []
-        for file in (*self._records, *views):
-            try:
-                if digest(file) != sums.get(file.name):
-                    raise DamagedError(file, f"its checksum is not the one in {SUMS}")
-            except FileNotFoundError:
-                lines.append(f"{file} is missing")
-            except DamagedError as damage:
-                lines.append(str(damage))
-            except OSError as error:
-                lines.append(unreadable(error))
-        return lines
+        return [line for file in (*self._records, *views) if (line := _damage_of(file, sums.get(file.name)))]
 
     def mend(self, file: Path, data: bytes) -> bool:
         """Write a file beside the result of a completed run again, if ``data`` is what it was; else change nothing."""
-        if read_sums(self.sums).get(file.name) != files.sha256(data):
+        if self._read_sums().get(file.name) != files.sha256(data):
             return False
         try:
             files.write(file, data)
@@ -158,7 +155,7 @@ class RunFolder:
         """Return the epochs of ``metrics.jsonl``, without half a line at its end; none if damaged, with a warning."""
         try:
             data = files.read(self.metrics)
-            expected = read_sums(self.sums).get(self.metrics.name)
+            expected = self._read_sums().get(self.metrics.name)
             if expected is None or files.sha256(data) == expected:
                 return [files.decode_json(self.metrics, line, ROW) for line in data.split(b"\n")[:-1]]
         except FileNotFoundError:
@@ -218,10 +215,10 @@ class RunFolder:
             pass
         except DamagedError as damage:
             self.set_aside(damage, "the run does not count as completed")
-        kinds = dict.fromkeys((*self._records, *self._views, self.sums, self.previous, self.log), stat.S_IFREG)
-        for file, kind in {**kinds, self.path / "wandb": stat.S_IFDIR}.items():
+        folder = self.path / "wandb"
+        for file in (*self._records, *self._views, self.sums, self.previous, self.log, folder):
             try:
-                files.check_kind(file, kind)
+                files.check_kind(file, stat.S_IFDIR if file == folder else stat.S_IFREG)
             except FileNotFoundError:
                 pass
             except DamagedError as damage:  # nothing is written to where a link or a pipe leads
@@ -249,7 +246,7 @@ class RunFolder:
                 shutil.rmtree(entry, ignore_errors=True)  # W&B's process may still write about a killed session
             else:
                 entry.unlink()
-        files.sync(self.path)
+        sync(self.path)
 
     def set_aside(self, damage: DamagedError, consequence: str) -> None:
         """Name a damaged file, and keep it under another name. In a read-only folder it stays as it is."""
@@ -269,6 +266,28 @@ def unreadable(error: OSError) -> str:
 def say(line: str) -> None:
     """Log a warning once per process, however many readers find the same damage."""
     log.warning("%s", line)
+
+
+def _damage_of(file: Path, checksum: str | None) -> str | None:
+    try:
+        if _digest(file) == checksum:
+            return None
+        return str(DamagedError(file, f"its checksum is not the one in {SUMS}"))
+    except FileNotFoundError:
+        return f"{file} is missing"
+    except DamagedError as damage:
+        return str(damage)
+    except OSError as error:
+        return unreadable(error)
+
+
+def _digest(file: Path) -> str:
+    with files.opened(file, sys.maxsize if file.suffix == ".pt" else LARGEST) as stream:  # a checkpoint is of any size
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest_json(content: Mapping[str, Any]) -> str:
+    return files.sha256(json.dumps(content, allow_nan=False).encode())
 
 
 def _aside(file: Path) -> Path:

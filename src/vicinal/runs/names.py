@@ -1,7 +1,9 @@
-"""Readable names for the folders of runs and sweeps. The hash that follows a name decides; the name is for people."""
+"""Names of runs: ids, which are the same for the same request wherever it is made, and readable names for folders."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -19,7 +21,21 @@ UNSHOWN_GROUPS = (*TITLE, "experiment", "wandb")
 UNSHOWN_KEYS = {"seed", "trainer.device", "trainer.threads"}
 """Keys that have a place of their own, or say where a run is computed; neutral keys are not shown either."""
 LONGEST_RUN, LONGEST_PART = 80, 32
-"""Characters of a run's name, and of what is said of one key. Parts that do not fit are left out."""
+"""Characters of a run's name, and of its part for one key. Parts that do not fit are left out."""
+
+
+def cell_id(effective: Mapping[str, Any]) -> str:
+    """Return ten hex digits of a hash of all that can change a result, except the seed.
+
+    Args:
+        effective: plain containers, typed (1 and 1.0 are the same float), keys without effect left out.
+    """
+    canonical = json.dumps(effective, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def run_id(cell: str, seed: int) -> str:
+    return f"{cell}-s{seed}"
 
 
 def run_name(choices: Mapping[str, str], settings: Mapping[str, Any], words: Iterable[str] = ()) -> str:
@@ -43,17 +59,9 @@ def run_name(choices: Mapping[str, str], settings: Mapping[str, Any], words: Ite
 
 
 def short(keys: Iterable[str]) -> dict[str, str]:
-    """{dotted key: its last part}, or the whole key where two have the same."""
+    """Return {dotted key: its last part}, or the whole key where two have the same."""
     last = {key: key.rpartition(".")[2] for key in keys}
     return {key: part if [*last.values()].count(part) == 1 else key for key, part in last.items()}
-
-
-def _shown(key: str) -> bool:
-    group, _, name = key.rpartition(".")
-    schema = {"": Config, **GROUPS, "trainer": TrainerConfig}.get(group)
-    neutral = {item.name for item in fields(schema) if item.metadata.get("neutral")} if schema else ()
-    secret = any(map(TELLING_KEY.search, key.split(".")))
-    return not (key in UNSHOWN_KEYS or name in neutral or key.startswith("wandb.") or secret)
 
 
 def setting(settings: Mapping[str, Any], key: str, otherwise: Any) -> Any:
@@ -62,6 +70,14 @@ def setting(settings: Mapping[str, Any], key: str, otherwise: Any) -> Any:
     for name in key.split("."):
         value = value.get(name, otherwise) if isinstance(value, Mapping) else otherwise
     return value
+
+
+def _shown(key: str) -> bool:
+    group, _, name = key.rpartition(".")
+    schema = {"": Config, **GROUPS, "trainer": TrainerConfig}.get(group)
+    neutral = {item.name for item in fields(schema) if item.metadata.get("neutral")} if schema else ()
+    secret = any(map(TELLING_KEY.search, key.split(".")))
+    return not (key in UNSHOWN_KEYS or name in neutral or key.startswith("wandb.") or secret)
 
 
 def _written(settings: Mapping[str, Any], key: str) -> str:

@@ -1,4 +1,4 @@
-"""Predictions of a model for each image of a set, and statistics of them: confusion, accuracy and calibration."""
+"""Predictions of a model for each image of a set, and their statistics: confusion, accuracy and calibration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vicinal.runs.files import LARGEST, DamagedError, parsing, read, write
 
 BINS = 15
-"""Bins of the reliability diagram and of the expected calibration error, of equal width over [0, 1]."""
+"""Bins of the reliability diagram, of equal width over [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Predictions:
         return recall
 
     def reliability(self) -> Reliability:
-        """Return accuracy by confidence (Guo et al., arXiv 1706.04599, section 2), for bins that have images.
+        """Return accuracy by confidence (Guo et al., arXiv 1706.04599, section 2).
 
         A bin includes its lower edge, and a confidence of exactly 1 has its own bin, as in ``ece``.
         """
@@ -58,11 +58,11 @@ class Predictions:
         return Reliability(np.bincount(member, self.confidence) / count, hits / count, count)
 
     def save(self, file: Path) -> None:
-        """Write an ``.npz`` with these names, which ``numpy.load`` reads."""
+        """Write an ``.npz`` of the attributes, which ``numpy.load`` reads."""
         write(file, self.encode())
 
     def encode(self) -> bytes:
-        """Return the content of that file; the same predictions give the same bytes."""
+        """Return the content of that file; equal predictions give equal bytes."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{**vars(self), "class_names": np.array(self.class_names, dtype=str)})
         return buffer.getvalue()
@@ -98,18 +98,8 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: one value per bin that has images, by rising confidence.
-
-    Attributes:
-        confidence: mean over the bin's images.
-        accuracy: fraction of them that is predicted correctly.
-        count: number of them.
-    """
+    """Mean confidence, accuracy and number of images per bin that has images, by rising confidence."""
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     count: NDArray[np.int64]
-
-    def error(self) -> float:
-        """Return the expected calibration error: the mean distance of the two over the images."""
-        return float(np.average(np.abs(self.confidence - self.accuracy), weights=self.count))

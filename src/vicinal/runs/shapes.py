@@ -1,4 +1,4 @@
-"""Check the shapes of what a run's files say: a right checksum does not mean that the content makes sense."""
+"""Check the shape of the content of a run's files: a right checksum does not mean that it makes sense."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from vicinal.tasks import TASKS
 
 Shape = Any
 """A type; ``(shape,)``, which may be None too; ``[shape]``, a list; a dictionary of shapes by key, in which a key that
-ends in ``?`` may be missing and ``str`` stands for all other keys; or a function that tells whether a value fits. Other
-keys may be there."""
+ends in ``?`` may be missing and ``str`` stands for all other keys; or a function that returns whether a value fits.
+Other keys may be there."""
 LARGEST = 1e100
 """Largest number; its square is still finite."""
 
@@ -19,18 +19,13 @@ def misfit(value: Any, shape: Shape, name: str = "") -> str | None:
     """Return the keys that lead to a value that has not the shape, such as ``test/last/acc1``; None if all have."""
     if isinstance(shape, tuple):
         return None if value is None else misfit(value, shape[0], name)
-    if isinstance(shape, type):
-        return None if isinstance(value, shape) else name
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return name
+    if isinstance(shape, list) and isinstance(value, list):
         parts: Iterator[tuple[str, Any, Shape]] = ((str(index), item, shape[0]) for index, item in enumerate(value))
-    elif isinstance(shape, Mapping):
-        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-            return name
+    elif isinstance(shape, dict) and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         parts = _parts(value, shape)
     else:
-        return None if shape(value) else name
+        fits = isinstance(value, shape) if isinstance(shape, type) else callable(shape) and shape(value)
+        return None if fits else name
     misfits = (misfit(part, own, f"{name}/{key}".lstrip("/")) for key, part, own in parts)
     return next((key for key in misfits if key is not None), None)
 
@@ -38,9 +33,9 @@ def misfit(value: Any, shape: Shape, name: str = "") -> str | None:
 def _parts(value: Mapping[str, Any], shape: Mapping[Any, Shape]) -> Iterator[tuple[str, Any, Shape]]:
     """Yield (key, value, shape) of the keys that have a shape; a missing key has a value that fits nothing."""
     named = {key.removesuffix("?"): own for key, own in shape.items() if key is not str}
-    for key in named:
+    for key, own in named.items():
         if key in value or f"{key}?" not in shape:
-            yield key, value.get(key, ...), named[key]
+            yield key, value.get(key, ...), own
     if str in shape:
         yield from ((key, part, shape[str]) for key, part in value.items() if key not in named)
 
@@ -51,13 +46,11 @@ def number(value: Any) -> bool:
 
 
 def whole(value: Any) -> bool:
-    """Return whether it is an integer >= 0."""
     return isinstance(value, int) and number(value) and value >= 0
 
 
 def share(value: Any) -> bool:
-    """Return whether it is a number in [0, 1], up to rounding."""
-    return number(value) and -1e-6 <= value <= 1 + 1e-6
+    return number(value) and -1e-6 <= value <= 1 + 1e-6  # up to rounding
 
 
 def plain(name: Any) -> bool:
@@ -66,7 +59,6 @@ def plain(name: Any) -> bool:
 
 
 def path(value: Any) -> bool:
-    """Return whether it can be the path of a file."""
     return isinstance(value, str) and bool(value) and "\0" not in value
 
 
@@ -76,13 +68,12 @@ def histogram(value: Any) -> bool:
 
 
 def task(value: Any) -> bool:
-    """Return whether it is the name of a task."""
     return isinstance(value, str) and value in TASKS
 
 
 PERCENT = {metric.key for item in TASKS.values() for metric in item.metrics if metric.percent}
 SCORES: Shape = {**{f"{key}?": share for key in PERCENT}, str: number}
-"""Of metrics by key; results of older versions lack some."""
+"""Scores by metric; results of older versions lack some."""
 GROUPS = ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "tracker", "wandb")
 CONFIG: Shape = {f"{group}?": dict for group in GROUPS}
 VERSIONS: Shape = {str: (str,)}
@@ -130,10 +121,6 @@ ENVIRONMENT: Shape = {
     "continued?": [dict],
     "checksum?": str,
 }
-SWEEP: Shape = {
-    "swept": [str],
-    "runs": [
-        {"run_id": str, "cell_id": plain, "seed": whole, "name": plain, "folder": path, "values": {str: str}},
-    ],
-}
+RUN: Shape = {"run_id": str, "cell_id": plain, "seed": whole, "name": plain, "folder": path, "values": {str: str}}
+SWEEP: Shape = {"swept": [str], "runs": [RUN]}
 """``sweep.json``."""

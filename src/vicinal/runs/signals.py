@@ -16,9 +16,6 @@ log = logging.getLogger(__name__)
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Ctrl-C; kill, and a job scheduler's cancel; a closed terminal; Slurm's ``--signal`` before the time is up."""
 
-IMPORTING = "<frozen importlib."
-"""Start of the file name of Python's own frames of an import."""
-
 
 def present() -> list[signal.Signals]:
     """Return the signals among them that this system has."""
@@ -31,7 +28,7 @@ def leave_an_import(number: int, frame: FrameType | None) -> None:
     Handlers that raise call this first: torch imports from C++, where an exception aborts the process.
     """
     while frame is not None:
-        if frame.f_code.co_filename.startswith(IMPORTING):
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
             os._exit(128 + number)
         frame = frame.f_back
 
@@ -55,10 +52,8 @@ class GracefulShutdown:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows no other to handle signals
             for number in present():
-                before = signal.getsignal(number)
-                if before not in (None, signal.SIG_IGN):  # nohup, a background job of a script
-                    self._before[number] = before
-                    signal.signal(number, self._remember)
+                if signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup, a background job of a script
+                    self._before[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(

@@ -39,7 +39,7 @@ def acc1(outputs: ClassOutputs, labels: Tensor) -> Tensor:
 
 
 def acc5(outputs: ClassOutputs, labels: Tensor) -> Tensor:
-    top = outputs.logits.topk(min(5, outputs.logits.shape[1]), dim=1).indices
+    top = outputs.logits.topk(min(5, outputs.logits.shape[1]), dim=1, sorted=False).indices
     return (top == labels[:, None]).any(dim=1)
 
 
@@ -56,8 +56,8 @@ def brier(outputs: ClassOutputs, labels: Tensor) -> Tensor:
     The original convention (Brier, Monthly Weather Review 78, 1950); for two classes, half of it is common as well.
     """
     own = labels[:, None]
-    distance = outputs.probabilities.scatter(1, own, outputs.probabilities.gather(1, own) - 1)
-    return distance.square().sum(dim=1)
+    own_distance = outputs.probabilities.gather(1, own) - 1
+    return outputs.probabilities.square().scatter_(1, own, own_distance.square()).sum(dim=1)
 
 
 class CalibrationError(Metric):

@@ -35,14 +35,7 @@ class Interval:
 
 
 class Checkpointer:
-    """Save a running training.
-
-    Args:
-        save: writes a checkpoint.
-        every: interval between two checkpoints.
-        epochs: number of epochs of the whole training, whose end is always saved.
-        shutdown: of the process.
-    """
+    """Save a running training at intervals, at the end of its ``epochs``, and at a shutdown, by calling ``save``."""
 
     def __init__(
         self, save: Callable[[TrainState], None], every: Interval, epochs: int, shutdown: GracefulShutdown
@@ -51,18 +44,14 @@ class Checkpointer:
         self._steps = 0  # since the last checkpoint
 
     def after_step(self, training: TrainState) -> None:
-        """Called after each step, when all of it is in ``training``.
-
-        Raises:
-            Interrupted: the process was asked to stop, and everything is saved.
-        """
+        """Save a training after a step if it is time. Raises as :meth:`check` does."""
         self._steps += 1
         if self._steps == self._every.steps:
             self.save(training)
         self.check(training)
 
     def after_epoch(self, training: TrainState) -> None:
-        """Called after each epoch, its row included."""
+        """Save a training after an epoch, its row included, if it is time."""
         done = training.epoch - 1
         if done == self._epochs or (self._every.epochs and done % self._every.epochs == 0):
             self.save(training)

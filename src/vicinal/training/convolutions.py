@@ -10,8 +10,7 @@ from torch.nn import functional as F
 NARROW = 16
 """Input channels from which a strided 1x1 convolution is right: those of one AVX-512 register."""
 
-Pair = tuple[int, ...]
-"""Rows and columns."""
+Pair = tuple[int, ...]  # rows and columns
 
 
 def avoid_faults(model: nn.Module, precision: str) -> None:

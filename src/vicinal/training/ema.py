@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from vicinal.training.stateful import Stateful
 
-class ModelEma:
+
+class ModelEma(Stateful):
     """A copy of a model whose weights and running statistics follow it: decay * own + (1 - decay) * new per step.
 
     The first step is copied, and so are integers such as batch norm's count of batches. The numbers are those of
@@ -22,32 +23,26 @@ class ModelEma:
         decay: in [0, 1], per step.
     """
 
+    STATE = ("module", "started")
+
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(model)
         self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        self._started = False
+        self.started = False
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Follow the model by one step."""
         own: list[Tensor] = []
         new: list[Tensor] = []
         for average, value in zip(_tensors(self.module), _tensors(model), strict=True):
-            if self._started and average.is_floating_point():
+            if self.started and average.is_floating_point():
                 own.append(average)
                 new.append(value)
             else:
                 average.copy_(value)
         if own:
             self._average(own, new, None)
-        self._started = True
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"module": self.module.state_dict(), "started": self._started}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
-        self._started = state["started"]
+        self.started = True
 
 
 def _tensors(model: nn.Module) -> chain[Tensor]:

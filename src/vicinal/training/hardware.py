@@ -1,4 +1,4 @@
-"""Device, precision and threads of a run: those that were requested, if this machine has them, or the best it has."""
+"""Device, precision and threads of a run: those that are requested, if this machine has them, or the best it has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TRITON_CAPABILITY = (7, 0)
 """GPUs older than Volta have no compiled kernels."""
 CHOSEN = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
-"""Whether the user has set torch's number of threads."""
+"""True if the user has set torch's number of threads."""
 TORCH_THREADS = torch.get_num_threads()
 """Threads that torch takes by itself; read at import, before a run changes it."""
 SMALL = {"fp32": 70_000_000, "bf16": 200_000_000}
@@ -37,16 +37,15 @@ in fp32 0.96 at 34 million (width 8), 1.32 at 140 (width 16).
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run uses. With the torch version, this decides the last bits of a result."""
+    """Hardware that a run uses. With the torch version, it decides the last bits of a result."""
 
     device: torch.device
     precision: str
     """fp32, bf16 or fp16."""
     threads: int
     compile: bool = False
-    """Whether torch.compile makes the kernels."""
     cuda_graphs: bool = False
-    """Whether the kernels of a compiled step are launched together, as a recorded graph."""
+    """Launch the kernels of a compiled step together, as a recorded graph."""
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -70,11 +69,7 @@ def auto_threads() -> int:
 
 
 def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
-    """Resolve every "auto" to what this machine has, and what pays off for the work.
-
-    Args:
-        settings: the request.
-        work: result of :func:`work`; None where it is not known.
+    """Resolve every "auto" to what this machine has, and what pays off for the :func:`work`, if that is known.
 
     Raises:
         ConfigError: there is no such device, it cannot do the precision, or the number of threads is invalid.

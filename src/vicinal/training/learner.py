@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vicinal.config.schema import TrainerConfig
+from vicinal.errors import UserError
 from vicinal.mixing import MixPlan, Strategy
 from vicinal.mixing.forward import MixHooks
 from vicinal.mixing.strategies import INPUT
@@ -21,10 +23,14 @@ from vicinal.training.convolutions import avoid_faults
 from vicinal.training.ema import ModelEma
 from vicinal.training.hardware import Hardware
 from vicinal.training.objective import Objective, StepOutput
+from vicinal.training.stateful import Stateful
+from vicinal.training.train_metrics import DivergedError
 
 
-class Learner:
+class Learner(Stateful):
     """Weights, optimizer, schedule, gradient scale and averaged weights: all that a step changes."""
+
+    STATE = ("model", "optimizer", "scheduler", "scaler", "ema")
 
     def __init__(
         self,
@@ -84,7 +90,11 @@ class Learner:
         if self.settings.clip_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad_norm)
-        self.scaler.step(self.optimizer)
+        try:
+            self.scaler.step(self.optimizer)
+        except (RuntimeError, TypeError):
+            self.lr()  # the cause may be a complex one
+            raise
         self.scaler.update()
         self.scheduler.step()
         if self.ema is not None:
@@ -113,34 +123,22 @@ class Learner:
 
     @property
     def stayed_eager(self) -> bool:
-        """Whether the model was to be compiled, and so far no part of it is."""
+        """True if the model is to be compiled, and no part of it is so far."""
         return self.hardware.compile and not self.graphs
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that a step changes."""
-        return {name: None if part is None else part.state_dict() for name, part in self._parts().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where :meth:`state_dict` was taken."""
-        for name, part in self._parts().items():
-            if part is not None:
-                part.load_state_dict(state[name])
-
-    def _parts(self) -> dict[str, Any]:
-        names = ("model", "optimizer", "scheduler", "scaler", "ema")
-        return {name: getattr(self, name) for name in names}
 
     @property
     def eval_model(self) -> nn.Module:
         """The model that is evaluated: the averaged weights, if there are any."""
         return self.model if self.ema is None else self.ema.module
 
-    @property
     def lr(self) -> float:
-        """Learning rate of the next step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Return the learning rate of the next step. Raises UserError if the schedule has made it no finite number."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        if isinstance(rate, complex) or not math.isfinite(rate):
+            raise UserError(f"scheduler: the learning rate must be a finite number, and the schedule made it {rate}")
+        return float(rate)
 
-    @property
-    def peak_lr(self) -> float:
-        """Learning rate that the optimizer was made with, ``optimizer.lr``."""
-        return float(self.optimizer.defaults["lr"])
+    def raise_diverged(self, when: str) -> NoReturn:
+        """Raise for a loss that is not finite, and name the schedule if that is the cause."""
+        self.lr()
+        raise DivergedError(when, self.optimizer.defaults["lr"], self.hardware.precision)

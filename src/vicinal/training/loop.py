@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import LAM_BINS
 from vicinal.training.state import LAST, History, Row, Scores, TrainState
-from vicinal.training.train_metrics import DivergedError, TrainMetrics
+from vicinal.training.train_metrics import TrainMetrics
 
 log = logging.getLogger(__name__)
 
@@ -32,37 +33,14 @@ class Loaders:
     class_names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Finals:
-    """The final numbers of a training."""
-
-    val: Scores | None
-    """Of the last epoch; None without a validation split."""
-    val_best: Scores | None
-    """Of ``best_epoch``; None without a validation split."""
-    test_last: Scores
-    test_best_val: Scores | None
-    """On the weights of ``best_epoch``; None without a validation split."""
-    test_median10: Scores
-    """Median of each metric over the last 10 epochs (over all, if there were fewer)."""
-    best_epoch: int | None
-    """The epoch that is best on validation, by the task's selection, the first of equals."""
-    seconds: dict[str, float]
-    images_per_second: float
-    """Training alone, mean over all epochs."""
-
-
-def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: Checkpointer) -> Finals:
+def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: Checkpointer) -> dict[str, Any]:
     """Train to ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
-    Args:
-        training: fresh or resumed; it has the last epoch's weights afterwards.
-        loaders: of the three parts.
-        tracker: is told what happens.
-        checkpointer: saves the training at its intervals.
+    The training is fresh or resumed, and has the last epoch's weights afterwards. Returns the scores that
+    ``result.json`` records.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        UserError: the loss became NaN or infinite.
         Interrupted: the process was asked to stop, and everything is saved.
     """
     learner, clock, history = training.learner, training.clock, training.history
@@ -98,22 +76,11 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
         training.end_epoch(row)
         tracker.epoch(row)
         checkpointer.after_epoch(training)
-    test_last = history.last("test")
-    assert test_last is not None
-    return Finals(
-        val=history.last("val"),
-        val_best=history.best("val"),
-        test_last=test_last,
-        test_best_val=score_best_epoch(training, loaders),
-        test_median10=history.median(),
-        best_epoch=history.best_epoch,
-        seconds={"train": clock.train, "evaluation": clock.evaluation},
-        images_per_second=clock.images / clock.train,
-    )
+    return history.finals(score_best_epoch(training, loaders))
 
 
 def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpointer: Checkpointer) -> TrainMetrics:
-    """What is left of one pass over the training images; nothing in a step waits for the device, only a look does."""
+    """Train on the rest of an epoch; of all steps, only those of ``trainer.log_every`` wait for the device."""
     learner, streams, clock = training.learner, training.streams, training.clock
     train_metrics, mixing_stats = training.train_metrics, training.mixing_stats
     settings, device = learner.settings, learner.hardware.device
@@ -130,8 +97,7 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
             clock.epoch = time.perf_counter() - started
             if train_metrics.steps % settings.log_every == 0 or train_metrics.steps == len(loader):
                 if bad := train_metrics.first_bad_step():
-                    bad += (training.epoch - 1) * len(loader)
-                    raise DivergedError(f"since step {bad}", learner.peak_lr, learner.hardware.precision)
+                    learner.raise_diverged(f"since step {bad + (training.epoch - 1) * len(loader)}")
                 loss_so_far, score_so_far = train_metrics.read()
                 clock.epoch = time.perf_counter() - started  # reading has waited for the device
                 speed = train_metrics.samples / clock.epoch
@@ -159,7 +125,7 @@ def score(
     task, model = learner.objective.task, learner.eval_model
     scores = evaluate(task, model, batches(), learner.hardware, learner.eval_forward, records)
     if not all(map(math.isfinite, scores.values())):
-        raise DivergedError(f"in evaluation after step {step}", learner.peak_lr, learner.hardware.precision)
+        learner.raise_diverged(f"in evaluation after step {step}")
     return scores
 
 

@@ -11,8 +11,7 @@ import ctypes
 import os
 import platform
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of mallopt(3), in glibc's ``malloc.h``."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3), in glibc's malloc.h
 
 
 def retain_freed_memory() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,9 +9,10 @@ from vicinal.data import ImageData
 from vicinal.mixing import MixPlan
 from vicinal.tasks import CLASSIFICATION, Task
 from vicinal.tracking.tracker import Tracker
+from vicinal.training.stateful import Stateful
 
 
-class MixedExamples:
+class MixedExamples(Stateful):
     """Collect images of the first batches, and give them to a tracker once there are enough.
 
     From several batches, because one lambda (and one block) is drawn per batch.
@@ -26,45 +25,35 @@ class MixedExamples:
         task: describes their targets.
     """
 
+    STATE = ("counts", "shown", "captions")
+
     def __init__(self, data: ImageData, size: int, batches: int, tracker: Tracker, task: Task = CLASSIFICATION) -> None:
         self._data, self._tracker, self._task = data, tracker, task
-        self._counts = [size // batches + (batch < size % batches) for batch in range(batches)]
-        self._shown: list[Tensor] = []
-        self._captions: list[str] = []
+        self.counts = [size // batches + (batch < size % batches) for batch in range(batches)]
+        self.shown: list[Tensor] = []
+        self.captions: list[str] = []
 
     def __call__(self, plan: MixPlan, images: Tensor, labels: Tensor) -> None:
         """Look at the next batch: images (B, C, H, W) normalised and labels (B,) int64, both not mixed yet."""
-        if not self._counts:
+        if not self.counts:
             return
-        shown, captions = mixed_images(plan, images, labels, self._data, self._counts.pop(0), self._task)
-        self._shown.append(shown)
-        self._captions += captions
+        shown, captions = mixed_images(plan, images, labels, self._data, self.counts.pop(0), self._task)
+        self.shown.append(shown)
+        self.captions += captions
         self.show()
 
     def show(self) -> None:
         """Give the images to the tracker, if all are there."""
-        if not self._counts and self._captions:
-            self._tracker.mixed_images(torch.cat(self._shown), self._captions)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"counts": list(self._counts), "shown": list(self._shown), "captions": list(self._captions)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._counts, self._shown, self._captions = state["counts"], state["shown"], state["captions"]
+        if not self.counts and self.captions:
+            self._tracker.mixed_images(torch.cat(self.shown), self.captions)
 
 
 def mixed_images(
     plan: MixPlan, images: Tensor, labels: Tensor, data: ImageData, count: int, task: Task
 ) -> tuple[Tensor, list[str]]:
-    """Return the first ``count`` images of a batch, how they are mixed, and a caption for each.
+    """Return at most ``count`` images of a batch, how they are mixed, and a caption for each.
 
-    Args:
-        plan: of the batch.
-        images: (B, C, H, W) normalised.
-        labels: (B,) int64.
-        data: has the normalisation to be undone and the class names.
-        count: how many, at most.
-        task: describes the targets.
+    The images are (B, C, H, W), normalised as the data say, with labels (B,) int64.
 
     Returns:
         uint8 (n, 4, C, H, W) on the CPU: the image itself, its partner, the mask (white is the image's own, black its

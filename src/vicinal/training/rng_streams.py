@@ -48,12 +48,7 @@ class RngStreams:
 
     @contextmanager
     def default(self, name: str, device: torch.device | None = None) -> Iterator[None]:
-        """Make torch's default generators the stream ``name``, which continues where its last use ended.
-
-        Args:
-            name: of the stream, "init" or "dropout".
-            device: a GPU whose default generator belongs to the stream too.
-        """
+        """Make torch's default generators, also of a GPU, the stream "init" or "dropout", where its last use ended."""
         gpus = [device] if device is not None and device.type == "cuda" else []
         with torch.random.fork_rng(devices=gpus, device_type="cuda"):
             torch.manual_seed(derive(self.seed, name))

@@ -1,4 +1,4 @@
-"""All that training changes, which is all that a checkpoint has to contain."""
+"""Everything that training changes, which is what a checkpoint contains."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vicinal.training.learner import Learner
 from vicinal.training.mixed_examples import MixedExamples
 from vicinal.training.mixing_stats import MixingStats
 from vicinal.training.rng_streams import RngStreams
+from vicinal.training.stateful import Stateful
 from vicinal.training.train_metrics import TrainMetrics
 
 LAST = 10
@@ -26,8 +27,10 @@ Row = dict[str, Any]
 """One epoch, as ``metrics.jsonl`` has it."""
 
 
-class History:
-    """What a finished training is judged by: the rows of its epochs, and the weights of the best."""
+class History(Stateful):
+    """The rows of all epochs, the weights of the best, and the predictions of the last."""
+
+    STATE = ("rows", "best_epoch", "best_weights", "predictions")
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -35,7 +38,7 @@ class History:
         """The best epoch on validation by the task's selection, the first of equals; None without validation."""
         self.best_weights: dict[str, Tensor] = {}
         self.predictions: dict[str, Tensor] = {}
-        """What the task keeps of each test sample after the last epoch, {name: (N, ...)}, on the host."""
+        """Records of the test samples after the last epoch, {name: (N, ...)}, on the host."""
 
     def add(self, row: Row, model: nn.Module, task: Task) -> None:
         """Add the row of the next epoch; the weights of its model are kept if they are the best so far."""
@@ -43,9 +46,8 @@ class History:
         key = f"val/{task.selection}"
         if key not in row:
             return
-        if self.best_epoch is None or task.metric(task.selection).improves(
-            row[key], self.rows[self.best_epoch - 1][key]
-        ):
+        metric = task.metric(task.selection)
+        if self.best_epoch is None or metric.improves(row[key], self.rows[self.best_epoch - 1][key]):
             self.best_epoch = len(self.rows)
             self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -66,20 +68,25 @@ class History:
         tests = [scores for row in self.rows[-LAST:] if (scores := self._scores(row, "test"))]
         return {name: statistics.median(scores[name] for scores in tests) for name in tests[0]}
 
+    def finals(self, test_best: Scores | None) -> dict[str, Any]:
+        """Return the scores that ``result.json`` records; without validation, those that need it are None.
+
+        Args:
+            test_best: on the weights of the best epoch.
+        """
+        test = {"last": self.last("test"), "best_val": test_best, "median10": self.median()}
+        return {"val": self.last("val"), "val_best": self.best("val"), "test": test}
+
     @staticmethod
     def _scores(row: Row, part: str) -> Scores | None:
         names = [key for key in row if key.startswith(f"{part}/")]
         return {key.removeprefix(f"{part}/"): row[key] for key in names} or None
 
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update({name: state[name] for name in vars(self)})
-
-
-class Clock:
+class Clock(Stateful):
     """Seconds of work and number of images trained on, over all sessions of a run."""
+
+    STATE = ("train", "evaluation", "epoch", "images")
 
     def __init__(self) -> None:
         self.train = 0.0
@@ -88,14 +95,13 @@ class Clock:
         """Seconds of training in the running epoch so far."""
         self.images = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+    @property
+    def images_per_second(self) -> float:
+        """Training alone, mean over all epochs that have ended."""
+        return self.images / self.train
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
 
-
-class TrainState:
+class TrainState(Stateful):
     """A running training.
 
     Args:
@@ -104,6 +110,8 @@ class TrainState:
         examples: is shown every batch before it is mixed.
         classes: number of classes of the images.
     """
+
+    STATE = ("lr", "learner", "streams", "mixed_examples", "train_metrics", "mixing_stats", "history", "clock")
 
     def __init__(self, learner: Learner, streams: RngStreams, examples: MixedExamples, classes: int) -> None:
         self.learner, self.streams, self.mixed_examples, self._classes = learner, streams, examples, classes
@@ -117,8 +125,8 @@ class TrainState:
         self.train_metrics = TrainMetrics(device)
         """Sums over the steps of the running epoch; their number is the position in it."""
         self.mixing_stats = MixingStats(learner.strategy.depths, self._classes, learner.objective, device)
-        """What the running epoch has mixed so far."""
-        self.lr = learner.lr
+        """Counts of what the running epoch has mixed so far."""
+        self.lr = learner.lr()
         """Learning rate of the first step of the running epoch."""
 
     @property
@@ -132,17 +140,3 @@ class TrainState:
         self._begin_epoch()
         self.clock.epoch = 0.0
         self.streams.begin_epoch()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return tensors and plain containers: a view of the current state, to be written or copied at once."""
-        return {"lr": self.lr, **{name: part.state_dict() for name, part in self._parts().items()}}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where :meth:`state_dict` was taken, to the bit."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.lr = state["lr"]
-
-    def _parts(self) -> dict[str, Any]:
-        names = ("learner", "streams", "mixed_examples", "train_metrics", "mixing_stats", "history", "clock")
-        return {name: getattr(self, name) for name in names}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from vicinal.errors import UserError
+from vicinal.training.stateful import Stateful
 
 
 class DivergedError(UserError):
@@ -30,36 +29,30 @@ class DivergedError(UserError):
         return UserError, (str(self),)  # pickled between processes: rebuilt from the text
 
 
-class TrainMetrics:
+class TrainMetrics(Stateful):
     """Sums of one epoch of training, kept on the device until they are read."""
+
+    STATE = ("steps", "samples", "sums", "first_bad")
 
     def __init__(self, device: torch.device) -> None:
         self.steps = 0
         self.samples = 0
-        self._sums = torch.zeros(2, device=device)  # loss and score, over the samples
-        self._first_bad = torch.zeros((), dtype=torch.int64, device=device)  # step from 1; 0 = none
+        self.sums = torch.zeros(2, device=device)  # loss and score, over the samples
+        self.first_bad = torch.zeros((), dtype=torch.int64, device=device)  # step from 1; 0 = none
 
     def add(self, loss: Tensor, score: Tensor) -> None:
         """Add a step: the mean loss, a scalar, and the task's score of each sample, (B,)."""
         self.steps += 1
         self.samples += len(score)
-        self._sums += torch.stack([loss.float() * len(score), score.sum()])
-        new = ~torch.isfinite(loss) & (self._first_bad == 0)
-        self._first_bad = torch.where(new, self.steps, self._first_bad)
+        self.sums += torch.stack([loss.float() * len(score), score.sum()])
+        new = ~torch.isfinite(loss) & (self.first_bad == 0)
+        self.first_bad = torch.where(new, self.steps, self.first_bad)
 
     def read(self) -> tuple[float, float]:
         """Return the mean loss and score over the samples so far; waits for the device."""
-        loss, score = (self._sums / self.samples).tolist()
+        loss, score = (self.sums / self.samples).tolist()
         return loss, score
 
     def first_bad_step(self) -> int | None:
         """Return the first step of the epoch, from 1, whose loss was NaN or infinite; waits for the device."""
-        return int(self._first_bad) or None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "samples": self.samples, "sums": self._sums, "first_bad": self._first_bad}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps, self.samples = state["steps"], state["samples"]
-        self._sums.copy_(state["sums"])
-        self._first_bad.copy_(state["first_bad"])
+        return int(self.first_bad) or None

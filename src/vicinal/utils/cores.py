@@ -17,40 +17,33 @@ VARIABLES = ("SLURM_CPUS_PER_TASK", SHARE)
 def usable_cores() -> int:
     """Return the smallest of the machine's cores, affinity, cgroup limits and what variables allow; at least 1."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min([here, *_limits(), *_variables()])))
+    variables = [int(value) for name in VARIABLES if (value := os.environ.get(name, "")).isdecimal()]
+    return max(1, int(min([here, *_limits(), *variables])))
 
 
 def is_shared() -> bool:
-    """Return whether this process has a share of the machine, beside other jobs."""
+    """Return whether this process shares the machine with other jobs."""
     return SHARE in os.environ
-
-
-def _variables() -> Iterator[int]:
-    for name in VARIABLES:
-        with suppress(KeyError, ValueError):
-            yield int(os.environ[name])
 
 
 def _limits() -> Iterator[float]:
     """Yield the CPU limits, in cores, of this process's cgroups (version 2 or 1) and of those that contain them."""
     with suppress(OSError):
         for line in OWN_CGROUPS.read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
+            _, controllers, path = line.split(":", 2)  # version 2 has no controllers here
             if controllers and "cpu" not in controllers.split(","):
                 continue
-            mounted = CGROUPS / controllers if (CGROUPS / controllers).is_dir() else CGROUPS / "cpu"
-            root = mounted if controllers else CGROUPS
-            own = root / path.lstrip("/")
-            for folder in (own, *own.parents):
-                if folder.is_relative_to(root):
-                    yield from _limit(folder)
+            mounts = (CGROUPS / controllers, CGROUPS / "cpu")
+            root = next(filter(Path.is_dir, mounts), CGROUPS)
+            folder = root / path.lstrip("/")
+            for parent in (folder, *folder.parents):
+                if parent.is_relative_to(root):
+                    yield from _limit(parent)
 
 
 def _limit(folder: Path) -> Iterator[float]:
-    with suppress(OSError, ValueError):
-        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
-        yield int(quota) / int(period)  # "max" is no limit
-    with suppress(OSError, ValueError):
-        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period"))
-        if int(quota) > 0:  # -1 is no limit
-            yield int(quota) / int(period)
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):  # "max" is no limit, and neither is -1
+            quota, period = map(int, " ".join((folder / name).read_text(encoding="utf-8") for name in names).split())
+            if quota > 0:
+                yield quota / period

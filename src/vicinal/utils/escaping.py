@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Characters that control a terminal, change the direction of text, or cannot be encoded."""
@@ -28,18 +29,13 @@ def visible(text: str, keep: str = "") -> str:
 
 def csv(value: object) -> object:
     """Escape for a cell: prefix a text that a spreadsheet would compute with an apostrophe; numbers stay numbers."""
-    if not isinstance(value, str) or len(value) < 2 or _is_number(value):
+    if not isinstance(value, str) or len(value) < 2:
+        return value
+    with suppress(ValueError):
+        float(value)
         return value
     first = unicodedata.normalize("NFKC", value.lstrip(" \n\v\f")[:1])
     return f"'{value}" if first in FORMULA and first else value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def markdown(text: str) -> str:

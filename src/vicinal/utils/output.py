@@ -11,12 +11,9 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import Any, TextIO
 
 from vicinal.utils.escaping import visible
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 PATIENCE_SECONDS = 10.0
 """Longest wait of a training for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
@@ -28,12 +25,7 @@ ERRORS = "vicinal.spelled"
 
 
 class _Steady(io.FileIO):
-    """A file descriptor for writing that raises no error. Text that cannot be written is lost.
-
-    Args:
-        descriptor: to write to. It is not closed.
-        name: of the stream in messages.
-    """
+    """A file descriptor for writing that raises no error. Text that cannot be written is lost."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -41,8 +33,8 @@ class _Steady(io.FileIO):
         self.lost = ""
         self._stuck = False
 
-    def write(self, data: ReadableBuffer, /) -> int:
-        """Write some of ``data``; return the number of bytes that are written or lost."""
+    def write(self, data: Any, /) -> int:
+        """Return the number of bytes of ``data`` that are written or lost; the caller writes the rest."""
         try:
             if self._ready():
                 return super().write(memoryview(data)[:CHUNK]) or 0  # it may not block, and takes nothing now
@@ -51,8 +43,8 @@ class _Steady(io.FileIO):
         return memoryview(data).nbytes
 
     def _ready(self) -> bool:
-        """Wait for the reader: without a limit, but at most PATIENCE_SECONDS beside a training."""
-        seconds = None if not _Hurry.depth else 0.0 if self._stuck else PATIENCE_SECONDS
+        """Return whether the reader takes something; a training waits at most PATIENCE_SECONDS for it, once."""
+        seconds = None if not _hurries else 0.0 if self._stuck else PATIENCE_SECONDS
         if not hasattr(select, "poll"):  # Windows
             return True
         poll = select.poll()
@@ -66,31 +58,28 @@ class _Steady(io.FileIO):
         self.lost = self.lost or f"{self.label} is incomplete since {time.strftime('%H:%M:%S')}: {reason}"
 
 
-class _Hurry:
-    depth = 0
-
-
 _streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
+_hurries = 0
+"""Blocks of :func:`hurried` that are running."""
 
 
 def steady() -> None:
     """Replace the standard streams of this process by some that raise no error, unless this has been done already.
 
-    A stream that other code has replaced, to capture what is printed, stays. A closed standard stream
-    becomes ``/dev/null``: else the next file to be opened would have its descriptor, and take what others print.
+    A stream that other code has replaced, to capture what is printed, stays. A closed standard stream becomes
+    ``/dev/null``: else the next file to be opened would have its descriptor, and take what others print.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
-    for name, number in (("stdout", 1), ("stderr", 2)):
+    for number, name, label in ((1, "stdout", "standard output"), (2, "stderr", "standard error")):
         before: TextIO | None = getattr(sys, name)
         if before is getattr(sys, f"__{name}__"):
             if before:
                 with suppress(OSError, ValueError):
                     before.flush()
-            label = {"stdout": "standard output", "stderr": "standard error"}[name]
             setattr(sys, name, stream(number, before.encoding if before else "utf-8", label))
 
 
@@ -108,18 +97,19 @@ def stream(descriptor: int, encoding: str, name: str) -> TextIO:
 
 
 def lost() -> list[str]:
-    """Return what could not be printed so far, one line per stream."""
+    """Return what could not be printed so far, one line per stream that is still in use."""
     return sorted(stream.lost for stream in _streams if stream.lost)
 
 
 @contextmanager
 def hurried() -> Iterator[None]:
-    """Inside, a reader that stands still is not waited for longer than PATIENCE_SECONDS."""
-    _Hurry.depth += 1
+    """Inside ``with``, wait at most PATIENCE_SECONDS for a reader that stands still."""
+    global _hurries
+    _hurries += 1
     try:
         yield
     finally:
-        _Hurry.depth -= 1
+        _hurries -= 1
 
 
 def printable(text: str, encoding: str) -> str:
