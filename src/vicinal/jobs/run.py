@@ -66,11 +66,7 @@ def load(experiment: Experiment) -> Loaded:
 
 
 def check_data(experiments: Iterable[Experiment]) -> None:
-    """Refuse what only the data can show, for all runs of a sweep, before the first of them begins.
-
-    Raises:
-        UserError: the data cannot be loaded, or a key does not fit them.
-    """
+    """Raise UserError where the data of a sweep's runs cannot be loaded, or a key does not fit them."""
     by_dataset: dict[Component, list[Experiment]] = {}
     for experiment in experiments:
         by_dataset.setdefault(experiment.dataset, []).append(experiment)
@@ -165,10 +161,7 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
 
 
 def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
-    """Return remarks on hardware, code and data of a result that is reused, where they differ from those here.
-
-    "auto" may mean something else on this machine, and code or data may have changed since.
-    """
+    """Return a remark for each difference in hardware, code and data between a result that is reused and here."""
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
     remarks = [

@@ -44,7 +44,7 @@ class RunContext:
         experiment: checked.
         saved: checkpoint to resume from.
         data: of the run.
-        sweep: name of the sweep it belongs to, W&B's group.
+        sweep: name of the sweep that the run belongs to, W&B's group.
         loading: seconds that loading the data has taken.
     """
 
@@ -104,10 +104,7 @@ class RunContext:
     def conclude(self, state: TrainState, finals: Finals, ready: float) -> dict[str, Any]:
         """Save the final weights, and return the content of ``result.json``.
 
-        Args:
-            state: after the last epoch.
-            finals: what it is judged by.
-            ready: seconds from the start of the session to its first step.
+        The session was ready for its first step after so many seconds.
         """
         experiment, history, data, here = self.experiment, state.history, self.data, self._here
         rows, times = kept(history.rows)
