@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vicinal.cli.script_args import Arguments, log_to, one_line_errors
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors, trust
 from vicinal.jobs.reproduce import Reproduction, reproduce
 from vicinal.report.terminal import Grid, show
 
@@ -50,7 +50,7 @@ def parser() -> Arguments:
     words.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="what is elsewhere on this machine, such as dataset.root"
     )
-    words.trusts()
+    trust(words)
     words.add_argument(
         "--output",
         type=Path,

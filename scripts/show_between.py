@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, whole
+from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, trust, whole
 from vicinal.errors import UserError
 from vicinal.visualize.between import PAIRS, show
 
@@ -38,7 +38,7 @@ def parser() -> Arguments:
         metavar="RUN|KEY=VALUE",
         help="folders of completed runs; keys that have moved, such as dataset.root",
     )
-    words.trusts()
+    trust(words)
     words.add_argument("--pairs", type=whole, default=PAIRS, metavar="N", help="of test images (default: %(default)s)")
     default = Path("outputs/pictures/between.png")
     words.add_argument("--out", type=png, default=default, metavar="FILE", help="PNG (default: %(default)s)")

@@ -89,7 +89,9 @@ class Run:
             self.hardware,
             steps_per_epoch=len(self.loaders.train),
         )
-        self.training = TrainState(self.learner, streams, MixedExamples(data, 0, 1, Tracker()), self.experiment.classes)
+        self.training = TrainState(
+            self.learner, streams, MixedExamples(data, 0, 1, Tracker()), self.experiment.sizes.classes
+        )
 
     def epoch(self, checkpointer: Checkpointer | None = None) -> None:
         """Run the next epoch in the real loop, without validation."""

@@ -18,7 +18,7 @@ from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from vicinal.launch.packing import AUTO, Packing, pack
+from vicinal.launch.packing import AUTO, JOBS, Packing, pack
 from vicinal.utils.cores import SHARE, usable_cores
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,9 @@ class ParallelLauncher(BasicLauncher):
         log.info("Launching %d jobs, %d at a time, trainer.threads=%d", count, packing.jobs, packing.threads)
         job = partial(_run, self.hydra_context, self.task_function, self.config, Singleton.get_state())
         numbered = enumerate(job_overrides, initial_job_idx)
-        environment = {**os.environ, SHARE: str(packing.threads)}
-        with Workers(min(packing.jobs, count), job, environment) as workers:
+        jobs = min(packing.jobs, count)
+        environment = {**os.environ, SHARE: str(packing.threads), JOBS: str(jobs)}
+        with Workers(jobs, job, environment) as workers:
             return workers.do(list(zip(labels(job_overrides), numbered, strict=True)))
 
     def _pack_alike(self) -> Packing:

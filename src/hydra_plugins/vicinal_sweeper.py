@@ -59,7 +59,7 @@ class GridSweeper(BasicSweeper):
         with without_collections():
             from vicinal.config.composition import refuse_moving
             from vicinal.jobs import dry_run
-            from vicinal.jobs.run import check_data, tell_rest
+            from vicinal.jobs.run import check_data, name_ineffective_keys, tell_rest
             from vicinal.launch import grid
             from vicinal.launch.job_configs import JobConfigs
             from vicinal.live.monitor import Live
@@ -71,6 +71,7 @@ class GridSweeper(BasicSweeper):
         refuse_moving(self.config.hydra)
         jobs, packing = self._pack(self._jobs(arguments))
         if self.config.dry_run:
+            name_ineffective_keys(job.experiment for job in jobs)
             dry_run.show(jobs)
             return []
         left = self._left(jobs)
@@ -84,8 +85,7 @@ class GridSweeper(BasicSweeper):
             finish(folder)
             tell_rest(earlier)
             return []
-        for line in dict.fromkeys(line for job in left for line in job.experiment.ineffective_keys()):
-            log.info("%s", line)
+        name_ineffective_keys(job.experiment for job in left)
         configs = JobConfigs(folder / "jobs")
         words = [[*job.overrides, configs.add(job.experiment)] for job in left]
         epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}

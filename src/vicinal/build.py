@@ -1,4 +1,4 @@
-"""What is made from a checked request: the data, the loaders and the network."""
+"""Make the data, the loaders and the network of a checked request."""
 
 from __future__ import annotations
 
@@ -52,11 +52,7 @@ def check_steps(experiment: Experiment, data: ImageData) -> None:
 
 
 def load_data(experiment: Experiment) -> ImageData:
-    """Read, or download, and split the images, and hash what they were read from.
-
-    Raises:
-        UserError: they cannot be had, or a key does not fit them; no hashes are kept then.
-    """
+    """Return :func:`load_images` with hashes of the sources, once the schedule fits. Raises as that does."""
     source, data = load_images(experiment)
     check_steps(experiment, data)
     hashes = _file_hashes(experiment)
@@ -64,10 +60,10 @@ def load_data(experiment: Experiment) -> ImageData:
 
 
 def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
-    """Return the images as the source has them, and split, with the label noise that is asked for, without hashes.
+    """Read, or download, the images; return them as the source has them, and split, with the label noise.
 
     Raises:
-        UserError: they cannot be had, or a key does not fit them.
+        UserError: they are out of reach, or a key does not fit them.
     """
     check_cuts(experiment)
     values = experiment.dataset.values
@@ -75,19 +71,19 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
     keys = ("val_size", "train_size", "split_seed", "mean", "std")
     with experiment.dataset.refusals():
         data = load(source, **{name: values[name] for name in keys})
-    found = (*data.train.images.shape[1:3], len(data.class_names))
-    for (name, expected), real in zip(experiment.sizes._asdict().items(), found, strict=True):
+    sizes = (*data.train.images.shape[1:3], len(data.class_names))
+    for (name, expected), real in zip(experiment.sizes._asdict().items(), sizes, strict=True):
         if expected != real:
             raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
     if share := values["label_noise"]:
         seed = derive(values["split_seed"], "label_noise")
-        labels, noise = symmetric(data.train.labels, share, experiment.classes, seed)
+        labels, noise = symmetric(data.train.labels, share, experiment.sizes.classes, seed)
         data = replace(data, train=data.train._replace(labels=labels), noise=noise)
     return source, data
 
 
 def data_contents(experiment: Experiment) -> dict[str, str]:
-    """Return {name: hash} of the data that the experiment would use now, without what is in its identity.
+    """Return {name: hash} of the data that the experiment would use now, without those in its identity.
 
     The images are loaded for it, once per process, if their source does not declare the files that it reads.
     """
@@ -124,25 +120,16 @@ def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:
             device=hardware.device,
             augmentation=augmentation,
             channels_last=settings.channels_last,
-            stream=streams(experiment, images),
+            stream=not fits(images, hardware.device) if settings.stream == "auto" else bool(settings.stream),
             compile=hardware.compile,
         )
 
-    clean = None
-    if settings.clean_subset:
-        chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
-        chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset]
-        clean = data.train.choose(chosen.sort().values)
+    chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
+    chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset].sort().values
     return Loaders(
         train=make(data.train, settings.batch_size, augmentation=augmentation),
         val=None if data.val is None else make(data.val, settings.eval_batch_size),
         test=make(data.test, settings.eval_batch_size),
-        clean=None if clean is None else make(clean, settings.eval_batch_size),
+        clean=make(data.train.choose(chosen), settings.eval_batch_size) if settings.clean_subset else None,
         class_names=data.class_names,
     )
-
-
-def streams(experiment: Experiment, images: Images) -> bool:
-    """Return whether images stay in the host's memory."""
-    wish = experiment.trainer.stream
-    return not fits(images, experiment.hardware.device) if wish == "auto" else bool(wish)

@@ -1,24 +1,24 @@
-"""Components put together on the meta device, where shapes take neither memory nor time: what cannot work is refused.
+"""Put components together on the meta device, where shapes take neither memory nor time, and refuse what cannot work.
 
 Each function is cached by what it depends on, since the jobs of a sweep have much in common.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from vicinal.config.components import Component
+from vicinal.config.validation import leaves
 from vicinal.errors import ConfigError, suggest
-from vicinal.mixing import MixPlan, mixed_forward
+from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
-from vicinal.training import hardware
+from vicinal.training.hardware import host_memory
 
 DRAWN = 16
 """Plans, and samples of each, that a strategy draws before a training."""
@@ -27,7 +27,7 @@ STEPS = 1000
 
 
 class Sizes(NamedTuple):
-    """What a network has to fit."""
+    """Sizes that a network has to fit."""
 
     channels: int
     image_size: int
@@ -38,14 +38,15 @@ class Sizes(NamedTuple):
 def meta_model(model: Component, sizes: Sizes) -> nn.Module:
     """Return the network without memory behind its weights."""
     with torch.device("meta"):
-        made: nn.Module = model(**sizes._asdict())
-    return made
+        network: nn.Module = model(**sizes._asdict())
+    return network
 
 
 @cache
-def work(model: Component, sizes: Sizes, batch_size: int) -> int:
-    """Return :func:`vicinal.training.hardware.work` of the network."""
-    return hardware.work(meta_model(model, sizes), sizes.image_size, batch_size)
+def make_strategy(mixup: Component) -> Strategy:
+    """Return the strategy, which has no state, so that equal jobs share it."""
+    strategy: Strategy = mixup()
+    return strategy
 
 
 @cache
@@ -85,10 +86,9 @@ def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], singl
 def check_strategy(mixup: Component, sizes: Sizes) -> None:
     """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
     shape, generator = (DRAWN, sizes.channels, sizes.image_size, sizes.image_size), torch.Generator().manual_seed(0)
-    strategy = mixup()
     with mixup.refusals():
         for _ in range(DRAWN):
-            strategy.sample(shape, generator)
+            make_strategy(mixup).sample(shape, generator)
 
 
 @cache
@@ -96,10 +96,10 @@ def check_schedule(optimizer: Component, scheduler: Component, epochs: int, step
     """Build the optimizer and the schedule for so many steps per epoch, and take a step. Raises ConfigError."""
     weight = nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
-    made = optimizer(params=[weight])
-    scheduler(optimizer=made, total_steps=steps * epochs, steps_per_epoch=steps)
+    stepper = optimizer(params=[weight])
+    scheduler(optimizer=stepper, total_steps=steps * epochs, steps_per_epoch=steps)
     try:
-        made.step()
+        stepper.step()
     except Exception as error:  # it wants more than gradients, such as a closure
         raise optimizer.refused(f"cannot be stepped: {error}") from error
 
@@ -107,20 +107,12 @@ def check_schedule(optimizer: Component, scheduler: Component, epochs: int, step
 def _check_memory(network: nn.Module, model: Component, sizes: Sizes) -> None:
     """Refuse a network whose weights and gradients alone are more than this machine holds."""
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    if 2 * weights <= (memory := hardware.host_memory()):
+    if 2 * weights <= (memory := host_memory()):
         return
     keys = {f"model.{name}": value for name, value in model.arguments.items()}
     keys |= {f"dataset.{name}": value for name, value in sizes._asdict().items()}
-    name = max(keys, key=lambda name: _largest(keys[name]))
+    largest = {name: max((part for _, part in leaves(keys[name]) if isinstance(part, int)), default=0) for name in keys}
+    name = max(keys, key=largest.__getitem__)  # to blame
     needs = f"its weights and gradients would take {2 * weights / 1e9:.3g} GB"
     allowed = f"the network is too large: {needs}, and this machine has {memory / 1e9:.3g} GB"
     raise ConfigError(name, keys[name], allowed)
-
-
-def _largest(value: Any) -> int:
-    """Return the largest integer in a value of the config, which may be a list."""
-    if isinstance(value, Mapping):
-        return _largest([*value.values()])
-    if isinstance(value, (list, tuple)):
-        return max(map(_largest, value), default=0)
-    return value if isinstance(value, int) else 0

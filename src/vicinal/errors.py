@@ -15,19 +15,11 @@ class ConfigError(UserError):
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
-        super().__init__(f"{key}={written(value)}: {allowed}")
-        self.key = key
+        super().__init__(key, value, allowed)
+        self._text = f"{key}={written(value)}: {allowed}"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions cross process borders (parallel launchers): rebuild from the text, not from the three arguments.
-        return _rebuild, (self.key, str(self))
-
-
-def _rebuild(key: str, text: str) -> ConfigError:
-    error = ConfigError.__new__(ConfigError)
-    Exception.__init__(error, text)
-    error.key = key
-    return error
+    def __str__(self) -> str:
+        return self._text
 
 
 def written(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vicinal import dry_build
 from vicinal.config import redaction, request
-from vicinal.config.components import OURS, Component, bind, places_of
-from vicinal.config.composition import words_of
+from vicinal.config.components import Component, bind, places_of
 from vicinal.config.schema import TrainerConfig, WandbConfig, identity_values
 from vicinal.data import VAL_SIZE, Source
 from vicinal.dry_build import Sizes
@@ -27,73 +26,58 @@ from vicinal.tracking.choice import make_trackers
 from vicinal.tracking.tracker import Tracker
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
-from vicinal.training.hardware import Hardware, resolve
+from vicinal.training.hardware import Hardware, resolve, work
 from vicinal.utils.gc_pause import without_collections
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A request and the components that it chooses; :mod:`vicinal.build` makes them.
-
-    Attributes:
-        config: resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer.
-        choices: {group: option}, for the readable name.
-        name: readable, the same for all seeds of a cell; also a name for a file.
-        trainer: the group of this name.
-        trackers: {name: tracker}, not started.
-        wandb: the group of this name.
-        hardware: what "auto" means here.
-        checkpoint_every: ``trainer.checkpoint_every``.
-        dataset: component of this group, as are the four below.
-        classes: number of classes; of a tree of images they are counted.
-        strategy: made from ``mixup``.
-        effective: all that can change a result, but the seed; keys that have no effect are left out.
-        cell_id: hash of ``effective``.
-        folder: of the run.
-    """
+    """A request and the components that it chooses; :mod:`vicinal.build` makes them."""
 
     config: dict[str, Any]
+    """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
     choices: dict[str, str]
+    """{group: option}, for the readable name."""
     name: str
+    """Readable, the same for all seeds of a cell; also a name for a file."""
     trainer: TrainerConfig
     trackers: dict[str, Tracker]
+    """Trackers by name, not started."""
     wandb: WandbConfig
     hardware: Hardware
+    """The meaning of "auto" here."""
     checkpoint_every: Interval
     dataset: Component
     model: Component
     mixup: Component
     optimizer: Component
     scheduler: Component
-    classes: int
+    sizes: Sizes
+    """Sizes of images and logits; the classes of a tree of images are counted."""
     strategy: Strategy
     effective: dict[str, Any]
+    """Values that can change a result, without the seed and keys that have no effect."""
     cell_id: str
+    """Hash of ``effective``."""
     folder: RunFolder
 
     @classmethod
     def composed(cls, cfg: DictConfig) -> Experiment:
         """Check what Hydra composes for one job, its own ``hydra`` node included; see :meth:`of`."""
-        own = [str(name) for name in cfg if name != "hydra"]
-        hydra = cfg.hydra
-        return cls.of(OmegaConf.masked_copy(cfg, own), hydra.runtime.choices, places_of(hydra), words_of(hydra))
+        return cls.of(OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]), cfg.hydra)
 
     @classmethod
-    def of(
-        cls, cfg: DictConfig, choices: Mapping[str, str], places: tuple[str, ...] = OURS, words: Sequence[str] = ()
-    ) -> Experiment:
+    def of(cls, cfg: DictConfig, hydra: Any) -> Experiment:
         """Check a request.
 
         Args:
             cfg: composed by Hydra on the schema.
-            choices: {group: option}; Hydra's own groups are left out.
-            places: where Hydra finds options, ``scheme://path``.
-            words: of the command line, for the readable name.
+            hydra: Hydra's own node of it.
 
         Raises:
             ConfigError: names the key, the value and what is allowed.
         """
-        config = request.checked(cfg, choices)
+        config = request.checked(cfg, hydra.runtime.choices)
         trackers = make_trackers(config["tracker"])
         if "wandb" not in trackers:
             config["wandb"]["mode"] = "disabled"
@@ -102,43 +86,46 @@ class Experiment:
         request.check_output(config["output_dir"])
         hardware, checkpoint_every = resolve(trainer), Interval.parse(trainer.checkpoint_every)
 
-        dataset = bind("dataset", config["dataset"], places)
+        def chosen(group: str) -> Component:
+            return bind(group, config[group], places)
+
+        places = places_of(hydra)
+        dataset = chosen("dataset")
         request.check_images(dataset.values)
         preview: Source | None = dataset.tell("preview")
         if preview and dataset.values["val_size"] is None and preview.val is None:
             config["dataset"]["val_size"] = VAL_SIZE
-            dataset = bind("dataset", config["dataset"], places)
-        names = preview.class_names if preview else ()
-        sizes = Sizes(dataset.values["channels"], dataset.values["image_size"], _count(dataset, names))
+            dataset = chosen("dataset")
+        sizes = _sizes(dataset.values, preview.class_names if preview else ())
 
-        model = bind("model", config["model"], places)
+        model = chosen("model")
         if config["mixup"].get("layers", ()) is None:  # as in the reference code
             config["mixup"]["layers"] = [INPUT, *block_names(dry_build.meta_model(model, sizes))[:2]]
-        mixup = bind("mixup", config["mixup"], places)
-        strategy: Strategy = mixup()
-        optimizer, scheduler = (bind(group, config[group], places) for group in ("optimizer", "scheduler"))
+        mixup, optimizer, scheduler = chosen("mixup"), chosen("optimizer"), chosen("scheduler")
+        strategy = dry_build.make_strategy(mixup)
         warmup = scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
         if trainer.threads == "auto":
-            hardware = resolve(trainer, dry_build.work(model, sizes, trainer.batch_size))
+            network = dry_build.meta_model(model, sizes)
+            hardware = resolve(trainer, work(network, sizes.image_size, trainer.batch_size))
 
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = _effective(config, components)
         cell = cell_id(effective)
-        named, run = config["_choices_"], run_id(cell, config["seed"])
-        name = run_name(named, _settings(config, components), words)
+        choices, run = config["_choices_"], run_id(cell, config["seed"])
+        words: Any = OmegaConf.to_container(hydra.overrides.task)  # without resolving what is in them
+        name = run_name(choices, _settings(config, components), words)
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
-            config, named, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
-            sizes.classes, strategy, effective, cell, folder,
+            config, choices, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
+            sizes, strategy, effective, cell, folder,
         )  # fmt: skip
         experiment._declare_public()
         # A run that is completed has passed this, and torch imports two seconds of compilers for it.
-        if config["rerun"] or experiment.folder.completed() is None:
+        if config["rerun"] or folder.completed() is None:
             with without_collections("torch._dynamo"):
-                single = trainer.batch_size == 1
-                dry_build.check_network(model, sizes, tuple(strategy.depths), single)
+                dry_build.check_network(model, sizes, tuple(strategy.depths), single=trainer.batch_size == 1)
                 dry_build.check_strategy(mixup, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
@@ -160,11 +147,6 @@ class Experiment:
         return run_id(self.cell_id, self.seed)
 
     @property
-    def sizes(self) -> Sizes:
-        """Sizes of images and logits."""
-        return Sizes(self.dataset.values["channels"], self.dataset.values["image_size"], self.classes)
-
-    @property
     def targets(self) -> tuple[str, ...]:
         """Dotted names of the components."""
         return tuple(component.target for component in self.components)
@@ -175,13 +157,11 @@ class Experiment:
 
     def request(self) -> dict[str, Any]:
         """Return the config without keys that only another option has, whose file may be out of reach."""
-        own = {
-            component.group: {
-                key: value for key, value in self.config[component.group].items() if key not in component.ineffective
-            }
-            for component in self.components
-        }
-        return {**self.config, **own}
+        config = dict(self.config)
+        for component in self.components:
+            group = config[component.group]
+            config[component.group] = {key: group[key] for key in group if key not in component.ineffective}
+        return config
 
     def ineffective_keys(self) -> list[str]:
         """Return a line for each key that is set but has no effect."""
@@ -198,14 +178,14 @@ class Experiment:
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
 
 
-def _count(dataset: Component, names: tuple[str, ...]) -> int:
-    """Return the number of classes, given or counted."""
-    classes: int = dataset.values["classes"] or len(names)
+def _sizes(dataset: Mapping[str, Any], names: tuple[str, ...]) -> Sizes:
+    """Return the sizes of images and logits; the number of classes is given or counted."""
+    classes: int = dataset["classes"] or len(names)
     if not classes:
         raise ConfigError("dataset.classes", None, "must be an integer >= 2; only a folder of images can be counted")
     if names and len(names) != classes:
         raise ConfigError("dataset.classes", classes, f"must be {len(names)}, as in the data")
-    return classes
+    return Sizes(dataset["channels"], dataset["image_size"], classes)
 
 
 def _effective(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def test_a_source_of_ones_own_tells_its_classes_its_cuts_and_what_identifies_it(
     for name, content in {"a": "loadable", "b": "loadable", "c": "loadable too", "d": "broken"}.items():
         (tmp_path / name).write_text(content)
     first = composed("a")
-    assert first.classes == 3
+    assert first.sizes.classes == 3
     assert composed("b").run_id == first.run_id
     assert composed("c").run_id != first.run_id
     assert composed("a", "dataset.val_size=null").dataset.values["val_size"] == 1000

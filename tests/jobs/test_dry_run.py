@@ -15,6 +15,7 @@ from vicinal.runs import checkpoint
 from ..outcome import OUTCOME
 
 Compose = Callable[..., Experiment]
+Train = Callable[..., tuple[int, str, str]]
 
 
 def past_run(experiment: Experiment, took: float, device: str = "cpu", **more: Any) -> None:
@@ -143,6 +144,13 @@ def test_the_grid_is_listed_and_what_is_left_is_summed(compose: Compose, capsys:
     assert total == "2 of 2 runs are left: at least 2 min, one after another"
     assert listed(capsys, third)[1] == "all 1 runs are done"
     assert not list(first.folder.path.parents[1].glob("sweeps"))
+
+
+@pytest.mark.parametrize("words", [("mixup=none",), ("mixup=none,input", "-m")])
+def test_keys_without_effect_are_named(words: tuple[str, ...], train: Train) -> None:
+    code, out, err = train(*words, "mixup.alpha=0.3", "dry_run=true")
+    assert (code, err) == (0, "")
+    assert out.count("mixup.alpha=0.3 has no effect with vicinal.mixing.NoMix") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ import torch
 from rich.console import Console
 
 from hydra_plugins.vicinal_launcher import labels
-from vicinal import build
 from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
 from vicinal.launch import gpu_memory, worker
-from vicinal.launch.gpu_memory import Gpu, GpuReservations, Reservation, choose, kept_for_backward
+from vicinal.launch.gpu_memory import Gpu
 from vicinal.launch.packing import Packing, pack
 from vicinal.runs.folder import RunFolder
+from vicinal.runs.locks import held
 from vicinal.tracking.run_files import TIME_FIELDS
 
 TRAIN = Path(__file__).parents[2] / "train.py"
@@ -473,80 +474,110 @@ GIB = 2**30
 PAIR = (Gpu("a", 20 * GIB, 24 * GIB), Gpu("b", 22 * GIB, 24 * GIB))
 
 
-def test_a_job_goes_to_the_gpu_with_most_room() -> None:
-    assert choose(5 * GIB, PAIR, []) == (1, Reservation("b", 5 * GIB, 22 * GIB))
-    taken = [Reservation("b", 5 * GIB, 22 * GIB)]
-    assert choose(5 * GIB, PAIR, taken) == (0, Reservation("a", 5 * GIB, 20 * GIB))
+class Gpus:
+    """GPUs without a driver, and the jobs that hold their memory until the test ends; one that would wait fails."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.visible, self.running = folder, list(PAIR), ExitStack()
+        self.used: list[int] = []
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        monkeypatch.setattr(gpu_memory, "visible", lambda: self.visible)
+        monkeypatch.setattr("torch.cuda.set_device", self.used.append)
+        monkeypatch.setattr(gpu_memory.time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError("it waits")
+
+    def start(self, peak: int, jobs: int) -> int:
+        """Start a job, and return the index of the GPU that it uses."""
+        self.running.enter_context(gpu_memory.reserve(peak, jobs))
+        return self.used[-1]
+
+    def locks(self) -> list[Path]:
+        return [file for file in self.folder.glob("vicinal-gpu-*/*-*") if held(file)]
 
 
-def test_what_was_claimed_is_not_free_although_it_is_not_used_yet() -> None:
-    [gpu] = PAIR[:1]
-    reservations = [Reservation("a", 8 * GIB, 20 * GIB), Reservation("a", 8 * GIB, 20 * GIB)]
-    assert choose(4 * GIB, [gpu], reservations) == (0, Reservation("a", 4 * GIB, 20 * GIB))
-    assert choose(5 * GIB, [gpu], reservations) is None
-    full = Gpu("a", 1 * GIB, 24 * GIB)  # the reservations are used, and something else has taken the rest
-    assert choose(4 * GIB, [full], reservations) is None
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpus]:
+    gpus = Gpus(tmp_path, monkeypatch)
+    with gpus.running:
+        yield gpus
 
 
-def test_what_will_never_fit_is_a_line() -> None:
+def test_a_job_goes_to_the_gpu_with_most_room(gpus: Gpus) -> None:
+    assert [gpus.start(5 * GIB, 4) for _ in range(2)] == [1, 0]
+
+
+def test_jobs_without_an_earlier_run_share_the_gpus_equally(gpus: Gpus) -> None:
+    assert sorted(gpus.start(0, 4) for _ in range(4)) == [0, 0, 1, 1]
+    with pytest.raises(AssertionError, match="it waits"):
+        gpus.start(1 * GIB, 4)
+
+
+def test_what_is_reserved_is_not_free_although_it_is_not_used_yet(gpus: Gpus) -> None:
+    gpus.visible = [PAIR[0]]
+    for _ in range(2):
+        gpus.start(8 * GIB, 3)
+    with pytest.raises(AssertionError, match="it waits"):
+        gpus.start(9 * GIB, 3)
+    gpus.visible = [Gpu("a", 1 * GIB, 24 * GIB)]  # the reservations are used, and something else has taken the rest
+    with pytest.raises(AssertionError, match="it waits"):
+        gpus.start(4 * GIB, 3)
+    gpus.visible = [PAIR[0]]
+    assert gpus.start(4 * GIB, 3) == 0
+
+
+def test_what_will_never_fit_is_a_line(gpus: Gpus) -> None:
     with pytest.raises(UserError, match=r"^the job needs about 23\.0 GiB of GPU memory, but of 24\.0 GiB only 22\.0"):
-        choose(23 * GIB, PAIR, [])
+        gpus.start(23 * GIB, 2)
 
 
 def test_a_job_waits_for_another_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    gpus: Gpus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    reservations, used = GpuReservations(tmp_path), []
-    (gpu,) = PAIR[:1]
-    other = os.getppid()  # a process that is there
-    (tmp_path / "reservations.json").write_text(
-        json.dumps({other: {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}})
-    )
-    looks = []
+    gpus.visible, looks = [PAIR[0]], []
+    other = ExitStack()
+    other.enter_context(gpu_memory.reserve(18 * GIB, 2))
 
     def sleep(seconds: float) -> None:
         looks.append(seconds)
-        if len(looks) == 3:  # the other job has ended
-            (tmp_path / "reservations.json").write_text("{}")
+        if len(looks) == 3:
+            other.close()
 
     monkeypatch.setattr(gpu_memory.time, "sleep", sleep)
-    with gpu_memory.reserve(5 * GIB, reservations, lambda: [gpu], used.append):
-        assert used == [0]
-        held = json.loads((tmp_path / "reservations.json").read_bytes())
-        assert held == {str(os.getpid()): {"uuid": "a", "needed": 5 * GIB, "capacity": 20 * GIB}}
-    assert json.loads((tmp_path / "reservations.json").read_bytes()) == {}
+    with gpu_memory.reserve(7 * GIB, 2):
+        assert gpus.used == [0, 0]
+        assert len(gpus.locks()) == 19  # 7 of 24 GiB, in parts of 3/8
+    assert gpus.locks() == []
     assert len(looks) == 3
-    assert caplog.messages == ["waiting for about 5.0 GiB of GPU memory, which other jobs hold"]
+    assert caplog.messages == ["waiting for about 7.0 GiB of GPU memory, which other jobs hold"]
 
 
-def test_a_job_that_was_killed_holds_nothing(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    claim = {"uuid": "a", "needed": 18 * GIB, "capacity": 20 * GIB}
-    (tmp_path / "reservations.json").write_text(json.dumps({dead.pid: claim}))
-    assert GpuReservations(tmp_path).reserve(15 * GIB, lambda: PAIR[:1]) == 0
-
-
-def test_what_a_step_keeps_is_what_autograd_keeps() -> None:
-    """A linear layer keeps its input, a ReLU its output, which is the next layer's input; weights are not counted."""
-    model = torch.nn.Sequential(torch.nn.Linear(30, 50), torch.nn.ReLU(), torch.nn.Linear(50, 10)).to("meta")
-    images = torch.empty(8, 30, device="meta")
-    assert kept_for_backward(model, images) == 4 * 8 * (30 + 50)
+def test_a_job_that_was_killed_holds_nothing(gpus: Gpus) -> None:
+    gpus.visible = [PAIR[0]]
+    program = (
+        "import time, torch; from vicinal.launch import gpu_memory\n"
+        "gpu_memory.visible = lambda: [gpu_memory.Gpu('a', 1, 1)]; torch.cuda.set_device = print\n"
+        "with gpu_memory.reserve(0, 1): print(flush=True); time.sleep(600)"
+    )
+    environment = {**os.environ, "TMPDIR": str(gpus.folder)}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"0\n"
+        assert killed.stdout.readline() == b"\n"
+        with pytest.raises(AssertionError, match="it waits"):
+            gpus.start(15 * GIB, 1)
+        killed.kill()
+        killed.wait()
+    assert gpus.start(15 * GIB, 1) == 0
 
 
 def test_an_earlier_run_of_the_cell_says_what_is_needed(compose: Callable[..., Experiment]) -> None:
     experiment = compose("seed=1")
-    data = build.load_data(experiment)
-    guess = gpu_memory.needs(experiment, data) - gpu_memory.CONTEXT
-    images = sum(len(part.labels) for part in (data.train, data.val, data.test) if part is not None) * 64
-    weights = 4 * sum(each.numel() for each in build.make_model(experiment).parameters())
-    least = gpu_memory.WORKSPACES + images + gpu_memory.COPIES * weights
-    assert least < guess < least + 100 * 2**20
-    streamed = gpu_memory.needs(compose("seed=1", "trainer.stream=true"), data) - gpu_memory.CONTEXT
-    assert guess - streamed == images
+    assert gpu_memory.earlier_peak(experiment) == 0
     for seed, peak in ((0, 7 * GIB), (2, 6 * GIB), (3, None)):
         folder = experiment.folder.path.with_name(f"x-{experiment.cell_id}-s{seed}")
         folder.mkdir(parents=True)
         RunFolder(folder).fail({"run_id": folder.name, "peak_memory": peak}, "the loss is not finite")
-    assert gpu_memory.needs(experiment, data) == 7 * GIB + gpu_memory.CONTEXT
+    assert gpu_memory.earlier_peak(experiment) == 7 * GIB + gpu_memory.CONTEXT

@@ -28,7 +28,6 @@ ITEMS: dict[str, Item] = {
     "compiled steps": step_checks.compiled,
     "graphs": training_checks.graphs_of_strategies,
     "CUDA graphs": training_checks.cuda_graphs,
-    "memory": training_checks.memory_peak,
     "training, batch 128": partial(speed.training, batch=128),
     "training, batch 512": partial(speed.training, batch=512),
     "training with CUDA graphs, batch 128": partial(speed.training, batch=128, compile="max"),

@@ -1,4 +1,4 @@
-"""Are trainings right? The real loop on a few batches: bits, waits, graphs, streaming, memory."""
+"""Are trainings right? The real loop on a few batches: bits, waits, graphs, streaming."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.suite.bench import Bar, Bench, same_work
-from benchmarks.suite.synthetic import image_data
-from benchmarks.suite.trainings import Run, Silent, experiment, run_on
+from benchmarks.suite.trainings import Run, Silent
 from vicinal.data.store import HostDataset
-from vicinal.launch.gpu_memory import CONTEXT, needs
 from vicinal.runs import checkpoint
 from vicinal.tasks import CLASSIFICATION
 from vicinal.training.evaluation import evaluate
@@ -222,27 +220,6 @@ def graphs(bench: Bench, mixup: str) -> None:
     found = counters["stats"]["unique_graphs"]
     bench.check(f"graphs of mixup={mixup}, off the {expected} that there must be", "", abs(found - expected), ZERO)
     bench.check(f"breaks in the graphs of mixup={mixup}", "", len(counters["graph_break"]), ZERO)
-
-
-def memory_peak(bench: Bench) -> None:
-    """Check that the tensors and libraries of a run take at most what a parallel sweep claims for it."""
-    name, against = "peak memory of a run", "what a parallel sweep claims for it, less CUDA's own"
-    quick = ("trainer.compile=false",) if bench.quick else ()
-    data = image_data((4 if bench.quick else 20) * BATCH)
-    job = experiment(
-        bench.folder,
-        *SMALL,
-        f"trainer.batch_size={BATCH}",
-        "trainer.epochs=2",
-        *quick,
-    )
-    claim = needs(job, data) - CONTEXT
-    peak = run_on(job, lambda: data)["peak_memory"]
-    if peak is None:
-        bench.skip(name, against, "a run's peak is measured on a GPU alone", Bar(1, at_least=False))
-        return
-    bench.extra["memory"] = {"peak": peak, "claim": claim}
-    bench.check(name, against, peak / claim, Bar(1, at_least=False))
 
 
 def small_run(bench: Bench, steps: int, *words: str, network: Sequence[str] = DROPOUT) -> Run:

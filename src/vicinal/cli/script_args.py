@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,18 +17,13 @@ from vicinal.utils.output import steady
 class Arguments(argparse.ArgumentParser):
     """Parser whose mistakes are one line, with the exit code of all mistakes.
 
-    Args:
-        doc: docstring of the script: what it does, and after an empty line more about it and examples.
+    Its help is the docstring of the script: a summary, and after an empty line details and examples.
     """
 
     def __init__(self, doc: str | None) -> None:
         start, _, more = (doc or "").partition("\n\n")
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(description=start, epilog=more, formatter_class=form, allow_abbrev=False)
-
-    def trusts(self) -> None:
-        """Add ``--trust``, for a script that runs what a stored config names."""
-        trust(self)
 
     def error(self, message: str) -> NoReturn:
         from vicinal.config.redaction import redact
@@ -38,12 +33,7 @@ class Arguments(argparse.ArgumentParser):
 
 
 def log_to(stream: str, level: int = logging.WARNING) -> None:
-    """Print what is logged, without secrets.
-
-    Args:
-        stream: ``stdout`` or ``stderr``.
-        level: of the least important lines that are printed.
-    """
+    """Print log lines of at least that level to ``stdout`` or ``stderr``, without secrets."""
     from vicinal.config.redaction import Formatter
 
     steady()
@@ -67,8 +57,7 @@ def trust(parser: argparse.ArgumentParser) -> None:
 def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
     """Let a user's mistake end the process in one line with exit code 1, and Ctrl-C with 130; a bug has its traceback.
 
-    Args:
-        overrides: words of the command line that go to Hydra.
+    The overrides are the words of the command line that go to Hydra.
     """
     steady()
     try:
@@ -87,13 +76,10 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
 
 def whole(text: str, low: int = 1) -> int:
     """An integer >= ``low``, for ``add_argument(type=)``."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = low - 1
-    if number < low:
-        raise argparse.ArgumentTypeError(f"{text}: must be an integer >= {low}")
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= low:
+            return number
+    raise argparse.ArgumentTypeError(f"{text}: must be an integer >= {low}")
 
 
 def png(text: str) -> Path:
@@ -105,10 +91,7 @@ def png(text: str) -> Path:
 
 def positive(text: str) -> float:
     """A finite number above 0, for ``add_argument(type=)``."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a finite number > 0")
-    return number
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text}: must be a finite number > 0")

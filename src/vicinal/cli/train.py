@@ -7,10 +7,12 @@ import atexit
 import difflib
 import logging
 import os
+import signal
 import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from hydra import version
@@ -21,11 +23,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vicinal.cli.script_args import trust
-from vicinal.cli.stop import Stop, leave_if_stopped
 from vicinal.config.error_messages import MISSING_FOLDER, explain, is_mistake
 from vicinal.config.redaction import redact, show_bugs_redacted
 from vicinal.config.schema import CONF, register
 from vicinal.errors import UserError, written
+from vicinal.runs.signals import leave_an_import, present
 from vicinal.tasks import task_named
 from vicinal.utils import output
 from vicinal.utils.escaping import visible
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """The user asks for tracebacks."""
+_received: list[int] = []
+"""Signals that have ended the command; within a training ``GracefulShutdown`` handles them."""
 
 
 def command() -> None:
@@ -72,7 +76,7 @@ def main() -> None:
     A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
-    Stop().install()
+    _handle_signals()
     register()
     # Hydra would go on without a folder of configs that is not there.
     warnings.filterwarnings("error", MISSING_FOLDER, UserWarning)
@@ -82,10 +86,32 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        leave_if_stopped()
+        _leave_if_stopped()
         if FULL_ERROR or not is_mistake(error):
             raise
         sys.exit(f"error: {explain(error, sys.argv[1:])}")
+
+
+def _handle_signals() -> None:
+    """Let signals that are not handled yet end the ``with`` blocks of W&B and of the progress bar, and the process."""
+    _received.clear()
+    for number in present():
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _stop):
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    leave_an_import(number, frame)
+    _received.append(number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
+def _leave_if_stopped() -> None:
+    """Leave if a signal has come: a library that it interrupted may have made an error of the exception."""
+    if _received:
+        sys.exit(128 + _received[0])
 
 
 def _start() -> None:
@@ -107,15 +133,14 @@ def _start() -> None:
 def job(cfg: DictConfig) -> float | None:
     """Run one job; Hydra calls this with each composed config.
 
-    Returns:
-        The last epoch's score on validation by the task's selection metric, for sweepers that search; None without a
-        validation split.
+    Returns the last epoch's score on validation by the task's selection metric, for sweepers that search; None without
+    a validation split.
     """
     output.steady()  # a launcher from a plugin may run jobs in other processes
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     try:
-        from vicinal.config.composition import hidden, refuse_moving, words_of
+        from vicinal.config.composition import hidden, refuse_moving
         from vicinal.tracking.wandb import client
 
         refuse_moving(settings)
@@ -124,16 +149,15 @@ def job(cfg: DictConfig) -> float | None:
         if not cfg.dry_run:
             client.begin(cfg)  # beside the imports that follow, which use one core
         with without_collections():
-            from vicinal.config.components import places_of
             from vicinal.experiment import Experiment
             from vicinal.jobs.run import run
 
-            experiment = Experiment.of(cfg, settings.runtime.choices, places_of(settings), words_of(settings))
+            experiment = Experiment.of(cfg, settings)
         for line in hidden(settings) if single else ():
             log.warning("%s", line)
         result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
     except Exception as error:
-        leave_if_stopped()
+        _leave_if_stopped()
         if single and is_mistake(error) and not FULL_ERROR:
             sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
         if not single:
@@ -153,8 +177,7 @@ def _refuse_sweep(settings: HydraConf) -> None:
 def _arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Read the command line, and put its overrides before the flags: people put -m anywhere.
 
-    Raises:
-        SystemExit: with 2, as argparse does, for a flag that Hydra does not have or whose value is wrong.
+    Leaves with exit code 2, as argparse does, at a flag that Hydra does not have or whose value is wrong.
     """
     parser = get_args_parser()
     trust(parser)

@@ -1,4 +1,4 @@
-"""From a group of the config to the component it names: typed, checked against its signature, not yet built."""
+"""Bind a group of the config to the component that it names: typed, checked against its signature, not yet built."""
 
 from __future__ import annotations
 
@@ -34,25 +34,21 @@ OURS = (f"file://{CONF}",)
 
 @dataclass(frozen=True)
 class Component:
-    """A checked choice of one group: ``component(**runtime)`` builds it.
-
-    Attributes:
-        group: of the config.
-        target: dotted name of a class or function.
-        values: every key that has an effect, typed.
-        defaults: of the target's arguments that the config may give.
-        ineffective: keys without effect here that another option of the group has, such as alpha under ``none``.
-    """
+    """A checked choice of one group: ``component(**runtime)`` builds it."""
 
     group: str
     target: str
+    """Dotted name of a class or function."""
     values: dict[str, Any]
+    """Every key that has an effect, typed."""
     defaults: dict[str, Any]
+    """Defaults of the target's arguments that the config may give."""
     ineffective: dict[str, Any]
+    """Keys without effect here that another option of the group has, such as alpha under ``none``."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Return the values that are given to the target."""
+        """Values that are given to the target."""
         return {name: value for name, value in self.values.items() if name in self.defaults}
 
     def __hash__(self) -> int:
@@ -60,14 +56,14 @@ class Component:
 
     @property
     def called(self) -> Any:
-        """Return the class or function."""
+        """The class or function."""
         return pydoc.locate(self.target)
 
     def tell(self, name: str) -> Any:
-        """Call the function that the target has as attribute `name`, with the arguments; None if it has none."""
+        """Call the target's attribute `name` with the arguments; return None if it has none."""
         function = getattr(self.called, name, None)
         with self.refusals():
-            return None if function is None else function(**self.arguments)
+            return function and function(**self.arguments)
 
     def __call__(self, **runtime: Any) -> Any:
         from hydra.utils import instantiate  # refuses targets that would run arbitrary code
@@ -80,8 +76,7 @@ class Component:
     def refusals(self, **runtime: Any) -> Iterator[None]:
         """Turn an error about the component into one line that begins with the key.
 
-        Args:
-            runtime: arguments that the program gives; those that are keys of the data set are named as such.
+        Of the arguments that the program gives, ``runtime``, keys of the data set are named as such.
         """
         try:
             yield

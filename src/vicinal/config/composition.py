@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from vicinal.config.schema import CONF, Config
+from vicinal.config.schema import CONF, KEYS
 from vicinal.errors import UserError, written
+from vicinal.utils.nested import flat
 
-VALUE = re.compile(r"\+*([^~+@/]+\.[^@/]+|" + "|".join(item.name for item in fields(Config) if item.metadata) + ")")
-"""The key of a single value: a dotted one, or one at the top of the config that is no group."""
+VALUE = re.compile(r"\+*([^~+@/]+\.[^@/]+|" + "|".join(key for key in KEYS if "." not in key) + ")")
+"""Key of a single value: a dotted one, or one at the top of the config that is no group."""
 COMPOSITIONS = 32
 """Choices of options whose composition is kept."""
 RESOLVER = re.compile(r"\$\{(?!\s*oc\.)[^{}$:]*[{$:]")
-"""Where an interpolation calls a resolver that may give something else the next time; OmegaConf's ``oc.*`` do not."""
+"""Start of a call of a resolver that may give something else the next time; OmegaConf's ``oc.*`` do not."""
 HYDRA = re.compile(r"\$\{\s*hydra:\s*([\w.]+)\s*\}")
 """A reference to Hydra's own node in a value."""
 
@@ -38,32 +38,21 @@ def parse(word: str) -> Override:
 
 
 def assigned(words: Iterable[str]) -> dict[str, str]:
-    """{key: value} of the words of a job; a dict of values, such as ``mixup={alpha:0.2}``, is as many dotted keys."""
-    found: dict[str, str] = {}
+    """Return {key: value} of the words of a job; a dict of values, such as ``mixup={alpha:0.2}``, as dotted keys."""
+    values: dict[str, str] = {}
     for word in words:
         key, _, value = word.partition("=")
+        key = key.lstrip("+")
         inside = parse(word).value() if value.startswith("{") else None
-        found |= dict(_leaves(key.lstrip("+"), inside)) if inside else {key.lstrip("+"): value}
-    return found
-
-
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    if not isinstance(value, Mapping):
-        yield key, written(value)
-        return
-    for part, inside in value.items():
-        yield from _leaves(f"{key}.{part}", inside)
+        values |= {name: written(item) for name, item in flat({key: inside}, ".").items()} if inside else {key: value}
+    return values
 
 
 def composer(loader: ConfigLoader, master: DictConfig) -> Callable[[Sequence[str]], DictConfig]:
-    """Return a function that composes the words of a job as ``loader.load_sweep_config`` does, but faster.
+    """Return a function that composes the words of a job as ``loader.load_sweep_config(master, words)``, but faster.
 
-    Jobs that choose the same options differ in single values alone. So Hydra, which takes a tenth of a second, composes
+    Jobs that choose the same options differ only in single values. So Hydra, which takes a tenth of a second, composes
     each choice of options once, and the values are set on copies.
-
-    Args:
-        loader: Hydra's own.
-        master: composed by it from the words that all jobs share.
     """
 
     @lru_cache(COMPOSITIONS)
@@ -89,7 +78,7 @@ def composer(loader: ConfigLoader, master: DictConfig) -> Callable[[Sequence[str
 
 
 def _overrides(option: Override, values: Sequence[Override]) -> bool:
-    """Whether a word changes, or takes out, keys of a group that single values are set in too."""
+    """Return whether a word changes, or takes out, keys of a group that single values are set in too."""
     group = option.key_or_group.partition(".")[0]
     changes = option.is_delete() or isinstance(option.value(), dict)
     return changes and any(value.key_or_group.partition(".")[0] == group for value in values)
@@ -112,21 +101,11 @@ def describe(hydra: DictConfig, words: Sequence[str]) -> None:
         )
 
 
-def words_of(hydra: Any) -> list[str]:
-    """Return the words of a job by Hydra's own node of its config, without resolving what is in them."""
-    words: list[str] = OmegaConf.to_container(hydra.overrides.task)  # type: ignore[assignment]
-    return words
-
-
 def resolve_calls(master: DictConfig, config: DictConfig) -> None:
-    """Replace the values of a job's config that call a resolver, such as a time or a counter, by what they are now.
+    """Replace the values of a job's config that call a resolver, such as a time, by what they are now.
 
-    Args:
-        master: of the sweep; a time is the same for all its jobs.
-        config: of a job.
-
-    Raises:
-        UserError: a value is known to the launched job alone.
+    A time is the same for all jobs of the sweep, whose config is ``master``. Raises UserError for a value that is known
+    to the launched job alone.
     """
     calls = dict(_calls(config))
     if not calls:
@@ -144,7 +123,7 @@ def resolve_calls(master: DictConfig, config: DictConfig) -> None:
 
 
 def _calls(config: DictConfig) -> Iterator[tuple[str, str]]:
-    """Keys of the root and of the groups whose value calls a resolver that is not OmegaConf's own, and its text."""
+    """Yield keys of the root and of the groups whose value calls a resolver other than OmegaConf's, and its text."""
     for name, node in config.items_ex(resolve=False):
         if name != "hydra" and RESOLVER.search(str(node)):
             own = node.items_ex(resolve=False) if OmegaConf.is_dict(node) and not node._is_interpolation() else ()
@@ -153,9 +132,9 @@ def _calls(config: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def _resolved(config: DictConfig, path: str, text: str) -> Any:
-    for asked in HYDRA.findall(text):
-        if OmegaConf.select(config.hydra, asked) is None:
-            reason = f"hydra.{asked} is known only once a job is launched, and a sweep checks its jobs before"
+    for key in HYDRA.findall(text):
+        if OmegaConf.select(config.hydra, key) is None:
+            reason = f"hydra.{key} is known only once a job is launched, and a sweep checks its jobs before"
             raise UserError(f"{path}={text}: {reason}")
     value = OmegaConf.select(config, path, throw_on_missing=True)
     return literal(OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
@@ -171,11 +150,7 @@ def literal(value: Any) -> Any:
 
 
 def hidden(hydra: Any) -> Iterator[str]:
-    """Yield a line for each of the user's files of a chosen option that another file of the same name hides.
-
-    Args:
-        hydra: Hydra's own node of a composed config.
-    """
+    """Yield a line for each of the user's files of a chosen option that another file of the same name hides."""
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     for group, option in hydra.runtime.choices.items():
         files = [file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()]
@@ -185,13 +160,6 @@ def hidden(hydra: Any) -> Iterator[str]:
 
 
 def refuse_moving(hydra: Any) -> None:
-    """Refuse that jobs change their folder: paths of the config start in the one where the command is typed.
-
-    Args:
-        hydra: Hydra's own node of a composed config.
-
-    Raises:
-        UserError: says so.
-    """
+    """Raise UserError if jobs change their folder: paths of the config start where the command is typed."""
     if hydra.job.chdir:
         raise UserError("hydra.job.chdir=true: must be false; paths start in the folder where the command is typed")

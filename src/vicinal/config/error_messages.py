@@ -34,8 +34,8 @@ CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")
 LONGEST_WORD = 500
 """Characters without a space that a line shows whole."""
 NO_KEY = (
-    "cannot be read as key=value; a key has letters, digits and _, groups and keys joined by dots, and no space stands "
-    "beside the ="
+    "cannot be read as key=value; a key has letters, digits and _, groups and keys joined by dots, "
+    "and no space stands beside the ="
 )
 
 
@@ -91,71 +91,20 @@ def _explain(error: BaseException, words: Sequence[str]) -> str:
     if _lacks_memory(error):
         less = "a smaller trainer.batch_size, dataset.image_size or network needs less"
         return f"memory ran out ({_first_line(error)}); {less}"
-    if isinstance(
-        error, YAMLError | UnicodeDecodeError | OSError
-    ):  # OmegaConf raises OSError of a file with one number
+    if isinstance(error, YAMLError | UnicodeDecodeError | OSError):  # the last is OmegaConf's of a file with one number
         return _ill_written(error)
     return _composition(error, words)
 
 
-# Sentences of Hydra, and ours instead
-
-Explain = Callable[[re.Match[str], Sequence[str]], str]
-"""(match, words of the command line) -> line."""
-
-
-def _needs_sweep(found: re.Match[str], words: Sequence[str]) -> str:
-    word = found[1]
-    is_text = str(describe_key(word.partition("=")[0])).startswith("must be a string")
-    text = f"; a text with a comma is quoted: {_quoted(word)}" if is_text else ""
-    return f"{word}: several values are a sweep, which needs -m; a list is written [a,b]{text}"
-
-
-def _chosen_twice(found: re.Match[str], words: Sequence[str]) -> str:
-    key, override = found[1], found[2]
-    if override and not any(word.startswith(f"+{key}") for word in words):
-        return f"{_word('experiment', words)}: {key} is chosen already; write `{override}` in its defaults"
-    return _already_there(found, words)
-
-
-def _already_there(found: re.Match[str], words: Sequence[str]) -> str:
-    return f"+{_word(found[1], words)}: {found[1]} is there already; leave out the +"
-
-
-SENTENCES: tuple[tuple[str, Explain], ...] = (
-    (MISSING_FOLDER, lambda m, _: f"hydra.searchpath={m[1]}: there is no such folder or package of configs"),
-    ("(Additional|Primary) config directory", lambda m, _: m.string),
-    (
-        ".*(one subcommand|COMP_LINE)",
-        lambda *_: "--shell-completion: needs install=bash or uninstall=bash; a shell itself asks with query=bash",
-    ),
-    ("Ambiguous value for argument '(.*)'$", _needs_sweep),
-    ("Sweep parameters '(.*)' requires", _needs_sweep),
-    (r"Multiple values for (.+?)\.(?: To override a value use '(.+)')?", _chosen_twice),
-    (r"Could not append to config\. An item is already at '(.+)'", _already_there),
-    (
-        r"In '(.+)': Could not override '(.+)'\. No match in the defaults list",
-        lambda m, _: f"{m[1]}.yaml: override {m[2]}: there is no such group; {suggest(m[2], CHOOSABLE)}",
-    ),
-    (
-        r"Could not override '(.+)'\. No match in the defaults list",
-        lambda m, words: (
-            f"{_word(m[1], words)}: the config is a resolved one, in which there is nothing left to choose"
-        ),
-    ),
-    ("Error merging override (.+)", lambda m, _: f"{m[1]}: is not possible"),
-)
-
-
 def _composition(error: BaseException, words: Sequence[str]) -> str:
+    """Explain an error of Hydra that has no type of its own."""
     if not str(error).strip() and error.__cause__:
         error = error.__cause__
     reason = _first_line(error)
     if nameless := next((word for word in words if not word.partition("=")[0].strip("+~")), None):
         return f"{nameless}: {NO_KEY}"
-    for pattern, sentence in SENTENCES:
-        if found := re.match(pattern, reason):
-            return sentence(found, words)
+    if sentence := _translated(reason, words):
+        return sentence
     word = _culprit(error, words)
     if word is None:
         return reason
@@ -168,6 +117,35 @@ def _composition(error: BaseException, words: Sequence[str]) -> str:
     if reason == AssertionError.__name__:
         reason = "Hydra cannot use this value"
     return f"{word}: {describe_key(word.partition('=')[0].lstrip('+~')) or reason}"
+
+
+def _translated(reason: str, words: Sequence[str]) -> str | None:
+    """Return a sentence of Hydra in our words, if it is a known one."""
+    if match := re.match(MISSING_FOLDER, reason):
+        return f"hydra.searchpath={match[1]}: there is no such folder or package of configs"
+    if re.match("(Additional|Primary) config directory", reason):
+        return reason
+    if re.match(".*(one subcommand|COMP_LINE)", reason):
+        return "--shell-completion: needs install=bash or uninstall=bash; a shell itself asks with query=bash"
+    if match := re.match("(?:Ambiguous value for argument '(.*)'$|Sweep parameters '(.*)' requires)", reason):
+        word = match[1] or match[2]
+        is_text = str(describe_key(word.partition("=")[0])).startswith("must be a string")
+        text = f"; a text with a comma is quoted: {_quoted(word)}" if is_text else ""
+        return f"{word}: several values are a sweep, which needs -m; a list is written [a,b]{text}"
+    if match := re.match(r"Multiple values for (.+?)\.(?: To override a value use '(.+)')?", reason):
+        key, override = match[1], match[2]
+        if override and not any(word.startswith(f"+{key}") for word in words):
+            return f"{_word('experiment', words)}: {key} is chosen already; write `{override}` in its defaults"
+        return f"+{_word(key, words)}: {key} is there already; leave out the +"
+    if match := re.match(r"Could not append to config\. An item is already at '(.+)'", reason):
+        return f"+{_word(match[1], words)}: {match[1]} is there already; leave out the +"
+    if match := re.match(r"In '(.+)': Could not override '(.+)'\. No match in the defaults list", reason):
+        return f"{match[1]}.yaml: override {match[2]}: there is no such group; {suggest(match[2], CHOOSABLE)}"
+    if match := re.match(r"Could not override '(.+)'\. No match in the defaults list", reason):
+        return f"{_word(match[1], words)}: the config is a resolved one, in which there is nothing left to choose"
+    if match := re.match("Error merging override (.+)", reason):
+        return f"{match[1]}: is not possible"
+    return None
 
 
 def _culprit(error: BaseException, words: Sequence[str]) -> str | None:
@@ -223,8 +201,8 @@ def _missing_config(error: MissingConfigException) -> str:
         options = [name for name in error.options if name != "base"]  # what others are based on
         return f"{group}={option}: no such option; {suggest(option, options)}"
     reason = _first_line(error)
-    if found := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):
-        return f"{found[1]}/{found[2]}.yaml: write `override /{found[3]}: {found[4]}` in its defaults"
+    if match := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):
+        return f"{match[1]}/{match[2]}.yaml: write `override /{match[3]}: {match[4]}` in its defaults"
     return reason
 
 
@@ -245,8 +223,8 @@ def _unresolved(error: errors.InterpolationResolutionError, words: Sequence[str]
         r"Interpolation key '(.+)' not found": "there is no key {}",
         r"Missing mandatory value: (\S+)$": "is missing",
     }.items():
-        if found := re.search(pattern, reason):
-            name, reason = found[1], sentence.format(found[1])
+        if match := re.search(pattern, reason):
+            name, reason = match[1], sentence.format(match[1])
             break
     # The key that is being resolved may be one of Hydra's own that refers to what the user wrote.
     return f"{next((word for word in words if name in word), error.full_key)}: {reason}"

@@ -18,14 +18,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from functools import cache, lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
-from vicinal.config.schema import CONF, SCHEMAS, Config
+from vicinal.config.schema import CONF, KEYS
 from vicinal.config.validation import leaves
 from vicinal.utils.escaping import visible
 
@@ -114,13 +113,13 @@ def redacted(content: Any) -> Any:
 def redact_code(text: str) -> str:
     """Return code without secrets, nor values that are assigned to a telling name."""
 
-    def hide(found: re.Match[str]) -> str:
-        plain = found["plain"]
+    def hide(match: re.Match[str]) -> str:
+        plain = match["plain"]
         code = plain is not None and re.fullmatch(r"[A-Za-z_.]+", plain)
-        if code or not TELLING_KEY.search(found["name"]):
-            return found[0]
-        mark = found["quote"] or ""
-        return f"{found['name']}{found['between']}{mark}<{found['name']}>{mark}"
+        if code or not TELLING_KEY.search(match["name"]):
+            return match[0]
+        mark = match["quote"] or ""
+        return f"{match['name']}{match['between']}{mark}<{match['name']}>{mark}"
 
     return ASSIGNED.sub(hide, API_KEY.sub("<api key>", redact(text)))
 
@@ -212,8 +211,7 @@ def _telling(name: str) -> bool:
 @cache
 def _words() -> frozenset[str]:
     """Return the words of our own config: options, keys, values."""
-    schemas = (Config, *SCHEMAS.values())
-    words = {word for schema in schemas for item in fields(schema) for word in item.metadata.get("choices", ())}
+    words = {word for item in KEYS.values() for word in item.metadata["choices"]}
     for file in CONF.rglob("*.yaml"):
         text = re.sub(r"(^|\s)#.*", "", file.read_text(encoding="utf-8"))
         words |= {file.stem, *re.split(r"[\s,\[\]{}:\"'()=]+", text)}

@@ -1,33 +1,27 @@
-"""The config of one job as plain containers: typed, within its ranges, with a folder that can be made."""
+"""Check the config of one job, and return it as plain containers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from vicinal.config import validation
-from vicinal.config.schema import GROUPS, Config, DatasetConfig, TrainerConfig, WandbConfig
+from vicinal.config.schema import GROUPS, KEYS, Config, TrainerConfig, WandbConfig
 from vicinal.errors import ConfigError
-
-PATHS = ("output_dir", *(f"dataset.{item.name}" for item in fields(DatasetConfig) if item.metadata["path"]))
-"""Keys whose value is a folder on this machine."""
 
 
 def checked(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """Return the resolved config with ``_choices_``; groups with a ``_target_`` are left for ``components.bind``.
-
-    What is "auto" stays so: it is the request, not the machine's answer.
 
     Args:
         cfg: composed by Hydra on the schema.
         choices: {group: option}; Hydra's own groups are left out.
 
     Raises:
-        ConfigError: an unknown key, a wrong type, a value out of range, or an output folder that cannot be one.
+        ConfigError: an unknown key, a wrong type or a value out of range.
     """
     config: dict[str, Any] = OmegaConf.to_container(_with_home(cfg), resolve=True)  # type: ignore[assignment]
     config = validation.checked(Config, config)
@@ -47,7 +41,7 @@ def check_output(output: str) -> None:
         raise ConfigError("output_dir", output, "must be the path of a folder")
     path = Path(output).absolute()
     try:
-        existing = next(each for each in (path, *path.parents) if each.exists())
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
     except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a NUL
         raise ConfigError("output_dir", output, str(getattr(error, "strerror", error))) from None
     if not existing.is_dir():
@@ -59,9 +53,8 @@ def check_images(values: Mapping[str, Any]) -> None:
     channels, size = values["channels"], values["image_size"]
     for name in ("mean", "std"):
         if values[name] is not None and len(values[name]) != channels:
-            raise ConfigError(
-                f"dataset.{name}", values[name], f"must be null or a list of {channels}, one number per channel"
-            )
+            allowed = f"must be null or a list of {channels}, one number per channel"
+            raise ConfigError(f"dataset.{name}", values[name], allowed)
     if values["augment"] and values["crop_padding"] > size:
         allowed = f"must be an integer in [0, {size}], dataset.image_size"
         raise ConfigError("dataset.crop_padding", values["crop_padding"], allowed)
@@ -70,7 +63,7 @@ def check_images(values: Mapping[str, Any]) -> None:
 def _with_home(cfg: DictConfig) -> DictConfig:
     """Expand ``~`` where a folder is named, before other keys refer to it."""
     cfg = cfg.copy()
-    for key in PATHS:
+    for key in (name for name, item in KEYS.items() if item.metadata["path"]):
         path = OmegaConf.select(cfg, key, default=None)
         if isinstance(path, str) and path.startswith("~"):
             try:

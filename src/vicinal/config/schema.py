@@ -9,7 +9,7 @@ brings its own keys, and nothing here changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,7 @@ def key(
             it is no part of the identity, so that they keep theirs.
         path: of a file or folder; a leading ``~`` is the user's home.
     """
-    limits = {"low": low, "high": high, "above": above, "below": below, "choices": tuple(choices), "length": length}
-    metadata = {
-        "default": default,
-        "doc": doc,
-        "neutral": neutral,
-        "needs": needs,
-        "since": since,
-        "path": path,
-        **limits,
-    }
+    metadata = {**locals(), "choices": tuple(choices)}  # all of the arguments
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -76,36 +67,19 @@ class DatasetConfig:
     """Data, its split and its augmentation; all but the first three keys work the same for every source."""
 
     _target_: str = key(MISSING, "function that loads the official train and test parts as uint8 tensors")
-    root: str = key(
-        MISSING, "folder of the data on this machine; created if it is downloaded to", neutral=True, path=True
-    )
+    root: str = key(MISSING, "folder of the data on this machine; a download makes it", neutral=True, path=True)
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
     channels: int = key(MISSING, "channels of an image", low=1, high=1024)
     image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536)
     classes: int | None = key(None, "number of classes; null = counted by the source", low=2, high=MANY)
-    mean: list[float] | None = key(
-        None, "per channel, of pixels in [0, 1]; null = of the training images", low=-MANY, high=MANY
-    )
-    std: list[float] | None = key(
-        None, "per channel, of pixels in [0, 1]; null = of the training images", above=0, high=MANY
-    )
-    val_size: int | None = key(
-        0,
-        "images cut from train for validation, stratified; null = the data's own part, or 1000 of a tree without one",
-        low=0,
-        high=BILLION,
-    )
-    train_size: int | None = key(
-        None, "images kept of the rest for training, stratified; null = all", low=1, high=BILLION
-    )
+    mean: list[float] | None = key(None, "per channel, in [0, 1]; null = of the training images", low=-MANY, high=MANY)
+    std: list[float] | None = key(None, "per channel, in [0, 1]; null = of the training images", above=0, high=MANY)
+    val_size: int | None = key(0, "images cut from train; null = the data's own part, or 1000", low=0, high=BILLION)
+    train_size: int | None = key(None, "images kept of the rest for training; null = all", low=1, high=BILLION)
     split_seed: int = key(0, "seed of the validation and training cuts; not of the run", low=0, high=2**32 - 1)
-    label_noise: float = key(
-        0.0, "share of training labels replaced by another class; by split_seed", low=0, high=1, since="0.2"
-    )
+    label_noise: float = key(0.0, "share of wrong training labels; by split_seed", low=0, high=1, since="0.2")
     augment: bool = key(False, "random crop and flip of the training images")
-    crop_padding: int = key(
-        4, "black pixels around an image before it is cropped to its size", low=0, high=65536, needs="augment"
-    )
+    crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
 
 
@@ -139,9 +113,7 @@ class MixupConfig:
     prob: float = key(1.0, "probability that a batch (with per_sample: a sample) is mixed", low=0, high=1)
     per_sample: bool = key(False, "one lambda (and one box) per sample instead of one per batch")
     mixed_weight: float = key(1.0, "weight of the loss on the mixed batch", above=0, high=MANY, since="0.2")
-    clean_weight: float = key(
-        0.0, "weight of the loss on the same batch, unmixed: a second pass", low=0, high=MANY, since="0.2"
-    )
+    clean_weight: float = key(0.0, "weight of the loss on the same batch, unmixed", low=0, high=MANY, since="0.2")
 
 
 @dataclass
@@ -150,33 +122,17 @@ class TrainerConfig:
     batch_size: int = key(64, "images per step", low=1, high=MANY)
     eval_batch_size: int = key(500, "images per step of evaluation; changes the last digits", low=1, high=MANY)
     device: str = key("auto", "auto = the first available of cuda, mps, cpu", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = key(
-        "auto", "auto = bf16 if the hardware has it, else fp32", choices=("auto", "fp32", "bf16", "fp16")
-    )
-    threads: int | str = key(
-        "auto",
-        "CPU threads; auto = one for small layers, else at most the usable cores; changes the last digits",
-        choices=("auto",),
-        low=1,
-        high=1024,
-    )
+    precision: str = key("auto", "auto = bf16 if it is fast, else fp32", choices=("auto", "fp32", "bf16", "fp16"))
+    threads: int | str = key("auto", "CPU threads; change the last digits", choices=("auto",), low=1, high=1024)
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which is faster for convolutions")
-    compile: bool | str = key(
-        "auto", "torch.compile model and batches; auto = on GPUs that can; max = CUDA graphs", choices=("auto", "max")
-    )
+    compile: bool | str = key("auto", "torch.compile; auto = on GPUs; max = CUDA graphs", choices=("auto", "max"))
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
     label_smoothing: float = key(0.0, "fraction of the target spread over all classes; only in training", low=0, high=1)
     clip_grad_norm: float | None = key(None, "largest gradient norm; null = no clipping", above=0, high=BILLION)
     ema_decay: float | None = key(None, "decay per step of averaged weights, for evaluation; null = off", low=0, high=1)
-    checkpoint_every: int | str = key(
-        1, "epochs between checkpoints, or steps (200steps): the most a crash loses", low=1, high=BILLION, neutral=True
-    )
-    stream: bool | str = key(
-        "auto", "keep the images in host memory; auto = if the GPU's is too small", choices=("auto",), neutral=True
-    )
-    clean_subset: int = key(
-        1000, "training images that are evaluated unmixed after each epoch; 0 = none", low=0, high=BILLION, neutral=True
-    )
+    checkpoint_every: int | str = key(1, "epochs, or steps as in 200steps", low=1, high=BILLION, neutral=True)
+    stream: bool | str = key("auto", "images in host memory; auto = if large", choices=("auto",), neutral=True)
+    clean_subset: int = key(1000, "training images evaluated unmixed; 0 = none", low=0, high=BILLION, neutral=True)
     log_every: int = key(20, "steps between two reports of the loss in an epoch", low=1, high=BILLION, neutral=True)
 
 
@@ -187,11 +143,7 @@ class TrackerConfig:
 
 @dataclass
 class WandbConfig:
-    mode: str = key(
-        "auto",
-        "auto = WANDB_DISABLED, WANDB_MODE, else online when logged in, else offline",
-        choices=("auto", "online", "offline", "disabled"),
-    )
+    mode: str = key("auto", "auto = by WANDB_MODE and the login", choices=("auto", "online", "offline", "disabled"))
     project: str | None = key(None, "W&B project; null = WANDB_PROJECT, else vicinal")
     entity: str | None = key(None, "W&B user or team; null = WANDB_ENTITY, else your default")
     name: str | None = key(None, "name of the run at W&B; null = WANDB_NAME, else its readable name and seed")
@@ -235,14 +187,18 @@ NAMED: dict[str, type] = {"tracker": TrackerConfig}
 """Groups of named components, ``{name: component}``; several options can be chosen at once, as in ``tracker=[a,b]``."""
 VIEWS = ("tracker", "wandb")
 """Groups that show a run and cannot change its result, so that they are no part of its identity."""
+KEYS: dict[str, Field[Any]] = {item.name: item for item in fields(Config) if item.metadata} | {
+    f"{group}.{item.name}": item for group, schema in SCHEMAS.items() for item in fields(schema)
+}
+"""All keys of the schema with one value, such as ``seed`` and ``optimizer.lr``."""
+NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"])
+"""Keys among them that cannot change a result."""
 
 
 def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that are part of a run's identity: no neutral ones, and none added later that are the default.
 
-    Args:
-        schema: dataclass of the group.
-        values: checked values by key; keys that the schema does not have count.
+    The values are those of a group, checked. Keys that the schema does not have count.
     """
     metadata = {item.name: item.metadata for item in fields(schema)}
 
@@ -255,8 +211,7 @@ def identity_values(schema: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def later_keys() -> dict[str, Any]:
     """Return {dotted key: default} of the keys that are missing in the configs of older runs, which did the same."""
-    keys = {f"{group}.{item.name}": item.metadata for group, schema in SCHEMAS.items() for item in fields(schema)}
-    return {key: metadata["default"] for key, metadata in keys.items() if metadata["since"]}
+    return {key: item.metadata["default"] for key, item in KEYS.items() if item.metadata["since"]}
 
 
 def register() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from vicinal.config.schema import CONF, GROUPS, SCHEMAS, Config
+from vicinal.config.schema import CONF, GROUPS, KEYS, SCHEMAS, Config
 from vicinal.errors import ConfigError, suggest, written
 
 LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -167,13 +167,10 @@ def _interval(limits: Mapping[str, Any]) -> str:
 
 def describe_key(key: str) -> str | None:
     """Return "must be ..." for a dotted key of the schema; None if it has no such key."""
-    group, _, name = key.rpartition(".")
-    schema = SCHEMAS.get(group) if group else Config
-    item = getattr(schema, "__dataclass_fields__", {}).get(name)
-    if item is None or not item.metadata:
+    if (item := KEYS.get(key)) is None:
         return None
     if not item.metadata["choices"] and all(item.metadata[name] is None for name in LIMITS):
-        return f"must be {describe_type(hints_of(schema)[name])}"
+        return f"must be {describe_type(hints_of(SCHEMAS.get(key.partition('.')[0], Config))[item.name])}"
     return f"must be {'a list, each ' if 'list' in str(item.type) else ''}{describe_range(item)}"
 
 
@@ -185,8 +182,7 @@ def suggest_key(word: str, known: Iterable[str]) -> str:
 @cache
 def dotted_keys() -> tuple[str, ...]:
     """Return all keys of the schema (``seed``, ``optimizer.lr``), then those that only some options of a group have."""
-    keys = [item.name for item in fields(Config) if item.metadata]
-    keys += [f"{group}.{item.name}" for group, schema in SCHEMAS.items() for item in fields(schema)]
+    keys = [*KEYS]
     for group in GROUPS:
         for file in sorted((CONF / group).glob("*.yaml")):
             keys += [f"{group}.{name!s}" for name in OmegaConf.load(file) if name != "defaults"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking.run_files import TIME_FIELDS
+from vicinal.utils.nested import flat
 
 SCORES = ("epochs", "best_epoch", "val", "test")
 """Compared keys of ``result.json``."""
@@ -22,19 +23,15 @@ IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")
 
 @dataclass(frozen=True)
 class Part:
-    """One part of two runs.
-
-    Attributes:
-        name: metrics, weights, best weights or scores.
-        extent: how much was compared, such as "3 epochs, 39 values".
-        parting: the first place where the two differ; None where they are equal to the last bit.
-        missing: why it could not be compared; "" if it was.
-    """
+    """The comparison of one part of two runs: metrics, weights, best weights or scores."""
 
     name: str
     extent: str = ""
+    """Amount that was compared, such as "3 epochs, 39 values"."""
     parting: str | None = None
+    """The first place where the two differ; None where they are equal to the last bit."""
     missing: str = ""
+    """Reason why it could not be compared; "" if it was."""
 
     @property
     def identical(self) -> bool:
@@ -44,22 +41,18 @@ class Part:
 def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part]:
     """Compare two completed runs, in the order in which a run computes its parts.
 
-    Args:
-        then: the original.
-        now: the reproduction.
-        damage: of the files of ``then``, by :meth:`RunFolder.damage`.
+    The damage is that of the original, ``then``, by :meth:`RunFolder.damage`.
     """
-
-    def lost(name: str, file: object) -> list[Part]:
-        return [Part(name, missing=line) for line in damage if line.startswith(f"{file} ")]
-
-    parts = lost("metrics", then.metrics) or [metrics(then.rows(), now.rows())]
-    if damaged := lost("weights", then.checkpoint):
-        parts += damaged
+    rows_lost, weights_lost = (
+        next((line for line in damage if line.startswith(f"{file} ")), "") for file in (then.metrics, then.checkpoint)
+    )
+    parts = [Part("metrics", missing=rows_lost) if rows_lost else metrics(then.rows(), now.rows())]
+    if weights_lost:
+        parts.append(Part("weights", missing=weights_lost))
     else:
-        saved, again = (checkpoint.load(run.checkpoint, checkpoint.WEIGHTS) for run in (then, now))
-        for name, key in {"weights": "model", "best weights": "best_model"}.items():
-            parts.append(weights(name, saved[key], again[key]))
+        old, new = (checkpoint.load(run.checkpoint, checkpoint.WEIGHTS) for run in (then, now))
+        parts += [weights("weights", old["model"], new["model"])]
+        parts += [weights("best weights", old["best_model"], new["best_model"])]
     return [*parts, scores(then.completed() or {}, now.completed() or {})]
 
 
@@ -86,10 +79,11 @@ def weights(name: str, then: Mapping[str, Tensor], now: Mapping[str, Tensor]) ->
         if (old.dtype, old.shape) != (new.dtype, new.shape):
             kinds = [f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.") for value in (old, new)]
             return Part(name, extent, f"{name}: {key}, {' != '.join(kinds)}")
-        different = (_bits(old) != _bits(new)).any(1)
-        if different.any():
+        # The bytes of each value: (values, bytes per value).
+        old_bits, new_bits = (value.contiguous().reshape(-1, 1).view(torch.uint8) for value in (old, new))
+        if different := int((old_bits != new_bits).any(1).sum()):
             largest = (old.double() - new.double()).abs().max().item()
-            counts = f"{int(different.sum())} of {old.numel()} values, largest difference {largest:.3g}"
+            counts = f"{different} of {old.numel()} values, largest difference {largest:.3g}"
             return Part(name, extent, f"{name}: {key}, {counts}")
     return Part(name, extent)
 
@@ -102,12 +96,7 @@ def scores(then: Mapping[str, Any], now: Mapping[str, Any]) -> Part:
 
 
 def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield (name, then, now) of all that differs between the contents of two ``environment.json``.
-
-    Args:
-        then: may be incomplete: what a ``result.json`` records.
-        now: all of it.
-    """
+    """Yield (name, then, now) of all that differs between two ``environment.json``; ``then`` may be incomplete."""
     old, new = flat(then), flat(now)
     for name in new:
         if name in IRRELEVANT or name not in old or name.startswith("sources/"):  # "source" is all of these
@@ -117,14 +106,6 @@ def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tu
             yield name.removeprefix("versions/").replace("/", " "), *shown
 
 
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return {"test": {"last": {"acc1": 0.98}}} as {"test/last/acc1": 0.98}."""
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        values |= flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return values
-
-
 def _first_difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Return such as ``name 0.5 != 0.6``; JSON writes two floats the same only if they are the same bits."""
     for name in dict.fromkeys([*then, *now]):
@@ -132,8 +113,3 @@ def _first_difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | 
         if old != new:
             return f"{name} {old} != {new}"
     return None
-
-
-def _bits(value: Tensor) -> Tensor:
-    """Return the bytes of a tensor: (values, bytes per value)."""
-    return value.contiguous().reshape(-1, 1).view(torch.uint8)

@@ -28,21 +28,17 @@ PACED_BY = ("dataset", "model", "trainer")
 
 @dataclass(frozen=True)
 class State:
-    """Progress of a run.
-
-    Attributes:
-        text: "done", "running" and by which process, "failed", "12 of 30 epochs" or "new".
-        left: the part of the run that is still to be trained, in [0, 1]; None if nothing is to be done.
-    """
+    """Progress of a run."""
 
     text: str
+    """Such as "done", "running: process 7 on host", "failed", "12 of 30 epochs" or "new"."""
     left: float | None
+    """Part of the run that is still to be trained, in [0, 1]; None if nothing is to be done."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> State:
         folder, epochs, again = experiment.folder, experiment.trainer.epochs, experiment.config["rerun"]
-        result = folder.read_result()
-        status = result and result["status"]
+        status = (folder.read_result() or {}).get("status")
         if status == "completed":
             return cls("done, trained again", 1.0) if again else cls("done", None)
         done = None if again else _epochs_done(folder)
@@ -52,10 +48,6 @@ class State:
         if status == "failed":
             return cls("failed", left)
         return cls("new" if done is None else f"{done} of {epochs} epochs", left)
-
-    def time(self, whole: float | None) -> float | None:
-        """Return the seconds left of a run that takes ``whole``; None if they are not known or nothing is left."""
-        return None if whole is None or self.left is None else whole * self.left
 
 
 def _epochs_done(folder: RunFolder) -> int | None:
@@ -87,6 +79,12 @@ class Past:
         scaled = [seconds / past * epochs for past, seconds in alike]
         return median(same or scaled) if alike else None
 
+    def left(self, experiment: Experiment) -> tuple[State, float | None]:
+        """Return the state of a run, and the seconds that it still needs; None if unknown, or if it is done."""
+        state = State.of(experiment)
+        whole = self.seconds(experiment)
+        return state, None if whole is None or state.left is None else whole * state.left
+
     @cached_property
     def _completed(self) -> dict[tuple[str, str], list[tuple[int, float]]]:
         """{(pace, device): (epochs, seconds) of each run}."""
@@ -112,32 +110,29 @@ def _pace(config: dict[str, Any]) -> str:
 
 def describe(experiment: Experiment) -> str:
     """Return the state of a run and its time left, such as "12 of 30 epochs, about 4 min left"."""
-    state = State.of(experiment)
-    seconds = state.time(Past(experiment.folder.path.parent).seconds(experiment))
+    state, seconds = Past(experiment.folder.path.parent).left(experiment)
     return state.text if seconds is None else f"{state.text}, about {duration(seconds)} left"
 
 
 def show(jobs: Sequence[Job]) -> None:
     """Print the grid, one row per run, and the total time that is left."""
-    past, keys, rows = Past(jobs[0].experiment.folder.path.parent), swept_keys(jobs), []
-    states = [State.of(job.experiment) for job in jobs]
-    times = [state.time(past.seconds(job.experiment)) for job, state in zip(jobs, states, strict=True)]
-    for job, state, time in zip(jobs, states, times, strict=True):
-        swept = [value(job.experiment, key) for key in keys]
-        left = ABSENT if time is None else duration(time)
-        rows.append([job.experiment.folder.path.name, *swept, str(job.experiment.seed), state.text, left])
+    past, keys = Past(jobs[0].experiment.folder.path.parent), swept_keys(jobs)
+    rows, unfinished = [], []
+    for experiment in (job.experiment for job in jobs):
+        state, seconds = past.left(experiment)
+        if state.left is not None:
+            unfinished.append(seconds)
+        shown = ABSENT if seconds is None else duration(seconds)
+        swept = [value(experiment, key) for key in keys]
+        rows.append([experiment.folder.path.name, *swept, str(experiment.seed), state.text, shown])
     headings = ["run", *keys, "seed", "state", "time left"]
     terminal.show([Grid("", headings, ["time left"], rows, spare=["run", "time left"])], notes=())
-    print(_total(states, times))
-
-
-def _total(states: Sequence[State], times: Sequence[float | None]) -> str:
-    left = sum(state.left is not None for state in states)
-    if not left:
-        return f"all {len(states)} runs are done"
-    known = [time for time in times if time is not None]
-    if not known:
-        estimate = "; no run like them has been completed, so how long they take is not known"
-    else:
-        estimate = f": {'about' if len(known) == left else 'at least'} {duration(sum(known))}, one after another"
-    return f"{left} of {len(states)} runs are left{estimate}"
+    known = [seconds for seconds in unfinished if seconds is not None]
+    if not unfinished:
+        print(f"all {len(jobs)} runs are done")
+        return
+    estimate = "; no run like them has been completed, so how long they take is not known"
+    if known:
+        precision = "about" if len(known) == len(unfinished) else "at least"
+        estimate = f": {precision} {duration(sum(known))}, one after another"
+    print(f"{len(unfinished)} of {len(jobs)} runs are left{estimate}")

@@ -1,25 +1,26 @@
-"""Run a completed run's stored config again, in a new folder, and say whether the two are the same to the bit."""
+"""Run a completed run's stored config again, in a new folder, and compare the two to the bit."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
+from vicinal.config.schema import NEUTRAL, VIEWS, TrainerConfig, later_keys
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
-from vicinal.jobs.bitwise_diff import Part, compare, environments, flat
+from vicinal.jobs.bitwise_diff import Part, compare, environments
 from vicinal.jobs.provenance import run_metadata
 from vicinal.jobs.run import run
 from vicinal.jobs.stored_config import stored_config
 from vicinal.runs.folder import RunFolder
 from vicinal.training.hardware import Hardware, resolve
+from vicinal.utils.nested import flat
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +33,17 @@ ELSEWHERE = {"git commit", "git diff"}
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run and its repetition.
-
-    Attributes:
-        then: the original.
-        now: the repetition.
-        parts: comparisons of files.
-        differences: (name, then, now) of the two environments.
-        requested: differences of the two requests, one line each.
-        notes: other remarks, one line each.
-    """
+    """A run, ``then``, and its repetition, ``now``."""
 
     then: RunFolder
     now: RunFolder
     parts: list[Part]
     differences: list[tuple[str, str, str]]
+    """(name, then, now) of the two environments."""
     requested: list[str]
+    """Differences of the two requests, one line each."""
     notes: list[str]
+    """All remarks, one line each."""
 
     @property
     def identical(self) -> bool:
@@ -84,35 +79,30 @@ def reproduce(
     then = RunFolder(path)
     result = original(then)
     damage = then.damage()
-    if gone := [line for line in damage if line.startswith(f"{then.config} ")]:
-        raise UserError(f"{gone[0]}; it is needed to run the config again")
-    now = RunFolder(_new(output) if output else _beside(path.resolve()))
+    if config_lost := [line for line in damage if line.startswith(f"{then.config} ")]:
+        raise UserError(f"{config_lost[0]}; it is needed to run the config again")
+    if output and output.exists():
+        raise UserError(f"--output {output}: is there already; it must be a new folder")
+    now = RunFolder(output or _beside(path.resolve()))
     experiment = Experiment.composed(_compose(then, now, overrides, trusted))
-    recorded = result["hardware"]
     asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
-    hardware, notes = _hardware(experiment.trainer, recorded, asked)
+    hardware, notes = _hardware(experiment.trainer, result["hardware"], asked)
     experiment = replace(experiment, folder=now, hardware=hardware)
-    environment = _environment(then, result, damage)
+    environment_lost = [line for line in damage if line.startswith(f"{then.environment} ")]
+    whole = {} if environment_lost else then.about()
+    environment = {**whole, "versions": result["versions"], "data": result.get("data", {}), **result["hardware"]}
     requested = list(_request(result, experiment))
-    notes = [*_history(environment, result), *requested, *notes]
+    notes = [*environment_lost, *_history(environment, result), *requested, *notes]
+    if hardware.device.type != "cpu" and not experiment.trainer.deterministic:
+        notes.append("trainer.deterministic=false: on this device no two runs need to have the same bits")
     log.info("running %s again in %s", then.config, now.path)
     again = run(experiment)
-    return Reproduction(
-        then,
-        now,
-        compare(then, now, damage),
-        list(environments(environment, now.about() | {"data": again.get("data", {})})),
-        requested,
-        [*(line for line in damage if line.startswith(f"{then.environment} ")), *notes, *_doubts(experiment)],
-    )
+    differences = list(environments(environment, now.about() | {"data": again.get("data", {})}))
+    return Reproduction(then, now, compare(then, now, damage), differences, requested, notes)
 
 
 def original(folder: RunFolder) -> dict[str, Any]:
-    """Return the result of the run that is to be repeated.
-
-    Raises:
-        UserError: there is none; the line says what is there instead.
-    """
+    """Return the result of the run that is to be repeated. Raises UserError if there is none."""
     if not folder.path.is_dir():
         raise UserError(f"{folder.path}: there is no such folder")
     result = folder.read_result()
@@ -125,12 +115,6 @@ def original(folder: RunFolder) -> dict[str, Any]:
     if result["status"] != "completed":
         raise UserError(f"{folder.path}: the run {result['status']}: {result.get('error', 'no reason is known')}")
     return result
-
-
-def _new(folder: Path) -> Path:
-    if folder.exists():
-        raise UserError(f"--output {folder}: is there already; it must be a new folder")
-    return folder
 
 
 def _beside(path: Path) -> Path:
@@ -174,37 +158,21 @@ def _history(environment: Mapping[str, Any], result: Mapping[str, Any]) -> Itera
 
 
 def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
-    """Return where today's code reads the stored config as a different request."""
-    neutral = {f"dataset/{item.name}" for item in fields(GROUPS["dataset"]) if item.metadata["neutral"]}
-    neutral |= {item.name for item in fields(Config) if item.metadata.get("neutral")}
-    neutral |= {f"trainer/{item.name}" for item in fields(TrainerConfig) if item.metadata["neutral"]}
-    then, now = flat(result["config"]), flat(run_metadata(experiment)["config"])
-    later = {key.replace(".", "/"): value for key, value in later_keys().items()}
+    """Yield the differences between the stored request and that which today's code reads from the config."""
+    then, now = flat(result["config"], "."), flat(run_metadata(experiment)["config"], ".")
+    later = later_keys()
     differ = False
-    for name in dict.fromkeys([*then, *now]):
-        key = name.replace("/", ".")
-        same = name in now and now[name] == then.get(name, later.get(name, ...))
-        if same or name in neutral or name.partition("/")[0] in VIEWS:
+    for key in dict.fromkeys([*then, *now]):
+        same = key in now and now[key] == then.get(key, later.get(key, ...))
+        if same or key in NEUTRAL or key.partition(".")[0] in VIEWS:
             continue
         differ = True
-        if name not in now:
-            yield f"{key}={written(then[name])}: today's code has no such key"
-        elif name not in then:
-            yield f"{key}={written(now[name])}: a key that the original's code did not have"
+        if key not in now:
+            yield f"{key}={written(then[key])}: today's code has no such key"
+        elif key not in then:
+            yield f"{key}={written(now[key])}: a key that the original's code did not have"
         else:
-            yield f"{key}: {written(then[name])} then, {written(now[name])} now"
+            yield f"{key}: {written(then[key])} then, {written(now[key])} now"
     if not differ and result["run_id"] != experiment.run_id:
         images = "the files in dataset.folder, or " if "folder" in experiment.dataset.arguments else ""
         yield f"the run id was {result['run_id']} and is {experiment.run_id} now: {images}how it is counted has changed"
-
-
-def _environment(folder: RunFolder, result: Mapping[str, Any], damage: Sequence[str]) -> dict[str, Any]:
-    """Return the environment of the original; without ``environment.json``, what the result has of it."""
-    lost = any(line.startswith(f"{folder.environment} ") for line in damage)
-    whole = {} if lost else folder.about()
-    return {**whole, "versions": result["versions"], "data": result.get("data", {}), **result["hardware"]}
-
-
-def _doubts(experiment: Experiment) -> Iterator[str]:
-    if experiment.hardware.device.type != "cpu" and not experiment.trainer.deterministic:
-        yield "trainer.deterministic=false: on this device no two runs need to have the same bits"

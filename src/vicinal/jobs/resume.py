@@ -1,10 +1,10 @@
-"""A run's last good checkpoint, found and put back."""
+"""Find the last good checkpoint of a run, and restore it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from vicinal.errors import UserError
@@ -21,25 +21,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Saved:
-    """The content of a checkpoint.
+    """The content of a checkpoint; without arguments, that of a run that has none."""
 
-    Attributes:
-        training: of :class:`~vicinal.training.state.TrainState`.
-        wandb_id: W&B's id of the run.
-        made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
-        changed: how the sessions before differed in that.
-        seconds: that all sessions have taken.
-    """
+    training: dict[str, Any] | None = None
+    """State of the training; None without a checkpoint."""
+    wandb_id: str | None = None
+    made_with: dict[str, Any] = field(default_factory=dict)
+    """Values that decide the last bits, and hashes of code and data, in the session that wrote it."""
+    changed: list[str] = field(default_factory=list)
+    """Differences of earlier sessions in these, one line each."""
+    seconds: float = 0.0
+    """Time that all sessions have taken."""
 
-    training: dict[str, Any]
-    wandb_id: str | None
-    made_with: dict[str, Any]
-    changed: list[str]
-    seconds: float
+    def news(self, made_with: Mapping[str, Any]) -> list[str]:
+        """Return how another session differs from the one that wrote this, in what decides its numbers."""
+        bits = {name: value for name, value in made_with.items() if not isinstance(value, Mapping)}
+        return [*differences(self.made_with, bits), *others(self.made_with, made_with)]
 
 
-def recover(experiment: Experiment) -> Saved | None:
-    """The last good checkpoint of a run; None if there is none. A damaged one is named and set aside."""
+def recover(experiment: Experiment) -> Saved:
+    """Return the last good checkpoint of a run; an empty one if there is none. Damage is named and set aside."""
     folder = experiment.folder
     for file, instead in {
         folder.checkpoint: "the one before it is used, if there is one",
@@ -50,7 +51,7 @@ def recover(experiment: Experiment) -> Saved | None:
             if content["run_id"] != experiment.run_id:
                 raise DamagedError(file, f"it is of another run, {content['run_id']}")
             if "training" in content:
-                saved = Saved(**{name: content[name] for name in Saved.__dataclass_fields__})
+                saved = Saved(**{item.name: content[item.name] for item in fields(Saved)})
                 if (where := misfit(content, checkpoint.TRAINING)) is not None:
                     raise DamagedError(file, f"{where} in it is not what was written")
                 return saved
@@ -66,20 +67,13 @@ def recover(experiment: Experiment) -> Saved | None:
             file.unlink()  # the weights of a training that had ended, but whose result was not written yet
         else:
             folder.set_aside(DamagedError(file, "it has weights, but the result that belongs to them is lost"), instead)
-    return None
-
-
-def news_since(saved: Saved, here: dict[str, Any]) -> list[str]:
-    """Return how this session differs from the one before in what decides its numbers."""
-    made = saved.made_with
-    bits = {name: value for name, value in here.items() if not isinstance(value, Mapping)}
-    return [*differences(made, bits), *others(made, here)]
+    return Saved()
 
 
 def restore(state: TrainState, saved: Saved, news: list[str], folder: RunFolder) -> None:
-    """Put a training back to where its checkpoint was written. Raises UserError where the code does not fit it."""
+    """Restore a training from its checkpoint. Raises UserError where the code does not fit it."""
     try:
-        state.load_state_dict(saved.training)
+        state.load_state_dict(saved.training or {})
     except Exception as error:  # of torch, by what does not fit
         # torch names the key in the second line
         reason = " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vicinal import build
+from vicinal.config.components import Component
 from vicinal.config.redaction import redact
 from vicinal.data import ImageData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.jobs import dry_run, repair, resume, session
-from vicinal.jobs.provenance import run_metadata
+from vicinal.jobs import dry_run
+from vicinal.jobs.provenance import mend, run_metadata
+from vicinal.jobs.resume import Saved, recover
 from vicinal.jobs.run_info import catch_up, show
+from vicinal.jobs.session import train
+from vicinal.launch import gpu_memory
+from vicinal.launch.packing import JOBS
 from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.folder import BusyError
@@ -32,55 +37,50 @@ from vicinal.tracking.wandb.record import unfinished
 from vicinal.tracking.wandb.settings import agent_run, ineffective_variables
 from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
-from vicinal.utils.cores import is_shared
 from vicinal.utils.escaping import visible
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """Data of a run, loaded before its folder is made, so that a refusal leaves nothing behind.
-
-    Attributes:
-        data: checked against the config.
-        seconds: time that loading took.
-        records: log records of the meantime, for the run's own log.
-    """
+class Loaded(NamedTuple):
+    """Data of a run, loaded before its folder is made, so that a refusal leaves nothing behind."""
 
     data: ImageData
     seconds: float
+    """Time that loading took."""
     records: list[logging.LogRecord]
+    """Log records of the meantime, for the run's own log."""
 
-    @classmethod
-    def of(cls, experiment: Experiment) -> Loaded:
-        """Load the data of an experiment. Raises UserError."""
-        began, listener = time.perf_counter(), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
-        root = logging.getLogger()
-        root.addHandler(listener)
-        try:
-            data = build.load_data(experiment)
-        finally:
-            root.removeHandler(listener)
-        return cls(data, time.perf_counter() - began, listener.buffer)
+
+def load(experiment: Experiment) -> Loaded:
+    """Load the data of an experiment. Raises UserError."""
+    began, listener = time.perf_counter(), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
+    root = logging.getLogger()
+    root.addHandler(listener)
+    try:
+        data = build.load_data(experiment)
+    finally:
+        root.removeHandler(listener)
+    return Loaded(data, time.perf_counter() - began, listener.buffer)
 
 
 def check_data(experiments: Iterable[Experiment]) -> None:
-    """Refuse what only the data can show, for all runs of a sweep, before the first of them begins.
-
-    Raises:
-        UserError: the data cannot be loaded, or a key does not fit them.
-    """
-    alike: dict[str, list[Experiment]] = {}
+    """Raise UserError where the data of a sweep's runs cannot be loaded, or a key does not fit them."""
+    by_dataset: dict[Component, list[Experiment]] = {}
     for experiment in experiments:
-        key = repr((experiment.dataset.target, experiment.dataset.values))
-        alike.setdefault(key, []).append(experiment)
-    for first, *_ in alike.values():
+        by_dataset.setdefault(experiment.dataset, []).append(experiment)
+    for first, *_ in by_dataset.values():
         build.check_cuts(first)  # all of them before anything is decoded and kept
-    for group in alike.values():
+    for group in by_dataset.values():
         _, data = build.load_images(group[0])
         for experiment in group:
             build.check_steps(experiment, data)
+
+
+def name_ineffective_keys(experiments: Iterable[Experiment]) -> None:
+    """Log a line for each key that is set but has no effect."""
+    for line in dict.fromkeys(line for experiment in experiments for line in experiment.ineffective_keys()):
+        log.info("%s", line)
 
 
 def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
@@ -100,6 +100,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
     if config["dry_run"]:
+        name_ineffective_keys([experiment])
         log.info("%s: %s", folder.path, dry_run.describe(experiment))
         return done or {}
     if done and not config["rerun"]:
@@ -107,7 +108,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
     if config["busy"] == "skip" and (worker := folder.locked()):  # before loading data in vain
         log.info("%s: %s works on this run; skipped", folder.path, worker)
         return {}
-    loaded = Loaded.of(experiment) if sweep is None else None  # else checked before, or on another machine
+    loaded = load(experiment) if sweep is None else None  # else checked before, or on another machine
     try:
         with folder.lock(wait=config["busy"] == "wait"):
             done = folder.completed()  # by the process that had the lock
@@ -123,27 +124,23 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
 
 
 def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
-    folder = experiment.folder
-    log.info("already completed: %s (rerun=true trains it again)", folder.path)
+    log.info("already completed: %s (rerun=true trains it again)", experiment.folder.path)
     warn_of_reuse([(experiment, done)])
     if agent_run():
-        show(folder, done, experiment.wandb, id=None)
+        show(experiment.folder, done, experiment.wandb, id=None)
     else:
         tell_rest([experiment])
     return done
 
 
 def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
-    """Warn of what has changed since results that are reused were made, and restore damaged files beside them.
-
-    A remark on several results is one line.
-    """
+    """Warn of changes since results that are reused were made, one line per change; restore files beside them."""
     remarks: dict[str, list[Path]] = {}
     for experiment, done in completed:
         damage = experiment.folder.damage()
         for line in damage:
             log.warning("%s", line)
-        for line in repair.mend(experiment, done, damage):
+        for line in mend(experiment, done, damage):
             log.info("%s", line)
         for remark in reuse_warnings(experiment, done):
             remarks.setdefault(remark, []).append(experiment.folder.path)
@@ -163,10 +160,7 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
 
 
 def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
-    """Return how hardware, code and data of a result that is reused differ from those here, one remark each.
-
-    "auto" may mean something else on this machine, and code or data may have changed since.
-    """
+    """Return a remark for each difference in hardware, code and data between a result that is reused and here."""
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
     remarks = [
@@ -177,41 +171,39 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     for name in experiment.trackers:
         if name not in reported and not (name == "wandb" and agent_run()):
             remarks.append(f"made without tracker={name}, which gets nothing of it; rerun=true trains again")
-    made = {"code": experiment.folder.sources(), "data": done.get("data")}
+    then = {"code": experiment.folder.sources(), "data": done.get("data")}
     now: dict[str, Any] = {"code": sources(experiment.targets)}
-    if made["data"]:
+    if then["data"]:
         try:
             now["data"] = build.data_contents(experiment)
         except Exception as error:  # a source may be the user's own, and its data gone
             reason = visible(redact(str(error) or repr(error)))
             remarks.append(f"its data cannot be compared with those here ({reason})")
-    return remarks + [f"made with {text}; rerun=true trains again" for text in others(made, now)]
+    return remarks + [f"made with {text}; rerun=true trains again" for text in others(then, now)]
 
 
 def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> dict[str, Any]:
-    folder = experiment.folder
-    for line in experiment.ineffective_keys():
-        log.info("%s", line)
+    folder, again = experiment.folder, experiment.config["rerun"]
+    name_ineffective_keys([experiment])
     for line in ineffective_variables(experiment.config["wandb"]):
         _say_once(line)
-    again = experiment.config["rerun"]
-    if not again:
-        folder.inspect()
-    if again and loaded is None:
-        loaded = Loaded.of(experiment)  # data that cannot be loaded must not cost the result that exists
-    if again and loaded and (done := folder.completed()):
-        for text in others(done, {"data": loaded.data.contents}):
+    if again:
+        saved = Saved()
+        loaded = loaded or load(experiment)  # data that cannot be loaded must not cost the result that exists
+        for text in others(folder.completed() or {}, {"data": loaded.data.contents}):
             log.warning("%s: the result that is replaced was made with %s", folder.path, text)
-    saved = None if again else resume.recover(experiment)
-    if saved is None:
+    else:
+        folder.inspect()
+        saved = recover(experiment)
+    if saved.training is None:
         folder.clear()
     else:
         folder.begin()
     with logged_to(folder.log, loaded.records if loaded else ()):
         try:
-            loaded = loaded or Loaded.of(experiment)
-            with _room(experiment, loaded.data):
-                result = session.train(experiment, saved, loaded.data, sweep, loaded.seconds)
+            loaded = loaded or load(experiment)
+            with _room(experiment):
+                result = train(experiment, saved, loaded.data, sweep, loaded.seconds)
         except Exception as error:
             known = isinstance(error, UserError)
             reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))
@@ -226,16 +218,11 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     return result
 
 
-@contextmanager
-def _room(experiment: Experiment, data: ImageData) -> Iterator[None]:
+def _room(experiment: Experiment) -> AbstractContextManager[None]:
     """Wait for memory on a GPU that is shared with other jobs of a parallel sweep."""
-    if not (is_shared() and experiment.hardware.device.type == "cuda"):
-        yield
-        return
-    from vicinal.launch import gpu_memory
-
-    with gpu_memory.reserve(gpu_memory.needs(experiment, data)):
-        yield
+    if JOBS not in os.environ or experiment.hardware.device.type != "cuda":
+        return nullcontext()
+    return gpu_memory.reserve(gpu_memory.earlier_peak(experiment), int(os.environ[JOBS]))
 
 
 @cache

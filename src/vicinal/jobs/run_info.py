@@ -1,4 +1,4 @@
-"""What trackers are told of a run besides its epochs: who it is, and its final numbers."""
+"""Tell trackers of a run besides its epochs: its name and config, and its final numbers."""
 
 from __future__ import annotations
 
@@ -26,34 +26,24 @@ from vicinal.tracking.tracker import RunInfo, Tracker, Trackers
 from vicinal.tracking.wandb import record
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.tracking.wandb.tracker import WandbTracker
+from vicinal.utils.nested import flat
 
 PATIENCE = 20.0
-"""Seconds; W&B's process outlives a training that is killed, and may have all that it needs."""
+"""Seconds to wait for W&B's process, which outlives a training that is killed, and may have all that it needs."""
 TILES = 4
-"""Of a mixed image in a panel: itself, its partner, the mask and what entered the network."""
+"""Tiles of a mixed image in a panel: itself, its partner, the mask and what entered the network."""
 
 
 def run_info(experiment: Experiment, sweep: str | None, wandb_id: str | None) -> RunInfo:
-    """Return the facts about a run that its trackers get.
+    """Return the facts about a run that its trackers get; arguments as for :class:`RunInfo`."""
+    metadata = run_metadata(experiment) | {"epochs": experiment.trainer.epochs}
+    return _info(metadata, experiment.folder, sweep=sweep, git_commit=code()[0], wandb_id=wandb_id)
 
-    Args:
-        experiment: checked.
-        sweep: the name of the sweep it belongs to.
-        wandb_id: W&B's id of the run if it is resumed.
-    """
-    metadata = run_metadata(experiment)
-    return RunInfo(
-        name=f"{experiment.name}-s{experiment.seed}",
-        run_id=experiment.run_id,
-        cell_id=experiment.cell_id,
-        config=metadata["config"],
-        choices=experiment.choices,
-        sweep=sweep,
-        git_commit=code()[0],
-        folder=experiment.folder.path,
-        epochs=experiment.trainer.epochs,
-        wandb_id=wandb_id,
-    )
+
+def _info(metadata: Mapping[str, Any], folder: RunFolder, **more: Any) -> RunInfo:
+    names = ("run_id", "cell_id", "config", "choices", "epochs")
+    own = {name: metadata[name] for name in names}
+    return RunInfo(name=f"{metadata['name']}-s{metadata['seed']}", folder=folder.path, **own, **more)
 
 
 def wandb_record(trackers: Mapping[str, Tracker], info: RunInfo) -> dict[str, str | None]:
@@ -73,18 +63,11 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
         settings: W&B's.
         id: W&B's id of the run if W&B has a part of it; None for a new W&B run.
     """
-    info = RunInfo(
-        name=f"{result['name']}-s{result['seed']}",
-        run_id=result["run_id"],
-        cell_id=result["cell_id"],
-        config=result["config"] | {"wandb": vars(settings)},
-        choices=result["choices"],
-        sweep=result["wandb"].get("group") if id else None,
-        git_commit=_commit(folder),
-        folder=folder.path,
-        epochs=result["epochs"],
-        wandb_id=id,
-    )
+    git = folder.about().get("git")
+    commit = git.get("commit") if isinstance(git, dict) else None
+    metadata = result | {"config": result["config"] | {"wandb": vars(settings)}}
+    sweep = result["wandb"].get("group") if id else None
+    info = _info(metadata, folder, sweep=sweep, git_commit=commit, wandb_id=id)
     with Trackers(info, chosen={"wandb": WandbTracker()}) as wandb:
         with suppress(OSError, ValueError, DamagedError):  # a view can do without
             wandb.mixed_images(*_panel(folder.mixed))
@@ -96,15 +79,10 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
 
 
 def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -> str | None:
-    """Tell W&B what it lacks of a completed run.
-
-    Args:
-        folder: of the run.
-        result: its ``result.json``.
-        settings: W&B's; where they disable it, nothing is done.
+    """Send W&B what it lacks of a completed run, unless the settings disable W&B.
 
     Returns:
-        What was done, in words; None where nothing was to be.
+        The outcome in words; None where there was nothing to do.
     """
     lacking = record.unfinished(folder.path)
     if lacking is None or wandb_settings.requested_mode(settings.mode)[0] == "disabled":
@@ -118,29 +96,16 @@ def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -
 
 
 def settings(result: Mapping[str, Any]) -> WandbConfig:
-    """W&B's settings that a run was made with, checked.
-
-    Args:
-        result: a ``result.json``; whoever made it may have had other keys.
-    """
+    """Return W&B's settings from a ``result.json``, which may have other keys, checked."""
     stored = {item.name: result["config"]["wandb"].get(item.name) for item in fields(WandbConfig)}
     check_ranges(WandbConfig, stored, prefix="wandb.")
     return WandbConfig(**wandb_settings.with_variables(stored))
 
 
-def _commit(folder: RunFolder) -> str | None:
-    """Of the source that made a run; None where that is not known."""
-    git = folder.about().get("git")
-    return git.get("commit") if isinstance(git, dict) else None
-
-
 def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:
-    """The panel of mixed images, read back from ``mixed.png``: uint8 (n, 4, C, H, W), and n captions.
+    """Read the panel of mixed images from ``mixed.png``: uint8 (n, 4, C, H, W), and n captions.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedError: it is not what was written.
-        ValueError: its images have unequal sizes.
+    Raises as :func:`mixed_sheet.read` does, and ValueError for images of unequal sizes.
     """
     from PIL import Image
 
@@ -156,12 +121,6 @@ def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:
     return images[:, :, :1] if grey else images, [caption for _, caption in rows]
 
 
-def final_numbers(scores: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """{"test": {"last": {"acc1": .98}}} as {"test/last/acc1": .98}."""
-    flat: dict[str, float] = {}
-    for name, value in scores.items():
-        if isinstance(value, dict):
-            flat |= final_numbers(value, f"{prefix}{name}/")
-        elif value is not None:
-            flat[f"{prefix}{name}"] = value
-    return flat
+def final_numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Return {"test": {"last": {"acc1": 0.98}}} as {"test/last/acc1": 0.98}, without numbers that are missing."""
+    return {name: value for name, value in flat(scores).items() if value is not None}

@@ -79,7 +79,15 @@ def offer(file: Path, trusted: Sequence[str] = ()) -> str:
 
 def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
     """Return the content, or raise UserError. Nothing is run, resolved or imported but what is known or trusted."""
-    content = {key: value for key, value in _load(file).items() if key not in HYDRAS}
+    try:
+        text = read_yaml(file)
+    except FileNotFoundError:
+        raise UserError(f"{file} is missing; without it there is nothing to run again") from None
+    with parsing(file, "it is not YAML"):
+        loaded = OmegaConf.to_container(OmegaConf.create(text))
+    if not isinstance(loaded, dict):
+        raise DamagedError(file, "it is not a mapping")
+    content = {str(key): value for key, value in loaded.items() if key not in HYDRAS}
     if missing := [item.name for item in fields(Config) if item.name not in (*content, *VIEWS)]:
         advice = "a config of your own goes with --config-dir FOLDER --config-name NAME"
         raise UserError(f"{file}: this is not the config of a run, it has no {missing[0]}; {advice}")
@@ -102,20 +110,8 @@ def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
     return content
 
 
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        text = read_yaml(file)
-        with parsing(file, "it is not YAML"):
-            content = OmegaConf.to_container(OmegaConf.create(text))
-    except FileNotFoundError:
-        raise UserError(f"{file} is missing; without it there is nothing to run again") from None
-    if not isinstance(content, dict):
-        raise DamagedError(file, "it is not a mapping")
-    return {str(key): value for key, value in content.items()}
-
-
 def _allowed(key: str, trusted: Sequence[str]) -> tuple[str, ...]:
-    """Return the prefixes for a ``_target_``: those of its group only for the group's own, not one deeper in it."""
+    """Return the prefixes for a ``_target_``: ours only for that of the group itself, not for one deeper in it."""
     group, *path = key.split(".")
     own = path[-1:] == ["_target_"] and len(path) == (2 if group in NAMED else 1)
     return (*(OWN.get(group, ()) if own else ()), *trusted)

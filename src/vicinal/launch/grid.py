@@ -1,4 +1,4 @@
-"""The grid of a sweep: its runs, the keys that it sweeps, its folder, and the ``sweep.json`` there that says it all."""
+"""The grid of a sweep: its runs, the keys that it sweeps, its folder, and its ``sweep.json``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 
 from vicinal.config.composition import assigned
 from vicinal.config.redaction import redacted
-from vicinal.config.schema import Config
+from vicinal.config.schema import NEUTRAL
 from vicinal.errors import UserError, written
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
@@ -24,7 +25,7 @@ from vicinal.runs.names import setting, short
 
 log = logging.getLogger(__name__)
 
-OF_THE_COMMAND = tuple(item.name for item in fields(Config) if item.metadata.get("neutral"))
+OF_THE_COMMAND = tuple(key for key in NEUTRAL if "." not in key)
 """Keys that have one value per sweep."""
 LARGEST_GRID = 100_000
 """Most jobs of a sweep; each is composed and checked before the first one trains."""
@@ -36,7 +37,7 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True)
 class Job:
-    """One point of a grid: its words of the command line, and the request that they are."""
+    """One point of a grid: its words of the command line, and their request."""
 
     overrides: tuple[str, ...]
     experiment: Experiment
@@ -65,8 +66,9 @@ def check_axes(overrides: Sequence[Override]) -> None:
         axes = " ".join(str(override.input_line) for override in overrides if override.is_sweep_override())
         raise UserError(f"{axes}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
     for override in overrides:
-        if note := _rounding(override):
-            log.warning("%s", note)
+        axis = override.value()
+        if override.is_sweep_override() and isinstance(axis, RangeSweep):
+            _warn_of_rounding(override, axis)
 
 
 def _count(override: Override) -> int:
@@ -80,19 +82,14 @@ def _count(override: Override) -> int:
     return max(0, int(((stop - start) / step).to_integral_value(ROUND_CEILING)))
 
 
-def _rounding(override: Override) -> str | None:
-    """Return a warning of a range of fractions that contains its end because rounding errors of the steps add up."""
-    axis = override.value()
-    if not isinstance(axis, RangeSweep) or not override.is_sweep_override():
-        return None
-    values = [float(value) for value in axis.range()]
-    if len(values) <= _count(override):
-        return None
-    shown = ",".join(f"{value:.12g}" for value in sorted(values)[:-1])
-    return (
-        f"{override.input_line}: has {len(values)} values, {min(values):.12g} to {max(values):.12g}, since fractions "
-        f"are rounded; write choice({shown}) to leave the end out"
-    )
+def _warn_of_rounding(override: Override, axis: RangeSweep) -> None:
+    """Warn of a range of fractions that contains its end because rounding errors of the steps add up."""
+    *values, last = sorted(map(float, axis.range()))
+    if len(values) >= _count(override):
+        log.warning(
+            "%s: has %d values, %.12g to %.12g, since fractions are rounded; write choice(%s) to leave the end out",
+            *(override.input_line, len(values) + 1, min(values), last, ",".join(map(written, values))),
+        )
 
 
 def swept_keys(jobs: Sequence[Job]) -> list[str]:
@@ -110,17 +107,13 @@ def value(experiment: Experiment, key: str) -> str:
 
 
 def sweep_folder(jobs: Sequence[Job]) -> Path:
-    """``<output_dir>/sweeps/<swept keys>-<hash of the run ids>``: the same runs are the same sweep."""
+    """Return ``<output_dir>/sweeps/<swept keys>-<hash of the run ids>``: the same runs are the same sweep."""
     ids = sorted(job.experiment.run_id for job in jobs)
     identity = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:10]
     sweeps = Path(os.path.realpath(jobs[0].experiment.config["output_dir"])) / "sweeps"
-    # As with runs, the identity decides, and the name before it is for people.
-    return next(sweeps.glob(f"*-{identity}"), sweeps / f"{_name(jobs)}-{identity}")
-
-
-def _name(jobs: Sequence[Job]) -> str:
     name = "+".join(short(swept_keys(jobs)).values()) or ("seed" if len(jobs) > 1 else "single")
-    return safe_name(name, LONGEST_NAME)
+    # As with runs, the identity decides, and the name before it is for people.
+    return next(sweeps.glob(f"*-{identity}"), sweeps / f"{safe_name(name, LONGEST_NAME)}-{identity}")
 
 
 def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
@@ -132,16 +125,11 @@ def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     content = {"command": command, "swept": keys, "runs": [_entry(job, keys, folder) for job in jobs]}
     data, file = encode_json(redacted(content)), folder / "sweep.json"
-    if not _holds(file, data):  # a finished sweep can be read in a folder without write access
-        make_folder(folder)
-        write(file, data)
-
-
-def _holds(file: Path, data: bytes) -> bool:
-    try:
-        return read(file) == data
-    except (FileNotFoundError, DamagedError):
-        return False
+    with suppress(FileNotFoundError, DamagedError):
+        if read(file) == data:  # a finished sweep can be read in a folder without write access
+            return
+    make_folder(folder)
+    write(file, data)
 
 
 def _entry(job: Job, keys: Sequence[str], folder: Path) -> dict[str, Any]:

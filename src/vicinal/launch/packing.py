@@ -1,36 +1,34 @@
-"""How many jobs of a sweep run at once on one machine, and how many CPU threads each of them has."""
+"""Decide how many jobs of a sweep run at once on one machine, and how many CPU threads each of them has."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vicinal.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+JOBS = "VICINAL_JOBS"
+"""Environment variable of a worker: how many jobs run at once."""
 
 
-@dataclass(frozen=True)
-class Packing:
-    """How a machine is divided.
-
-    Attributes:
-        jobs: number of jobs at once.
-        threads: most threads of a job whose ``trainer.threads`` is auto.
-    """
+class Packing(NamedTuple):
+    """Division of a machine."""
 
     jobs: int
+    """Number of jobs at once."""
     threads: int
+    """Most threads of a job whose ``trainer.threads`` is auto."""
 
 
 def pack(asked: object, threads: Collection[int | str], gpus: int, cores: int, own: int) -> Packing:
     """Divide the cores among the jobs; one line is logged if they are too few for what is asked for.
 
-    A CPU does most with one thread per job, so "auto" is as many jobs as there are cores, or fewer where the jobs ask
-    for several threads each. On GPUs, whose memory the jobs share, it is one job per GPU.
+    "auto" is one job per GPU; on a CPU, where one thread per job is fastest, one job per core, or fewer where the jobs
+    ask for several threads each.
 
     Args:
         asked: ``hydra.launcher.n_jobs``.

@@ -22,7 +22,7 @@ from vicinal.runs.signals import leave_an_import
 from vicinal.utils import output
 
 POLL_SECONDS = 0.1
-"""Between two looks at whether the job has saved."""
+"""Time between two signals to a job that is to save."""
 IGNORED = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 """Signals that the launching process answers for all: it lets its workers save."""
 
@@ -32,7 +32,7 @@ class StoppedError(UserError):
 
 
 class Worker:
-    """What a worker process does between its start and its end.
+    """The work of a worker process between its start and its end.
 
     SIGTERM lets it save the job that it is at, and leave. It sends that to itself at the end of ``alive``.
 
@@ -80,17 +80,10 @@ class Worker:
             time.sleep(POLL_SECONDS)
 
     def work(self, label: str, *arguments: Any) -> JobReturn:
-        """Do one job.
+        """Do one job, each line of whose output begins with the label; return what can be sent to another process.
 
-        Args:
-            label: begins every line of its output.
-            *arguments: of the function that does a job.
-
-        Returns:
-            What can be sent to another process. A job that was stopped has failed with :class:`StoppedError`.
-
-        Raises:
-            Exception: what keeps Hydra from beginning the job; what the job itself raises is in its return.
+        An error of the job is in its return: :class:`StoppedError` if it was stopped. An error that keeps Hydra from
+        beginning it is raised.
         """
         stopped = JobReturn(status=JobStatus.FAILED, _return_value=StoppedError("the worker was asked to stop"))
         try:
@@ -116,7 +109,7 @@ class Worker:
 
 
 _worker: Worker
-"""Of this process: an executor's initializer has no other place for what its calls need."""
+"""The worker that this process is: an executor's initializer has no other place for it."""
 
 
 def begin(*setup: Any) -> None:

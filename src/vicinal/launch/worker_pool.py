@@ -1,7 +1,6 @@
-"""Worker processes of a parallel sweep, as the launching process sees them.
+"""Start and stop the worker processes of a parallel sweep, and give them jobs.
 
-They are forked from a server that has imported torch once for all (``cli/worker_preload.py``), and in which no thread
-runs.
+They are forked from a server that has imported torch (``cli/worker_preload.py``), and in which no thread runs.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FORKS = multiprocessing.get_context("forkserver")
 RESUME = "rerun the same command to resume"
 
 Call = tuple[str, tuple[Any, ...]]
-"""What begins the lines of a job's output, and its arguments."""
+"""Label of the lines of a job's output, and the job's arguments."""
 
 
 def warm_up() -> None:
@@ -67,14 +66,11 @@ class Workers(GracefulShutdown):
         self._pool = ProcessPoolExecutor(count, FORKS, begin, (setup, listens, *files))
 
     def do(self, calls: Sequence[Call]) -> list[JobReturn]:
-        """Do all calls, each by the worker that is free.
-
-        Returns:
-            The return of each, in their order; after a signal, of those that are done.
+        """Do all calls, each by a free worker, and return what they return, in order; after a signal, those done.
 
         Raises:
             UserError: a worker was killed in the middle of a job, or was asked by another process to stop.
-            Exception: what has kept Hydra from beginning a job; what the job itself raises is in its return.
+            Exception: of Hydra, before it has begun a job; an error of the job itself is in its return.
         """
         done: dict[int, JobReturn] = {}
         try:

@@ -16,7 +16,7 @@ from typing import IO
 from rich.console import Console, Group
 from rich.text import Text
 
-from vicinal.launch.pinned import Pinned
+from vicinal.live.pinned import Pinned
 from vicinal.live.progress import Job, Progress
 from vicinal.report.widths import Column, drawn, fit
 from vicinal.utils.durations import duration

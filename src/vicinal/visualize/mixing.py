@@ -119,7 +119,7 @@ def first_samples(experiment: Experiment, data: ImageData, number: int) -> list[
         partner = int(plan.partner[0])
         # Clones, since the next batch overwrites the loader's memory.
         pictures = images[0].clone(), images[partner].clone(), plan.mix(images)[0].clone()
-        target = plan.targets(own, experiment.classes)[0]
+        target = plan.targets(own, experiment.sizes.classes)[0]
         samples.append(Sample(plan, int(own[0]), int(own[partner]), *pictures, mask(plan, images)[0], target))
     return samples
 

@@ -8,7 +8,7 @@ import pyte
 import pytest
 from rich.console import Console
 
-from vicinal.launch.pinned import Pinned
+from vicinal.live.pinned import Pinned
 
 BLOCK = "┏━━━━━━┓\n┃ word ┃\n└──────┘"
 
