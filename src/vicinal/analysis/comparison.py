@@ -45,22 +45,14 @@ def common_task(cells: Iterable[Cell]) -> Task:
 
 @dataclass(frozen=True)
 class Cell:
-    """A point of the grid without its seed.
-
-    Attributes:
-        label: short and unique within a comparison, such as "input alpha=0.2".
-        values: {swept key: text}, "-" where the key has no effect.
-        choices: {group: option} of one of its runs; empty if unknown.
-        config: of one of its runs; empty if unknown.
-        runs: of all seeds, completed or not.
-    """
+    """A point of the grid without its seed."""
 
     cell_id: str
-    label: str
-    values: dict[str, str]
-    choices: dict[str, str]
-    config: dict[str, Any]
-    runs: list[Run]
+    label: str  # short and unique within a comparison, such as "input alpha=0.2"
+    values: dict[str, str]  # {swept key: text}, "-" where the key has no effect
+    choices: dict[str, str]  # {group: option} of one of its runs; empty if unknown
+    config: dict[str, Any]  # of one of its runs; empty if unknown
+    runs: list[Run]  # of all seeds, completed or not
 
     @property
     def completed(self) -> list[Run]:
@@ -84,17 +76,11 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """Cells as figures show them: those of a finished comparison, or of a sweep that is still running.
+    """Cells as figures show them: those of a finished comparison, or of a sweep that is still running."""
 
-    Attributes:
-        swept: the keys by which the cells are meant to differ.
-        cells: in grid order.
-        score: the one of TESTED that is tested.
-    """
-
-    swept: Sequence[str]
-    cells: Sequence[Cell]
-    score: str = TESTED[0]
+    swept: Sequence[str]  # the keys by which the cells are meant to differ
+    cells: Sequence[Cell]  # in grid order
+    score: str = TESTED[0]  # the one of TESTED that is tested
 
     @property
     def task(self) -> Task:
@@ -122,29 +108,24 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Shown):
-    """A report as data. All outputs are written from it, so that their numbers agree.
+    """A report as data. All outputs are written from it, so that their numbers agree."""
 
-    Attributes:
-        title: the sweep's name, the folder or the conditions.
-        baseline: the cell that the others are compared with, or the first of several; None if there is no cell.
-        table: one row per cell, in the order of ``cells``: swept keys, ``n``; for each of SCORES ``<score> mean``,
-            ``std`` (n - 1), ``low`` and ``high`` (95 % interval of the mean) of the task's selection metric; for each
-            of SCORES and each other metric ``<score>/<metric> mean``; ``failed`` (reasons by seed), ``folder`` ("*" for
-            the seed). NaN where there is no value.
-        pairs: one row per cell that is not a baseline: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
-            ``n pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``,
-            ``p wilcoxon``, ``p wilcoxon holm``, ``why`` (what is missing and why, or "").
-        chosen: one row per strategy: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label),
-            ``n``, the columns of SCORES as in ``table``, ``folder``. Empty without a validation split.
-        notes: caveats, one line each.
-    """
-
-    title: str
+    title: str  # the sweep's name, the folder or the conditions
     baseline: Cell | None
+    """The cell that the others are compared with, or the first of several; None if there is no cell."""
     table: pd.DataFrame
+    """One row per cell, in the order of ``cells``: swept keys, ``n``; for each of SCORES ``<score> mean``, ``std`` (n -
+    1), ``low`` and ``high`` (95 % interval of the mean) of the task's selection metric; for each of SCORES and each
+    other metric ``<score>/<metric> mean``; ``failed`` (reasons by seed), ``folder`` ("*" for the seed). NaN where
+    there is no value."""
     pairs: pd.DataFrame
+    """One row per cell that is not a baseline: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``, ``n
+    pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``, ``p wilcoxon``,
+    ``p wilcoxon holm``, ``why`` (what is missing and why, or "")."""
     chosen: pd.DataFrame
-    notes: list[str]
+    """One row per strategy: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label), ``n``,
+    the columns of SCORES as in ``table``, ``folder``. Empty without a validation split."""
+    notes: list[str]  # caveats, one line each
 
     @property
     def best(self) -> Sequence[str]:

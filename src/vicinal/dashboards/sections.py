@@ -31,21 +31,16 @@ NEEDS: dict[str, tuple[str, list[Key]]] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One panel.
-
-    Attributes:
-        kind: ``curves`` of the history over epochs, mean and deviation per cell; ``alpha``, one point per run;
-            ``strategies``, one bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars``
-            and ``lines``.
-        keys: to show; for W&B's own charts the table. ``*`` stands for all keys of the runs' history that match.
-        optional: the plot is left out if no run logs its keys: there may be no validation split, and ``none`` has no
-            lambda.
-    """
+    """One panel."""
 
     title: str
     kind: Kind
+    """``curves`` of the history over epochs, mean and deviation per cell; ``alpha``, one point per run; ``strategies``,
+    one bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars`` and ``lines``."""
     keys: tuple[str, ...]
+    """To show; for W&B's own charts the table. ``*`` stands for all keys of the runs' history that match."""
     optional: bool = True
+    """The plot is left out if no run logs its keys: there may be no validation split, and ``none`` has no lambda."""
 
     @property
     def needs(self) -> list[Key]:

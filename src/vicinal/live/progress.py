@@ -24,21 +24,13 @@ Stamp = tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class Job:
-    """State of one run of a sweep.
+    """State of one run of a sweep."""
 
-    Attributes:
-        run: its ``status`` is "planned" (not started yet), "running", "completed", "failed" or "stopped".
-        values: {swept key: text}.
-        epochs: number of epochs of the finished run.
-        rows: of the epochs that are done.
-        left: seconds until it is done; None if unknown or done.
-    """
-
-    run: Run
-    values: dict[str, str]
-    epochs: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    left: float | None = None
+    run: Run  # its ``status`` is "planned" (not started yet), "running", "completed", "failed" or "stopped"
+    values: dict[str, str]  # {swept key: text}
+    epochs: int  # number of epochs of the finished run
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are done
+    left: float | None = None  # seconds until it is done; None if unknown or done
 
     @property
     def done(self) -> int:

@@ -19,19 +19,12 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predicted class of each of N images, in the set's own order.
+    """The predicted class of each of N images, in the set's own order."""
 
-    Attributes:
-        labels: (N,) integers, the true classes.
-        predicted: (N,) integers, the most probable classes.
-        confidence: (N,) float32, the predicted probabilities of these.
-        class_names: K texts.
-    """
-
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]  # (N,) integers, the true classes
+    predicted: NDArray[np.int64]  # (N,) integers, the most probable classes
+    confidence: NDArray[np.float32]  # (N,) float32, the predicted probabilities of these
+    class_names: tuple[str, ...]  # K texts
 
     def confusion(self) -> NDArray[np.int64]:
         """Return (K, K) numbers of images: rows are true classes, columns predicted ones."""

@@ -20,31 +20,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Facts about a run that are known before it starts.
+    """Facts about a run that are known before it starts."""
 
-    Attributes:
-        name: readable, such as ``digits-cnn-input-alpha0.2-s0``.
-        run_id: the run's identity (cell and seed).
-        cell_id: the identity shared by the runs that differ only in their seed.
-        config: resolved, in plain containers, without secrets.
-        choices: the option chosen in each config group.
-        sweep: the sweep that the run belongs to; None for a single run.
-        git_commit: of the source that runs; None outside a repository.
-        folder: the run's own folder.
-        epochs: number of epochs of the run.
-        wandb_id: W&B's id of the run if it is resumed; None for a new run.
-    """
-
-    name: str
-    run_id: str
-    cell_id: str
-    config: dict[str, Any]
-    choices: dict[str, str]
-    sweep: str | None
-    git_commit: str | None
-    folder: Path
-    epochs: int
-    wandb_id: str | None = None
+    name: str  # readable, such as ``digits-cnn-input-alpha0.2-s0``
+    run_id: str  # the run's identity (cell and seed)
+    cell_id: str  # the identity shared by the runs that differ only in their seed
+    config: dict[str, Any]  # resolved, in plain containers, without secrets
+    choices: dict[str, str]  # the option chosen in each config group
+    sweep: str | None  # the sweep that the run belongs to; None for a single run
+    git_commit: str | None  # of the source that runs; None outside a repository
+    folder: Path  # the run's own folder
+    epochs: int  # number of epochs of the run
+    wandb_id: str | None = None  # W&B's id of the run if it is resumed; None for a new run
 
 
 class Progress(NamedTuple):

@@ -46,34 +46,23 @@ CAPTION = (
 
 
 class Stored(NamedTuple):
-    """A completed run.
+    """A completed run."""
 
-    Attributes:
-        result: content of its ``result.json``.
-        model: with the weights of the last epoch (the averaged ones, if they are what was scored), in evaluation mode.
-        data: what it was trained and tested on.
-    """
-
-    result: dict[str, Any]
+    result: dict[str, Any]  # content of its ``result.json``
     model: nn.Module
-    data: ImageData
+    """With the weights of the last epoch (the averaged ones, if they are what was scored), in evaluation mode."""
+    data: ImageData  # what it was trained and tested on
 
 
 class Between(NamedTuple):
-    """One model on the lines between pairs, at P places.
+    """One model on the lines between pairs, at P places."""
 
-    Attributes:
-        pairs: number of lines.
-        lam: (P,), weight of the first image of a pair, from 0 to 1.
-        miss: (P,), share of pairs for which the predicted class is that of neither end.
-        gradient: (P,), mean over the pairs of the Frobenius norm of the Jacobian of the logits with respect to the
-            image, pixels in [0, 1]: by how much the logits change for a change of the image by 1.
-    """
-
-    pairs: int
-    lam: Tensor
-    miss: Tensor
+    pairs: int  # number of lines
+    lam: Tensor  # (P,), weight of the first image of a pair, from 0 to 1
+    miss: Tensor  # (P,), share of pairs for which the predicted class is that of neither end
     gradient: Tensor
+    """(P,), mean over the pairs of the Frobenius norm of the Jacobian of the logits with respect to the image, pixels
+    in [0, 1]: by how much the logits change for a change of the image by 1."""
 
 
 class Line(NamedTuple):

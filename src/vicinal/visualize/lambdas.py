@@ -28,19 +28,12 @@ HIGHEST = 7.0
 
 
 class Law(NamedTuple):
-    """Lambdas of one or several strategies, which are the same, for one alpha.
+    """Lambdas of one or several strategies, which are the same, for one alpha."""
 
-    Attributes:
-        names: of the strategies.
-        density: in each of the bins.
-        partner: E[1 - lambda], the mean weight of the partner.
-        unmixed: share of draws with lambda exactly 1, in which the partner has no weight.
-    """
-
-    names: list[str]
-    density: Numbers
-    partner: float
-    unmixed: float
+    names: list[str]  # of the strategies
+    density: Numbers  # in each of the bins
+    partner: float  # E[1 - lambda], the mean weight of the partner
+    unmixed: float  # share of draws with lambda exactly 1, in which the partner has no weight
 
 
 def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRAWS) -> dict[float, list[Law]]:
