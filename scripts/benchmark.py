@@ -1,4 +1,4 @@
-"""How fast everything is, side by side with what one would use instead: ratios, each with its spread and a bar.
+"""Speed of everything against what one would use instead: ratios, each with its spread and a bar.
 
 It writes benchmarks/<hardware>-<torch version>.json, with all numbers, and a Markdown table of the same name, after
 every row, and prints a short table at its end. Parts that are not measured again keep what they have there. The peers
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument(
         "--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"some of: {', '.join(PARTS)}"

@@ -14,10 +14,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors
-from vicinal.dashboards.dashboard import Dashboard, make
 from vicinal.errors import UserError
+
+if TYPE_CHECKING:
+    from vicinal.dashboards.dashboard import Dashboard
 
 
 def main() -> None:
@@ -37,11 +40,12 @@ def main() -> None:
 def build(words: argparse.Namespace) -> Dashboard:
     """Make the dashboard that the command line asks for, without sending it to W&B."""
     try:
-        return make(words.sweep, words.score, words.panel, words.entity, words.project)
+        from vicinal.dashboards.dashboard import make
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] != "wandb_workspaces":
             raise
         raise UserError("wandb-workspaces is not installed: pip install -e '.[dashboard]'") from None
+    return make(words.sweep, words.score, words.panel, words.entity, words.project)
 
 
 def save(dashboard: Dashboard) -> None:

@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     pictures, runs = CONF.parent / "docs" / "gallery", Path("outputs")
     words.add_argument("--out", type=Path, default=pictures, metavar="FOLDER", help="default: docs/gallery")

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def summarize(found: Reproduction) -> None:
-    """What was compared and what differs around it, as tables."""
+    """Print what was compared and what differs around it, as tables."""
     states = [part.missing or part.parting or "identical" for part in found.parts]
     rows = [[part.name, part.extent, state] for part, state in zip(found.parts, states, strict=True)]
     grids = [Grid("the original and its repetition", ["part", "compared", ""], [], rows)]
@@ -44,7 +44,7 @@ def summarize(found: Reproduction) -> None:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument("run", type=Path, metavar="RUN_FOLDER", help="of a completed run, wherever it is now")
     words.add_argument(

@@ -1,7 +1,7 @@
 """Errors and input gradients on the line between test images, for completed runs side by side (mixup paper, figure 2).
 
 Uses the weights of the last epoch, from each run's checkpoint.pt, and the same pairs for all. A place on the line costs
-a backward pass a class, so a large network on a CPU wants few pairs.
+one backward pass per class, so choose few pairs for a large network on a CPU.
 
 python scripts/show_between.py outputs/runs/digits-cnn-*-s0
 python scripts/show_between.py RUN RUN dataset.root=data --pairs 50 --out between.png
@@ -14,8 +14,7 @@ from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, trust, whole
 from vicinal.errors import UserError
-from vicinal.visualize.between import PAIRS
-from vicinal.visualize.show_between import show
+from vicinal.visualize.between import PAIRS, show
 
 
 def main() -> None:
@@ -31,13 +30,13 @@ def main() -> None:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument(
         "words",
         nargs="+",
         metavar="RUN|KEY=VALUE",
-        help="folders of completed runs; what is elsewhere, as dataset.root",
+        help="folders of completed runs; keys that have moved, such as dataset.root",
     )
     trust(words)
     words.add_argument("--pairs", type=whole, default=PAIRS, metavar="N", help="of test images (default: %(default)s)")

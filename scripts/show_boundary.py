@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, one_line_errors, png, whole
-from vicinal.visualize.show_boundary import show
-from vicinal.visualize.toys import TOYS
+from vicinal.visualize.boundary import TOYS, show
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument("--data", choices=(*TOYS, "all"), default="all", help="default: %(default)s")
     words.add_argument(

@@ -1,8 +1,8 @@
-"""What a strategy does to images: originals, partners, masks, mixed images and targets, and the law of lambda.
+"""Draw the effect of a strategy: originals, partners, masks, mixed images and targets, and the law of lambda.
 
-The images are those that a run with this config trains on first. A row a strategy, all of them where none is named;
-comma-separated values of other keys are rows too. <name>-lambda.png, beside FILE, is the law: Beta(alpha, alpha) and
-what the strategies make of it.
+The images are those that a run with this config trains on first. There is one row per strategy, all of them if none is
+named; comma-separated values of other keys are rows too. <name>-lambda.png, beside FILE, is the law: Beta(alpha, alpha)
+and the lambdas that the strategies really use.
 
 python scripts/show_mixing.py
 python scripts/show_mixing.py dataset=cifar10 mixup=cutmix mixup.alpha=0.2,1 --out cutmix.png
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, positive, whole
 from vicinal.visualize.lambdas import ALPHAS
-from vicinal.visualize.show_mixing import IMAGES, show
+from vicinal.visualize.mixing import IMAGES, show
 
 
 def main() -> None:
@@ -28,14 +28,14 @@ def main() -> None:
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as train.py takes them")
     default = Path("outputs/pictures/mixing.png")
     words.add_argument("--out", type=png, default=default, metavar="FILE", help="PNG (default: %(default)s)")
-    words.add_argument("--images", type=whole, default=IMAGES, metavar="N", help="a row (default: %(default)s)")
+    words.add_argument("--images", type=whole, default=IMAGES, metavar="N", help="per row (default: %(default)s)")
     words.add_argument(
-        "--alphas", type=positive, nargs="+", default=ALPHAS, metavar="ALPHA", help="of the law (default: .2 .4 1 2)"
+        "--alphas", type=positive, nargs="+", default=ALPHAS, metavar="ALPHA", help="of the law (default: 0.2 0.4 1 2)"
     )
     return words
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors
 from vicinal.errors import UserError
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking.wandb.upload import Offline, lacking_runs, offline_runs, server, upload, worker
+from vicinal.tracking.wandb.record import OfflineRecord, offline_records, server, unfinished_runs, worker
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +34,16 @@ def sync(target: Path, dry_run: bool) -> int:
     """Upload what is below a folder; returns the exit code."""
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")
-    lacking = lacking_runs(target)
+    lacking = unfinished_runs(target)
     for folder in lacking:
         log.info("%s: %s", folder.path.name, catch_up(folder, dry_run))
-    runs = offline_runs(target)
+    runs = offline_records(target)
     states = []
     for number, run in enumerate(runs, start=1):
         states.append(state(run, dry_run))
         log.info("%d/%d %s: %s", number, len(runs), run.name, states[-1])
     failed = sum(each.startswith("failed") for each in states)
-    failed += 0 if dry_run else len(lacking_runs(target))
+    failed += 0 if dry_run else len(unfinished_runs(target))
     log.info("%d offline runs, %d uploaded, %d failed", len(runs), states.count("uploaded"), failed)
     return 1 if failed else 0
 
@@ -63,20 +63,20 @@ def catch_up(folder: RunFolder, dry_run: bool) -> str:
         return f"failed: its result is not what a run writes ({error})"
 
 
-def state(run: Offline, dry_run: bool) -> str:
-    """What became of a run, in words."""
+def state(run: OfflineRecord, dry_run: bool) -> str:
+    """Return what became of a run, in words."""
     if run.uploaded:
         return "already uploaded"
     if at_work := worker(run.folder.parents[1]):
         return f"skipped, {at_work} works on it"
     if dry_run:
         return "would be uploaded"
-    reason = upload(run, server())
+    reason = run.upload(server())
     return f"failed: {reason}" if reason else "uploaded"
 
 
 def parser() -> Arguments:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     words = Arguments(__doc__)
     words.add_argument(
         "target", nargs="?", type=Path, default=Path("outputs"), metavar="PATH", help="a run, or any folder above runs"

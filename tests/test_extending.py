@@ -15,7 +15,9 @@ from vicinal.data import digits
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
+FILES: dict[str, str] = {}
+for name, content in re.findall(r"```(?:python|yaml)\n# ([^\s,]+)(?:, continued)?\n(.*?)```", PAGE, re.DOTALL):
+    FILES[name] = FILES.get(name, "") + content
 SMALL = ("trainer.epochs=1", "dataset.train_size=100", "trainer.threads=1", "wandb.mode=disabled")
 
 
@@ -54,10 +56,31 @@ def test_the_page_has_a_file_of_each_kind() -> None:
 
 
 def test_a_strategy_is_crossed_in_a_sweep(folder: Path) -> None:
-    words = ("mixup=none,resizemix", "mixup.high=0.4,0.8", "mixup.per_sample=false,true", "output_dir=sweep", "-m")
-    assert "resizemix" in train(folder, *words)
+    words = ("mixup=none,stripes", "mixup.width=1,2", "mixup.per_sample=false,true", "output_dir=sweep", "-m")
+    assert "stripes" in train(folder, *words)
     found = results(folder / "sweep")
-    assert sorted(result["choices"]["mixup"] for result in found) == ["none", *["resizemix"] * 4]
+    assert sorted(result["choices"]["mixup"] for result in found) == ["none", *["stripes"] * 4]
+
+
+def test_own_parts_are_used_and_recorded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(folder, "mixup=mine", "output_dir=parts")
+    [result] = results(folder / "parts")
+    assert result["config"]["mixup"]["labels"] == {"_target_": "my_mixing.Sharpened", "power": 3.0}
+    [file] = (folder / "parts").glob("runs/*/metrics.jsonl")
+    row = json.loads(file.read_text())
+    assert row["mixing/lam_law"][0] == pytest.approx(2 * 0.05**2)
+    [environment] = (folder / "parts").glob("runs/*/environment.json")
+    assert any(name.endswith("my_mixing.py") for name in json.loads(environment.read_text())["sources"])
+    monkeypatch.syspath_prepend(str(folder))
+    from my_mixing import Opposite, Sharpened, Triangular
+
+    from vicinal.mixing import InputMixup
+
+    strategy = InputMixup(1.0, law=Triangular(), partner=Opposite(), labels=Sharpened(power=3.0))
+    plan = strategy.sample((6, 1, 4, 4), torch.Generator().manual_seed(0))
+    assert plan.partner.tolist() == [3, 4, 5, 0, 1, 2]
+    own = plan.applied_mask.own_share((6, 1, 4, 4))
+    assert torch.allclose(plan.lam, own**3 / (own**3 + (1 - own) ** 3))
 
 
 def test_all_the_others_make_a_run(folder: Path) -> None:
@@ -78,14 +101,13 @@ def test_all_the_others_make_a_run(folder: Path) -> None:
     assert len(list(folder.glob("run/runs/*/metrics.csv"))) == 1
 
 
-def test_the_pasted_image_is_the_whole_partner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Constant images keep their value when they are made smaller, so the mean says the area, which is 1 - lambda."""
+def test_every_other_band_is_the_partners(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
-    from my_mixing import ResizeMix
+    from my_mixing import Stripes
 
-    for per_sample in (False, True):
-        plan = ResizeMix(per_sample=per_sample).sample((6, 3, 16, 16), torch.Generator().manual_seed(1))
-        images = torch.arange(6.0)[:, None, None, None].expand(6, 3, 16, 16)
-        expected = plan.lam * torch.arange(6) + (1 - plan.lam) * plan.partner
-        torch.testing.assert_close(plan.mix(images).mean(dim=(1, 2, 3)), expected)
-        assert ((plan.lam > 1 - 0.85**2) & (plan.lam < 1)).all()
+    images = torch.arange(6.0)[:, None, None, None].expand(6, 1, 4, 6)
+    plan = Stripes(width=2).sample((6, 1, 4, 6), torch.Generator().manual_seed(1))
+    mixed = plan.mix(images)
+    assert torch.equal(mixed[..., [0, 1, 4, 5]], images[..., [0, 1, 4, 5]])
+    assert torch.equal(mixed[..., [2, 3]], images[plan.partner][..., [2, 3]])
+    torch.testing.assert_close(plan.lam, torch.full((6,), 2 / 3))

@@ -1,4 +1,4 @@
-"""What a part of the benchmark is given, and what it hands back: rows with a bar, and the timings behind them."""
+"""Input and output of a part of the benchmark: rows with a bar, and the timings behind them."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the median meets the bar; None without a bar or a value."""
+        """True if the median meets the bar; None without a bar or a value."""
         return None if self.bar is None or self.value is None else self.bar.holds(self.value.median)
 
     def record(self) -> dict[str, Any]:
-        """As the JSON file has it."""
+        """Return the row as the JSON file has it."""
         bar = None if self.bar is None else {"limit": self.bar.limit, "at_least": self.bar.at_least}
         value = None if self.value is None else self.value._asdict()
         return {**vars(self), "value": value, "bar": bar, "holds": self.holds}
@@ -99,9 +99,9 @@ class Bench:
     rows: list[Row] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
-    """What else the JSON file shall have of this part."""
+    """Other content of the JSON file about this part."""
     failures: list[str] = field(default_factory=list)
-    """What went wrong; slow is not wrong."""
+    """Reasons of failures; slow is not wrong."""
 
     def row(
         self,
@@ -115,7 +115,7 @@ class Bench:
         skipped: str = "",
         failed: str = "",
     ) -> None:
-        """Add a line to the table, and say it. A value that is not a finite number is a failure."""
+        """Add a line to the table, and print it. A value that is not a finite number is a failure."""
         if value is not None and not all(map(math.isfinite, value)):
             value, failed = None, failed or "not a finite number"
         row = Row(name, against, value, unit, bar, threads, skipped, failed)
@@ -155,20 +155,20 @@ class Bench:
             )
 
     def wait(self) -> None:
-        """Until the device is done; a CPU always is."""
+        """Wait until the device is done; a CPU always is."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
 def line(row: Row) -> str:
-    """A row in one line of text."""
+    """Return a row as one line of text."""
     title = f"{row.name}, against {row.against}" if row.against else row.name
     threads = "" if row.threads is None else f" ({row.threads} thread{'s' * (row.threads != 1)})"
     return f"{title}{threads}: {value(row)}{'' if row.bar is None else f', bar {row.bar}: {verdict(row)}'}"
 
 
 def value(row: Row) -> str:
-    """Median and quartiles with the unit; why there are none, where there are none."""
+    """Return the median and quartiles with the unit, or the reason why there are none."""
     if row.value is None:
         return f"failed: {row.failed}" if row.failed else f"skipped: {row.skipped}"
     median, low, high = (number(each) for each in row.value)
@@ -177,7 +177,7 @@ def value(row: Row) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits; no exponent, but for what is tiny."""
+    """Return a number with three digits, and an exponent only if it is tiny."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -203,7 +203,7 @@ def peer(name: str) -> ModuleType:
 
 
 def present(makers: dict[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What can be made of the peers, and of the others the reason why not."""
+    """Return the peers that can be made, and for the others the reason why not."""
     made: dict[str, Any] = {}
     missing: dict[str, str] = {}
     for name, make in makers.items():

@@ -1,4 +1,4 @@
-"""A limit of seconds for what measures: an alarm in the main thread, which nothing that is measured catches."""
+"""A limit in seconds for a measurement: an alarm in the main thread, which the measured code does not catch."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def noticed() -> None:
-    """Raise it no more: what follows is cleaning up."""
+    """Stop the alarm, since cleaning up follows."""
     signal.setitimer(signal.ITIMER_REAL, 0)

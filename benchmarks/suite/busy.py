@@ -52,11 +52,11 @@ def measure(bench: Bench) -> None:
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """Processes that do nothing, all the time."""
+    """Keep processes busy with endless loops."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
     try:
         yield
     finally:
-        for each in running:
-            each.kill()
-            each.wait()
+        for process in running:
+            process.kill()
+            process.wait()

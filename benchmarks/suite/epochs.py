@@ -1,4 +1,4 @@
-"""An epoch: the real loop against the barest one, and against the script that one finds everywhere."""
+"""An epoch: the real loop against the barest one, and against the usual script."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measure(bench: Bench) -> None:
 
 
 class Turns(Silent):
-    """Lets the bare loop do as many steps after every few of ours, and times both."""
+    """A callback that lets the bare loop do as many steps after every few of ours, and times both."""
 
     def __init__(self, bare: Bare, wait: Callable[[], object]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Turns(Silent):
         self.since = time.perf_counter()
 
     def begin(self) -> None:
-        """An epoch of ours begins: what it does before its first step counts."""
+        """Begin an epoch of ours: the time before its first step counts."""
         self.wait()
         self.since = time.perf_counter()
 
@@ -86,7 +86,7 @@ class Turns(Silent):
 
 
 def in_turns(run: Run, bare: Bare, epochs: int, wait: Callable[[], object]) -> Timings:
-    """Seconds a step of both, a number a turn of five steps, after an epoch of warm-up."""
+    """Return the seconds per step of both, one number per turn of five steps, after an epoch of warm-up."""
     run.epoch(Turns(bare, wait))
     turns = Turns(bare, wait)
     for _ in range(epochs):
@@ -96,7 +96,7 @@ def in_turns(run: Run, bare: Bare, epochs: int, wait: Callable[[], object]) -> T
 
 
 def check(bench: Bench, *words: str) -> None:
-    """Without crops, flips and mixing both loops come to the same loss from the same weights, step by step.
+    """Check that without crops, flips and mixing both loops come to the same loss from the same weights, step by step.
 
     Raises:
         UnequalWorkError: they do not.
@@ -113,7 +113,7 @@ def check(bench: Bench, *words: str) -> None:
 
 
 def bare(folder: Path, words: Sequence[str], images: int, threads: int) -> Callable[[], object]:
-    """An epoch of the barest loop."""
+    """Return a function that runs an epoch of the barest loop."""
     torch.set_num_threads(threads)
     job = experiment(folder, *words)
     loop = Bare(job, make_loaders(job, image_data(images)).train.batches())
@@ -127,7 +127,7 @@ def bare(folder: Path, words: Sequence[str], images: int, threads: int) -> Calla
 
 
 def classic(folder: Path, words: Sequence[str], images: int, threads: int) -> Callable[[], object]:
-    """An epoch of the classic script."""
+    """Return a function that runs an epoch of the classic script."""
     torch.set_num_threads(threads)
     return Classic(experiment(folder, *words), images).epoch
 

@@ -46,7 +46,7 @@ def measure(bench: Bench) -> None:
 
 
 def our_loader(data: Images, device: torch.device, augmented: bool = True) -> Loader:
-    """As a run makes it."""
+    """Return the loader as a run makes it."""
     augmentation = CropFlip(PADDING, flip=True) if augmented else None
     return Loader(data, BATCH, MEAN, STD, device=device, augmentation=augmentation, channels_last=True)
 
@@ -86,7 +86,7 @@ def drain(batches: Any, device: torch.device) -> int:
 
 
 def check(data: Images, device: torch.device) -> None:
-    """Both sides give the same numbers in order, and crops and flips of the same images, every one, when shuffled.
+    """Check that both sides give the same numbers in order, and when shuffled crops and flips of all the images.
 
     Raises:
         UnequalWorkError: they do not.

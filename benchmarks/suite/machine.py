@@ -1,4 +1,4 @@
-"""Where and with what was measured, without names of hosts, users or folders."""
+"""The measured machine and software, without names of hosts, users or folders."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PEERS = ("torchvision", "timm", "kornia", "pillow")
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
-    """Hardware and versions; the same for all parts of one file."""
+    """Return hardware and versions; they are the same for all parts of one file."""
     device, precision = resolve(TrainerConfig(threads=1)).device, resolve(TrainerConfig(threads=1)).precision
     about = describe(device, precision, cores())
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -41,14 +41,14 @@ def machine() -> dict[str, Any]:
 
 
 def moment() -> dict[str, Any]:
-    """Of one part: when, and by which code; ``changed`` if it is not what was committed."""
+    """Return the time and the code of one part; ``changed`` if the code is not what was committed."""
     commit, changes = code()
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     return {"date": now, "commit": commit, "changed": bool(changes)}
 
 
 def slug(about: dict[str, Any]) -> str:
-    """The file's name: ``amd-epyc-2-cores-torch-2.15.0``."""
+    """Return the name of the file: ``amd-epyc-2-cores-torch-2.15.0``."""
     name = re.sub(r"\((r|tm|c)\)|\b(cpu|processor)\b|@.*|\d+-core", " ", about["device_name"].lower())
     count = f"{about['cores']}-cores"
     torch_version = str(about["versions"]["torch"]).partition("+")[0]

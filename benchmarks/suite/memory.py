@@ -105,7 +105,7 @@ def bare(precision: str, device: str, threads: int) -> dict[str, Any]:
 
 
 def peak() -> dict[str, int]:
-    """Bytes at the highest: of the GPU's allocator if there was one at work, else resident in this process."""
+    """Return the peak in bytes: of the GPU's allocator if it was used, else resident in this process."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {"peak": torch.cuda.max_memory_allocated(), "host_peak": _resident()}
     return {"peak": _resident()}

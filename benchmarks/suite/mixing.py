@@ -22,7 +22,7 @@ from benchmarks.suite.timing import Case
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 
 Mixer = Callable[[Tensor, Tensor], Any]
-"""Of images (B, C, H, W) and labels (B,); returns the mixed images and what is made of the labels."""
+"""Takes images (B, C, H, W) and labels (B,), and returns the mixed images and the mixed labels."""
 
 SHAPES = ((128, 3, 32, 32), (64, 3, 224, 224))
 LAYERS = ("layer1", "layer2")
@@ -39,7 +39,7 @@ class Contest:
 
 
 def per_batch() -> list[Contest]:
-    """One lambda or box a batch; and no mixing, which timm has as well."""
+    """Return mixers with one lambda or box per batch; and no mixing, which timm has as well."""
     mixup = {"torchvision MixUp": partial(torchvision, "MixUp"), "timm Mixup": partial(timm, "batch")}
     cutmix = {"torchvision CutMix": partial(torchvision, "CutMix"), "timm CutMix": partial(timm, "batch", box=True)}
     return [
@@ -51,7 +51,7 @@ def per_batch() -> list[Contest]:
 
 
 def per_sample() -> list[Contest]:
-    """One lambda or box a sample."""
+    """Return mixers with one lambda or box per sample."""
     mixup = {"timm elem": partial(timm, "elem"), "kornia RandomMixUpV2": partial(kornia, "RandomMixUpV2")}
     cutmix = {
         "timm elem": partial(timm, "elem", box=True),
@@ -159,7 +159,7 @@ def kornia(kind: str, classes: int, **settings: Any) -> Mixer:
 
 
 def check(device: torch.device) -> None:
-    """Every mixer gives what its own lambdas, partners and boxes say, of the images' shape and type.
+    """Check that every mixer gives what its own lambdas, partners and boxes say, of the images' shape and type.
 
     Raises:
         UnequalWorkError: one does not.
@@ -184,7 +184,7 @@ def check(device: torch.device) -> None:
 
 
 def _understood(name: str, made: Tensor) -> MixPlan:
-    """Lambda and partner of each sample, read off what was made of the labels 0 to B - 1 of as many classes."""
+    """Return lambda and partner of each sample, read from the mixed labels 0 to B - 1 of as many classes."""
     made = made.cpu()
     if name.startswith("kornia"):
         _, other, weight = made.view(-1, 3).unbind(1)
@@ -198,7 +198,7 @@ def _understood(name: str, made: Tensor) -> MixPlan:
 
 
 def _check_boxes(name: str, images: Tensor, mixed: Tensor, plan: MixPlan) -> None:
-    """Each pixel is the sample's or its partner's, and lambda is the share of its own."""
+    """Check that each pixel is the sample's or its partner's, and that lambda is the share of its own."""
     other = images[plan.partner]
     own = (mixed == images).all(1)
     same_work(bool((own | (mixed == other).all(1)).all()), f"{name}: pixels of neither image")

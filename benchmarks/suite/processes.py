@@ -19,14 +19,14 @@ def python(*words: str, folder: Path, environment: Mapping[str, str] | None = No
     """Run ``python`` with these words in a folder, with more environment variables; return what it printed.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        RuntimeError: it failed; with the end of its output.
     """
     paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))  # this suite is not installed
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(environment or {})}
     done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, env=variables)
     if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-        raise RuntimeError(f"{' '.join(words)} left with {done.returncode}: {said}")
+        output = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
+        raise RuntimeError(f"{' '.join(words)} left with {done.returncode}: {output}")
     return done.stdout
 
 
@@ -49,13 +49,13 @@ class Trainings:
 
     @property
     def output(self) -> Path:
-        """Of the last."""
+        """Folder of the last run."""
         return self.folder / f"{self.name}-{self.times}"
 
     def results(self) -> list[dict[str, dict[str, float]]]:
-        """Of all its runs."""
+        """Return the results of all its runs."""
         return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(self.output.glob("runs/*/result.json"))]
 
     def bare_seconds(self) -> float:
-        """Seconds of steps and evaluation of all its runs."""
+        """Return the seconds of steps and evaluation of all its runs."""
         return sum(result["seconds"]["train"] + result["seconds"]["evaluation"] for result in self.results())

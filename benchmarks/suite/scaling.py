@@ -1,4 +1,4 @@
-"""How cost grows: with the images, with the batch, with the jobs; the slope on logarithmic axes, 1 being linear."""
+"""Growth of the cost with the images, the batch and the jobs: the slope on logarithmic axes, 1 being linear."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _batches(bench: Bench) -> None:
 
 
 def _jobs(bench: Bench) -> None:
-    """Everything but steps and evaluation, of sweeps of tiny jobs."""
+    """Measure everything but steps and evaluation, in sweeps of tiny jobs."""
     counts = (1, 2) if bench.quick else JOBS
     tiny = ("model=mlp", "dataset.train_size=100", "dataset.val_size=20", "trainer.epochs=1", "wandb.mode=disabled")
     seconds: dict[str, list[float]] = {}

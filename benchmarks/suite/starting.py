@@ -1,4 +1,4 @@
-"""How long it takes until something happens, in whole processes started in turns."""
+"""Time until something happens, in whole processes started in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mixing adds to a training step, as a share of it, and whether compiling would take anything off."""
+"""Cost of mixing as a share of a training step, and the gain of compiling, if any."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRATEGIES = {"none": None, "input": Bar(3, at_least=False), "manifold": Bar(5, 
 
 
 def measure(bench: Bench) -> None:
-    """Whole steps in turns, and since the difference drowns in their noise, what mixing adds on its own as well."""
+    """Time whole steps in turns, and mixing on its own too, since the difference drowns in the noise of the steps."""
     for width in (16,) if bench.quick else (64, 16):
         words = ("model=preact_resnet18", f"model.width={width}", f"trainer.threads={bench.threads}")
         runs = {name: Run(bench.folder, 128, f"mixup={name}", "mixup.alpha=1", *words) for name in STRATEGIES}
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> None:
 
 
 def compare_compiled(bench: Bench, about: str, eager: Run, *words: str) -> None:
-    """Why ``trainer.compile=auto`` compiles nothing on a CPU."""
+    """Show why ``trainer.compile=auto`` compiles nothing on a CPU."""
     what, against = f"eager steps of {about}", "trainer.compile=true"
     try:
         compiled = Run(bench.folder, 128, "mixup=none", against, *words)
@@ -61,22 +61,22 @@ def _generator(run: Run) -> torch.Generator:
 
 
 def hidden(run: Run, depths: set[str]) -> dict[str | None, Tensor]:
-    """What enters the mix at each depth, in the type and layout that it really has."""
+    """Return the tensors that are mixed at each depth, in the type and layout that they really have."""
     images, _ = next(run.loaders.train.batches())
-    found: dict[str | None, Tensor] = {None: images}
+    inputs: dict[str | None, Tensor] = {None: images}
     blocks = dict(run.learner.model.named_modules())
     hooks = []
     for name in depths & set(blocks):
 
         def keep(module: object, args: object, output: Tensor, name: str = name) -> None:
-            found[name] = output.detach().requires_grad_()
+            inputs[name] = output.detach().requires_grad_()
 
         hooks.append(blocks[name].register_forward_hook(keep))
     with run.hardware.autocast():
         run.learner.model(images)
     for hook in hooks:
         hook.remove()
-    return found
+    return inputs
 
 
 def alone(run: Run, tensors: dict[str | None, Tensor]) -> None:

@@ -76,7 +76,7 @@ def run(only: Sequence[str], quick: bool, out: Path, threads: int | None = None,
 
 
 def _measure(name: str, bench: Bench, book: Book) -> None:
-    """One part. However it ends, what it has measured is in the book, and why it ended there."""
+    """Run one part. However it ends, its measurements and the reason of its end are in the book."""
     started, ending = time.perf_counter(), "not finished"
 
     def write_down() -> None:

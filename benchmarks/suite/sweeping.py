@@ -1,4 +1,4 @@
-"""Sweeps: one process for all jobs against a process each, what a job costs beside its training, jobs side by side."""
+"""Sweeps: one process for all jobs against one each, the cost of a job beside its training, jobs side by side."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _upper_bound(bench: Bench, name: str, shape: tuple[int, int], *words: str) -
 
 
 def write_mnist(root: Path, count: int) -> None:
-    """Random images in MNIST's own files: ``count`` to train on and 1000 to test on."""
+    """Write random images in MNIST's own files: ``count`` to train on and 1000 to test on."""
     folder = root / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for name, data in {"train": images(count, 1, 28), "t10k": images(1000, 1, 28, seed=1)}.items():
@@ -118,12 +118,12 @@ def write_mnist(root: Path, count: int) -> None:
 
 
 def _idx(shape: Sequence[int]) -> bytes:
-    """The head of an IDX file of bytes (LeCun's format: 0, 0, type 8, dimensions, big-endian sizes)."""
+    """Return the head of an IDX file of bytes (LeCun's format: 0, 0, type 8, dimensions, big-endian sizes)."""
     return struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
 
 
 def write_tree(root: Path, count: int) -> None:
-    """Random images as PNG files: ``count`` to train on and 500 to test on."""
+    """Write random images as PNG files: ``count`` to train on and 500 to test on."""
     from PIL import Image
 
     parts: dict[str, Images] = {"train": images(count), "test": images(500, seed=1)}

@@ -16,7 +16,7 @@ above 1 is in our favour, unless its bar is an upper one. Absolute times are in 
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The content of the JSON file as tables, a part each."""
+    """Return the content of the JSON file as tables, one per part."""
     about = content["machine"]
     versions = about["versions"]
     peers = ", ".join(f"{name} {versions[name]}" for name in ("torchvision", "timm", "kornia") if versions.get(name))
@@ -34,7 +34,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The rows as a short table of text, one line each: verdict, value, what was measured."""
+    """Return the rows as a short table of text, one line each: verdict, value, what was measured."""
     lines = []
     for row in rows:
         title = f"{row.name}, against {row.against}" if row.against else row.name
@@ -59,7 +59,7 @@ def _part(name: str, part: Mapping[str, Any]) -> str:
 
 
 def _row(record: Mapping[str, Any]) -> Row:
-    """A row as it was before it was recorded."""
+    """Return a row as it was before it was recorded."""
     own = {name: item for name, item in record.items() if name != "holds"}
     measured = None if record["value"] is None else Spread(**record["value"])
     return Row(**{**own, "value": measured, "bar": None if record["bar"] is None else Bar(**record["bar"])})

@@ -1,4 +1,4 @@
-"""The stopwatch: cases take turns, so that what else the machine does meets all of them alike; ratios are a round's."""
+"""The stopwatch: cases take turns, so that other work of the machine slows all of them; ratios are per round."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 Clock = Callable[[], float]
 
 MOST_CALLS = 2000
-"""In one timing."""
+"""Largest number of calls in one timing."""
 
 
 class Spread(NamedTuple):
@@ -40,7 +40,7 @@ class Case:
     Attributes:
         name: unique among the cases of a comparison.
         call: what is timed.
-        threads: torch's, set before each timing; None leaves them alone.
+        threads: torch's, set before each timing; None does not set them.
         prepare: done before each timing and not timed.
     """
 
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of one call of each case, a number a round; the rounds of all cases belong together."""
+    """Seconds of one call of each case, one number per round; the rounds of all cases belong together."""
 
     seconds: dict[str, list[float]]
 
@@ -60,7 +60,7 @@ class Timings:
         return Spread.of(self.seconds[name])
 
     def ratio(self, slow: str, fast: str) -> Spread:
-        """How many times as long ``slow`` takes as ``fast``: the median over the rounds of each round's own ratio."""
+        """Return the time of ``slow`` over that of ``fast``: the median over the rounds of each round's own ratio."""
         pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
         return Spread.of([slower / faster for slower, faster in pairs])
 
@@ -111,7 +111,7 @@ def _timed(case: Case, calls: int, clock: Clock, wait: Callable[[], object]) -> 
 
 
 def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """The exponent k of seconds ~ size^k, by least squares on logarithms; 1 is linear."""
+    """Return the exponent k of seconds ~ size^k, by least squares on logarithms; 1 is linear."""
     x = [math.log(size) for size in sizes]
     y = [math.log(second) for second in seconds]
     return statistics.linear_regression(x, y).slope

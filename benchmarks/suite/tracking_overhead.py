@@ -1,4 +1,4 @@
-"""What watching costs: a job with W&B against the same job without it; a step with its ledger against one without."""
+"""Cost of tracking: a job with W&B against the same job without it; a step with its ledger against one without."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _ledger(bench: Bench) -> None:
 
 
 class _Closed(MixingStats):
-    """Notes nothing."""
+    """Record nothing."""
 
     def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
         pass

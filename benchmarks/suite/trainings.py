@@ -40,13 +40,13 @@ SETTINGS = (
     "wandb.mode=disabled",
     "wandb.images=0",
 )
-"""Of every training on synthetic images; the rest is what the config says."""
+"""Words of every training on synthetic images; all other keys have their defaults."""
 QUIET = ("wandb.mode=disabled", "wandb.images=0")
-"""Of a training on data of its own."""
+"""Words of a training on data of its own."""
 
 
 def experiment(folder: Path, *words: str, settings: Sequence[str] = SETTINGS) -> Experiment:
-    """The experiment of a command line, in a folder of its own."""
+    """Return the experiment of a command line, in a folder of its own."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return Experiment.composed(
@@ -94,14 +94,14 @@ class Run:
         )
 
     def epoch(self, checkpointer: Checkpointer | None = None) -> None:
-        """The next epoch in the real loop, without validation."""
+        """Run the next epoch in the real loop, without validation."""
         train_epoch(self.training, self.loaders.train, Tracker(), checkpointer or Silent())
         self.training.mixing_stats.read()
         self.training.end_epoch({})
 
 
 class Silent(Checkpointer):
-    """Saves nothing and stops nothing."""
+    """Save nothing and stop nothing."""
 
     def __init__(self) -> None:
         super().__init__(lambda training: None, Interval(), 0, GracefulShutdown())
@@ -124,13 +124,13 @@ class Bare:
 
     @classmethod
     def beside(cls, run: Run, compiled: bool = False) -> Self:
-        """With the weights and the images of a run."""
+        """Return one with the weights and the images of a run."""
         bare = cls(run.experiment, run.loaders.train.batches(), compiled)
         bare.model.load_state_dict(run.learner.model.state_dict())
         return bare
 
     def step(self) -> Tensor:
-        """The next batch; returns the loss on the device."""
+        """Train on the next batch and return the loss on the device."""
         images, labels = self.batches[self.done % len(self.batches)]
         self.done += 1
         if self.hardware.cuda_graphs:

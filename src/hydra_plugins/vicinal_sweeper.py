@@ -90,7 +90,7 @@ class GridSweeper(BasicSweeper):
         words = [[*job.overrides, configs.add(job.experiment)] for job in left]
         epochs = {job.experiment.run_id: job.experiment.trainer.epochs for job in jobs}
         try:
-            with Live(folder, epochs, waiting):
+            with Live(folder, epochs, waiting).shown():
                 returns = self._launch(words, configs, packing)
         except (KeyboardInterrupt, SystemExit):
             done = sum(job.experiment.folder.completed() is not None for job in jobs)

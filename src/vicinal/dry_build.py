@@ -19,7 +19,7 @@ from vicinal.mixing.context import Context
 from vicinal.mixing.strategies import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
-from vicinal.training import hardware
+from vicinal.training.hardware import host_memory
 
 DRAWN = 16
 """Plans, and samples of each, that a strategy draws before a training."""
@@ -41,12 +41,6 @@ def meta_model(model: Component, sizes: Sizes) -> nn.Module:
     with torch.device("meta"):
         network: nn.Module = model(**sizes._asdict())
     return network
-
-
-@cache
-def work(model: Component, sizes: Sizes, batch_size: int) -> int:
-    """Return :func:`vicinal.training.hardware.work` of the network."""
-    return hardware.work(meta_model(model, sizes), sizes.image_size, batch_size)
 
 
 @cache
@@ -123,7 +117,7 @@ def check_schedule(optimizer: Component, scheduler: Component, epochs: int, step
 def _check_memory(network: nn.Module, model: Component, sizes: Sizes) -> None:
     """Refuse a network whose weights and gradients alone are more than this machine holds."""
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    if 2 * weights <= (memory := hardware.host_memory()):
+    if 2 * weights <= (memory := host_memory()):
         return
     keys = {f"model.{name}": value for name, value in model.arguments.items()}
     keys |= {f"dataset.{name}": value for name, value in sizes._asdict().items()}

@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from vicinal import dry_build
 from vicinal.config import redaction, request
 from vicinal.config.components import Component, bind, places_of
-from vicinal.config.composition import words_of
 from vicinal.config.schema import TrainerConfig, WandbConfig, identity_values
 from vicinal.data import VAL_SIZE, Source
 from vicinal.dry_build import Sizes
@@ -28,7 +27,7 @@ from vicinal.tracking.choice import make_trackers
 from vicinal.tracking.tracker import Tracker
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
-from vicinal.training.hardware import Hardware, resolve
+from vicinal.training.hardware import Hardware, resolve, work
 from vicinal.utils.gc_pause import without_collections
 
 
@@ -83,7 +82,7 @@ class Experiment:
         trackers = make_trackers(config["tracker"])
         if "wandb" not in trackers:
             config["wandb"]["mode"] = "disabled"
-        config["wandb"] = wandb_settings.settle(config["wandb"])
+        config["wandb"] = wandb_settings.with_variables(config["wandb"])
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
         hardware, checkpoint_every = resolve(trainer), Interval.parse(trainer.checkpoint_every)
@@ -110,13 +109,15 @@ class Experiment:
         if warmup >= trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
         if trainer.threads == "auto":
-            hardware = resolve(trainer, dry_build.work(model, sizes, trainer.batch_size))
+            network = dry_build.meta_model(model, sizes)
+            hardware = resolve(trainer, work(network, sizes.image_size, trainer.batch_size))
 
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = _effective(config, components)
         cell = cell_id(effective)
         choices, run = config["_choices_"], run_id(cell, config["seed"])
-        name = run_name(choices, _settings(config, components), words_of(hydra))
+        words: Any = OmegaConf.to_container(hydra.overrides.task)  # without resolving what is in them
+        name = run_name(choices, _settings(config, components), words)
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
             config, choices, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
@@ -149,8 +150,8 @@ class Experiment:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Dotted names of the components."""
-        return tuple(component.target for component in self.components)
+        """Dotted names of the components and of the parts in their arguments."""
+        return tuple(target for component in self.components for target in component.targets)
 
     def settings(self) -> dict[str, Any]:
         """Return the config without the choices, and without keys that have no effect, such as alpha under ``none``."""

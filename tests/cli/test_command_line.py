@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 
 Train = Callable[..., tuple[int, str, str]]
 REPO = Path(__file__).parents[2]

@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,7 @@ import pytest
 
 from vicinal.analysis.load import load_runs
 from vicinal.config.schema import CONF
-from vicinal.dashboards.dashboard import logged, make
-from vicinal.dashboards.sections import Key, default_score, sections
+from vicinal.dashboards.sections import Key, logged, sections
 from vicinal.errors import UserError
 from vicinal.tasks import CLASSIFICATION
 
@@ -22,8 +22,14 @@ from .panels import Named, named, panels_of, unknown
 Sweep = Any  # the one of conftest.py
 # wandb-workspaces 0.4 itself speaks pydantic's first version, where it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
-SCORE = default_score(CLASSIFICATION)
+SCORE = "test/best_val/acc1"
 TITLES = ["Alpha curve", "Strategies", "Learning curves", "Mixing", "Images", "Throughput"]
+
+
+def make(folder: Path) -> Any:
+    from vicinal.dashboards.dashboard import make
+
+    return make(folder)
 
 
 def script(*words: object) -> subprocess.CompletedProcess[str]:

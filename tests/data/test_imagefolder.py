@@ -137,7 +137,7 @@ def test_a_cache_that_cannot_be_written_costs_a_line(tree, caplog):
 
 def fingerprint(tree: Path, val_size: int | None = 0) -> str:
     """The hash as a new process finds it."""
-    return ImageTree(str(tree), val_size).fingerprint(HashCache())
+    return ImageTree(str(tree), val_size).fingerprint(HashCache(tree.parent / "hashes.json"))
 
 
 def refused(tree: Path, channels: int = 3) -> str:

@@ -21,7 +21,7 @@ from vicinal.jobs.run import run
 from vicinal.runs import checkpoint
 from vicinal.runs.files import sha256
 from vicinal.runs.folder import RunFolder, say
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.training.learner import Learner
 
 Compose = Callable[..., Experiment]

@@ -10,7 +10,7 @@ import pytest
 from vicinal.config.error_messages import explain, is_mistake
 from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking.jsonlines import TIME_FIELDS, JsonLines
+from vicinal.tracking.run_files import TIME_FIELDS, RunFiles
 
 Train = Callable[..., tuple[int, str, str]]
 
@@ -110,8 +110,10 @@ def test_a_line_without_room() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
+    folder = RunFolder(Path("/dev"))
+    folder.metrics = full
     with pytest.raises(OSError, match="No space left") as error:
-        JsonLines(full).epoch({"epoch": 1})
+        RunFiles(folder).epoch({"epoch": 1})
     assert is_mistake(error.value)
     assert explain(error.value) == "/dev/full: No space left on device"
 

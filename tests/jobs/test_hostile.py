@@ -19,7 +19,7 @@ from vicinal import build
 from vicinal.analysis.compare import compare
 from vicinal.analysis.load import load_runs
 from vicinal.config.error_messages import explain, is_mistake
-from vicinal.dashboards.dashboard import logged
+from vicinal.dashboards.sections import logged
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import dry_run
@@ -32,8 +32,8 @@ from vicinal.live.progress import Watch
 from vicinal.report.html import page
 from vicinal.report.report import finish
 from vicinal.runs.folder import RunFolder, say
-from vicinal.tracking.wandb.upload import offline_runs
-from vicinal.visualize.stored import weights
+from vicinal.tracking.wandb.record import offline_records, worker
+from vicinal.visualize.between import weights
 
 from . import hostile
 from .test_damaged_runs import CORRUPTIONS, FILES, VIEWS
@@ -133,7 +133,7 @@ class Readers:
         return {}
 
     def sync(self) -> Scores:
-        [each.worker for each in offline_runs(self.sweep.parents[1])]
+        [worker(record.folder.parents[1]) for record in offline_records(self.sweep.parents[1])]
         return {}
 
     def train(self) -> Scores:

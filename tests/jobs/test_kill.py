@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from vicinal.runs.folder import RunFolder, say
-from vicinal.tracking.jsonlines import JsonLines
+from vicinal.tracking.run_files import RunFiles
 
 Train = Callable[..., tuple[int, str, str]]
 State = dict[str, bytes]
@@ -145,10 +145,10 @@ def test_a_completed_run_is_whole_after_a_power_cut_at_any_moment(
 def test_what_is_not_waited_for_is_found(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above would notice a file that is sealed before it is on the disk."""
 
-    def lazy(tracker: JsonLines, rows: Any, step: int) -> None:
-        tracker.file.write_bytes(b"")
+    def lazy(tracker: RunFiles, rows: Any, step: int) -> None:
+        tracker._folder.metrics.write_bytes(b"")
 
-    monkeypatch.setattr(JsonLines, "restore", lazy)
+    monkeypatch.setattr(RunFiles, "restore", lazy)
     monkeypatch.setattr("vicinal.runs.folder.sync", lambda path: None)
     with pytest.raises(AssertionError, match=r"metrics\.jsonl is damaged"):
         cut(train, tmp_path, monkeypatch, f"output_dir={tmp_path / 'outputs'}")

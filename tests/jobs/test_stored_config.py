@@ -15,7 +15,7 @@ from vicinal.jobs.reproduce import reproduce
 from vicinal.jobs.run import run
 from vicinal.jobs.stored_config import checked, stored_config
 from vicinal.runs.folder import RunFolder
-from vicinal.visualize.stored import stored
+from vicinal.visualize.between import stored
 
 Train = Callable[..., tuple[int, str, str]]
 QUICK = ("model=mlp", "model.hidden=[8]", "dataset.train_size=100", "dataset.val_size=50", "trainer.epochs=1")
@@ -31,7 +31,7 @@ Path({mark!r}).touch()
 
 
 class Fade(Strategy):
-    def sample(self, shape, generator):
+    def sample(self, shape, generator, context):
         return MixPlan(torch.full((shape[0],), 0.75), torch.arange(shape[0]).roll(1))
 """
 
@@ -92,7 +92,7 @@ TARGETS = [
     ("trainer", {"epochs": {"_target_": "os.system", "command": "true"}}),
     ("tracker", {"_target_": "os.system"}),
     ("tracker", {"own": {"_target_": "evil_fade.Fade"}}),
-    ("tracker", {"own": {"_target_": "vicinal.tracking.jsonlines.JsonLines", "file": "a-file-of-yours"}}),
+    ("tracker", {"own": {"_target_": "vicinal.tracking.run_files.RunFiles", "folder": "a-folder-of-yours"}}),
     ("tracker", {"own": {"key": {"_target_": "vicinal.tracking.csv_file.CsvFile"}}}),
     ("_choices_", {"_target_": "os.system"}),
 ]
@@ -207,7 +207,7 @@ def test_hydra_follows_nothing_of_a_stored_config(original: RunFolder, evil: Pat
     assert config.hydra.launcher._target_ == "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
     assert config.mixup._target_ == "vicinal.mixing.InputMixup"
     assert reproduce(original.path).verdict() == "bit-identical"
-    assert stored(original.path).strategy == "input"
+    assert stored(original.path).result["choices"]["mixup"] == "input"
     assert not evil.exists()
 
 

@@ -27,7 +27,7 @@ from vicinal.launch.gpu_memory import Gpu
 from vicinal.launch.packing import Packing, pack
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.locks import held
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 SMALL = ("trainer.precision=bf16", "dataset.train_size=200", "dataset.val_size=100", "trainer.batch_size=20")

@@ -24,7 +24,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import run as job
 from vicinal.runs import environment
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.training.learner import Learner
 
 SMALL = ["trainer.epochs=1", "trainer.threads=1", "trainer.precision=fp32", "dataset.train_size=128"]
@@ -370,18 +370,18 @@ def test_the_config_of_a_run_can_be_swept(train: Train, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_key_of_some_options_can_be_swept_across_all(train: Train, tmp_path: Path, unreported: None) -> None:
-    words = ["mixup=none,cutmix,manifold", "mixup.layers=[input,block1]", "mixup.correct_lam=false"]
+    words = ["mixup=none,fmix,manifold", "mixup.layers=[input,block1]", "mixup.decay=2"]
     code, printed, err = train(*words, *SMALL, "-m")
     assert (code, err) == (0, "")
     effect = {run["choices"]["mixup"]: run["config"]["mixup"] for run in results(tmp_path)}
     assert effect["manifold"]["layers"] == ["input", "block1"]
-    assert effect["cutmix"]["correct_lam"] is False
+    assert effect["fmix"]["decay"] == 2
     notices = [line for line in printed.splitlines() if "has no effect" in line]
     assert notices == [
         "mixup.layers=[input,block1] has no effect with vicinal.mixing.NoMix",
-        "mixup.correct_lam=false has no effect with vicinal.mixing.NoMix",
-        "mixup.layers=[input,block1] has no effect with vicinal.mixing.CutMix",
-        "mixup.correct_lam=false has no effect with vicinal.mixing.ManifoldMixup",
+        "mixup.decay=2 has no effect with vicinal.mixing.NoMix",
+        "mixup.layers=[input,block1] has no effect with vicinal.mixing.fields.FMix",
+        "mixup.decay=2 has no effect with vicinal.mixing.ManifoldMixup",
     ]
 
 

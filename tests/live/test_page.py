@@ -161,7 +161,8 @@ def test_as_many_mixed_images_as_are_wanted_come_from_all_over_the_sheet(tmp_pat
 def test_what_goes_wrong_with_the_page_stops_nothing(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Live(sweep, {}, ()) as live:
+    live = Live(sweep, {}, ())
+    with live.shown():
         monkeypatch.setattr(live._watch, "look", lambda over=False: 1 / 0)
         limit = time.monotonic() + 30
         while not caplog.messages and time.monotonic() < limit:
@@ -172,15 +173,16 @@ def test_what_goes_wrong_with_the_page_stops_nothing(
 
 def test_a_folder_that_cannot_be_written_to_stops_nothing(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (sweep / "report").write_text("a file where the folder should be")
-    with Live(sweep, {}, ()):
+    with Live(sweep, {}, ()).shown():
         pass
     assert (sweep / "report").read_text() == "a file where the folder should be"
 
 
 def test_a_page_ends_with_an_interruption_and_else_waits_for_the_report(sweep: Path) -> None:
-    with Live(sweep, {}, ()) as live:
+    live = Live(sweep, {}, ())
+    with live.shown():
         pass
     assert 'data-over="false"' in live.page.read_text()
-    with pytest.raises(KeyboardInterrupt), Live(sweep, {}, ()):
+    with pytest.raises(KeyboardInterrupt), Live(sweep, {}, ()).shown():
         raise KeyboardInterrupt
     assert 'data-over="true"' in live.page.read_text()

@@ -57,6 +57,17 @@ def test_the_time_left_is_epochs_times_pace(
     assert progress.left == pytest.approx(16 + 30 + of_all * EPOCHS, abs=1e-3)
 
 
+def test_a_run_that_has_just_been_resumed_has_not_spent_its_pause(
+    sweep: Path, grid: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = watch(sweep)
+    now = (grid["running"] / "metrics.jsonl").stat().st_mtime + 3600
+    monkeypatch.setattr(time, "time", lambda: now)
+    with worked_on(grid["running"]):
+        [left] = [job.left for job in seen.look().jobs if job.run.status == "running"]
+    assert left == pytest.approx(10.0 * 2 - 10)  # at most one epoch has passed
+
+
 def test_a_look_reads_only_what_has_changed(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = watch(sweep)
     first = seen.look()

@@ -227,7 +227,7 @@ EDITS = {
     "a comment of conf/": ("digits", "conf/mixup/input.yaml", append("# A comment.\n"), ""),
     "a report": ("digits", "vicinal/report/tables.py", append("x = 1\n"), ""),
     "the live view": ("digits", "vicinal/live/terminal.py", append("x = 1\n"), ""),
-    "a dashboard": ("digits", "vicinal/dashboards/build.py", append("x = 1\n"), ""),
+    "a dashboard": ("digits", "vicinal/dashboards/dashboard.py", append("x = 1\n"), ""),
     "pictures": ("digits", "vicinal/visualize/mixing.py", append("x = 1\n"), ""),
     "tracking": ("digits", "vicinal/tracking/console.py", append("x = 1\n"), ""),
     "train.py": ("digits", "train.py", append("x = 1\n"), ""),

@@ -75,19 +75,21 @@ def settled() -> Callable[[WandbTracker], None]:
 
     def wait(tracker: WandbTracker) -> None:
         assert tracker._process is not None
-        assert tracker._process.settle(60)
+        assert tracker._process.flush(60)
 
     return wait
 
 
 @pytest.fixture
-def in_the_process(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def in_the_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Has W&B's process, a new one, run some lines before it begins."""
 
     def run_first(lines: str) -> None:
+        client.close()
         monkeypatch.setattr(client, "MAIN", f"{lines}\n{client.MAIN}")
 
-    return run_first
+    yield run_first
+    client.close()
 
 
 @pytest.fixture

@@ -149,3 +149,13 @@ def test_a_target_that_cannot_be_imported_is_one_line(compose: Compose) -> None:
         UserError, match=r"tracker\.own\._target_=no_such\.Thing: must be the path of a class or function"
     ):
         compose("+tracker.own._target_=no_such.Thing")
+
+
+def test_a_tracker_that_is_chosen_after_the_run_is_named_and_writes_nothing(train: Train, tmp_path: Path) -> None:
+    assert train(*QUICK, "tracker=none")[0] == 0
+    code, out, err = train(*QUICK, "tracker=[csv]")
+    assert (code, err) == (0, "")
+    assert "made without tracker=csv, which gets nothing of it; rerun=true trains again\n" in out
+    assert list(tmp_path.glob("outputs/runs/*/metrics.csv")) == []
+    code, out, _ = train(*QUICK, "tracker=none")
+    assert (code, "made without" in out) == (0, False)

@@ -7,9 +7,8 @@ import pytest
 import rich.console
 
 from vicinal.tracking.console import Console
-from vicinal.tracking.tracker import Progress
+from vicinal.tracking.tracker import Progress, RunInfo, Trackers
 
-EPOCHS = 10
 ROW = {
     "epoch": 3,
     "step": 12,
@@ -43,12 +42,12 @@ def clock() -> Iterator[Clock]:
 
 def piped(clock: Clock) -> tuple[Console, io.StringIO]:
     file = io.StringIO()
-    return Console(EPOCHS, 4, rich.console.Console(file=file, width=60), clock), file
+    return Console(4, rich.console.Console(file=file, width=60), clock), file
 
 
-def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(clock: Clock) -> None:
+def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(info: RunInfo, clock: Clock) -> None:
     console, file = piped(clock)
-    with console:
+    with Trackers(info, console, chosen={}):
         for epoch in (1, 2, 3):
             clock.now += 5.857
             console.progress(Progress(epoch, 2, {"loss": 0.6, "acc1": 0.8}, 5000.0))
@@ -62,19 +61,19 @@ def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(clock: Clock) 
     )
 
 
-def test_time_left_counts_only_epochs_of_this_process(clock: Clock) -> None:
+def test_time_left_counts_only_epochs_of_this_process(info: RunInfo, clock: Clock) -> None:
     console, file = piped(clock)
-    with console:
+    with Trackers(info, console, chosen={}):
         console.restore([ROW] * 7, step=0)
         clock.now += 3600
         console.epoch(ROW | {"epoch": 8, "lr": 1e-5})
     assert file.getvalue().endswith("lr 1.00e-05  5123 img/s  2:00:00 left\n")
 
 
-def test_without_validation_split_the_test_scores_are_shown_or_none(clock: Clock) -> None:
+def test_without_validation_split_the_test_scores_are_shown_or_none(info: RunInfo, clock: Clock) -> None:
     console, file = piped(clock)
     bare = {key: value for key, value in ROW.items() if not key.startswith("val/")}
-    with console:
+    with Trackers(info, console, chosen={}):
         clock.now += 1
         console.epoch(bare)
         console.epoch(bare | {"test/acc1": 0.5, "test/nll": 0.25})
@@ -83,13 +82,13 @@ def test_without_validation_split_the_test_scores_are_shown_or_none(clock: Clock
     assert "(ceiling 0.899)  test acc1 0.500 nll 0.250  lr" in second
 
 
-def test_terminal_shows_a_bar_with_the_epoch_lines_above(clock: Clock) -> None:
+def test_terminal_shows_a_bar_with_the_epoch_lines_above(info: RunInfo, clock: Clock) -> None:
     file = io.StringIO()
     terminal = rich.console.Console(
         file=file, force_terminal=True, force_interactive=True, color_system=None, width=120, _environ={}
     )
-    console = Console(EPOCHS, 4, terminal, clock)
-    with console:
+    console = Console(4, terminal, clock)
+    with Trackers(info, console, chosen={}):
         clock.now += 10
         console.progress(Progress(epoch=1, step=2, means={"loss": 0.75, "acc1": 0.5}, images_per_second=1234.0))
         assert console._bar is not None
@@ -111,7 +110,7 @@ def test_terminal_shows_a_bar_with_the_epoch_lines_above(clock: Clock) -> None:
     assert "━" in text.split(line)[1]
 
 
-def test_what_another_thread_logs_is_a_line_above_the_bar(clock: Clock) -> None:
+def test_what_another_thread_logs_is_a_line_above_the_bar(info: RunInfo, clock: Clock) -> None:
     file = io.StringIO()
     terminal = rich.console.Console(
         file=file, force_terminal=True, force_interactive=True, color_system=None, width=40, _environ={}
@@ -119,7 +118,7 @@ def test_what_another_thread_logs_is_a_line_above_the_bar(clock: Clock) -> None:
     handler = logging.StreamHandler(file)
     logging.getLogger().addHandler(handler)
     try:
-        with Console(EPOCHS, 4, terminal, clock) as console:
+        with Trackers(info, Console(4, terminal, clock), chosen={}) as console:
             console.progress(Progress(epoch=1, step=2, means={"loss": 0.75, "acc1": 0.5}, images_per_second=1234.0))
             line = "W&B is offline; to upload the run: wandb sync --yes /a/folder/[bold]/whose/name/is/long"
             thread = threading.Thread(target=logging.getLogger("any").warning, args=(line,))
@@ -135,10 +134,10 @@ def test_what_another_thread_logs_is_a_line_above_the_bar(clock: Clock) -> None:
     assert after.endswith("afterwards\n")
 
 
-def test_bar_stops_when_the_run_fails(clock: Clock) -> None:
+def test_bar_stops_when_the_run_fails(info: RunInfo, clock: Clock) -> None:
     terminal = rich.console.Console(file=io.StringIO(), force_terminal=True, force_interactive=True, _environ={})
-    console = Console(EPOCHS, 4, terminal, clock)
-    with pytest.raises(ValueError, match="boom"), console:
+    console = Console(4, terminal, clock)
+    with pytest.raises(ValueError, match="boom"), Trackers(info, console, chosen={}):
         raise ValueError("boom")
     assert console._bar is not None
     assert not console._bar.live.is_started

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from vicinal.tracking.tracker import ChosenTrackers, Progress, RunInfo, Tracker, Trackers
+from vicinal.tracking.tracker import Progress, RunInfo, Tracker, Trackers
 
 
 class Diary(Tracker):
@@ -24,9 +24,9 @@ class Diary(Tracker):
         self.told.append((self.name, dict(summary)))
 
 
-def test_all_are_told_in_order() -> None:
+def test_all_are_told_in_order(info: RunInfo) -> None:
     told: list[Any] = []
-    tracker = Trackers(Diary("a", told), Diary("b", told))
+    tracker = Trackers(info, Diary("a", told), chosen={"mine": Diary("b", told)})
     tracker.mixed_images(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), ["x"])
     tracker.progress(Progress(1, 2, {"loss": 0.5}, 100.0))
     tracker.epoch({"epoch": 1})
@@ -70,9 +70,9 @@ def test_a_tracker_that_fails_is_one_warning_and_is_closed_all_the_same(
     info: RunInfo, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
     told: list[Any] = []
-    with ChosenTrackers({"mine": Faulty(told, first), "other": Diary("other", told)}, info) as chosen:
-        chosen.epoch({"epoch": 1})
-        chosen.finish({"test/last/acc1": 1.0})
+    with Trackers(info, chosen={"mine": Faulty(told, first), "other": Diary("other", told)}) as trackers:
+        trackers.epoch({"epoch": 1})
+        trackers.finish({"test/last/acc1": 1.0})
     reported = [event for name, event in told if name == "faulty"]
     until = EVENTS.index(first) + 1
     assert reported == [*EVENTS[:until], *(["close"] if first != "close" else [])]
@@ -95,6 +95,14 @@ def test_an_interruption_in_one_tracker_ends_the_run_and_closes_the_others(info:
                 raise KeyboardInterrupt
 
     error = ValueError("the training")
-    with pytest.raises(KeyboardInterrupt), ChosenTrackers({name: Closing(name) for name in "abc"}, info):
+    chosen = {name: Closing(name) for name in "abc"}
+    with pytest.raises(KeyboardInterrupt), Trackers(info, Closing("own"), chosen=chosen):
         raise error
-    assert closed == [(name, error) for name in "abc"]
+    assert closed == [(name, error) for name in ("own", "a", "b", "c")]
+
+
+def test_an_error_of_the_runs_own_tracker_ends_the_run(info: RunInfo) -> None:
+    told: list[Any] = []
+    with pytest.raises(ConnectionError), Trackers(info, Faulty(told, "epoch"), chosen={}) as trackers:
+        trackers.epoch({"epoch": 1})
+    assert told == [("faulty", "start"), ("faulty", "epoch"), ("faulty", "close")]

@@ -19,7 +19,7 @@ from vicinal.data import Loader
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.tasks import CLASSIFICATION
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.training.evaluation import evaluate
 from vicinal.training.learner import Learner
 from vicinal.training.state import History

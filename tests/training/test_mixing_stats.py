@@ -238,7 +238,7 @@ class Unheard(Strategy):
     def __init__(self) -> None:
         self.number = 0
 
-    def sample(self, shape: Any, generator: torch.Generator) -> MixPlan:
+    def sample(self, shape: Any, generator: torch.Generator, context: object = None) -> MixPlan:
         self.number += 1
         if self.number % 2:
             return MixPlan(torch.full((4,), 0.5), torch.arange(4).roll(1), mask=Stripes(torch.tensor([0, 1, 2, 4])))

@@ -28,7 +28,7 @@ from vicinal.mixing import MixPlan
 from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking.console import Console
-from vicinal.tracking.jsonlines import TIME_FIELDS, JsonLines
+from vicinal.tracking.run_files import TIME_FIELDS, RunFiles
 from vicinal.tracking.wandb.tracker import WandbTracker
 from vicinal.training import loop
 from vicinal.training.learner import Learner
@@ -61,7 +61,7 @@ PLACES = {
     "step": (Learner, "step"),
     "begin": (Loader, "epoch"),
     "evaluation": (loop, "evaluate"),
-    "row": (JsonLines, "epoch"),
+    "row": (RunFiles, "epoch"),
     "end_epoch": (TrainState, "end_epoch"),
     "best": (loop, "score_best_epoch"),
     "finish": (Console, "finish"),

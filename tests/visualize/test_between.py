@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
 
 from vicinal.data import Images, Loader
 from vicinal.errors import UserError
 from vicinal.jobs.run import run
-from vicinal.visualize.between import Line, Normalised, between, chain, jacobian_norm, lines
+from vicinal.visualize.between import Line, between, chain, figure, jacobian_norm, lines, stored
 from vicinal.visualize.jobs import jobs
-from vicinal.visualize.show_between import figure
-from vicinal.visualize.stored import stored
 
 
 class Steps(nn.Module):
@@ -65,7 +65,7 @@ def test_the_gradient_is_of_pixels_whatever_the_normalisation() -> None:
     model, std = linear(), [0.25, 4.0]
     images = torch.rand(5, 2, 2, 2, generator=torch.Generator().manual_seed(1))
     weight = model[1].weight.detach().view(3, 2, 2, 2) / Tensor(std).view(1, 2, 1, 1)
-    _, norm = jacobian_norm(Normalised(model, [0.5, 0.1], std), images)
+    _, norm = jacobian_norm(nn.Sequential(Normalize([0.5, 0.1], std), model), images)
     torch.testing.assert_close(norm, weight.norm().expand(5))
 
 
@@ -108,17 +108,17 @@ def own(runs: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_the_weights_are_those_of_the_run(runs: dict[str, Path]) -> None:
     for strategy, path in runs.items():
-        found = stored(path)
-        loader = Loader(found.test, 360, found.mean, found.std, device=torch.device("cpu"))
+        result, model, data = stored(path)
+        loader = Loader(data.test, 360, data.mean, data.std, device=torch.device("cpu"))
         [(images, labels)] = loader.batches()
         with torch.inference_mode():
-            logits = found.model(images)
-            other = Normalised(found.model, found.mean, found.std)(found.test.pixels().float() / 255)
-        result = json.loads((path / "result.json").read_bytes())
+            logits = model(images)
+            other = model(Normalize(data.mean, data.std)(data.test.pixels().float() / 255))
+        assert result.items() <= json.loads((path / "result.json").read_bytes()).items()
         assert (logits.argmax(dim=1) == labels).float().mean() == pytest.approx(result["test"]["last"]["acc1"])
         torch.testing.assert_close(other, logits, rtol=1e-4, atol=1e-4)
-        assert (found.strategy, found.seed, found.cell_id) == (strategy, 0, result["cell_id"])
-        assert not found.model.training
+        assert (result["choices"]["mixup"], result["seed"]) == (strategy, 0)
+        assert not model.training
 
 
 def test_the_command_draws_the_runs_it_is_given(runs: dict[str, Path], script: Any, tmp_path: Path) -> None:
@@ -139,14 +139,18 @@ def test_the_command_draws_the_runs_it_is_given(runs: dict[str, Path], script: A
     assert (tmp_path / "between.png").read_bytes() == before
 
 
+def result(cell: str, strategy: str, seed: int) -> dict[str, Any]:
+    return {"name": "a", "cell_id": cell, "seed": seed, "choices": {"mixup": strategy}}
+
+
 def test_the_figure_draws_means_over_the_seeds_of_a_cell() -> None:
     model, labels = linear(), torch.arange(6) % 3
     images = torch.rand(6, 2, 2, 2, generator=torch.Generator().manual_seed(1))
     both = [between(linear(seed), images, labels) for seed in (0, 1)]
     alone = between(model, images, labels)
     shown = [
-        *(Line("a", "cell-a", "input", seed, each) for seed, each in enumerate(both)),
-        Line("a", "cell-b", "none", 4, alone),
+        *(Line(result("cell-a", "input", seed), each) for seed, each in enumerate(both)),
+        Line(result("cell-b", "none", 4), alone),
     ]
     drawn = figure(shown)
     for axes, scale, name in zip(drawn.axes, (100, 1), ("miss", "gradient"), strict=True):
@@ -190,8 +194,8 @@ def test_runs_with_other_test_images_are_not_compared(runs: dict[str, Path], mon
     def other(path: Path, *words: Any) -> Any:
         found = stored(path, *words)
         if path == second:
-            images = found.test.images.flip(0)
-            object.__setattr__(found, "test", Images(images, found.test.labels, found.test.rows))
+            test = found.data.test
+            return found._replace(data=replace(found.data, test=test._replace(images=test.images.flip(0))))
         return found
 
     monkeypatch.setattr(module, "stored", other)

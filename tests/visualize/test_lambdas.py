@@ -5,69 +5,68 @@ import pytest
 from scipy import stats
 
 from vicinal.visualize.jobs import jobs
-from vicinal.visualize.lambdas import BINS, Law, laws, nominal
-from vicinal.visualize.show_mixing import law_figure
+from vicinal.visualize.lambdas import EDGES, Law, law_figure, laws
 
 ALPHAS = (0.2, 1.0, 2.0)
+BINS = len(EDGES) - 1
+Laws = dict[float, list[Law]]
 
 
 @pytest.fixture(scope="module")
-def at_32_pixels() -> list[Law]:
+def at_32_pixels() -> Laws:
     asked = jobs(["dataset.image_size=32", "mixup=input,manifold,cutmix"])
     return laws(asked, ALPHAS)
 
 
-def test_the_nominal_density_is_beta() -> None:
-    x = np.linspace(0.01, 0.99, 99)
-    np.testing.assert_allclose(nominal(0.5, x), 1 / (np.pi * np.sqrt(x * (1 - x))), rtol=1e-12)  # the arcsine law
-    np.testing.assert_allclose(nominal(1, x), 1, rtol=1e-12)
-    np.testing.assert_allclose(nominal(2, x), 6 * x * (1 - x), rtol=1e-12)
-    np.testing.assert_array_equal(nominal(0.2, x), stats.beta.pdf(x, 0.2, 0.2))
+def test_the_nominal_density_is_beta(at_32_pixels: Laws) -> None:
+    curves = {axes.get_title(): axes.lines[0].get_data() for axes in law_figure(at_32_pixels, 32).axes}
+    np.testing.assert_allclose(curves["alpha 1"][1], 1, rtol=1e-12)
+    x, density = curves["alpha 2"]
+    np.testing.assert_allclose(density, 6 * x * (1 - x), rtol=1e-12)
 
 
-def test_input_and_manifold_are_one_law_and_it_is_the_nominal_one(at_32_pixels: list[Law]) -> None:
-    edges = np.linspace(0, 1, BINS + 1)
-    for law in at_32_pixels:
-        same, cutmix = law.effective
-        assert (same.names, cutmix.names) == (("input", "manifold"), ("cutmix",))
-        expected = np.diff(stats.beta.cdf(edges, law.alpha, law.alpha)) * BINS
+def test_input_and_manifold_are_one_law_and_it_is_the_nominal_one(at_32_pixels: Laws) -> None:
+    for alpha, (same, cutmix) in at_32_pixels.items():
+        assert (same.names, cutmix.names) == (["input", "manifold"], ["cutmix"])
+        expected = np.diff(stats.beta.cdf(EDGES, alpha, alpha)) * BINS
         np.testing.assert_allclose(same.density, expected, atol=0.12)  # 5 standard errors of the fullest bin
         assert same.partner == pytest.approx(0.5, abs=0.01)
 
 
-def test_cutmix_mixes_less_than_is_asked_for(at_32_pixels: list[Law]) -> None:
-    cutmix = {law.alpha: law.effective[1] for law in at_32_pixels}
+def test_cutmix_mixes_less_than_is_asked_for(at_32_pixels: Laws) -> None:
+    cutmix = {alpha: found for alpha, (_, found) in at_32_pixels.items()}
     assert cutmix[0.2].partner == pytest.approx(0.278, abs=0.01)
     assert cutmix[0.2].unmixed == pytest.approx(0.17, abs=0.02)
     assert cutmix[1.0].partner == pytest.approx(0.299, abs=0.01)
     assert cutmix[2.0].partner == pytest.approx(0.306, abs=0.01)
 
 
-def test_densities_are_shares_of_all_draws(at_32_pixels: list[Law]) -> None:
-    for each in (each for law in at_32_pixels for each in law.effective):
+def test_densities_are_shares_of_all_draws(at_32_pixels: Laws) -> None:
+    for each in (law for found in at_32_pixels.values() for law in found):
         assert each.density.mean() == pytest.approx(1)
         assert each.density[-1] / BINS >= each.unmixed
 
 
-def test_the_figure_draws_these_numbers(at_32_pixels: list[Law]) -> None:
+def test_the_figure_draws_these_numbers(at_32_pixels: Laws) -> None:
     figure = law_figure(at_32_pixels, 32)
-    for axes, law in zip(figure.axes, at_32_pixels, strict=True):
+    for axes, (alpha, found) in zip(figure.axes, at_32_pixels.items(), strict=True):
         [curve] = axes.lines
         x, y = curve.get_data()
-        np.testing.assert_array_equal(y, stats.beta.pdf(x, law.alpha, law.alpha))
+        np.testing.assert_array_equal(y, stats.beta.pdf(x, alpha, alpha))
         outlines = axes.patches[1::2]  # each has a filled form below it
-        for outline, each in zip(outlines, law.effective, strict=True):
+        for outline, each in zip(outlines, found, strict=True):
             np.testing.assert_array_equal(outline.get_data().values, each.density)
             assert f"E[1 - lambda] = {each.partner:.2f}" in "\n".join(text.get_text() for text in axes.texts)
     assert "32 x 32" in figure.get_suptitle()
 
 
 def test_what_is_cut_off_is_written_down() -> None:
-    [law] = laws(jobs(["mixup=input"]), [0.1])
-    figure = law_figure([law], 8)
+    found = laws(jobs(["mixup=input"]), [0.1])
+    [law] = found[0.1]
+    figure = law_figure(found, 8)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert {f"{law.effective[0].density[0]:.1f}", f"{law.effective[0].density[-1]:.1f}"} <= {*texts}
+    assert {f"{law.density[0]:.1f}", f"{law.density[-1]:.1f}"} <= {*texts}
 
 
 def test_only_strategies_with_a_law_have_one() -> None:
-    assert laws(jobs(["mixup=none"]), [1.0]) == [Law(1.0, ())]
+    assert laws(jobs(["mixup=none"]), [1.0]) == {1.0: []}

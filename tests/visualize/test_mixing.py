@@ -16,8 +16,7 @@ from vicinal.training.learner import Learner
 from vicinal.training.rng_streams import RngStreams
 from vicinal.visualize.canvas import OWN, PARTNER
 from vicinal.visualize.jobs import jobs, strategies
-from vicinal.visualize.mixing import Row, rows
-from vicinal.visualize.show_mixing import BLOCKS, caption, grid
+from vicinal.visualize.mixing import BLOCKS, Row, caption, grid, rows
 
 COUNT = 6
 WORDS = ("dataset.augment=true", "mixup.alpha=1", "trainer.batch_size=32", "seed=3")
@@ -44,23 +43,23 @@ def test_the_tensors_are_those_of_the_plan_to_the_bit(strategy: str, shown: dict
         images, labels = next(batches)
         plan = experiment.strategy.sample(images.shape, streams.mixing)
         partner = int(plan.partner[0])
-        assert torch.equal(row.originals[index], images[0])
-        assert torch.equal(row.partners[index], images[partner])
-        assert torch.equal(row.mixed[index], plan.mix(images)[0])
-        assert torch.equal(row.targets[index], plan.targets(labels, 10)[0])
-        assert (row.labels[index], row.partner_labels[index]) == (labels[0], labels[partner])
-        assert row.lam[index] == plan.lam[0]
-        assert row.layers[index] == plan.layer
-        assert torch.equal(row.plans[index].partner, plan.partner)
+        sample = row.samples[index]
+        assert torch.equal(sample.original, images[0])
+        assert torch.equal(sample.partner, images[partner])
+        assert torch.equal(sample.mixed, plan.mix(images)[0])
+        assert torch.equal(sample.target, plan.targets(labels, 10)[0])
+        assert (sample.label, sample.partner_label) == (labels[0], labels[partner])
+        assert torch.equal(sample.plan.lam, plan.lam)
+        assert sample.layer == plan.layer
+        assert torch.equal(sample.plan.partner, plan.partner)
 
 
 @pytest.mark.parametrize("strategy", ["none", "input", "manifold", "cutmix"])
 def test_masks_are_the_m_of_the_equation(strategy: str, shown: dict[str, tuple[Experiment, Row]]) -> None:
     _, row = shown[strategy]
-    expected = row.masks * row.originals + (1 - row.masks) * row.partners
-    torch.testing.assert_close(row.mixed, expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(row.masks.mean(dim=(1, 2, 3)), torch.tensor(row.lam), rtol=0, atol=1e-6)
-    for plan, mask in zip(row.plans, row.masks, strict=True):
+    for plan, _, _, original, partner, mixed, mask, _ in row.samples:
+        torch.testing.assert_close(mixed, mask * original + (1 - mask) * partner, rtol=0, atol=1e-5)
+        torch.testing.assert_close(mask.mean(), plan.lam[0], rtol=0, atol=1e-6)
         if isinstance(plan.mask, Boxes):
             top, bottom, left, right = (side[0] for side in plan.mask.sides)
             assert mask[0, top:bottom, left:right].sum() == 0
@@ -81,11 +80,12 @@ def test_the_first_images_are_those_that_a_training_takes_first(
     run(compose(*WORDS, "mixup=cutmix", "trainer.epochs=1"))
     _, row = shown["cutmix"]
     for index, (image, label, plan) in enumerate(seen[:COUNT]):
-        assert torch.equal(row.originals[index], image)
-        assert row.labels[index] == label
-        assert torch.equal(row.plans[index].lam, plan.lam)
-        assert torch.equal(row.plans[index].partner, plan.partner)
-        assert row.plans[index].mask.sides == plan.mask.sides
+        sample = row.samples[index]
+        assert torch.equal(sample.original, image)
+        assert sample.label == label
+        assert torch.equal(sample.plan.lam, plan.lam)
+        assert torch.equal(sample.plan.partner, plan.partner)
+        assert sample.plan.mask.sides == plan.mask.sides
 
 
 def test_the_figure_draws_these_numbers(shown: dict[str, tuple[Experiment, Row]]) -> None:
@@ -93,45 +93,46 @@ def test_the_figure_draws_these_numbers(shown: dict[str, tuple[Experiment, Row]]
     axes = iter(figure.axes)
     for _, row in shown.values():
         blocks = {name: [next(axes) for _ in range(COUNT)] for name in BLOCKS}
-        for sample in range(COUNT):
-            active = row.plans[sample].active
-            for name, images in (("originals", row.originals), ("mixed", row.mixed), ("partners", row.partners)):
+        for index, sample in enumerate(row.samples):
+            active = sample.plan.active
+            for name, image in (("originals", sample.original), ("mixed", sample.mixed), ("partners", sample.partner)):
                 if name == "partners" and not active:
-                    assert not blocks[name][sample].images
+                    assert not blocks[name][index].images
                     continue
-                [drawn] = blocks[name][sample].images
-                assert np.array_equal(drawn.get_array(), row.pixels(images)[sample, :, :, 0].numpy())  # grey
+                [drawn] = blocks[name][index].images
+                assert np.array_equal(drawn.get_array(), row.pixels(image)[:, :, 0].numpy())  # grey
                 assert drawn.get_clim() == (0, 1)
-            [mask] = blocks["masks m"][sample].images
-            assert np.array_equal(mask.get_array(), row.masks[sample, 0].numpy())
-            bars = blocks["targets"][sample].patches
-            same = not active or row.labels[sample] == row.partner_labels[sample]
-            labels = [row.labels[sample]] if same else [row.labels[sample], row.partner_labels[sample]]
-            assert [bar.get_width() for bar in bars] == [row.targets[sample, label].item() for label in labels]
+            [mask] = blocks["masks m"][index].images
+            assert np.array_equal(mask.get_array(), sample.mask[0].numpy())
+            bars = blocks["targets"][index].patches
+            same = not active or sample.label == sample.partner_label
+            labels = [sample.label] if same else [sample.label, sample.partner_label]
+            assert [bar.get_width() for bar in bars] == [sample.target[label].item() for label in labels]
             assert sum(bar.get_width() for bar in bars) == pytest.approx(1, abs=1e-6)
     assert next(axes, None) is None
 
 
 def test_features_that_are_mixed_are_said_to_be(shown: dict[str, tuple[Experiment, Row]]) -> None:
     _, row = shown["manifold"]
-    assert {*row.layers} == {None, "block1", "block2"}
+    assert {sample.layer for sample in row.samples} == {None, "block1", "block2"}
     assert "not the image" in caption([row])
     assert "not the image" not in caption([shown["input"][1]])
     mixed = grid([row]).axes[3 * COUNT : 4 * COUNT]
-    assert [axes.get_xlabel() for axes in mixed] == [f"at {layer or 'input'}" for layer in row.layers]
+    assert [axes.get_xlabel() for axes in mixed] == [f"at {sample.layer or 'input'}" for sample in row.samples]
 
 
 def test_pixels_undo_the_normalisation(shown: dict[str, tuple[Experiment, Row]]) -> None:
     experiment, row = shown["none"]
     data = build.load_data(experiment)
-    values = {round(16 * value) / 16 for value in row.pixels(row.originals).flatten().tolist()}
+    shown_pixels = torch.stack([row.pixels(sample.original) for sample in row.samples])
+    values = {round(16 * value) / 16 for value in shown_pixels.flatten().tolist()}
     assert values <= {step / 16 for step in range(17)}
-    found = (row.pixels(row.originals) * 255).round().to(torch.uint8)
     known = {image.numpy().tobytes() for image in data.train.pixels()}
     plain = rows(jobs(["mixup=none", "seed=3"]), 3)[0]
-    for image in (plain.pixels(plain.originals) * 255).round().to(torch.uint8):
+    for sample in plain.samples:
+        image = (plain.pixels(sample.original) * 255).round().to(torch.uint8)
         assert image.permute(2, 0, 1).numpy().tobytes() in known
-    assert found.max() == 255
+    assert (shown_pixels * 255).round().max() == 255
 
 
 def test_words_are_those_of_a_sweep_and_equal_runs_are_one_row() -> None:
@@ -139,7 +140,7 @@ def test_words_are_those_of_a_sweep_and_equal_runs_are_one_row() -> None:
     labels = [row.label for row in rows(found, 1)]
     assert labels == [("none",), ("cutmix", "alpha 0.5"), ("cutmix", "alpha 2")]
     [row] = rows(jobs(["mixup=input", "mixup.per_sample=true"]), 1)
-    assert len({*row.plans[0].lam.tolist()}) > 1
+    assert len({*row.samples[0].plan.lam.tolist()}) > 1
 
 
 def test_blue_and_vermilion_are_what_they_say() -> None:

@@ -12,7 +12,7 @@ from benchmarks.suite.trainings import QUIET, experiment
 from vicinal.jobs.run import run
 
 NAME = "cifar10-jpeg"
-"""Of the folder with ``train/<class>/*`` and ``test/<class>/*``, in the folder that VICINAL_DATA names."""
+"""Name of the folder with ``train/<class>/*`` and ``test/<class>/*``, in the folder that VICINAL_DATA names."""
 SEEDS = 3
 WORDS = (
     "dataset=imagefolder",

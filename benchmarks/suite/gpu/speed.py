@@ -1,4 +1,4 @@
-"""How fast? Whole epochs, synchronised, in turns; medians."""
+"""Speed of whole epochs, synchronised, in turns; medians."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.suite.trainings import Bare, Run
 
 JOBS = (1, 2, 4, 8)
 KERNELS = 10
-"""That took longest are kept."""
+"""Number of the longest ones that are kept."""
 
 
 def network(bench: Bench) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
 
 
 def mixing_in_a_step(bench: Bench) -> None:
-    """What each strategy adds to an epoch without mixing."""
+    """Return the cost that each strategy adds to an epoch without mixing."""
     batch = 32 if bench.quick else 128
     words = (*network(bench), f"trainer.batch_size={batch}", "mixup.alpha=1")
     bars = {"input": Bar(3, at_least=False), "cutmix": Bar(3, at_least=False), "manifold": Bar(5, at_least=False)}

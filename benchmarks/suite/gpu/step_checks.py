@@ -119,7 +119,7 @@ def make_learner(model: nn.Module, strategy: Strategy, hardware: Hardware) -> Le
 
 
 def gradient(model: nn.Module) -> Tensor:
-    """Of all weights, in one row."""
+    """Return all weights in one row."""
     return torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None])
 
 
@@ -138,7 +138,7 @@ def fp16(bench: Bench) -> None:
 
 
 def fp16_overflow(device: torch.device) -> tuple[float, float]:
-    """How many weights a step moves whose scaled gradient is infinite, and what the scale is multiplied with."""
+    """Count the weights that a step with an infinite scaled gradient moves; return the factor of the scale too."""
     model, _, images, labels, plan = drawn(NoMix(), 0)
     learner = make_learner(model, NoMix(), Hardware(device, "fp16", 1))
     too_large = 2.0**100

@@ -197,7 +197,7 @@ def streaming(bench: Bench) -> None:
 
 
 def graphs_of_strategies(bench: Bench) -> None:
-    """As many graphs as there must be, where blocks are mixed and where images are."""
+    """Check the number of graphs, where blocks are mixed and where images are."""
     graphs(bench, "manifold")
     graphs(bench, "cutmix")
 

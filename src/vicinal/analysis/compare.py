@@ -51,7 +51,17 @@ def compare(
         *caveats.tests(cells, against, pairs),
         *caveats.choice(cells, chosen, score),
     ]
-    return Comparison(run_set.title, keys, cells, next(iter(baselines), None), score, table, pairs, chosen, notes)
+    return Comparison(
+        title=run_set.title,
+        swept=keys,
+        cells=cells,
+        score=score,
+        baseline=next(iter(baselines), None),
+        table=table,
+        pairs=pairs,
+        chosen=chosen,
+        notes=notes,
+    )
 
 
 def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> list[Cell]:

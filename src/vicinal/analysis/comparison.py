@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vicinal.analysis.records import Run, task_of
 from vicinal.analysis.statistics import Summary, summarise
@@ -46,22 +45,14 @@ def common_task(cells: Iterable[Cell]) -> Task:
 
 @dataclass(frozen=True)
 class Cell:
-    """A point of the grid without its seed.
-
-    Attributes:
-        label: short and unique within a comparison, such as "input alpha=0.2".
-        values: {swept key: text}, "-" where the key has no effect.
-        choices: {group: option} of one of its runs; empty if unknown.
-        config: of one of its runs; empty if unknown.
-        runs: of all seeds, completed or not.
-    """
+    """A point of the grid without its seed."""
 
     cell_id: str
-    label: str
-    values: dict[str, str]
-    choices: dict[str, str]
-    config: dict[str, Any]
-    runs: list[Run]
+    label: str  # short and unique within a comparison, such as "input alpha=0.2"
+    values: dict[str, str]  # {swept key: text}, "-" where the key has no effect
+    choices: dict[str, str]  # {group: option} of one of its runs; empty if unknown
+    config: dict[str, Any]  # of one of its runs; empty if unknown
+    runs: list[Run]  # of all seeds, completed or not
 
     @property
     def completed(self) -> list[Run]:
@@ -80,62 +71,16 @@ class Cell:
     def summary(self, name: str, metric: str = "") -> Summary:
         """Summarise what ``scores`` returns."""
         task = task_of(self.runs)
-        limit = upper_limit(task.metric(metric or task.selection))
-        return summarise(list(self.scores(name, metric).values()), limit)
+        return summarise(list(self.scores(name, metric).values()), task.metric(metric or task.selection).limit)
 
 
-def upper_limit(metric: Metric) -> float:
-    """Return the largest possible value of a metric, and so the largest difference."""
-    return 1.0 if metric.percent else math.inf
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Cells as figures show them: those of a finished comparison, or of a sweep that is still running."""
 
-
-class Shown(Protocol):
-    """Data of pictures: a finished comparison, or a sweep that is still running."""
-
-    @property
-    def swept(self) -> Sequence[str]: ...
-    @property
-    def cells(self) -> Sequence[Cell]: ...
-    @property
-    def score(self) -> str: ...
-    @property
-    def headings(self) -> dict[str, str]: ...
-    @property
-    def best(self) -> Sequence[str]: ...
-    def curves(self, cell: Cell) -> list[list[dict[str, Any]]]: ...
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A report as data. All outputs are written from it, so that their numbers agree.
-
-    Attributes:
-        title: the sweep's name, the folder or the conditions.
-        swept: the keys by which the cells are meant to differ.
-        cells: in grid order.
-        baseline: the cell that the others are compared with, or the first of several; None if there is no cell.
-        score: the one of TESTED that is tested.
-        table: one row per cell, in the order of ``cells``: swept keys, ``n``; for each of SCORES ``<score> mean``,
-            ``std`` (n - 1), ``low`` and ``high`` (95 % interval of the mean) of the task's selection metric; for each
-            of SCORES and each other metric ``<score>/<metric> mean``; ``failed`` (reasons by seed), ``folder`` ("*" for
-            the seed). NaN where there is no value.
-        pairs: one row per cell that is not a baseline: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``,
-            ``n pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``,
-            ``p wilcoxon``, ``p wilcoxon holm``, ``why`` (what is missing and why, or "").
-        chosen: one row per strategy: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label),
-            ``n``, the columns of SCORES as in ``table``, ``folder``. Empty without a validation split.
-        notes: caveats, one line each.
-    """
-
-    title: str
-    swept: list[str]
-    cells: list[Cell]
-    baseline: Cell | None
-    score: str
-    table: pd.DataFrame
-    pairs: pd.DataFrame
-    chosen: pd.DataFrame
-    notes: list[str]
+    swept: Sequence[str]  # the keys by which the cells are meant to differ
+    cells: Sequence[Cell]  # in grid order
+    score: str = TESTED[0]  # the one of TESTED that is tested
 
     @property
     def task(self) -> Task:
@@ -144,7 +89,7 @@ class Comparison:
     @property
     def metric(self) -> Metric:
         """The task's selection metric, which scores are of."""
-        return self.task.metric(self.task.selection)
+        return self.task.selected
 
     @property
     def headings(self) -> dict[str, str]:
@@ -152,13 +97,39 @@ class Comparison:
         return headings(self.cells)
 
     @property
-    def best(self) -> list[str]:
+    def best(self) -> Sequence[str]:
         """Labels of the cells that validation chose, one per strategy."""
-        return [] if self.chosen.empty else list(self.chosen["cell"])
+        return ()
 
     def curves(self, cell: Cell) -> list[list[dict[str, Any]]]:
         """Return the epochs of the cell's completed runs."""
         return [run.rows() for run in cell.completed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Shown):
+    """A report as data. All outputs are written from it, so that their numbers agree."""
+
+    title: str  # the sweep's name, the folder or the conditions
+    baseline: Cell | None
+    """The cell that the others are compared with, or the first of several; None if there is no cell."""
+    table: pd.DataFrame
+    """One row per cell, in the order of ``cells``: swept keys, ``n``; for each of SCORES ``<score> mean``, ``std`` (n -
+    1), ``low`` and ``high`` (95 % interval of the mean) of the task's selection metric; for each of SCORES and each
+    other metric ``<score>/<metric> mean``; ``failed`` (reasons by seed), ``folder`` ("*" for the seed). NaN where
+    there is no value."""
+    pairs: pd.DataFrame
+    """One row per cell that is not a baseline: ``cell`` (label), ``cell id``, ``baseline`` (label), ``score``, ``n
+    pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``, ``p wilcoxon``,
+    ``p wilcoxon holm``, ``why`` (what is missing and why, or "")."""
+    chosen: pd.DataFrame
+    """One row per strategy: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label), ``n``,
+    the columns of SCORES as in ``table``, ``folder``. Empty without a validation split."""
+    notes: list[str]  # caveats, one line each
+
+    @property
+    def best(self) -> Sequence[str]:
+        return [] if self.chosen.empty else list(self.chosen["cell"])
 
     @property
     def baselines(self) -> list[str]:

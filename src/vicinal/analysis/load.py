@@ -20,21 +20,14 @@ SWEEP = "sweep.json"
 
 @dataclass(frozen=True)
 class RunSet:
-    """The runs of a report.
+    """The runs of a report."""
 
-    Attributes:
-        title: the sweep's name, the folder or the conditions.
-        runs: in grid order; those of a folder are sorted.
-        swept: keys by which the runs are meant to differ, in the order of the command line; None for a folder.
-        values: {cell id: {swept key: text}}; empty for a folder.
-        notes: faults of the files, one line each.
-    """
-
-    title: str
-    runs: list[Run]
+    title: str  # the sweep's name, the folder or the conditions
+    runs: list[Run]  # in grid order; those of a folder are sorted
     swept: list[str] | None = None
-    values: dict[str, dict[str, str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    """Keys by which the runs are meant to differ, in the order of the command line; None for a folder."""
+    values: dict[str, dict[str, str]] = field(default_factory=dict)  # {cell id: {swept key: text}}; empty for a folder
+    notes: list[str] = field(default_factory=list)  # faults of the files, one line each
 
 
 def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:

@@ -26,43 +26,34 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its ``result.json``, or the reason why there is none.
+    """One run: its ``result.json``, or the reason why there is none."""
 
-    Attributes:
-        folder: of the run; it may not exist.
-        status: "completed", "failed", "running" (a process works on it now), "stopped" (started, without a result, and
-            no process works on it) or "missing" (never started).
-        error: why it is not completed; "" if it is.
-        task: name of its task; "" if unknown.
-        choices: {group: option}; empty if unknown.
-        config: {group: {key: value}}, the keys that have an effect; empty if unknown.
-        best_epoch: by validation; None without a validation split.
-        val: scores of the last epoch by the keys of the task's metrics; None without a validation split.
-        val_best: the same of the best epoch; None in older results too.
-        test: {"last": scores, "best_val": scores or None, "median10": scores}; empty if not completed.
-        data: {name: hash} of the files that the data were read from; empty in older results.
-        changed: how the sessions of a resumed run differed, one text per difference.
-    """
-
-    folder: Path
+    folder: Path  # of the run; it may not exist
     run_id: str
     cell_id: str
     seed: int
     name: str
     status: str
-    error: str = ""
-    task: str = ""
-    choices: dict[str, str] = field(default_factory=dict)
+    """"completed", "failed", "running" (a process works on it now), "stopped" (started, without a result, and no
+    process works on it) or "missing" (never started)."""
+    error: str = ""  # why it is not completed; "" if it is
+    task: str = ""  # name of its task; "" if unknown
+    choices: dict[str, str] = field(default_factory=dict)  # {group: option}; empty if unknown
     config: dict[str, Any] = field(default_factory=dict)
+    """{group: {key: value}}, the keys that have an effect; empty if unknown."""
     epochs: int = 0
-    best_epoch: int | None = None
+    best_epoch: int | None = None  # by validation; None without a validation split
     val: dict[str, float] | None = None
-    val_best: dict[str, float] | None = None
+    """Scores of the last epoch by the keys of the task's metrics; None without a validation split."""
+    val_best: dict[str, float] | None = None  # the same of the best epoch; None in older results too
     test: dict[str, dict[str, float] | None] = field(default_factory=dict)
+    """{"last": scores, "best_val": scores or None, "median10": scores}; empty if not completed."""
     hardware: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+    """{name: hash} of the files that the data were read from; empty in older results."""
     changed: list[str] = field(default_factory=list)
+    """How the sessions of a resumed run differed, one text per difference."""
     wandb: dict[str, Any] = field(default_factory=dict)
 
     @property

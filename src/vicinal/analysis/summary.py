@@ -6,25 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vicinal.analysis.comparison import SCORES, Cell, common_task, upper_limit, validation_of
+from vicinal.analysis.comparison import SCORES, Cell, common_task, validation_of
 from vicinal.analysis.records import ABSENT
 from vicinal.analysis.statistics import compare, holm
-from vicinal.tasks import Metric, Task
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def other_metrics(task: Task) -> list[Metric]:
-    """Return all metrics of a task but the one that selects, of which tables have the mean alone."""
-    return [metric for metric in task.metrics if metric.key != task.selection]
 
 
 def cell_table(cells: Sequence[Cell], swept: Sequence[str]) -> pd.DataFrame:
     """Return one row per cell, as :attr:`~vicinal.analysis.comparison.Comparison.table` describes it."""
     import pandas as pd
 
-    others = [(score, metric.key) for score in SCORES for metric in other_metrics(common_task(cells))]
+    others = [(score, metric.key) for score in SCORES for metric in common_task(cells).others]
     rows = []
     for cell in cells:
         means = {f"{score}/{key} mean": cell.summary(score, key).mean for score, key in others}
@@ -42,8 +36,7 @@ def pair_table(cells: Sequence[Cell], against: Mapping[str, Cell], score: str) -
 
     columns = ["cell", "cell id", "baseline", "score", "n pairs", "difference", "low", "high"]
     columns += ["p t", "p t holm", "p wilcoxon", "p wilcoxon holm", "why"]
-    task = common_task(cells)
-    limit = upper_limit(task.metric(task.selection))
+    limit = common_task(cells).selected.limit
     rows = []
     for cell in cells:
         if (baseline := against.get(cell.cell_id)) is None:
@@ -69,8 +62,8 @@ def chosen_table(cells: Sequence[Cell], swept: Sequence[str], score: str) -> pd.
     """
     import pandas as pd
 
-    task, by = common_task(cells), validation_of(score)
-    sign = 1 if task.metric(task.selection).better == "higher" else -1
+    by = validation_of(score)
+    sign = 1 if common_task(cells).selected.better == "higher" else -1
     candidates: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.scores(by):

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -76,13 +76,10 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
 
 def whole(text: str, low: int = 1) -> int:
     """An integer >= ``low``, for ``add_argument(type=)``."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = low - 1
-    if number < low:
-        raise argparse.ArgumentTypeError(f"{text}: must be an integer >= {low}")
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= low:
+            return number
+    raise argparse.ArgumentTypeError(f"{text}: must be an integer >= {low}")
 
 
 def png(text: str) -> Path:
@@ -94,10 +91,7 @@ def png(text: str) -> Path:
 
 def positive(text: str) -> float:
     """A finite number above 0, for ``add_argument(type=)``."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a finite number > 0")
-    return number
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"{text}: must be a finite number > 0")

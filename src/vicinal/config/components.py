@@ -55,6 +55,11 @@ class Component:
         return hash((self.group, self.target, repr(self.arguments)))
 
     @property
+    def targets(self) -> list[str]:
+        """The dotted name of the target, and those of the parts in its arguments."""
+        return [self.target, *(value for key, value in leaves(self.arguments) if key.endswith("_target_"))]
+
+    @property
     def called(self) -> Any:
         """The class or function."""
         return pydoc.locate(self.target)

@@ -101,12 +101,6 @@ def describe(hydra: DictConfig, words: Sequence[str]) -> None:
         )
 
 
-def words_of(hydra: Any) -> list[str]:
-    """Return the words of a job by Hydra's own node of its config, without resolving what is in them."""
-    words: list[str] = OmegaConf.to_container(hydra.overrides.task)  # type: ignore[assignment]
-    return words
-
-
 def resolve_calls(master: DictConfig, config: DictConfig) -> None:
     """Replace the values of a job's config that call a resolver, such as a time, by what they are now.
 

@@ -230,10 +230,8 @@ NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"
 def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:
     """Return the values that are part of a run's identity: no neutral ones, and none added later that are the default.
 
-    Args:
-        schema: dataclass of the group.
-        values: checked values by key; keys that the schema does not have count.
-        own: keys that have another default.
+    The values are those of a group, checked; keys that the schema does not have count. The keys in ``own`` have another
+    default.
     """
     metadata = {item.name: item.metadata for item in fields(schema)}
 

@@ -1,36 +1,102 @@
-"""The dashboard of one sweep: its workspace and its report, of keys that its runs have logged."""
+"""The dashboard of one sweep, made with wandb-workspaces and without a network: a workspace and a report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import wandb_workspaces.expr as expr
+import wandb_workspaces.reports.v2 as reports
+import wandb_workspaces.workspaces as workspaces
+
 from vicinal.analysis.load import SWEEP, load_runs
-from vicinal.analysis.records import Run, flat, task_of
-from vicinal.dashboards import build
-from vicinal.dashboards.sections import Key, available, sections
+from vicinal.analysis.records import Run, task_of
+from vicinal.dashboards.sections import Plot, Sections, available, logged, sections
 from vicinal.errors import UserError
-from vicinal.runs.files import DamagedError, read
-from vicinal.runs.folder import RunFolder
-from vicinal.runs.predictions import Predictions
-from vicinal.tracking.wandb.charts import keys as chart_keys
-from vicinal.tracking.wandb.run import IMAGES
+from vicinal.runs.files import read
+
+CHARTS: dict[str, tuple[str, dict[str, str]]] = {
+    "confusion": (
+        "wandb/confusion_matrix/v1",
+        {"Actual": "Actual", "Predicted": "Predicted", "nPredictions": "nPredictions"},
+    ),
+    "bars": ("wandb/bar/v0", {"label": "class", "value": "accuracy"}),
+    "lines": ("wandb/lineseries/v0", {"step": "step", "lineKey": "lineKey", "lineVal": "lineVal"}),
+}
+"""{kind: (W&B's own chart, {field of the chart: column of the table that the runs log})}."""
+INTRODUCTION = (
+    "Means over seeds with 95 % intervals, and each cell against the baseline on the same seeds. Alpha and epoch are "
+    "chosen on validation; the test set is read for reporting alone."
+)
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A workspace and a report of wandb-workspaces, neither of them saved, and a note per plot that was left out."""
+    """A workspace and a report about the runs of a sweep, neither of them saved.
 
-    workspace: Any
-    report: Any
+    Attributes:
+        parts: sections.
+        notes: one line per plot that was left out.
+        tables: of the sweep's own report, in Markdown.
+        entity, project: the place at W&B.
+        sweep: name of the sweep.
+        group: of its runs.
+        grouping: keys of the config that tell the cells apart, such as ``choices.mixup``.
+    """
+
+    parts: Sections
     notes: list[str]
+    tables: str
+    entity: str
+    project: str
+    sweep: str
+    group: str
+    grouping: list[str]
+
+    @cached_property
+    def workspace(self) -> workspaces.Workspace:
+        """The sections; below them W&B shows all else that is logged, such as system metrics."""
+        return workspaces.Workspace(
+            entity=self.entity,
+            project=self.project,
+            name=self.sweep.replace("+", ", "),  # wandb-workspaces takes + for an emoji
+            sections=[
+                workspaces.Section(name=name, panels=list(map(panel, plots)), is_open=True)
+                for name, plots in self.parts.items()
+            ],
+            settings=workspaces.WorkspaceSettings(x_axis="epoch", max_runs=100),
+            runset_settings=workspaces.RunsetSettings(
+                filters=expr.And(expr.Metric("group") == self.group), groupby=list(map(expr.Config, self.grouping))
+            ),
+            auto_generate_panels=True,
+        )
+
+    @cached_property
+    def report(self) -> reports.Report:
+        """The tables and the sections' panels."""
+        blocks = [reports.P(INTRODUCTION), reports.H2("Tables"), reports.MarkdownBlock(self.tables)]
+        for name, plots in self.parts.items():
+            runs = reports.Runset(  # without a project, so that its number need not be asked from W&B
+                name=self.sweep,
+                filters=expr.And(expr.Metric("group") == self.group),
+                groupby=[f"config.{key}" for key in self.grouping],
+            )
+            panels = [panel(plot) for plot in plots]
+            for index, item in enumerate(panels):
+                item.layout = reports.Layout(x=index % 2 * 12, y=index // 2 * 8, w=12, h=8)
+            blocks += [reports.H2(name), reports.PanelGrid(runsets=[runs], panels=panels)]
+        return reports.Report(entity=self.entity, project=self.project, title=self.sweep, blocks=blocks, width="fluid")
 
     def specification(self) -> dict[str, Any]:
-        """Return both as they are sent to W&B."""
-        return {name: build.specification(getattr(self, name)) for name in ("workspace", "report")}
+        """Return both as they are sent to W&B, in plain containers. Needs neither a network nor a login."""
+        parts = {"workspace": self.workspace, "report": self.report}
+        return {
+            name: part._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for name, part in parts.items()
+        }
 
 
 def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "", project: str = "") -> Dashboard:
@@ -49,36 +115,43 @@ def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "
     tables = sweep / "report" / "table.md"
     if not (sweep / SWEEP).exists() or not tables.exists():
         raise UserError(f"{sweep}: no folder of a sweep that has ended; it has no {SWEEP} or no report/{tables.name}")
-    found = load_runs(sweep)
-    parts, notes = available(sections(task_of(found.runs), score, more), logged(found.runs))
+    loaded = load_runs(sweep)
+    runs, swept = loaded.runs, loaded.swept or ()
+    parts, notes = available(sections(task_of(runs), score, more), logged(runs))
     name = sweep.resolve().name
-    scope = build.Scope(
-        entity=entity or _configured(found.runs, "entity"),
-        project=project or _configured(found.runs, "project"),
+    return Dashboard(
+        parts,
+        notes,
+        tables=read(tables).decode(errors="replace"),
+        entity=entity or _configured(runs, "entity"),
+        project=project or _configured(runs, "project"),
         sweep=name,
-        group=_configured(found.runs, "group") or name,
-        grouping=tuple(key if "." in key else f"choices.{key}" for key in found.swept or () if key != "seed"),
+        group=_configured(runs, "group") or name,
+        grouping=[key if "." in key else f"choices.{key}" for key in swept if key != "seed"],
     )
-    text = read(tables).decode(errors="replace")
-    return Dashboard(build.workspace(parts, scope), build.report(parts, scope, text), notes)
 
 
-def logged(runs: Iterable[Run]) -> set[Key]:
-    """Return the keys that W&B has of these runs, by the records in their folders."""
-    keys: set[Key] = set()
-    for run in runs:
-        rows = run.rows()
-        history = {key for row in rows for key in row}
-        parts = {"val": run.val, "val_best": run.val_best, **{f"test/{which}": run.test[which] for which in run.test}}
-        scores = {f"{part}/{name}" for part, numbers in parts.items() for name in numbers or ()}
-        finals = {"best_epoch", "images_per_second"} if run.completed else set()
-        config = {*flat(run.config), *(f"choices.{group}" for group in run.choices), "run_id", "cell_id", "git_commit"}
-        images = {IMAGES} if rows and run.config.get("wandb", {}).get("images") else set()
-        found = {"history": history, "summary": history | scores | finals, "config": config, "media": images}
-        with suppress(OSError, DamagedError):
-            found["table"] = set(chart_keys(Predictions.load(RunFolder(run.folder).predictions)))
-        keys |= {(place, key) for place, names in found.items() for key in names}
-    return keys
+def panel(plot: Plot) -> Any:
+    """Return the panel of wandb-workspaces for a plot."""
+    title, first = plot.title, plot.keys[0]
+    seeds: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+    match plot.kind:
+        case "alpha":
+            return reports.ScatterPlot(title=title, x=reports.Config("mixup.alpha"), y=reports.SummaryMetric(first))
+        case "strategies":
+            bars, strategy = [reports.SummaryMetric(first)], reports.Config("choices.mixup")
+            return reports.BarPlot(title=title, metrics=bars, groupby=strategy, **seeds)
+        case "curves":
+            cell = reports.Config("cell_id")
+            return reports.LinePlot(title=title, x="epoch", y=list(plot.keys), groupby=cell, **seeds)
+        case "media":
+            return reports.MediaBrowser(title=title, media_keys=list(plot.keys))
+        case _:
+            name, fields = CHARTS[plot.kind]
+            query = {"summaryTable": {"tableKey": first}}
+            return reports.CustomChart(
+                query=query, chart_name=name, chart_fields=fields, chart_strings={"title": title}
+            )
 
 
 def _configured(runs: Sequence[Run], key: str) -> str:

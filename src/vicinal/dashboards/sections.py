@@ -1,15 +1,21 @@
-"""The sections of a dashboard as plain data, which :mod:`vicinal.dashboards.build` makes panels of."""
+"""The sections of a dashboard as plain data, and the keys that runs have logged for them."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
+from vicinal.analysis.records import Run, flat
 from vicinal.errors import UserError, suggest
+from vicinal.runs.files import DamagedError
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.predictions import Predictions
 from vicinal.tasks import Task
+from vicinal.tracking.wandb.media import IMAGES, chart_keys
 
 Key = tuple[str, str]
 """(place where W&B keeps it, key); places are ``history``, ``summary``, ``config``, ``media`` and ``table``."""
@@ -25,26 +31,20 @@ NEEDS: dict[str, tuple[str, list[Key]]] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One panel.
-
-    Attributes:
-        title: of the panel.
-        kind: ``curves`` of the history over epochs, mean and deviation per cell; ``alpha``, one point per run;
-            ``strategies``, one bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars``
-            and ``lines``.
-        keys: to show; for W&B's own charts the table. ``*`` stands for all keys of the runs' history that match.
-        optional: whether the plot is left out if no run logs its keys: there may be no validation split, and ``none``
-            has no lambda.
-    """
+    """One panel."""
 
     title: str
     kind: Kind
+    """``curves`` of the history over epochs, mean and deviation per cell; ``alpha``, one point per run; ``strategies``,
+    one bar each, mean and deviation; ``media``; and W&B's own charts, ``confusion``, ``bars`` and ``lines``."""
     keys: tuple[str, ...]
+    """To show; for W&B's own charts the table. ``*`` stands for all keys of the runs' history that match."""
     optional: bool = True
+    """The plot is left out if no run logs its keys: there may be no validation split, and ``none`` has no lambda."""
 
     @property
     def needs(self) -> list[Key]:
-        """All keys that it names."""
+        """All keys that the panel names."""
         place, others = NEEDS.get(self.kind, ("table", []))
         return [*((place, key) for key in self.keys), *others]
 
@@ -53,20 +53,16 @@ Sections = Mapping[str, Sequence[Plot]]
 """{name: plots}."""
 
 
-def default_score(task: Task) -> str:
-    """Return the key that cells are compared by: the test score of the epoch that validation chose."""
-    return f"test/best_val/{task.selection}"
-
-
 def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
     """Return all sections.
 
     Args:
         task: of the runs; each of its metrics has a bar plot and a learning curve.
-        score: key of the summary that alphas and strategies are compared by; by default :func:`default_score`.
+        score: key of the summary that alphas and strategies are compared by; by default the test
+            score of the epoch that validation chose.
         more: keys of the history that get a panel of their own among the learning curves.
     """
-    score, key, train_key = score or default_score(task), task.selection, task.score_key
+    score, key, train_key = score or f"test/best_val/{task.selection}", task.selection, task.score_key
     split, train_score = score.rpartition("/")[0] or "test/last", task.metric(train_key).title
     others = [(metric.title, f"{split}/{metric.key}") for metric in task.metrics if f"{split}/{metric.key}" != score]
     return {
@@ -107,6 +103,24 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
             Plot("images per second, whole run", "strategies", ("images_per_second",)),
         ],
     }
+
+
+def logged(runs: Iterable[Run]) -> set[Key]:
+    """Return the keys that W&B has of these runs, by the records in their folders."""
+    keys: set[Key] = set()
+    for run in runs:
+        rows = run.rows()
+        history = {key for row in rows for key in row}
+        parts = {"val": run.val, "val_best": run.val_best, **{f"test/{which}": run.test[which] for which in run.test}}
+        scores = {f"{part}/{name}" for part, numbers in parts.items() for name in numbers or ()}
+        finals = {"best_epoch", "images_per_second"} if run.completed else set()
+        config = {*flat(run.config), *(f"choices.{group}" for group in run.choices), "run_id", "cell_id", "git_commit"}
+        images = {IMAGES} if rows and run.config.get("wandb", {}).get("images") else set()
+        places = {"history": history, "summary": history | scores | finals, "config": config, "media": images}
+        with suppress(OSError, DamagedError):
+            places["table"] = set(chart_keys(Predictions.load(RunFolder(run.folder).predictions)))
+        keys |= {(place, key) for place, names in places.items() for key in names}
+    return keys
 
 
 def available(parts: Sections, keys: Collection[Key]) -> tuple[Sections, list[str]]:

@@ -44,13 +44,8 @@ def load(
 ) -> ImageData:
     """Split a source by :func:`split`, and find how its pixels are normalised.
 
-    Args:
-        source: what a source returned.
-        val_size: see `split`, as for the next two.
-        train_size: see `split`.
-        split_seed: see `split`.
-        mean: one number per channel, of pixels scaled to [0, 1]; None = of the training images left by the split.
-        std: same as mean.
+    `mean` and `std` are one number per channel, of pixels scaled to [0, 1]; None = of the training images left by the
+    split.
 
     Raises:
         ValueError: a cut is impossible, or `mean` or `std` do not fit the channels.
@@ -62,8 +57,7 @@ def load(
     channels = train.images.shape[1]
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
-            allowed = f"null or a list of {channels}, one number per channel"
-            raise ValueError(f"{name} must be {allowed}, got {list(values)}")
+            raise ValueError(f"{name} must be null or a list of {channels}, one number per channel, got {list(values)}")
     if not min(std) > 0:
         raise ValueError(f"std must be above 0; a channel of one value needs a std set by hand, got {list(std)}")
     return ImageData(train, val, test, source.class_names, tuple(mean), tuple(std), source.skipped)

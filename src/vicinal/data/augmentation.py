@@ -14,9 +14,9 @@ from torch import Tensor
 
 
 class Draws(NamedTuple):
-    """Random numbers for a batch of B images."""
+    """Random numbers for a batch of B images; the window is cut from the padded image."""
 
-    top: Tensor  # (B,) int64 in [0, 2 * padding]: first row of the window in the padded image
+    top: Tensor  # (B,) int64 in [0, 2 * padding]: first row of the window
     left: Tensor  # (B,) int64 in [0, 2 * padding]: first column
     flip: Tensor  # (B,) bool: mirrored from left to right
 

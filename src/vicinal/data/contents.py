@@ -1,4 +1,4 @@
-"""Hashes of what a data set contains: of the files that its source declares, else of the images that it returns."""
+"""Hashes of the content of a data set: of the files that its source declares, else of the images that it returns."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from vicinal.data.images import Images, Source
 
 CHUNK = 10_000  # images that are hashed at a time
 SETTLED_SECONDS = 2.0
-"""A file written more recently may change again without a new time stamp, so its hash is not kept."""
+"""Age of a file whose hash is kept: a newer one may change again without a new time stamp."""
 DIGITS = 16  # of a hash
 
 Function = TypeVar("Function", bound=Callable[..., Source])
@@ -58,14 +58,14 @@ def of_files(files: Sequence[Path], cache_dir: Path) -> dict[str, str]:
         return {}
     top = os.path.commonpath([file.parent for file in existing])
     hashes = saved_hashes(cache_dir, top)
-    found = {}
+    digests = {}
     for file in existing:
         below = sorted(path for path in file.rglob("*") if path.is_file()) if file.is_dir() else []
         content = "".join(f"{path.relative_to(file)} {hashes.sha256(str(path))}\n" for path in below)
         digest = hashlib.sha256(content.encode()).hexdigest() if file.is_dir() else hashes.sha256(str(file))
-        found[Path(os.path.relpath(file, top)).as_posix()] = digest[:DIGITS]
+        digests[Path(os.path.relpath(file, top)).as_posix()] = digest[:DIGITS]
     hashes.save()
-    return found
+    return digests
 
 
 def of_images(source: Source) -> dict[str, str]:
@@ -92,12 +92,12 @@ class HashCache:
     """SHA-256 of files, saved in a file: one is read again where its size, times or inode have changed.
 
     Args:
-        file: written by :meth:`save` only; None for this process only.
+        file: written by :meth:`save` only.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path) -> None:
         self._file = file
-        self._entries = _load(file) if file else {}
+        self._entries = _load(file)
         self._changed = False
 
     def sha256(self, path: str) -> str:
@@ -117,7 +117,7 @@ class HashCache:
 
     def save(self) -> None:
         """Save the hashes for later processes; without a place to write, they read the files again."""
-        if self._file is None or not self._changed:
+        if not self._changed:
             return
         partial = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
         with suppress(OSError):
@@ -128,7 +128,7 @@ class HashCache:
 
 
 opened: dict[Path, HashCache] = {}
-"""The caches of this process by their file."""
+"""Caches of this process by their file."""
 
 
 def saved_hashes(cache_dir: Path, folder: str) -> HashCache:

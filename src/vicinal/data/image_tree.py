@@ -5,7 +5,6 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
@@ -31,7 +30,7 @@ class ImageTree:
     Args:
         root: the folder with train/ and test/, and perhaps val/ (or valid/, validation/).
         val_size: None to use val/; with a number it is not read.
-        on_error: of a file that cannot be used: "fail", or "skip" it.
+        on_error: "fail" if a file cannot be used, or "skip" it.
 
     Attributes:
         root: absolute path.
@@ -39,7 +38,7 @@ class ImageTree:
         unused: folders for validation that are not used.
         class_names: in the order of the labels.
         samples: files of each part.
-        left_out: number of files by the reason, of each part.
+        left_out: number of files per reason, of each part.
         unusable: reason by path, of the files that are skipped.
 
     Raises:
@@ -83,8 +82,7 @@ class ImageTree:
     def fingerprint(self, hashes: HashCache) -> str:
         """Return a hash of the relative names and bytes of the images, the same wherever the tree is.
 
-        60,000 small files take some seconds to read. Images that are in two parts, byte by byte, are counted in a
-        warning.
+        Images that are in two parts, byte by byte, are counted in a warning.
         """
         digest = hashlib.sha256()
         contents: dict[str, list[str]] = {part: [] for part in self.parts}
@@ -112,8 +110,8 @@ class ImageTree:
         for folder in self.parts.values():
             if not folder.is_dir():
                 raise ValueError(f"root: no folder {folder}; {EXPECTED}")
-            with _readable(folder), os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name))
+            _, subfolders, _ = next(os.walk(folder, onerror=_refuse))
+            names = sorted(name for name in subfolders if not _hidden(name))
             if not names:
                 raise ValueError(f"root: no class folders in {folder}; {EXPECTED}")
             folders[folder.name] = names
@@ -135,7 +133,7 @@ class ImageTree:
         for label, name in enumerate(self.class_names):
             folder, before = self.parts[part] / name, len(samples)
             seen: set[tuple[int, int]] = set()
-            for path in _walk(folder, left_out, set()):
+            for path in _walk(folder, left_out):
                 suffix = Path(path).suffix.lower()
                 if suffix not in EXTENSIONS:
                     left_out[suffix or "without an extension"] += 1
@@ -158,23 +156,19 @@ class ImageTree:
         return samples
 
 
-def _walk(folder: Path, left_out: Counter[str], seen: set[tuple[int, int]]) -> Iterator[str]:
+def _walk(top: Path, left_out: Counter[str]) -> Iterator[str]:
     """Yield the files in a folder and then in its folders, sorted, without hidden and repeated ones."""
-    with _readable(folder):
-        stat = folder.stat()
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(top, followlinks=True, onerror=_refuse):
+        stat = os.stat(folder)  # noqa: PTH116 - os.walk yields strings
         if (stat.st_dev, stat.st_ino) in seen:
             left_out["another name of the same folder"] += 1
-            return
+            folders.clear()
+            continue
         seen.add((stat.st_dev, stat.st_ino))
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: (entry.is_dir(), entry.name))
-    for entry in entries:
-        if _hidden(entry.name):
-            left_out["hidden"] += 1
-        elif entry.is_dir():
-            yield from _walk(Path(entry.path), left_out, seen)
-        else:
-            yield entry.path
+        left_out.update("hidden" for name in (*folders, *names) if _hidden(name))
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        yield from (os.path.join(folder, name) for name in sorted(names) if not _hidden(name))  # noqa: PTH118
 
 
 def _hidden(name: str) -> bool:
@@ -182,13 +176,9 @@ def _hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Name the folder that cannot be read: not allowed, a link to nothing, a loop of links."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"root: {path} {_unreadable(error)}") from error
+def _refuse(error: OSError) -> None:
+    """Name the folder that cannot be read."""
+    raise ValueError(f"root: {error.filename} {_unreadable(error)}") from error
 
 
 def _unreadable(error: OSError) -> str:

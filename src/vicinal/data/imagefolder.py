@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vicinal.data.contents import reads, saved_hashes, stamp
 from vicinal.data.image_tree import EXTENSIONS, FAIL, ImageTree
 from vicinal.data.images import Images, Source
-from vicinal.data.pixels import pixels
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ CHUNK = 256  # images per task of the thread pool: long enough to hide what a ta
 DECODING = 3  # raised when the same files become other pixels: caches of earlier versions are not used
 
 examined = cache(ImageTree)
-"""A tree as it was when this process first asked for it, for what is told before anything is decoded."""
+"""Trees as they were when this process first read them, for what is told before anything is decoded."""
 
 
 def preview(folder: str, val_size: int | None, on_error: str = FAIL, **_: Any) -> Source:
@@ -128,7 +128,7 @@ def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Images:
     def fill(start: int) -> None:
         for i, (path, _) in enumerate(samples[start : start + CHUNK], start):
             try:
-                array[i], deep = pixels(path, size, channels)
+                array[i], deep = _pixels(path, size, channels)
             except Exception as error:  # PIL raises a dozen types on damaged files, by format
                 tree.skip(path, f"cannot be decoded ({error})")
                 continue
@@ -147,8 +147,40 @@ def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Images:
     return Images(images[good].contiguous(memory_format=torch.channels_last), labels[good])
 
 
+def _pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
+    """Return an image as a uint8 array (channels, size, size), and True if it had 16 bits."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as file:
+        image, deep = _eight_bits(ImageOps.exif_transpose(file))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (size, size):
+        short = min(image.size)
+        width, height = (int(size * side / short) for side in image.size)
+        left, top = round((width - size) / 2), round((height - size) / 2)
+        image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1), deep
+
+
+def _eight_bits(image: Any) -> tuple[Any, bool]:
+    """Return a PIL image with 8 bits per channel, and True if it had 16, which PIL's own conversion clips at 255."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no range; save it with 8 or 16 bits")
+    if image.mode != "I" and not image.mode.startswith("I;"):
+        return image, False
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("signed or 32-bit pixels have no range of their own; save it with 8 or 16 bits")
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)), True
+
+
 def _load(file: Path, tree: ImageTree) -> dict[str, Images] | None:
-    """Read the parts from a cache file and note files without pixels; None if it is missing or damaged."""
+    """Read the parts from a cache file and note the skipped files; return None if it is missing or damaged."""
     if not file.exists():
         return None
     try:

@@ -28,13 +28,10 @@ def symmetric(labels: Tensor, share: float, classes: int, seed: int) -> tuple[Te
     1611.03530, section 2.2) draw from all classes instead, so that a label may stay right by chance.
 
     Args:
-        labels: (N,) int64.
+        labels: (N,) int64, as those that are returned.
         share: in [0, 1].
         classes: number of classes, at least 2.
         seed: 0 to 2**63 - 1.
-
-    Returns:
-        The labels (N,) int64, and those that were changed.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))].sort().values

@@ -17,12 +17,12 @@ class Loader:
     the next batch overwrites.
 
     Args:
-        images: the data set, one byte per pixel and channel.
+        images: the data set.
         batch_size: images per batch; the last batch has the rest.
         mean: one number per channel, of pixels scaled to [0, 1].
         std: same as mean.
         device: of the batches.
-        augmentation: applied to the batches of a shuffled epoch.
+        augmentation: of the batches of a shuffled epoch.
         channels_last: memory format of the batches, for convolutions on tensor cores and AMX.
         stream: leave the data set in the host's memory and gather batches ahead of their use; else it is moved to the
             device as it is. The batches are the same.
@@ -86,8 +86,7 @@ class Loader:
 
     def _chunks(self, indices: Tensor) -> Sequence[Tensor]:
         """Return the indices of each batch; all are sent to the device at once."""
-        chunks: Sequence[Tensor] = torch.split(indices.to(self.store.index_device), self.batch_size)
-        return chunks
+        return torch.split(indices.to(self.store.index_device), self.batch_size)
 
     def _make(self, chunks: Sequence[Tensor], generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.labels.device

@@ -2,8 +2,8 @@
 
 import socket
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +29,7 @@ TORCHVISION = {
     "CIFAR100": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz into it",
     "SVHN": "train_32x32.mat and test_32x32.mat of http://ufldl.stanford.edu/housenumbers into it",
 }
-"""What a user without a network has to put where, by torchvision's class."""
+"""Files that a user without a network has to put somewhere, by torchvision's class."""
 _IDX_FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 FILES = {
     "MNIST": ("MNIST/raw", _IDX_FILES),
@@ -85,7 +85,9 @@ def torchvision_dataset(root: str, name: str) -> Source:
     folder = Path(root).expanduser()
     parts = ({"split": "train"}, {"split": "test"}) if name == "SVHN" else ({"train": True}, {"train": False})
     try:
-        with _socket_timeout(TIMEOUT_SECONDS), warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as stack:
+            stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+            socket.setdefaulttimeout(TIMEOUT_SECONDS)
             # CIFAR's files were pickled by an old numpy, of which 2.4.0 to 2.4.4 warn.
             warnings.filterwarnings("ignore", message=r"dtype\(\): align")
             train, test = [getattr(datasets, name)(folder, download=True, **part) for part in parts]
@@ -110,14 +112,3 @@ def _read(dataset: Any) -> Images:
     elif pixels.shape[-1] == 3:  # CIFAR: (N, H, W, C); SVHN is (N, C, H, W) already
         pixels = pixels.permute(0, 3, 1, 2)
     return Images(pixels.contiguous(memory_format=torch.channels_last), labels)
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Let connections without a timeout of their own fail after so many seconds without an answer."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -23,7 +23,7 @@ def split(
     keep their order.
 
     Args:
-        source: as a source returns it; its test part is passed through.
+        source: its test part is passed through.
         val_size: images in the validation split; 0 for none, None for the validation part that the source has.
         train_size: images to train on; None for all that the validation split leaves.
         seed: of the cuts, 0 to 2**32 - 1; not that of a run.
@@ -78,9 +78,9 @@ def stratified(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     kept = _shares(counts, len(labels) - size, random)
     _shares(counts - kept, size, random)  # is the rest, but its draws come before the permutations
     shuffled = [indices[random.permutation(len(indices))] for indices in members]
-    rest = np.concatenate([indices[:number] for indices, number in zip(shuffled, kept, strict=True)])
-    chosen = np.concatenate([indices[number:] for indices, number in zip(shuffled, kept, strict=True)])
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(chosen))
+    parts = [np.split(indices, [number]) for indices, number in zip(shuffled, kept, strict=True)]
+    rest, chosen = (torch.from_numpy(np.sort(np.concatenate(part))) for part in zip(*parts, strict=True))
+    return rest, chosen
 
 
 def _shares(counts: Any, size: int, random: np.random.RandomState) -> Any:

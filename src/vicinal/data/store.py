@@ -15,13 +15,7 @@ AHEAD = 2  # batches that are gathered before they are asked for
 
 
 class DeviceDataset:
-    """The data set on the device.
-
-    Args:
-        images: N of them; not copied if device and memory format are theirs.
-        batch_size: the largest chunk of indices.
-        device: of the batches.
-        memory_format: of the batches.
+    """The data set on the device. Its N images are not copied if device and memory format of the batches are theirs.
 
     Attributes:
         index_device: device of the indices.
@@ -95,8 +89,7 @@ def fits(images: Images, device: torch.device) -> bool:
     """Return whether the data set needs at most half of the device's free memory."""
     if device.type != "cuda":
         return True  # the host's memory is the device's
-    size = len(images.labels) * images.images[0].numel()
-    return size <= torch.cuda.mem_get_info(device)[0] // 2
+    return len(images.labels) * images.images[0].numel() <= torch.cuda.mem_get_info(device)[0] // 2
 
 
 def _in_format(images: Images, memory_format: torch.memory_format) -> Images:

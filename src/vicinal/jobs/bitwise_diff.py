@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
-from vicinal.tracking.jsonlines import TIME_FIELDS
+from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.utils.nested import flat
 
 SCORES = ("epochs", "best_epoch", "val", "test")
@@ -23,19 +23,15 @@ IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")
 
 @dataclass(frozen=True)
 class Part:
-    """The comparison of one part of two runs.
-
-    Attributes:
-        name: metrics, weights, best weights or scores.
-        extent: how much was compared, such as "3 epochs, 39 values".
-        parting: the first place where the two differ; None where they are equal to the last bit.
-        missing: why it could not be compared; "" if it was.
-    """
+    """The comparison of one part of two runs: metrics, weights, best weights or scores."""
 
     name: str
     extent: str = ""
+    """Amount that was compared, such as "3 epochs, 39 values"."""
     parting: str | None = None
+    """The first place where the two differ; None where they are equal to the last bit."""
     missing: str = ""
+    """Reason why it could not be compared; "" if it was."""
 
     @property
     def identical(self) -> bool:
@@ -45,10 +41,7 @@ class Part:
 def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part]:
     """Compare two completed runs, in the order in which a run computes its parts.
 
-    Args:
-        then: the original.
-        now: the reproduction.
-        damage: of the files of ``then``, by :meth:`RunFolder.damage`.
+    The damage is that of the original, ``then``, by :meth:`RunFolder.damage`.
     """
     rows_lost, weights_lost = (
         next((line for line in damage if line.startswith(f"{file} ")), "") for file in (then.metrics, then.checkpoint)

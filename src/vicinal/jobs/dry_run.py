@@ -28,15 +28,12 @@ PACED_BY = ("dataset", "model", "trainer")
 
 @dataclass(frozen=True)
 class State:
-    """Progress of a run.
-
-    Attributes:
-        text: "done", "running" and by which process, "failed", "12 of 30 epochs" or "new".
-        left: the part of the run that is still to be trained, in [0, 1]; None if nothing is to be done.
-    """
+    """Progress of a run."""
 
     text: str
+    """Such as "done", "running: process 7 on host", "failed", "12 of 30 epochs" or "new"."""
     left: float | None
+    """Part of the run that is still to be trained, in [0, 1]; None if nothing is to be done."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> State:

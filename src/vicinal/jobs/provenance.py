@@ -17,7 +17,7 @@ from vicinal.runs.files import DamagedError, read, read_json, sha256, write, wri
 from vicinal.runs.predictions import Predictions
 from vicinal.runs.shapes import ENVIRONMENT
 from vicinal.tasks import CLASSIFICATION
-from vicinal.tracking.jsonlines import TIME_FIELDS, encode
+from vicinal.tracking.run_files import TIME_FIELDS, encode
 from vicinal.training.state import Row
 from vicinal.utils.escaping import visible
 

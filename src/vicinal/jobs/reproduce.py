@@ -102,11 +102,7 @@ def reproduce(
 
 
 def original(folder: RunFolder) -> dict[str, Any]:
-    """Return the result of the run that is to be repeated.
-
-    Raises:
-        UserError: there is none; the line says what is there instead.
-    """
+    """Return the result of the run that is to be repeated. Raises UserError if there is none."""
     if not folder.path.is_dir():
         raise UserError(f"{folder.path}: there is no such folder")
     result = folder.read_result()
@@ -162,7 +158,7 @@ def _history(environment: Mapping[str, Any], result: Mapping[str, Any]) -> Itera
 
 
 def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
-    """Return where today's code reads the stored config as a different request."""
+    """Yield the differences between the stored request and that which today's code reads from the config."""
     then, now = flat(result["config"], "."), flat(run_metadata(experiment)["config"], ".")
     later = later_keys()
     differ = False

@@ -21,21 +21,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Saved:
-    """The content of a checkpoint; without arguments, that of a run that has none.
-
-    Attributes:
-        training: of :class:`~vicinal.training.state.TrainState`; None without a checkpoint.
-        wandb_id: W&B's id of the run.
-        made_with: what decides the last bits, and hashes of code and data, in the session that wrote it.
-        changed: how the sessions before differed in that.
-        seconds: time that all sessions have taken.
-    """
+    """The content of a checkpoint; without arguments, that of a run that has none."""
 
     training: dict[str, Any] | None = None
+    """State of the training; None without a checkpoint."""
     wandb_id: str | None = None
     made_with: dict[str, Any] = field(default_factory=dict)
+    """Values that decide the last bits, and hashes of code and data, in the session that wrote it."""
     changed: list[str] = field(default_factory=list)
+    """Differences of earlier sessions in these, one line each."""
     seconds: float = 0.0
+    """Time that all sessions have taken."""
 
     def news(self, made_with: Mapping[str, Any]) -> list[str]:
         """Return how another session differs from the one that wrote this, in what decides its numbers."""

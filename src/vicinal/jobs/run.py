@@ -33,9 +33,8 @@ from vicinal.runs.folder import BusyError
 from vicinal.runs.source import sources
 from vicinal.runs.train_log import logged_to
 from vicinal.tasks import task_named
-from vicinal.tracking.wandb.mode import agent_run
 from vicinal.tracking.wandb.record import unfinished
-from vicinal.tracking.wandb.settings import unheard
+from vicinal.tracking.wandb.settings import agent_run, ineffective_variables
 from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
 from vicinal.utils.escaping import visible
@@ -66,11 +65,7 @@ def load(experiment: Experiment) -> Loaded:
 
 
 def check_data(experiments: Iterable[Experiment]) -> None:
-    """Refuse what only the data can show, for all runs of a sweep, before the first of them begins.
-
-    Raises:
-        UserError: the data cannot be loaded, or a key does not fit them.
-    """
+    """Raise UserError where the data of a sweep's runs cannot be loaded, or a key does not fit them."""
     by_dataset: dict[Component, list[Experiment]] = {}
     for experiment in experiments:
         by_dataset.setdefault(experiment.dataset, []).append(experiment)
@@ -165,16 +160,17 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
 
 
 def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
-    """Return remarks on hardware, code and data of a result that is reused, where they differ from those here.
-
-    "auto" may mean something else on this machine, and code or data may have changed since.
-    """
+    """Return a remark for each difference in hardware, code and data between a result that is reused and here."""
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
     remarks = [
         f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
         for text in differences(fixed(done), fixed({**here, "versions": versions()}))
     ]
+    reported = done["config"].get("tracker", experiment.trackers)
+    for name in experiment.trackers:
+        if name not in reported and not (name == "wandb" and agent_run()):
+            remarks.append(f"made without tracker={name}, which gets nothing of it; rerun=true trains again")
     then = {"code": experiment.folder.sources(), "data": done.get("data")}
     now: dict[str, Any] = {"code": sources(experiment.targets)}
     if then["data"]:
@@ -189,7 +185,7 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
 def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> dict[str, Any]:
     folder, again = experiment.folder, experiment.config["rerun"]
     name_ineffective_keys([experiment])
-    for line in unheard(experiment.config["wandb"]):
+    for line in ineffective_variables(experiment.config["wandb"]):
         _say_once(line)
     if again:
         saved = Saved()

@@ -22,7 +22,7 @@ from vicinal.runs.environment import code
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking.tracker import ChosenTrackers, RunInfo, Tracker
+from vicinal.tracking.tracker import RunInfo, Tracker, Trackers
 from vicinal.tracking.wandb import record
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.tracking.wandb.tracker import WandbTracker
@@ -68,7 +68,7 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
     metadata = result | {"config": result["config"] | {"wandb": vars(settings)}}
     sweep = result["wandb"].get("group") if id else None
     info = _info(metadata, folder, sweep=sweep, git_commit=commit, wandb_id=id)
-    with ChosenTrackers({"wandb": WandbTracker()}, info) as wandb:
+    with Trackers(info, chosen={"wandb": WandbTracker()}) as wandb:
         with suppress(OSError, ValueError, DamagedError):  # a view can do without
             wandb.mixed_images(*_panel(folder.mixed))
         with suppress(OSError, DamagedError):
@@ -85,9 +85,9 @@ def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -
         The outcome in words; None where there was nothing to do.
     """
     lacking = record.unfinished(folder.path)
-    if lacking is None or wandb_settings.wished_mode(settings.mode)[0] == "disabled":
+    if lacking is None or wandb_settings.requested_mode(settings.mode)[0] == "disabled":
         return None
-    if record.being_told(folder.path, PATIENCE):
+    if record.being_written(folder.path, PATIENCE):
         return "W&B's own process is still at it"
     if (lacking := record.unfinished(folder.path)) is not None:  # the process may have told it meanwhile
         show(folder, result, settings, lacking or None)
@@ -99,7 +99,7 @@ def settings(result: Mapping[str, Any]) -> WandbConfig:
     """Return W&B's settings from a ``result.json``, which may have other keys, checked."""
     stored = {item.name: result["config"]["wandb"].get(item.name) for item in fields(WandbConfig)}
     check_ranges(WandbConfig, stored, prefix="wandb.")
-    return WandbConfig(**wandb_settings.settle(stored))
+    return WandbConfig(**wandb_settings.with_variables(stored))
 
 
 def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:

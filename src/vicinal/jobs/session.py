@@ -18,14 +18,12 @@ from vicinal.runs.environment import describe, fixed
 from vicinal.runs.files import write
 from vicinal.runs.signals import GracefulShutdown
 from vicinal.tracking.console import Console
-from vicinal.tracking.jsonlines import JsonLines
-from vicinal.tracking.mixed_sheet import MixedSheet
-from vicinal.tracking.predictions_file import PredictionsFile
-from vicinal.tracking.tracker import ChosenTrackers, Tracker, Trackers
+from vicinal.tracking.run_files import RunFiles
+from vicinal.tracking.tracker import Tracker, Trackers
 from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
-from vicinal.training.loop import Finals, fit, predictions
+from vicinal.training.loop import fit, predictions
 from vicinal.training.mixed_examples import MixedExamples
 from vicinal.training.rng_streams import RngStreams
 from vicinal.training.state import TrainState
@@ -44,7 +42,7 @@ class RunContext:
         experiment: checked.
         saved: checkpoint to resume from.
         data: of the run.
-        sweep: name of the sweep it belongs to, W&B's group.
+        sweep: name of the sweep that the run belongs to, W&B's group.
         loading: seconds that loading the data has taken.
     """
 
@@ -101,20 +99,21 @@ class RunContext:
         seconds = self._earlier + self.session_seconds()
         self.save(vars(Saved(state.state_dict(), wandb_id, self._made_with, self._changed, seconds)))
 
-    def conclude(self, state: TrainState, finals: Finals, ready: float) -> dict[str, Any]:
+    def conclude(self, state: TrainState, scores: dict[str, Any], ready: float) -> dict[str, Any]:
         """Save the final weights, and return the content of ``result.json``.
 
         Args:
             state: after the last epoch.
-            finals: what it is judged by.
+            scores: by :func:`fit`.
             ready: seconds from the start of the session to its first step.
         """
-        experiment, history, data, here = self.experiment, state.history, self.data, self._here
+        experiment, data, here = self.experiment, self.data, self._here
+        history, clock = state.history, state.clock
         rows, times = kept(history.rows)
         self.save(
             {
                 "epoch": experiment.trainer.epochs,
-                "best_epoch": finals.best_epoch,
+                "best_epoch": history.best_epoch,
                 "model": state.learner.eval_model.state_dict(),
                 "best_model": history.best_weights,
                 "rows": rows,
@@ -126,10 +125,16 @@ class RunContext:
         return {
             **run_metadata(experiment),
             "epochs": experiment.trainer.epochs,
-            "best_epoch": finals.best_epoch,
-            **_scores(finals),
-            "seconds": {"setup": ready, **finals.seconds, "total": total, "epochs": times},
-            "images_per_second": finals.images_per_second,
+            "best_epoch": history.best_epoch,
+            **scores,
+            "seconds": {
+                "setup": ready,
+                "train": clock.train,
+                "evaluation": clock.evaluation,
+                "total": total,
+                "epochs": times,
+            },
+            "images_per_second": clock.images_per_second,
             "peak_memory": gpu_memory.peak(experiment.hardware.device),
             "hardware": {
                 **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
@@ -156,15 +161,13 @@ def train(experiment: Experiment, saved: Saved, data: ImageData, sweep: str | No
     """
     context = RunContext(experiment, saved, data, sweep, loading)
     folder, epochs, loaders = experiment.folder, experiment.trainer.epochs, context.loaders
-    files = JsonLines(folder.metrics), MixedSheet(folder.mixed), PredictionsFile(folder.predictions)
+    own = RunFiles(folder), Console(len(loaders.train))
     # W&B begins its run beside what is left to do before the first step, and not beside that step.
     with (
         output.hurried(),
         GracefulShutdown() as shutdown,
-        ChosenTrackers(experiment.trackers, context.info) as chosen,
-        Console(epochs, len(loaders.train)) as console,
+        Trackers(context.info, *own, chosen=experiment.trackers) as trackers,
     ):
-        trackers = Trackers(*files, chosen, console)
         state = context.begin(trackers)
         checkpointer = Checkpointer(context.save_training, experiment.checkpoint_every, epochs, shutdown)
         ready = context.session_seconds()
@@ -174,18 +177,8 @@ def train(experiment: Experiment, saved: Saved, data: ImageData, sweep: str | No
                 trackers.predictions(predictions(state.history, loaders))
         trackers.restore(state.history.rows, state.train_metrics.steps)
         checkpointer.save(state)
-        finals = fit(state, loaders, trackers, checkpointer)
-        trackers.finish(
-            final_numbers(_scores(finals))
-            | {"best_epoch": finals.best_epoch, "images_per_second": finals.images_per_second}
-        )
+        scores = fit(state, loaders, trackers, checkpointer)
+        speed = state.clock.images_per_second
+        trackers.finish(final_numbers(scores) | {"best_epoch": state.history.best_epoch, "images_per_second": speed})
         # The done mark; at its end the `with` waits for W&B.
-        return folder.complete(context.conclude(state, finals, ready))
-
-
-def _scores(finals: Finals) -> dict[str, Any]:
-    return {
-        "val": finals.val,
-        "val_best": finals.val_best,
-        "test": {"last": finals.test_last, "best_val": finals.test_best_val, "median10": finals.test_median10},
-    }
+        return folder.complete(context.conclude(state, scores, ready))

@@ -29,7 +29,7 @@ from vicinal.runs.locks import held
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-"""Time between two attempts to take memory."""
+"""Time between two attempts to reserve memory."""
 CONTEXT = 600 * 2**20
 """Bytes that CUDA itself takes per process, roughly; torch's own numbers leave them out."""
 PARTS = 64

@@ -23,12 +23,9 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class JobConfigs:
-    """Hydra's config loader for launchers, which call :meth:`load_sweep_config` alone.
+    """Hydra's config loader for launchers, which call only :meth:`load_sweep_config`.
 
-    A launcher may send it to other processes, and to machines that see the same folder.
-
-    Args:
-        folder: of the files.
+    A launcher may send it to other processes, and to machines that see the same folder of files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,11 +33,9 @@ class JobConfigs:
         self._secrets: dict[str, dict[str, Any]] = {}  # {file: groups that it lacks}, which stay in memory
 
     def add(self, experiment: Experiment) -> str:
-        """Write the file of a job.
+        """Write the file of a job, and return the word that has to follow the job's own ones.
 
-        Returns:
-            The word that has to follow the job's own ones; its file is named by its content, since another process may
-            run the same sweep with other settings of W&B.
+        The file is named by its content, since another process may run the same sweep with other settings of W&B.
         """
         config = experiment.request()
         public = redacted(config)
@@ -53,14 +48,11 @@ class JobConfigs:
         return f"{WORD}={name}"
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Return the config of a job, with Hydra's own node.
+        """Return the config of a job, with Hydra's own node. Raises DamagedError.
 
         Args:
             master_config: composed by Hydra from the words that all jobs share.
             sweep_overrides: words of the job, and last the one that :meth:`add` has returned.
-
-        Raises:
-            DamagedError: the file is not what was written.
         """
         *words, last = sweep_overrides
         name = last.removeprefix(f"{WORD}=")

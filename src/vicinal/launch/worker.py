@@ -80,17 +80,10 @@ class Worker:
             time.sleep(POLL_SECONDS)
 
     def work(self, label: str, *arguments: Any) -> JobReturn:
-        """Do one job.
+        """Do one job, each line of whose output begins with the label; return what can be sent to another process.
 
-        Args:
-            label: begins every line of its output.
-            *arguments: of the function that does a job.
-
-        Returns:
-            What can be sent to another process. A job that was stopped has failed with :class:`StoppedError`.
-
-        Raises:
-            Exception: what keeps Hydra from beginning the job; what the job itself raises is in its return.
+        An error of the job is in its return: :class:`StoppedError` if it was stopped. An error that keeps Hydra from
+        beginning it is raised.
         """
         stopped = JobReturn(status=JobStatus.FAILED, _return_value=StoppedError("the worker was asked to stop"))
         try:

@@ -66,14 +66,11 @@ class Workers(GracefulShutdown):
         self._pool = ProcessPoolExecutor(count, FORKS, begin, (setup, listens, *files))
 
     def do(self, calls: Sequence[Call]) -> list[JobReturn]:
-        """Do all calls, each by the worker that is free.
-
-        Returns:
-            The return of each, in their order; after a signal, of those that are done.
+        """Do all calls, each by a free worker, and return what they return, in order; after a signal, those done.
 
         Raises:
             UserError: a worker was killed in the middle of a job, or was asked by another process to stop.
-            Exception: what has kept Hydra from beginning a job; what the job itself raises is in its return.
+            Exception: of Hydra, before it has begun a job; an error of the job itself is in its return.
         """
         done: dict[int, JobReturn] = {}
         try:

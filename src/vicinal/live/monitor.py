@@ -6,10 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from vicinal.live.page import render
 from vicinal.live.progress import Progress, Watch
@@ -29,9 +27,9 @@ MAX_PAGE_SECONDS = 10.0
 
 
 class Live:
-    """Inside ``with``, the sweep's ``report/report.html`` grows, and a terminal shows a table of the jobs.
+    """The views of a running sweep.
 
-    Both are made from the folders of the runs, so it does not matter which processes train them. No error here stops
+    They are made from the folders of the runs, so it does not matter which processes train them. No error here stops
     the sweep.
 
     Args:
@@ -44,42 +42,46 @@ class Live:
         self._watch = Watch(sweep, epochs, waiting)
         self.page = sweep / REPORT / PAGE
         self._table = LiveTable()
-        self._undo = ExitStack()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="live-page", daemon=True)
+        self._ended = threading.Event()
         self._effort = Effort()
-        self._written: tuple[object, float] = (None, 0.0)  # news and time of the last page
+        self._news: object = None  # in the last page
+        self._written = 0.0  # when the last page was
 
-    def __enter__(self) -> Self:
-        self._undo.enter_context(hurried())
-        with self._harmless():
-            self.page.parent.mkdir(parents=True, exist_ok=True)
-            (self.page.parent / RECORD).unlink(missing_ok=True)  # it describes the page that is now replaced
-            self._write(self._watch.look())
-            log.info("follow it in a browser: %s", self.page)
-        with self._harmless():
-            self._table.__enter__()
-        self._thread.start()
-        return self
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Inside, the sweep's ``report/report.html`` grows, and a terminal shows a table of the jobs."""
+        thread = threading.Thread(target=self._follow, name="live-page", daemon=True)
+        over = True
+        with hurried():
+            with harmless():
+                self.page.parent.mkdir(parents=True, exist_ok=True)
+                (self.page.parent / RECORD).unlink(missing_ok=True)  # it describes the page that is now replaced
+                self._write(self._watch.look())
+                log.info("follow it in a browser: %s", self.page)
+            with harmless():
+                self._table.start()
+            thread.start()
+            try:
+                yield
+                over = False  # the report replaces the page and the table
+            finally:
+                try:
+                    self._end(thread, over)
+                finally:
+                    self._table.stop(erase=not over)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._over.set()
-        try:
-            self._thread.join()
-            with self._harmless():
-                last = self._watch.look(over=True)
-                self._table.show(last)
-                self._write(last, over=error is not None)  # else the report replaces it
-        finally:
-            self._table.__exit__(kind, error, traceback)
-            self._undo.close()
+    def _end(self, thread: threading.Thread, over: bool) -> None:
+        self._ended.set()
+        thread.join()
+        with harmless():
+            last = self._watch.look(over=True)
+            self._table.show(last)
+            self._write(last, over)
 
-    def _run(self) -> None:
+    def _follow(self) -> None:
         due = 0.0
-        while not self._over.wait(self._table.pause):
-            with self._harmless():
+        while not self._ended.wait(self._table.pause):
+            with harmless():
                 self._table.forward()
                 if time.monotonic() >= due:
                     due = time.monotonic() + MAX_PAGE_SECONDS  # if this fails
@@ -89,21 +91,10 @@ class Live:
                         self._write_news(progress)
                     due = time.monotonic() + max(MIN_POLL_SECONDS, self._effort.rest)
 
-    @contextmanager
-    def _harmless(self) -> Iterator[None]:
-        """Log errors instead of raising them: the view of a sweep must not end it."""
-        try:
-            yield
-        except OSError as problem:  # the training reports a full disk
-            log.debug("%s", problem)
-        except Exception as problem:
-            log.warning("the sweep's page cannot be kept up to date: %s: %s", type(problem).__name__, problem)
-
     def _write_news(self, progress: Progress) -> None:
         """Write the page if there is news, but not too often."""
-        before, at = self._written
-        age = time.monotonic() - at
-        if age >= MAX_PAGE_SECONDS - MIN_POLL_SECONDS or (age >= MIN_PAGE_SECONDS and _news(progress) != before):
+        age = time.monotonic() - self._written
+        if age >= MAX_PAGE_SECONDS - MIN_POLL_SECONDS or (age >= MIN_PAGE_SECONDS and _news(progress) != self._news):
             self._write(progress)
 
     def _write(self, progress: Progress, over: bool = False) -> None:
@@ -111,7 +102,18 @@ class Live:
             return
         text = render(progress, self.page, max(MAX_PAGE_SECONDS, 2 * self._effort.rest), over)
         files.write(self.page, text.encode(), durable=False)
-        self._written = _news(progress), time.monotonic()
+        self._news, self._written = _news(progress), time.monotonic()
+
+
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Log errors instead of raising them: the view of a sweep must not end it."""
+    try:
+        yield
+    except OSError as problem:  # the training reports a full disk
+        log.debug("%s", problem)
+    except Exception as problem:
+        log.warning("the sweep's page cannot be kept up to date: %s: %s", type(problem).__name__, problem)
 
 
 def _news(progress: Progress) -> object:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vicinal.analysis.cells import make_cells
-from vicinal.analysis.comparison import TESTED, Cell, headings
+from vicinal.analysis.comparison import Cell, Shown
 from vicinal.analysis.load import RunSet
 from vicinal.live.progress import Progress
 from vicinal.report.html import templating
@@ -17,19 +17,11 @@ from vicinal.report.html.page import shared
 from vicinal.report.html.tables import run_rows
 
 
-@dataclass(frozen=True)
-class Running:
-    """The cells of a sweep that is not compared yet, as figures need them."""
+@dataclass(frozen=True, kw_only=True)
+class Running(Shown):
+    """The cells of a sweep that is not compared yet, and the epochs of its runs by their id."""
 
-    swept: list[str]
-    cells: list[Cell]
     rows: Mapping[str, list[dict[str, Any]]]
-    score: str = TESTED[0]
-    best: tuple[str, ...] = ()
-
-    @property
-    def headings(self) -> dict[str, str]:
-        return headings(self.cells)
 
     def curves(self, cell: Cell) -> list[list[dict[str, Any]]]:
         """Return the epochs of the cell's runs that have begun."""
@@ -50,7 +42,7 @@ def render(progress: Progress, file: Path, seconds: float, over: bool) -> str:
         progress.title, [job.run for job in jobs], progress.swept, {job.run.cell_id: job.values for job in jobs}
     )
     swept, cells, _ = make_cells(runs)
-    running = Running(swept, cells, {job.run.run_id: job.rows for job in jobs})
+    running = Running(swept=swept, cells=cells, rows={job.run.run_id: job.rows for job in jobs})
     rows, environments = run_rows(runs.runs, file)
     names = [[job.values[key] for key in progress.swept] or [job.run.name] for job in jobs]
     validated = any(key.startswith("val/") for job in jobs for row in job.rows[-1:] for key in row)

@@ -3,49 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vicinal.analysis.load import read_sweep
-from vicinal.analysis.records import Run, read
-from vicinal.runs.files import DamagedError, decode_json
-from vicinal.runs.files import read as read_file
+from vicinal.analysis.records import Run, grouped, read
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.shapes import ROW
 from vicinal.tasks import Metric, task_named
 
 RECENT_EPOCHS = 5
 """Epochs at the end that the pace is measured over."""
 UNDONE = ("planned", "running", "stopped")
+HARDWARE = ("device", "device_name", "precision", "threads")
 Stamp = tuple[int, int, int] | None
 """Time, size and inode of a file, which change when the file does; None if there is no file."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """State of one run of a sweep.
+    """State of one run of a sweep."""
 
-    Attributes:
-        run: its ``status`` is "planned" (not started yet), "running", "completed", "failed" or "stopped".
-        values: {swept key: text}.
-        epochs: number of epochs of the finished run.
-        rows: of the epochs that are done.
-        left: seconds until it is done; None if unknown or done.
-    """
-
-    run: Run
-    values: dict[str, str]
-    epochs: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    left: float | None = None
+    run: Run  # its ``status`` is "planned" (not started yet), "running", "completed", "failed" or "stopped"
+    values: dict[str, str]  # {swept key: text}
+    epochs: int  # number of epochs of the finished run
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are done
+    left: float | None = None  # seconds until it is done; None if unknown or done
 
     @property
     def done(self) -> int:
         """Number of epochs that are done."""
         return len(self.rows)
+
+    @property
+    def pace(self) -> float:
+        """Seconds per epoch, if an epoch is done."""
+        return fmean(row.get("seconds", 0.0) for row in self.rows[-RECENT_EPOCHS:])
 
     @property
     def score(self) -> float | None:
@@ -95,70 +90,69 @@ class Watch:
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:
         self._title, self._sweep, self._epochs = sweep.resolve().name, read_sweep(sweep), epochs
-        self._folders = {run["run_id"]: self._sweep.folder_of(run) for run in self._sweep.runs}
+        self._folders = {
+            run["run_id"]: RunFolder(self._sweep.folder_of(run), run["run_id"]) for run in self._sweep.runs
+        }
         self._cache: dict[Path, tuple[Stamp, Any]] = {}
-        self._before = {run_id: self._stamps(self._folders[run_id]) for run_id in waiting}
+        self._before = {run_id: _stamps(self._folders[run_id]) for run_id in waiting}
 
     def look(self, over: bool = False) -> Progress:
         """Return the present state; ``over`` if the sweep has ended, so that runs that wait have stopped."""
-        now = time.time()
         jobs = [self._job(entry, over) for entry in self._sweep.runs]
-        jobs = [replace(job, left=self._left(job, jobs, now)) for job in jobs]
+        now = time.time()
+        paces = [job.pace for job in jobs if job.done]
+        by_cell = grouped((job.run.cell_id, job.pace) for job in jobs if job.done)
+        jobs = [replace(job, left=_left(job, by_cell.get(job.run.cell_id, paces), now)) for job in jobs]
         return Progress(self._title, self._sweep.swept, jobs, now)
 
     def _job(self, entry: Mapping[str, Any], over: bool) -> Job:
-        run_id, path = entry["run_id"], self._folders[entry["run_id"]]
-        folder = RunFolder(path, run_id)
-        untouched = not over and self._before.get(run_id) == self._stamps(path)
-        run = Run(path, run_id, entry["cell_id"], entry["seed"], entry["name"], "planned")
-        result = self._cached(folder.result, lambda: read(path, run.cell_id, run.seed, run.name))
-        if result is not None and result.completed and not untouched:
-            run = replace(result, **self._environment(folder))
+        run_id, folder = entry["run_id"], self._folders[entry["run_id"]]
+        touched = over or self._before.get(run_id) != _stamps(folder)
+        run = Run(folder.path, run_id, entry["cell_id"], entry["seed"], entry["name"], "planned")
+        result = self._cached(folder.result, lambda: read(folder.path, run.cell_id, run.seed, run.name))
+        if touched and result is not None and result.completed:
+            run = result
         elif folder.locked():
-            run = replace(run, status="running", **self._environment(folder))
-        elif result is not None and result.status == "failed" and not untouched:
-            run = replace(result, **self._environment(folder))
-        elif folder.config.exists() and not untouched:
+            run = replace(run, status="running")
+        elif touched and result is not None and result.status == "failed":
+            run = result
+        elif touched and folder.config.exists():
             why = "interrupted or killed; rerun the same command to resume" if result is None else result.error
-            run = replace(run, status="stopped", error=why, **self._environment(folder))
+            run = replace(run, status="stopped", error=why)
+        if run.status != "planned":
+            run = replace(run, **self._environment(folder))
         again = run.status == "planned" and result is not None and result.completed  # rerun=true
-        rows = [] if again else self._cached(folder.metrics, lambda: _rows(folder.metrics)) or []
+        rows = [] if again else self._cached(folder.metrics, folder.rows) or []
         return Job(run, entry["values"], self._epochs.get(run_id, len(rows)), rows)
 
     def _environment(self, folder: RunFolder) -> dict[str, Any]:
         """Return task, hardware and versions as a result would have them."""
         content = self._cached(folder.environment, folder.about) or {}
-        names = ("device", "device_name", "precision", "threads")
-        hardware = {name: content[name] for name in names if name in content}
+        hardware = {name: content[name] for name in HARDWARE if name in content}
         return {"task": content.get("task", ""), "hardware": hardware, "versions": content.get("versions", {})}
 
-    def _left(self, job: Job, jobs: list[Job], now: float) -> float | None:
-        if job.run.status not in UNDONE:
-            return None
-        begun = [other for other in jobs if other.done]
-        alike = [job] if job.done else [other for other in begun if other.run.cell_id == job.run.cell_id]
-        paces = [_pace(other) for other in alike or begun]
-        if not paces:
-            return None
-        left = sum(paces) / len(paces) * (job.epochs - job.done)
-        if job.run.status == "running" and (stamp := _stamp(job.run.folder / "metrics.jsonl")):
-            left -= now - stamp[0] / 1e9  # spent on the epoch that has started since
-        return max(0.0, left)
-
-    def _cached(self, file: Path, parse: Callable[[], Any]) -> Any:
-        """Return what ``parse`` makes of a file; None if it cannot be read."""
+    def _cached(self, file: Path, load: Callable[[], Any]) -> Any:
+        """Return what ``load`` makes of a file; None if there is no file."""
         stamp = _stamp(file)
         if file not in self._cache or self._cache[file][0] != stamp:
-            content = None
-            if stamp is not None:
-                with suppress(OSError, DamagedError):
-                    content = parse()
-            self._cache[file] = stamp, content
+            self._cache[file] = stamp, None if stamp is None else load()
         return self._cache[file][1]
 
-    @staticmethod
-    def _stamps(path: Path) -> tuple[Stamp, ...]:
-        return tuple(_stamp(path / name) for name in ("config.yaml", "metrics.jsonl", "result.json"))
+
+def _left(job: Job, paces: Sequence[float], now: float) -> float | None:
+    """Estimate the seconds until a job is done, by its own pace or else by these of other jobs."""
+    if job.run.status not in UNDONE or not (job.done or paces):
+        return None
+    pace = job.pace if job.done else fmean(paces)
+    left = pace * (job.epochs - job.done)
+    if job.run.status == "running" and (stamp := _stamp(job.run.folder / "metrics.jsonl")):
+        # Time since the last epoch, but of a run that has just been resumed at most one epoch.
+        left -= min(pace, now - stamp[0] / 1e9)
+    return max(0.0, left)
+
+
+def _stamps(folder: RunFolder) -> tuple[Stamp, ...]:
+    return tuple(map(_stamp, (folder.config, folder.metrics, folder.result)))
 
 
 def _stamp(file: Path) -> Stamp:
@@ -167,18 +161,3 @@ def _stamp(file: Path) -> Stamp:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """Parse the whole lines. Invalid ones are skipped; the code that uses the file of a finished run reports them."""
-    rows = []
-    for line in read_file(file).split(b"\n")[:-1]:
-        with suppress(DamagedError):
-            rows.append(decode_json(file, line, ROW))
-    return rows
-
-
-def _pace(job: Job) -> float:
-    """Return the seconds per epoch."""
-    recent = [row.get("seconds", 0.0) for row in job.rows[-RECENT_EPOCHS:]]
-    return float(sum(recent) / len(recent))

@@ -7,11 +7,11 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 from rich.console import Console, Group
 from rich.text import Text
@@ -61,11 +61,10 @@ class LiveTable:
     process that copies, and do not get SIGPIPE when it ends.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self._pinned: Pinned | None = None
-        self._progress: Progress | None = None
-        self._lines: IO[bytes] | None = None
+        self._block: Callable[[int, int], Group | str] = lambda width, height: ""
+        self._lines: IO[bytes]
         self._rest = ""
         self._effort = Effort()
         self._undo = ExitStack()
@@ -75,65 +74,52 @@ class LiveTable:
         """Seconds between two calls of :meth:`forward`, each of which may draw the table."""
         return max(MIN_PAUSE_SECONDS, self._effort.rest) if self._pinned else 1.0
 
-    def __enter__(self) -> Self:
-        if self._console is None and not sys.stdout.isatty():
-            return self
-        try:
-            console = self._console or Console(file=self._redirect())
-        except OSError:
-            self._undo.close()
-            raise
-        if console.is_interactive:
-            self._pinned = Pinned(console)
-        else:
-            self._undo.close()
-        return self
+    def start(self) -> None:
+        if sys.stdout.isatty():
+            with ExitStack() as undo:
+                console = Console(file=self._redirect(undo))
+                if console.is_interactive:
+                    self._pinned = Pinned(console)
+                    self._undo = undo.pop_all()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._pinned:
+    def stop(self, erase: bool) -> None:
+        """Print all that has been written, and leave the table below it or erase it."""
+        with self._undo:
             self.forward(whole=False)
-            if error is None:
-                self._pinned.erase()  # the report's tables follow, but not after an interruption
-        self._undo.close()
+            if erase and self._pinned:
+                self._pinned.erase()
 
     def show(self, progress: Progress) -> None:
-        self._progress = progress
-        self._draw()
+        if self._pinned:
+            self._block = partial(table, progress, encoding=self._pinned.encoding)
+            self._pinned.draw(self._block)
 
     def forward(self, whole: bool = True) -> None:
         """Print above the table what has been written since the last call; ``whole`` lines only, or all."""
-        if self._lines is None or self._pinned is None:
+        if self._pinned is None:
             return
         text = self._rest + self._lines.read().decode(errors="replace")
         end = text.rfind("\n") + 1 if whole else len(text)
         text, self._rest = text[:end], text[end:]
         if text or self._pinned.resized():
             with self._effort.measured():
-                self._draw(text.removesuffix("\n").split("\n") if text else [])
+                self._pinned.draw(self._block, text.removesuffix("\n").split("\n") if text else [])
 
-    def _draw(self, printed: Sequence[str] = ()) -> None:
-        if self._pinned:
-            encoding = self._pinned.encoding
-            shown = self._progress
-            self._pinned.draw(lambda width, height: table(shown, width, height, encoding) if shown else "", printed)
-
-    def _redirect(self) -> IO[str]:
+    def _redirect(self, undo: ExitStack) -> IO[str]:
         """Redirect the output of this process and its children to a file, and return the terminal."""
-        folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="vicinal-")))
+        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="vicinal-")))
         descriptor = os.open(folder / "printed", os.O_CREAT | os.O_WRONLY | os.O_APPEND)  # several processes write
-        self._lines = self._undo.enter_context((folder / "printed").open("rb"))
+        self._lines = undo.enter_context((folder / "printed").open("rb"))
         terminal = os.dup(1)
-        self._undo.callback(os.close, terminal)
+        undo.callback(os.close, terminal)
         for standard, number in ((sys.stdout, 1), (sys.stderr, 2)):
             if os.isatty(number):
                 standard.flush()
                 kept = os.dup(number)
                 os.dup2(descriptor, number)
-                self._undo.callback(os.close, kept)
-                self._undo.callback(os.dup2, kept, number)
-                self._undo.callback(standard.flush)
+                undo.callback(os.close, kept)
+                undo.callback(os.dup2, kept, number)
+                undo.callback(standard.flush)
         os.close(descriptor)
         return stream(terminal, sys.stdout.encoding, "the terminal")
 

@@ -84,7 +84,8 @@ def fourier_field(count: int, height: int, width: int, decay: float, generator: 
     y, x = torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)
     frequency = (x**2 + y**2).sqrt().clamp(min=1 / max(height, width))
     noise = torch.randn(count, height, width, 2, generator=generator)
-    return torch.fft.ifft2(torch.view_as_complex(noise) / frequency**decay).real
+    field: Tensor = torch.fft.ifft2(torch.view_as_complex(noise) / frequency**decay).real
+    return field
 
 
 @dataclass(frozen=True, kw_only=True)

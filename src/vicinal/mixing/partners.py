@@ -132,7 +132,7 @@ class Nearest(PartnerRule):
 
         x = need(context.images, "images").detach().flatten(1).float()
         partner = torch.empty(batch, dtype=torch.int64)
-        orders = [torch.randperm(batch, generator=generator).split(self.group) for _ in range(2)]
+        orders = [torch.split(torch.randperm(batch, generator=generator), self.group) for _ in range(2)]
         for own, other in zip(*orders, strict=True):
             cost = torch.cdist(x[own.to(x.device)], x[other.to(x.device)]).square().cpu()
             rows, columns = map(torch.from_numpy, linear_sum_assignment(cost))

@@ -87,6 +87,7 @@ class Cutout(Mixup):
 
     size: int = 16
     partner: str | PartnerRule = "blank"
+    per_sample: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,7 +119,9 @@ class RandomErasing(Mixup):
     area_low: float = 0.02
     area_high: float = 0.4
     aspect: float = 0.3
+    prob: float = 0.5
     partner: str | PartnerRule = "blank"
+    per_sample: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

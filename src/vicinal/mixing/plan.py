@@ -154,8 +154,9 @@ class MixPlan:
         Args:
             shape: of the batch of images, (B, C, H, W). The plan is on the host, where it is decided.
         """
-        known = self.mask is not None and (self.layer is None or isinstance(self.mask, ScalarMask))
-        return self.mask.own_share(shape) if known else self.lam
+        if self.mask is None or not (self.layer is None or isinstance(self.mask, ScalarMask)):
+            return self.lam
+        return self.mask.own_share(shape)
 
     def weighted(self, lam: Tensor) -> Self:
         """Return the same mixing with other weights in the target, (B,) or (1,)."""

@@ -102,11 +102,11 @@ def _cut(unary: np.ndarray, pairwise: float) -> Tensor:
     n = unary.shape[-1]
     first = np.arange(n * n).reshape(n, n)
     second, source, sink = first + n * n, 2 * n * n, 2 * n * n + 1
-    edges: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    edges: list[np.ndarray] = []
 
     def add(start: np.ndarray | int, end: np.ndarray | int, capacity: np.ndarray | float) -> None:
-        parts = np.broadcast_arrays(start, end, np.round(SCALE * np.asarray(capacity)).astype(np.int32))
-        edges.append(tuple(part.ravel() for part in parts))
+        whole = np.round(SCALE * np.asarray(capacity)).astype(np.int32)
+        edges.append(np.stack([part.ravel() for part in np.broadcast_arrays(start, end, whole)]))
 
     costs = unary - unary.min(axis=0)  # the label that is taken is the edge of this chain that is cut
     add(source, first, costs[0])
@@ -118,8 +118,8 @@ def _cut(unary: np.ndarray, pairwise: float) -> Tensor:
             add(first[a], first[b], pairwise / 4)
             add(second[a], second[b], pairwise / 4)
             add(second[a], first[b], pairwise / 2)
-    rows, columns, capacities = (np.concatenate(parts) for parts in zip(*edges, strict=True))
-    graph = coo_array((capacities, (rows, columns)), shape=(2 * n * n + 2,) * 2).tocsr()
+    rows, columns, capacities = np.concatenate(edges, axis=1)
+    graph = coo_array((capacities.astype(np.int32), (rows, columns)), shape=(2 * n * n + 2,) * 2).tocsr()
     residual = graph - maximum_flow(graph, source, sink).flow
     residual.data[residual.data < 0] = 0
     residual.eliminate_zeros()
@@ -181,4 +181,4 @@ def _moved(x: Tensor, index: Tensor, blocks: int) -> Tensor:
     h, w = height // blocks, width // blocks
     parts = x.reshape(batch, channels, blocks, h, blocks, w).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     parts = parts.gather(1, index.view(batch, -1, 1, 1, 1).expand_as(parts))
-    return parts.unflatten(1, (blocks, blocks)).permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
+    return parts.view(batch, blocks, blocks, channels, h, w).permute(0, 3, 1, 4, 2, 5).reshape(x.shape)

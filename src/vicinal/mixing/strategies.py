@@ -187,7 +187,7 @@ class Mixup(Strategy):
         return {name: self._part(name, options) for name, options in used.items()}
 
     def _part(self, name: str, options: Mapping[str, type[Part]]) -> Part:
-        chosen = getattr(self, name)
+        chosen: Part | str = getattr(self, name)
         if not isinstance(chosen, str):
             return chosen
         if chosen not in options:
@@ -264,11 +264,10 @@ class Mixup(Strategy):
         return shares
 
     def _law_at(self, context: Context) -> Law:
-        law: Law = self._parts["law"]
-        if self.alpha_end is None:
-            return law
-        progress = need(context.progress, "progress")
-        return replace(law, alpha=self.alpha + (self.alpha_end - self.alpha) * progress)
+        law: Any = self._parts["law"]
+        if self.alpha_end is not None:
+            law = replace(law, alpha=law.alpha + (self.alpha_end - law.alpha) * need(context.progress, "progress"))
+        return law  # type: ignore[no-any-return]
 
     @cached_property
     def _schedule(self) -> Schedule:

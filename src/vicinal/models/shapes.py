@@ -1,4 +1,4 @@
-"""Find that a network and its images do not fit, before any data is read."""
+"""Check the arguments of a network, and that its images fit it, before any data is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PROBED_SIZES = (16, 32, 64, 128, 256, 512)
 def at_least(name: str, value: int, smallest: int, network: str = "") -> None:
     """Raise ValueError if the argument of a network is smaller."""
     if value < smallest:
-        raise ValueError(f"{name} must be at least {smallest}{network and f' for {network}'}, got {value}")
+        where = f" for {network}" if network else ""
+        raise ValueError(f"{name} must be at least {smallest}{where}, got {value}")
 
 
 def is_probability(name: str, value: float) -> None:

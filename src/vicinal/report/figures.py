@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from vicinal.analysis.comparison import common_task, validation_of
+from vicinal.analysis.comparison import validation_of
 from vicinal.analysis.statistics import INTERVAL, Summary
-from vicinal.analysis.summary import other_metrics
 from vicinal.report.figure_types import COLORS, DASHES, MARKERS, Axis, Panel, Picture, Series, Style
 from vicinal.tasks import Metric
 
@@ -47,8 +46,7 @@ def axis_key(comparison: Shown) -> str | None:
 class _Drawing:
     def __init__(self, comparison: Shown) -> None:
         self.comparison = comparison
-        self.task = common_task(comparison.cells)
-        self.metric = self.task.metric(self.task.selection)
+        self.task, self.metric = comparison.task, comparison.metric
         self.name = self.metric.title[:1].upper() + self.metric.title[1:]
         self.key = axis_key(comparison)
         self.styles = self._styles()
@@ -105,8 +103,7 @@ class _Drawing:
     def metrics(self) -> Picture:
         """Draw every other metric against the selection metric."""
         score, panels = self.comparison.score, []
-        others = other_metrics(self.task)
-        for metric in others:
+        for metric in self.task.others:
             dots = []
             for cell, row in self._rows(score):
                 if (other := cell.summary(score, metric.key)).n:
@@ -114,7 +111,7 @@ class _Drawing:
             if dots:
                 panels.append(Panel(self._axis(score), _axis(metric.title, metric), tuple(dots)))
         caption = f"Mean over seeds and, both ways, its {INTERVAL}."
-        if lower := [metric.title for metric in (self.metric, *others) if metric.better == "lower"]:
+        if lower := [metric.title for metric in (self.metric, *self.task.others) if metric.better == "lower"]:
             caption += f" Lower is better: {', '.join(lower)}."
         return Picture("metrics", f"Other metrics against {self.metric.title}", caption, tuple(panels))
 

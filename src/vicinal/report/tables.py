@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vicinal.analysis.comparison import SCORES, Comparison, validation_of
-from vicinal.analysis.summary import other_metrics
 from vicinal.report.terminal import FAILED, Grid
 from vicinal.runs.files import write
 from vicinal.tasks import Metric
@@ -72,7 +71,7 @@ def latex(found: Sequence[Grid], notes: Sequence[str]) -> str:
 
 def other_columns(comparison: Comparison) -> dict[Metric, str]:
     """Return {metric: column of its means in ``comparison.table``} of the other metrics that any cell has."""
-    columns = {metric: f"{comparison.score}/{metric.key} mean" for metric in other_metrics(comparison.task)}
+    columns = {metric: f"{comparison.score}/{metric.key} mean" for metric in comparison.task.others}
     return {metric: column for metric, column in columns.items() if comparison.table[column].notna().any()}
 
 

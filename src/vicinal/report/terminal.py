@@ -19,21 +19,14 @@ PIPE_WIDTH = 240
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as text.
+    """A table as text."""
 
-    Attributes:
-        title: what the numbers are, and their unit; may be empty.
-        headings: of the columns.
-        numbers: headings of the columns that are aligned to the right.
-        rows: one text per column.
-        spare: headings of the columns to be left out where a terminal is narrow, the least important first.
-    """
-
-    title: str
-    headings: list[str]
-    numbers: list[str]
-    rows: list[list[str]]
+    title: str  # what the numbers are, and their unit; may be empty
+    headings: list[str]  # of the columns
+    numbers: list[str]  # headings of the columns that are aligned to the right
+    rows: list[list[str]]  # one text per column
     spare: list[str] = field(default_factory=list)
+    """Headings of the columns to be left out where a terminal is narrow, the least important first."""
 
 
 def show(grids: Sequence[Grid], notes: Sequence[str], console: Console | None = None) -> None:

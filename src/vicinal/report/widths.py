@@ -19,19 +19,12 @@ AFTER_DOT = r"(?<=\w\.)(?=\w)"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of text.
+    """A column of text."""
 
-    Attributes:
-        heading: it may be folded at its blanks, and after the dots of a key.
-        cells: from top to bottom.
-        number: whether it is aligned to the right.
-        fold: whether cells may be folded too, at their blanks.
-    """
-
-    heading: str
-    cells: Sequence[Text]
-    number: bool = False
-    fold: bool = True
+    heading: str  # it may be folded at its blanks, and after the dots of a key
+    cells: Sequence[Text]  # from top to bottom
+    number: bool = False  # whether it is aligned to the right
+    fold: bool = True  # whether cells may be folded too, at their blanks
 
     @cached_property
     def natural(self) -> int:

@@ -1,7 +1,4 @@
-"""Write files whole or not at all, and read the files of a run's folder as untrusted input.
-
-A file that cannot be accepted raises a :class:`DamagedError` that names it.
-"""
+"""Write files whole or not at all, and read the files of a run's folder as untrusted input."""
 
 from __future__ import annotations
 

@@ -37,12 +37,7 @@ class BusyError(UserError):
 
 
 class RunFolder:
-    """``<output_dir>/runs/<readable-name>-<run_id>/``.
-
-    Args:
-        path: of the folder.
-        run_id: id that its result must have; None if it is not known.
-    """
+    """``<output_dir>/runs/<readable-name>-<run_id>/``; its result must have the ``run_id``, if one is given."""
 
     def __init__(self, path: Path, run_id: str | None = None) -> None:
         self.path, self.run_id = path, run_id

@@ -6,7 +6,6 @@ import io
 import json
 import struct
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,24 +27,24 @@ MOST_PIXELS = 2**26
 
 
 def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> None:
-    """Write one row per sample: image, partner, mask and the mixed image, with gaps between them.
+    """Write one row per sample: image, partner, mask and the mixed image, with transparent gaps between them.
 
     Args:
         file: to write.
         images: uint8 (n, 4, C, H, W); unless C is 3, the first channel is shown.
         captions: n texts.
     """
+    import numpy as np
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     count, tiles, channels, height, width = images.shape
     gap = max(1, width // GAP)
     down, across = height + gap, width + gap
-    sheet = Image.new("RGBA", (tiles * across - gap, count * down - gap))
-    for row, column in product(range(count), range(tiles)):
-        tile = images[row, column]
-        pixels = tile.transpose(1, 2, 0) if channels == 3 else tile[0]
-        sheet.paste(Image.fromarray(pixels), (column * across, row * down))
+    tile_rows = np.zeros((count, down, tiles, across, 4), np.uint8)
+    tile_rows[:, :height, :, :width, 3] = 255
+    tile_rows[:, :height, :, :width, :3] = images[:, :, : 3 if channels == 3 else 1].transpose(0, 3, 1, 4, 2)
+    sheet = Image.fromarray(tile_rows.reshape(count * down, tiles * across, 4)[:-gap, :-gap])
     text = PngInfo()
     text.add_text(NOTE, json.dumps({"captions": list(captions), "height": height, "down": down}))
     write_file(file, _png(sheet, pnginfo=text))

@@ -19,19 +19,12 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predicted class of each of N images, in the set's own order.
+    """The predicted class of each of N images, in the set's own order."""
 
-    Attributes:
-        labels: (N,) integers, the true classes.
-        predicted: (N,) integers, the most probable classes.
-        confidence: (N,) float32, the predicted probabilities of these.
-        class_names: K texts.
-    """
-
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]  # (N,) integers, the true classes
+    predicted: NDArray[np.int64]  # (N,) integers, the most probable classes
+    confidence: NDArray[np.float32]  # (N,) float32, the predicted probabilities of these
+    class_names: tuple[str, ...]  # K texts
 
     def confusion(self) -> NDArray[np.int64]:
         """Return (K, K) numbers of images: rows are true classes, columns predicted ones."""
@@ -58,11 +51,11 @@ class Predictions:
         return Reliability(np.bincount(member, self.confidence) / count, hits / count, count)
 
     def save(self, file: Path) -> None:
-        """Write an ``.npz`` with these names, which ``numpy.load`` reads."""
+        """Write an ``.npz`` of the attributes, which ``numpy.load`` reads."""
         write(file, self.encode())
 
     def encode(self) -> bytes:
-        """Return the content of that file; the same predictions give the same bytes."""
+        """Return the content of that file; equal predictions give equal bytes."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{**vars(self), "class_names": np.array(self.class_names, dtype=str)})
         return buffer.getvalue()

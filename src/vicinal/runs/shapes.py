@@ -73,7 +73,7 @@ def task(value: Any) -> bool:
 
 PERCENT = {metric.key for item in TASKS.values() for metric in item.metrics if metric.percent}
 SCORES: Shape = {**{f"{key}?": share for key in PERCENT}, str: number}
-"""Of metrics by key; results of older versions lack some."""
+"""Scores by metric; results of older versions lack some."""
 GROUPS = ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "tracker", "wandb")
 CONFIG: Shape = {f"{group}?": dict for group in GROUPS}
 VERSIONS: Shape = {str: (str,)}

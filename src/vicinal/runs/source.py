@@ -9,9 +9,11 @@ import pydoc
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
+from itertools import accumulate
 from pathlib import Path
 from sysconfig import get_path
 
@@ -169,14 +171,11 @@ def _imported(file: Path, package: str | None) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            try:
+            with suppress(ImportError):  # it climbs out of its package
                 base = resolve_name("." * node.level + (node.module or ""), package)
-            except ImportError:  # it climbs out of its package
-                continue
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+                names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+            yield from accumulate(name.split("."), "{}.{}".format)  # a, a.b, a.b.c
 
 
 def _hash(file: Path) -> str:

@@ -22,15 +22,15 @@ def logged_to(file: Path, earlier: Iterable[logging.LogRecord] = ()) -> Iterator
     """Append ``earlier`` records and what is logged inside to a file, and at the end what the terminal lacks."""
     if file.exists() and file.stat().st_nlink > 1:
         write(file, read(file))  # breaks a hard link: the other name may belong to something else
-    handler = _LogFile(file)
+    stream = appending(file)
+    handler = _SilentHandler(stream)
     handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for record in earlier:
         handler.handle(record)
     root = logging.getLogger()
     root.addHandler(handler)
     enabled_before = faulthandler.is_enabled()
-    assert handler.stream is not None
-    faulthandler.enable(handler.stream)
+    faulthandler.enable(stream)
     try:
         yield
     finally:
@@ -40,18 +40,12 @@ def logged_to(file: Path, earlier: Iterable[logging.LogRecord] = ()) -> Iterator
         if enabled_before and sys.__stderr__ is not None:
             faulthandler.enable(sys.__stderr__)
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            stream.close()
 
 
-class _LogFile(logging.FileHandler):
+class _SilentHandler(logging.StreamHandler[TextIOWrapper]):
     """A log that stops where it cannot be written: other files that cannot be written either raise the error."""
-
-    def _open(self) -> TextIOWrapper:
-        return appending(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
-
-    def close(self) -> None:
-        with suppress(OSError):
-            super().close()

@@ -41,7 +41,7 @@ def acc1(outputs: ClassOutputs, labels: Tensor) -> Tensor:
 
 
 def acc5(outputs: ClassOutputs, labels: Tensor) -> Tensor:
-    top = outputs.logits.topk(min(5, outputs.logits.shape[1]), dim=1).indices
+    top = outputs.logits.topk(min(5, outputs.logits.shape[1]), dim=1, sorted=False).indices
     return (top == labels[:, None]).any(dim=1)
 
 
@@ -58,8 +58,8 @@ def brier(outputs: ClassOutputs, labels: Tensor) -> Tensor:
     The original convention (Brier, Monthly Weather Review 78, 1950); for two classes, half of it is common as well.
     """
     own = labels[:, None]
-    distance = outputs.probabilities.scatter(1, own, outputs.probabilities.gather(1, own) - 1)
-    return distance.square().sum(dim=1)
+    own_distance = outputs.probabilities.gather(1, own) - 1
+    return outputs.probabilities.square().scatter_(1, own, own_distance.square()).sum(dim=1)
 
 
 class CalibrationError(Metric):
@@ -113,8 +113,8 @@ class Classification(Task):
             mixed = plan.targets(targets, classes)
             smooth = (1 - label_smoothing) * mixed + label_smoothing / classes
             own = mixed.gather(1, targets[:, None])[:, 0]
-            entropies = (torch.special.entr(part).sum(dim=1) for part in (mixed, smooth))
-            return Bounds(own > 1 - EPSILON, *entropies, mixed.amax(dim=1))
+            entropy_of, floor = (torch.special.entr(part).sum(dim=1) for part in (mixed, smooth))
+            return Bounds(own > 1 - EPSILON, entropy_of, floor, mixed.amax(dim=1))
         same = targets == targets[plan.partner] if plan.active else torch.ones_like(targets, dtype=torch.bool)
         weight = torch.where(same, 1.0, plan.lam)  # of the sample's own class
         floor = entropy(weight, classes, label_smoothing)

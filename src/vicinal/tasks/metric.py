@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,6 +57,11 @@ class Metric:
     def percent(self) -> bool:
         """Whether it is a share in [0, 1], shown in percent, whose interval stays between 0 and 100 %."""
         return self.unit == "%"
+
+    @property
+    def limit(self) -> float:
+        """The largest possible value, and so the largest difference."""
+        return 1.0 if self.percent else math.inf
 
     def improves(self, new: float, old: float) -> bool:
         """Whether ``new`` is strictly better than ``old``."""

@@ -51,6 +51,16 @@ class Task:
         """Return the metric of a key. Raises KeyError."""
         return {metric.key: metric for metric in self.metrics}[key]
 
+    @property
+    def selected(self) -> Metric:
+        """The metric that selects."""
+        return self.metric(self.selection)
+
+    @property
+    def others(self) -> list[Metric]:
+        """All metrics but the one that selects."""
+        return [metric for metric in self.metrics if metric.key != self.selection]
+
     def loss(
         self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float, weight: Tensor | None = None
     ) -> Tensor:

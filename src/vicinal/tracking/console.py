@@ -3,14 +3,16 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, cast
+from contextlib import ExitStack
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import rich.console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from vicinal.tracking.tracker import Progress, Tracker
+from vicinal.tracking.tracker import Progress, RunInfo, Tracker
 
 
 class Console(Tracker):
@@ -19,7 +21,6 @@ class Console(Tracker):
     Messages that any thread logs appear above the bar.
 
     Args:
-        epochs: of the run.
         steps_per_epoch: optimiser steps per epoch.
         console: to write to, if not standard output.
         clock: monotonic, in seconds.
@@ -27,37 +28,39 @@ class Console(Tracker):
 
     def __init__(
         self,
-        epochs: int,
         steps_per_epoch: int,
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._epochs = epochs
         self._steps = steps_per_epoch
         self._console = console or rich.console.Console()
         self._clock = clock
-        self._began = clock()
         self._skipped = 0.0  # epochs trained before this session
-        self._bar = _bar(epochs, steps_per_epoch, self._console) if self._console.is_interactive else None
-        self._streams: list[tuple[logging.StreamHandler[Any], Any]] = []  # of log handlers while there is a bar
+        self._bar: Bar | None = None
+        self._shown = ExitStack()  # undoes what shows the bar
 
-    def __enter__(self) -> Self:
-        self._began = self._clock()
-        if self._bar:
-            for handler in logging.getLogger().handlers:
-                if isinstance(handler, logging.StreamHandler) and handler.stream is self._console.file:
-                    self._streams.append((handler, handler.setStream(cast(Any, _AboveTheBar(self._console)))))
-            self._bar.start()
-        return self
+    def start(self, info: RunInfo) -> None:
+        self._epochs, self._began = info.epochs, self._clock()
+        if not self._console.is_interactive:
+            return
+        self._bar = Bar(
+            TextColumn(f"epoch {{task.fields[epoch]}}/{info.epochs}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[text]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._bar.add_task("", total=info.epochs * self._steps, epoch=1, text="")
+        # A line on the terminal itself would cut the bar in two.
+        above = partial(self._console.print, end="", markup=False, highlight=False, soft_wrap=True)
+        stream = cast(Any, SimpleNamespace(write=above, flush=lambda: None))
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is self._console.file:
+                self._shown.callback(handler.setStream, handler.setStream(stream))
+        self._shown.enter_context(self._bar)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
-        while self._streams:
-            handler, stream = self._streams.pop()
-            handler.setStream(stream)
+    def close(self, error: BaseException | None) -> None:
+        self._shown.close()
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         self._skipped = len(rows) + step / self._steps
@@ -92,12 +95,7 @@ class Console(Tracker):
         return "  ".join(parts).rstrip()
 
     def _left(self, before: int, part: float) -> str:
-        """Return the time left in the run, at this session's mean pace so far, evaluation included.
-
-        Args:
-            before: number of epochs before the running one.
-            part: fraction of the running epoch that is done, in (0, 1].
-        """
+        """Return the time left after ``before`` epochs and ``part`` of one more, at this session's mean pace."""
         done = before + part - self._skipped
         if done <= 0:  # resumed at the very end of an epoch
             return ""
@@ -110,28 +108,3 @@ class Console(Tracker):
 
 def _numbers(numbers: Mapping[str, float], separator: str) -> str:
     return separator.join(f"{name} {value:.3f}" for name, value in numbers.items())
-
-
-class _AboveTheBar:
-    """Stream for log handlers while there is a bar, which a line on the terminal itself would cut in two."""
-
-    def __init__(self, console: rich.console.Console) -> None:
-        self._console = console
-
-    def write(self, text: str) -> None:
-        self._console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
-
-    def flush(self) -> None:
-        pass
-
-
-def _bar(epochs: int, steps: int, console: rich.console.Console) -> Bar:
-    bar = Bar(
-        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[text]}", markup=False),
-        console=console,
-        transient=True,
-    )
-    bar.add_task("", total=epochs * steps, epoch=1, text="")
-    return bar

@@ -20,31 +20,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Facts about a run that are known before it starts.
+    """Facts about a run that are known before it starts."""
 
-    Attributes:
-        name: readable, such as ``digits-cnn-input-alpha0.2-s0``.
-        run_id: the run's identity (cell and seed).
-        cell_id: the identity shared by the runs that differ in their seed alone.
-        config: resolved, in plain containers, without secrets.
-        choices: the option chosen in each config group.
-        sweep: the sweep that the run belongs to; None for a single run.
-        git_commit: of the source that runs; None outside a repository.
-        folder: the run's own folder.
-        epochs: number of epochs of the run.
-        wandb_id: W&B's id of the run if it is resumed; None for a new run.
-    """
-
-    name: str
-    run_id: str
-    cell_id: str
-    config: dict[str, Any]
-    choices: dict[str, str]
-    sweep: str | None
-    git_commit: str | None
-    folder: Path
-    epochs: int
-    wandb_id: str | None = None
+    name: str  # readable, such as ``digits-cnn-input-alpha0.2-s0``
+    run_id: str  # the run's identity (cell and seed)
+    cell_id: str  # the identity shared by the runs that differ only in their seed
+    config: dict[str, Any]  # resolved, in plain containers, without secrets
+    choices: dict[str, str]  # the option chosen in each config group
+    sweep: str | None  # the sweep that the run belongs to; None for a single run
+    git_commit: str | None  # of the source that runs; None outside a repository
+    folder: Path  # the run's own folder
+    epochs: int  # number of epochs of the run
+    wandb_id: str | None = None  # W&B's id of the run if it is resumed; None for a new run
 
 
 class Progress(NamedTuple):
@@ -75,7 +62,7 @@ class Tracker:
         In a resumed run :meth:`mixed_images` and :meth:`predictions` may report earlier events before this call.
 
         Args:
-            rows: of the epochs that are done, each as :meth:`epoch` was given it; empty in a new run.
+            rows: of the epochs that are done, each as in :meth:`epoch`; empty in a new run.
             step: steps done in the epoch after them.
         """
 
@@ -115,13 +102,33 @@ class Tracker:
 
 
 class Trackers(Tracker):
-    """Several trackers as one; each event is reported to all of them, in the given order."""
+    """Several trackers as one, for a session of a run, which begins and ends with the ``with`` block.
 
-    def __init__(self, *trackers: Tracker) -> None:
-        self.trackers = trackers
+    Each event is reported to all of them, in the given order. The chosen ones cannot stop the training: one that raises
+    gets one warning, and from then on no event but :meth:`close`.
 
-    def start(self, info: RunInfo) -> None:
-        self._report(lambda tracker: tracker.start(info))
+    Args:
+        info: the run.
+        own: trackers whose errors end the run.
+        chosen: those of the config group ``tracker``, by their names.
+    """
+
+    def __init__(self, info: RunInfo, *own: Tracker, chosen: Mapping[str, Tracker]) -> None:
+        self._info, self._own, self._chosen = info, own, dict(chosen)
+        self._failed: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self._report(lambda tracker: tracker.start(self._info))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with ExitStack() as stack:  # last in, first out; a Ctrl-C in one of them does not keep the others from closing
+            for name in reversed(self._chosen):
+                stack.callback(self._guarded, name, lambda tracker: tracker.close(error))
+            for tracker in reversed(self._own):
+                stack.callback(tracker.close, error)
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         self._report(lambda tracker: tracker.restore(rows, step))
@@ -141,55 +148,19 @@ class Trackers(Tracker):
     def finish(self, summary: Mapping[str, Any]) -> None:
         self._report(lambda tracker: tracker.finish(summary))
 
-    def close(self, error: BaseException | None) -> None:
-        self._report(lambda tracker: tracker.close(error))
-
     def _report(self, event: Callable[[Tracker], None]) -> None:
-        for tracker in self.trackers:
+        for tracker in self._own:
             event(tracker)
+        for name in self._chosen:
+            if name not in self._failed:
+                self._guarded(name, event)
 
-
-class ChosenTrackers(Trackers):
-    """The trackers of the config group ``tracker``, none of which can stop the training.
-
-    A tracker that raises gets one warning, and from then on no event but :meth:`close`.
-
-    Args:
-        trackers: by their names in the config.
-        info: the run, which begins and ends with the ``with`` block.
-    """
-
-    def __init__(self, trackers: Mapping[str, Tracker], info: RunInfo) -> None:
-        super().__init__(*trackers.values())
-        self._info = info
-        self._names = {tracker: name for name, tracker in trackers.items()}
-        self._failed: set[Tracker] = set()
-
-    def __enter__(self) -> Self:
-        self.start(self._info)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close(error)
-
-    def close(self, error: BaseException | None) -> None:
-        with ExitStack() as stack:  # a Ctrl-C in one of them does not keep the others from closing
-            for tracker in reversed(self.trackers):
-                stack.callback(self._guarded, tracker, lambda tracker: tracker.close(error))
-
-    def _report(self, event: Callable[[Tracker], None]) -> None:
-        for tracker in self.trackers:
-            if tracker not in self._failed:
-                self._guarded(tracker, event)
-
-    def _guarded(self, tracker: Tracker, event: Callable[[Tracker], None]) -> None:
+    def _guarded(self, name: str, event: Callable[[Tracker], None]) -> None:
         try:
-            event(tracker)
+            event(self._chosen[name])
         except Exception as error:
-            if tracker not in self._failed:
-                self._failed.add(tracker)
-                name, reason = self._names[tracker], f"{type(error).__name__}: {error}".splitlines()[0]
+            if name not in self._failed:
+                self._failed.add(name)
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 log.warning("tracker.%s failed, the run goes on without it: %s", name, reason)
                 log.debug("the error of tracker.%s", name, exc_info=error)

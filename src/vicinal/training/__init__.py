@@ -1,1 +1,1 @@
-"""The training loop, its step, schedules, random streams, checkpoints and evaluation."""
+"""The training loop, its step, schedules, random streams, state and evaluation."""

@@ -37,7 +37,7 @@ in fp32 0.96 at 34 million (width 8), 1.32 at 140 (width 16).
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run uses. With the torch version, this decides the last bits of a result."""
+    """Hardware that a run uses. With the torch version, it decides the last bits of a result."""
 
     device: torch.device
     precision: str

@@ -124,7 +124,7 @@ class Learner(Stateful):
 
     @property
     def stayed_eager(self) -> bool:
-        """Whether the model was to be compiled, and so far no part of it is."""
+        """True if the model is to be compiled, and no part of it is so far."""
         return self.hardware.compile and not self.graphs
 
     @property

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -34,27 +35,11 @@ class Loaders:
     class_names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Finals:
-    """The final numbers of a training; without a validation split, those that need one are None."""
-
-    val: Scores | None
-    val_best: Scores | None
-    """Of ``best_epoch``."""
-    test_last: Scores
-    test_best_val: Scores | None
-    """On the weights of ``best_epoch``."""
-    test_median10: Scores
-    best_epoch: int | None
-    seconds: dict[str, float]
-    images_per_second: float
-    """Training alone, mean over all epochs."""
-
-
-def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: Checkpointer) -> Finals:
+def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: Checkpointer) -> dict[str, Any]:
     """Train to ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
-    The training is fresh or resumed, and has the last epoch's weights afterwards.
+    The training is fresh or resumed, and has the last epoch's weights afterwards. Returns the scores that
+    ``result.json`` records.
 
     Raises:
         UserError: the loss became NaN or infinite.
@@ -96,18 +81,7 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
         training.end_epoch(row)
         tracker.epoch(row)
         checkpointer.after_epoch(training)
-    test_last = history.last("test")
-    assert test_last is not None
-    return Finals(
-        val=history.last("val"),
-        val_best=history.best("val"),
-        test_last=test_last,
-        test_best_val=score_best_epoch(training, loaders),
-        test_median10=history.median(),
-        best_epoch=history.best_epoch,
-        seconds={"train": clock.train, "evaluation": clock.evaluation},
-        images_per_second=clock.images / clock.train,
-    )
+    return history.finals(score_best_epoch(training, loaders))
 
 
 def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpointer: Checkpointer) -> TrainMetrics:

@@ -66,10 +66,11 @@ class Objective:
         return StepOutput(total, outputs, self.task.score(plan, outputs, targets))
 
     def _term(self, weight: Weight, plan: MixPlan, mixing: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
-        if isinstance(weight, str):
-            return self.task.loss(mixing, outputs, targets, self.label_smoothing, weight=_of(weight, plan.lam))
+        per_sample = _of(weight, plan.lam)
+        if isinstance(per_sample, Tensor):
+            return self.task.loss(mixing, outputs, targets, self.label_smoothing, per_sample)
         loss = self.task.loss(mixing, outputs, targets, self.label_smoothing)
-        return loss if weight == 1 else weight * loss  # the usual weight costs no kernel
+        return loss if weight == 1 else per_sample * loss  # the usual weight costs no kernel
 
     def lowest(self, plan: MixPlan, floor: Tensor, clean: float) -> Tensor:
         """Return the lowest total of each mixed sample, (B,), from the lowest losses of its terms."""

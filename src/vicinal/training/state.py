@@ -38,7 +38,7 @@ class History(Stateful):
         """The best epoch on validation by the task's selection, the first of equals; None without validation."""
         self.best_weights: dict[str, Tensor] = {}
         self.predictions: dict[str, Tensor] = {}
-        """What the task keeps of each test sample after the last epoch, {name: (N, ...)}, on the host."""
+        """Records of the test samples after the last epoch, {name: (N, ...)}, on the host."""
 
     def add(self, row: Row, model: nn.Module, task: Task) -> None:
         """Add the row of the next epoch; the weights of its model are kept if they are the best so far."""
@@ -68,6 +68,15 @@ class History(Stateful):
         tests = [scores for row in self.rows[-LAST:] if (scores := self._scores(row, "test"))]
         return {name: statistics.median(scores[name] for scores in tests) for name in tests[0]}
 
+    def finals(self, test_best: Scores | None) -> dict[str, Any]:
+        """Return the scores that ``result.json`` records; without validation, those that need it are None.
+
+        Args:
+            test_best: on the weights of the best epoch.
+        """
+        test = {"last": self.last("test"), "best_val": test_best, "median10": self.median()}
+        return {"val": self.last("val"), "val_best": self.best("val"), "test": test}
+
     @staticmethod
     def _scores(row: Row, part: str) -> Scores | None:
         names = [key for key in row if key.startswith(f"{part}/")]
@@ -85,6 +94,11 @@ class Clock(Stateful):
         self.epoch = 0.0
         """Seconds of training in the running epoch so far."""
         self.images = 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Training alone, mean over all epochs that have ended."""
+        return self.images / self.train
 
 
 class TrainState(Stateful):
@@ -111,7 +125,7 @@ class TrainState(Stateful):
         self.train_metrics = TrainMetrics(device)
         """Sums over the steps of the running epoch; their number is the position in it."""
         self.mixing_stats = MixingStats(learner.strategy.depths, self.classes, learner.objective, device)
-        """What the running epoch has mixed so far."""
+        """Counts of what the running epoch has mixed so far."""
         self.lr = learner.lr()
         """Learning rate of the first step of the running epoch."""
 

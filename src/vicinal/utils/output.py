@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
@@ -29,6 +30,7 @@ class _Steady(io.FileIO):
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self.label = name
+        self.lost = ""
         self._stuck = False
 
     def write(self, data: Any, /) -> int:
@@ -53,11 +55,10 @@ class _Steady(io.FileIO):
         return not self._stuck
 
     def _lose(self, reason: str) -> None:
-        _lost.setdefault(self.label, f"{self.label} is incomplete since {time.strftime('%H:%M:%S')}: {reason}")
+        self.lost = self.lost or f"{self.label} is incomplete since {time.strftime('%H:%M:%S')}: {reason}"
 
 
-_lost: dict[str, str] = {}
-"""A message by the name of each stream that has lost text."""
+_streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
 _hurries = 0
 """Blocks of :func:`hurried` that are running."""
 
@@ -90,12 +91,14 @@ def stream(descriptor: int, encoding: str, name: str) -> TextIO:
         encoding: of the text. Characters that it lacks are spelled out: "+-" for "±".
         name: of the stream in messages.
     """
-    return io.TextIOWrapper(io.BufferedWriter(_Steady(descriptor, name)), encoding, ERRORS, line_buffering=True)
+    raw = _Steady(descriptor, name)
+    _streams.add(raw)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, ERRORS, line_buffering=True)
 
 
 def lost() -> list[str]:
-    """Return what could not be printed so far, one line per stream."""
-    return sorted(_lost.values())
+    """Return what could not be printed so far, one line per stream that is still in use."""
+    return sorted(stream.lost for stream in _streams if stream.lost)
 
 
 @contextmanager

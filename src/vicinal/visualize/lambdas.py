@@ -1,79 +1,89 @@
-"""The law of lambda: what Beta(alpha, alpha) says, and what a strategy makes of it."""
+"""The law of lambda: Beta(alpha, alpha), and the lambdas that the strategies really use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from vicinal.launch.grid import Job
-from vicinal.mixing.strategies import BetaMixup
+from vicinal.mixing import Mixup
+from vicinal.visualize.canvas import INK, OTHER_COLOR, STRATEGY_COLORS
 
 Numbers = NDArray[np.float64]
 
 ALPHAS = (0.2, 0.4, 1.0, 2.0)
 DRAWS = 50_000
-BINS = 20
+EDGES = np.linspace(0, 1, 21)
+"""Edges of the bins of a density."""
+HIGHEST = 7.0
+"""Largest drawn density; bars that are higher are cut off, and their height is written above them."""
 
 
-@dataclass(frozen=True)
-class Effective:
-    """What some strategies, alike in this, really do with one alpha.
+class Law(NamedTuple):
+    """Lambdas of one or several strategies, which are the same, for one alpha."""
 
-    Attributes:
-        names: of the strategies.
-        density: (BINS,), of equal bins of [0, 1]; its mean is 1.
-        partner: E[1 - lambda], the mean weight of the partner.
-        unmixed: share of draws with lambda exactly 1, in which the partner has no weight.
-    """
-
-    names: tuple[str, ...]
-    density: Numbers
-    partner: float
-    unmixed: float
+    names: list[str]  # of the strategies
+    density: Numbers  # in each of the bins
+    partner: float  # E[1 - lambda], the mean weight of the partner
+    unmixed: float  # share of draws with lambda exactly 1, in which the partner has no weight
 
 
-@dataclass(frozen=True)
-class Law:
-    alpha: float
-    effective: tuple[Effective, ...]
+def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRAWS) -> dict[float, list[Law]]:
+    """Return {alpha: the different laws of the jobs' strategies}, from the same draws for all strategies."""
+    strategies: dict[str, Mixup] = {}
+    for experiment in (job.experiment for job in jobs):
+        if isinstance(experiment.strategy, Mixup) and experiment.strategy.alpha is not None:
+            strategies.setdefault(experiment.choices["mixup"], experiment.strategy)
+    size = jobs[0].experiment.sizes.image_size
+    return {alpha: _laws(strategies, alpha, (draws, 1, size, size)) for alpha in alphas}
 
 
-def nominal(alpha: float, x: Numbers) -> Numbers:
-    """Density of Beta(alpha, alpha) at x in (0, 1)."""
-    from scipy.stats import beta
-
-    density: Numbers = beta.pdf(x, alpha, alpha)
-    return density
-
-
-def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRAWS) -> list[Law]:
-    """A law an alpha for the strategies of the jobs, of the same draws; strategies with equal lambdas are one."""
-    asked: dict[str, BetaMixup] = {}
-    for job in jobs:
-        if isinstance(job.experiment.strategy, BetaMixup):
-            asked.setdefault(job.experiment.choices["mixup"], job.experiment.strategy)
-    size = jobs[0].experiment.dataset.values["image_size"]
-    return [Law(alpha, tuple(_effective(asked, alpha, (draws, 1, size, size)))) for alpha in alphas]
-
-
-def _effective(asked: dict[str, BetaMixup], alpha: float, shape: tuple[int, ...]) -> list[Effective]:
-    groups: list[tuple[list[str], torch.Tensor]] = []
-    for name, strategy in asked.items():
+def _laws(strategies: Mapping[str, Mixup], alpha: float, shape: tuple[int, ...]) -> list[Law]:
+    distinct: dict[bytes, Law] = {}
+    for name, strategy in strategies.items():
         # One lambda per sample has the law of one per batch, and is drawn a thousand times as fast.
-        many = replace(strategy, alpha=alpha, per_sample=True)
-        lam = many.sample(shape, torch.Generator().manual_seed(0)).lam
-        alike = next((names for names, known in groups if torch.equal(known, lam)), None)
-        if alike is None:
-            groups.append(([name], lam))
-        else:
-            alike.append(name)
-    return [_summary(tuple(names), lam.double().numpy()) for names, lam in groups]
+        per_sample = replace(strategy, alpha=alpha, per_sample=True)
+        lam = per_sample.sample(shape, torch.Generator().manual_seed(0)).lam.double().numpy()
+        density, _ = np.histogram(lam, EDGES, density=True)
+        law = Law([], density, float(1 - lam.mean()), float((lam == 1).mean()))
+        distinct.setdefault(lam.tobytes(), law).names.append(name)
+    return list(distinct.values())
 
 
-def _summary(names: tuple[str, ...], lam: Numbers) -> Effective:
-    density, _ = np.histogram(lam, bins=BINS, range=(0, 1), density=True)
-    return Effective(names, density, float(1 - lam.mean()), float((lam == 1).mean()))
+def law_figure(shown: Mapping[float, Sequence[Law]], size: int) -> Figure:
+    """Draw one panel per alpha, for images of ``size`` pixels a side."""
+    figure = Figure(figsize=(2.9 * len(shown) + 0.3, 3.5), layout="constrained")
+    figure.suptitle(f"The law of lambda, asked for and in effect, for images of {size} x {size} pixels", size=11)
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (alpha, laws) in zip(panels, shown.items(), strict=True):
+        _panel(axes, alpha, laws)
+    panels[0].set_ylabel("density (1 is uniform)")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def _panel(axes: Axes, alpha: float, laws: Sequence[Law]) -> None:
+    for line, law in enumerate(laws):
+        color = STRATEGY_COLORS.get(law.names[0], OTHER_COLOR)
+        axes.stairs(law.density, EDGES, fill=True, color=color, alpha=0.22)
+        axes.stairs(law.density, EDGES, color=color, linewidth=1.4, label=", ".join(law.names))
+        for bar in np.flatnonzero(law.density > HIGHEST):
+            place, up = (EDGES[bar : bar + 2].mean(), HIGHEST), (0, 2 + 9 * line)
+            text = f"{law.density[bar]:.1f}"
+            axes.annotate(text, place, up, textcoords="offset points", color=color, size=7.5, ha="center")
+        note = f"E[1 - lambda] = {law.partner:.2f}, lambda = 1 in {law.unmixed:.0%}"
+        axes.text(0.5, 0.97 - 0.07 * line, note, transform=axes.transAxes, ha="center", va="top", color=color, size=8)
+    x = np.linspace(0, 1, 1001)[1:-1]
+    axes.plot(x, beta.pdf(x, alpha, alpha), color=INK, linewidth=1.3, linestyle="--", label="Beta(alpha, alpha)")
+    axes.set(xlim=(0, 1), ylim=(0, HIGHEST), xlabel="lambda, weight of a sample itself")
+    cut = any((law.density > HIGHEST).any() for law in laws)
+    axes.set_title(f"alpha {alpha:g}", pad=22 if cut else 6)

@@ -1,123 +1,203 @@
-"""What a strategy does to images: the tensors of the first batches that a run would train on."""
+"""Originals, partners, masks, mixed images and targets of the first batches that a run would train on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from vicinal.build import load_data, make_loaders
-from vicinal.data import ImageData, Loader
+from vicinal.data import ImageData
 from vicinal.experiment import Experiment
-from vicinal.launch.grid import Job, swept_keys, value
+from vicinal.launch.grid import ABSENT, Job, swept_keys, value
 from vicinal.mixing import MixPlan
 from vicinal.training.rng_streams import RngStreams
+from vicinal.visualize.canvas import INK, OWN, PALE, PARTNER, STRATEGY_COLORS, write
+from vicinal.visualize.jobs import jobs
+from vicinal.visualize.lambdas import ALPHAS, law_figure, laws
+
+IMAGES = 4
+BLOCKS = ("originals", "partners", "masks m", "mixed", "targets")
+SIDE = 0.72
+"""Width of an image in inches."""
+FEATURES = STRATEGY_COLORS["manifold"]
+MASK_COLORS = LinearSegmentedColormap.from_list("m", [PARTNER, OWN])
+CAPTION = """\
+Image k is the first of the k-th batch that a run with this config trains on. Blue is the image's own part, vermilion \
+its partner's."""
+FEATURES_CAPTION = """
+Green frame: the output of the named block is mixed, not the image; the picture shows the same weights on the pixels."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One strategy's first batches, of each the first sample: N in all.
+class Sample(NamedTuple):
+    """The first sample of a batch; images are (C, H, W) and normalised, as they enter the network.
 
     Attributes:
-        label: what the row is, in lines.
-        data: whose normalisation the images have.
-        plans: of the N batches.
-        labels: (N,) int64, the samples' own.
-        partner_labels: (N,) int64.
-        originals, partners, mixed: (N, C, H, W) normalised, as they enter the network. Where a plan mixes the output
-            of a block, ``mixed`` is what it makes of the images: the same weights, for the eye.
-        masks: (N, 1, H, W), the weight of a sample's own pixels.
-        targets: (N, K).
+        plan: of the batch.
+        label, partner_label: classes.
+        mixed: what the plan makes of the image, also where it mixes the output of a block instead.
+        mask: (1, H, W), the weight of the sample's own pixels.
+        target: (K,).
     """
+
+    plan: MixPlan
+    label: int
+    partner_label: int
+    original: Tensor
+    partner: Tensor
+    mixed: Tensor
+    mask: Tensor
+    target: Tensor
+
+    @property
+    def layer(self) -> str | None:
+        """The block whose output is mixed; None is the input."""
+        return self.plan.layer if self.plan.active else None
+
+
+class Row(NamedTuple):
+    """The first samples of one job, and lines that name it."""
 
     label: tuple[str, ...]
     data: ImageData
-    plans: tuple[MixPlan, ...]
-    labels: Tensor
-    partner_labels: Tensor
-    originals: Tensor
-    partners: Tensor
-    mixed: Tensor
-    masks: Tensor
-    targets: Tensor
+    samples: list[Sample]
 
-    @property
-    def lam(self) -> list[float]:
-        return [plan.lam[0].item() for plan in self.plans]
-
-    @property
-    def layers(self) -> list[str | None]:
-        """The block whose output each batch mixes; None is the input."""
-        return [plan.layer if plan.active else None for plan in self.plans]
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Normalised images (N, C, H, W) as (N, H, W, C) in [0, 1]; mixing cannot leave it, rounding can."""
-        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.data.mean, self.data.std))
-        return (images * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
+    def pixels(self, image: Tensor) -> Tensor:
+        """Return a normalised image (C, H, W) as (H, W, C) in [0, 1]; mixing cannot leave it, rounding can."""
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.data.mean, self.data.std))
+        return (image * std + mean).clamp(0, 1).permute(1, 2, 0)
 
 
-def rows(jobs: Sequence[Job], count: int) -> list[Row]:
-    """Return one row per job, each of ``count`` batches. Jobs with the same images load them once."""
+def show(overrides: Sequence[str], out: Path, images: int = IMAGES, alphas: Sequence[float] = ALPHAS) -> list[Path]:
+    """Draw the grid to ``out``, and the laws of lambda, if a strategy has one, to ``<out>-lambda.png``."""
+    grid_jobs = jobs(overrides)
+    files = [write(out, partial(grid, rows(grid_jobs, images)))]
+    by_alpha = laws(grid_jobs, alphas)
+    if any(by_alpha.values()):
+        size = grid_jobs[0].experiment.sizes.image_size
+        files.append(write(out.with_name(f"{out.stem}-lambda{out.suffix}"), partial(law_figure, by_alpha, size)))
+    return files
+
+
+def rows(jobs: Sequence[Job], images: int) -> list[Row]:
+    """Return one row per job with its first samples. Jobs with the same images load them once."""
     loaded: dict[str, ImageData] = {}
-    found = []
+    shown = []
     for job, label in zip(jobs, labels(jobs), strict=True):
         key = repr(job.experiment.dataset.identity())
-        if key not in loaded:
-            loaded[key] = load_data(job.experiment)
-        found.append(row(job.experiment, loaded[key], count, label))
-    return found
+        data = loaded[key] = loaded.get(key) or load_data(job.experiment)
+        shown.append(Row(label, data, first_samples(job.experiment, data, images)))
+    return shown
 
 
 def labels(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
-    """The strategy, its alpha and what else the command line sweeps, a line each."""
-    keys = [key for key in swept_keys(jobs) if key not in ("mixup", "mixup.alpha")]
-    found = []
-    for job in jobs:
-        experiment = job.experiment
-        alpha = experiment.mixup.arguments.get("alpha")
-        lines = [experiment.choices["mixup"], *([] if alpha is None else [f"alpha {alpha:g}"])]
-        found.append((*lines, *(f"{key.rpartition('.')[2]} {value(experiment, key)}" for key in keys)))
-    return found
+    """Return the strategy, its alpha and what else the command line sweeps, one line each, per job."""
+    keys = [key for key in dict.fromkeys(["mixup.alpha", *swept_keys(jobs)]) if key != "mixup"]
+    shown = []
+    for experiment in (job.experiment for job in jobs):
+        values = {key.rpartition(".")[2]: value(experiment, key) for key in keys}
+        lines = [f"{name} {text}" for name, text in values.items() if text != ABSENT]
+        shown.append((experiment.choices["mixup"], *lines))
+    return shown
 
 
-def row(experiment: Experiment, data: ImageData, count: int, label: tuple[str, ...]) -> Row:
-    """The first sample of each of the first ``count`` batches of a run: same order, augmentation and plans."""
-    batches = islice(first_batches(experiment, data), count)
-    samples = [_sample(plan, images, own, len(data.class_names)) for plan, images, own in batches]
-    plans, *tensors = zip(*samples, strict=True)
-    return Row(label, data, plans, *(torch.cat(parts) for parts in tensors))
-
-
-def first_batches(experiment: Experiment, data: ImageData) -> Iterator[tuple[MixPlan, Tensor, Tensor]]:
-    """Plans, normalised images (B, C, H, W) and labels (B,) as a training with this config sees them, without end.
-
-    The images are the loader's own memory, which the next batch overwrites.
-    """
-    loader: Loader = make_loaders(experiment, data).train
-    streams = RngStreams(experiment.seed)
-    while True:
-        for images, own in loader.epoch(streams.order, streams.augmentation):
-            yield experiment.strategy.sample(images.shape, streams.mixing), images, own
-
-
-def _sample(plan: MixPlan, images: Tensor, own: Tensor, classes: int) -> tuple[MixPlan, *tuple[Tensor, ...]]:
-    one, other = slice(1), plan.partner[:1]
-    return (
-        plan,
-        own[one].clone(),
-        own[other],
-        images[one].clone(),
-        images[other],
-        plan.mix(images)[one].clone(),
-        mask(plan, images)[one],
-        plan.targets(own, classes)[one],
-    )
+def first_samples(experiment: Experiment, data: ImageData, number: int) -> list[Sample]:
+    """Return the first sample of each of the first batches, ordered, augmented and mixed as a training does it."""
+    loader, streams = make_loaders(experiment, data).train, RngStreams(experiment.seed)
+    batches = chain.from_iterable(loader.epoch(streams.order, streams.augmentation) for _ in count())
+    samples = []
+    for images, own in islice(batches, number):
+        plan = experiment.strategy.sample(images.shape, streams.mixing)
+        partner = int(plan.partner[0])
+        # Clones, since the next batch overwrites the loader's memory.
+        pictures = images[0].clone(), images[partner].clone(), plan.mix(images)[0].clone()
+        target = plan.targets(own, experiment.sizes.classes)[0]
+        samples.append(Sample(plan, int(own[0]), int(own[partner]), *pictures, mask(plan, images)[0], target))
+    return samples
 
 
 def mask(plan: MixPlan, images: Tensor) -> Tensor:
-    """The m of ``m * x + (1 - m) * x[partner]``, (B, 1, H, W): what is left if x is white and the partner black."""
+    """Return the m of ``m * x + (1 - m) * x[partner]``, (B, 1, H, W): x is white here, and its partner black."""
     white = torch.ones_like(images[:, :1], memory_format=torch.contiguous_format)
     return plan.applied_mask.mix(white, torch.zeros_like(white)) if plan.active else white
+
+
+def grid(shown: Sequence[Row]) -> Figure:
+    """Draw one row per strategy: originals, partners, masks, mixed images and targets of its samples."""
+    number = len(shown[0].samples)
+    width, height = 5.6 * number * SIDE + 1.6, len(shown) * (SIDE + 0.42) + 1
+    figure = Figure(figsize=(width, height))
+    widths = [*[1.0] * number, 0.15] * len(BLOCKS)  # a gap after each block
+    # Margins in inches, since a constrained layout of so many axes takes as long as drawing them.
+    margins = {"left": 0.95 / width, "right": 1 - 0.02 / width, "bottom": 0.75 / height, "top": 1 - 0.3 / height}
+    places = figure.add_gridspec(
+        len(shown), len(widths), width_ratios=widths, wspace=0.1, hspace=0.42 / SIDE, **margins
+    )
+    for index, row in enumerate(shown):
+        for block, name in enumerate(BLOCKS):
+            first = block * (number + 1)
+            drawn = [figure.add_subplot(places[index, first + offset]) for offset in range(number)]
+            for axes, sample in zip(drawn, row.samples, strict=True):
+                _cell(axes, row, name, sample)
+            if index == 0:
+                drawn[0].set_title(name, loc="left", weight="bold", size=10)
+            if block == 0:
+                drawn[0].set_ylabel("\n".join(row.label), rotation=0, ha="right", va="center", size=10)
+    figure.supxlabel(caption(shown), x=0.01, ha="left", size=8.5, color=INK)
+    return figure
+
+
+def caption(shown: Sequence[Row]) -> str:
+    """Return what a reader has to know about the grid."""
+    features = any(sample.layer is not None for row in shown for sample in row.samples)
+    return CAPTION + FEATURES_CAPTION * features
+
+
+def _cell(axes: Axes, row: Row, block: str, sample: Sample) -> None:
+    """Draw one image or target; a partner only where there is one."""
+    own, partner = (_short(row.data.class_names[label]) for label in (sample.label, sample.partner_label))
+    active = sample.plan.active
+    axes.set(xticks=[], yticks=[], box_aspect=1)
+    if block == "targets":
+        _bars(axes, sample, own, partner)
+        return
+    mixed_at = f"at {sample.layer or 'input'}" if active else "not mixed"
+    image, note, color = {
+        "originals": (row.pixels(sample.original), own, OWN),
+        "partners": (row.pixels(sample.partner), partner, PARTNER) if active else (None, "no partner", PALE),
+        "masks m": (sample.mask[0], f"mean {sample.mask.mean():.2f}", PALE),
+        "mixed": (row.pixels(sample.mixed), _short(mixed_at), INK if sample.layer is None else FEATURES),
+    }[block]
+    if image is not None:
+        colors = MASK_COLORS if block == "masks m" else "gray"
+        axes.imshow(image.numpy(), cmap=colors, vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xlabel(note, size=8, labelpad=2)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=color, linewidth={FEATURES: 2.0, PALE: 0.8}.get(color, 1.4))
+
+
+def _bars(axes: Axes, sample: Sample, own: str, partner: str) -> None:
+    """Draw the classes of a target with their weights, as bars from 0 to 1."""
+    classes = {sample.label: (own, OWN)}
+    if sample.plan.active:
+        classes.setdefault(sample.partner_label, (partner, PARTNER))
+    both = " (both)" if sample.plan.active and len(classes) == 1 else ""
+    for place, (label, (name, color)) in enumerate(classes.items()):
+        weight = sample.target[label].item()
+        axes.barh(place, weight, height=0.42, color=color)
+        axes.text(0.02, place - 0.27, f"{name}  {weight:.2f}{both}", va="bottom", size=7.5)
+    axes.set(xlim=(0, 1), ylim=(1.5, -0.75))
+    for name, spine in axes.spines.items():
+        spine.set(visible=name in ("left", "right"), color="#cccccc")
+
+
+def _short(text: str, length: int = 10) -> str:
+    return (text if len(text) <= length else text[: length - 1] + "…").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""W&B's process, as what it is: told in order, waited for seldom, gone when nobody needs it."""
+"""W&B's process: messages in order, bounded waits, and nothing left of it afterwards."""
 
 import os
 import pickle
@@ -16,8 +16,7 @@ import pytest
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb import client
 from vicinal.tracking.wandb.client import WandbProcess
-from vicinal.tracking.wandb.init_request import InitRequest
-from vicinal.tracking.wandb.run import ABANDONED
+from vicinal.tracking.wandb.server import ABANDONED
 
 ECHO = """
 import pickle, sys, time
@@ -29,16 +28,24 @@ while True:
         time.sleep(*arguments)
     else:
         pickle.dump((name, arguments), sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+    pickle.dump(("handled", ()), sys.stdout.buffer)
+    sys.stdout.buffer.flush()
 """
-"""In the place of W&B: it says what it is told."""
+"""In the place of W&B: it sends its messages back."""
 
 Heard = list[tuple[object, ...]]
 
 
 @pytest.fixture
-def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbProcess]:
+def echo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    client.close()
     monkeypatch.setattr(client, "MAIN", ECHO)
+    yield
+    client.close()
+
+
+@pytest.fixture
+def process(echo: None) -> Iterator[WandbProcess]:
     process = WandbProcess()
     yield process
     process.kill()
@@ -47,42 +54,43 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbProcess]:
 @pytest.fixture
 def heard(process: WandbProcess) -> Heard:
     heard: Heard = []
-    process.heard = lambda *reply: heard.append(reply)
+    process.on_reply = lambda *reply: heard.append(reply)
     return heard
 
 
 def test_all_is_heard_in_its_order(process: WandbProcess, heard: Heard) -> None:
     for number in range(1000):
-        process.tell("say", number, {"loss": number / 3})
-    assert process.settle(30)
+        process.send("say", number, {"loss": number / 3})
+    assert process.flush(30)
     assert heard == [("say", number, {"loss": number / 3}) for number in range(1000)]
 
 
 def test_whoever_tells_does_not_wait_and_settling_does_for_a_bounded_time(process: WandbProcess) -> None:
-    assert process.settle(30)
+    assert process.flush(30)
     began = time.perf_counter()
-    process.tell("sleep", 2.0)
+    process.send("sleep", 2.0)
     for _ in range(100):
-        process.tell("say", bytes(10_000))  # more than a pipe takes
+        process.send("say", bytes(10_000))  # more than a pipe takes
     assert time.perf_counter() - began < 0.5
-    assert not process.settle(0.2)
-    assert process.settle(30)
+    assert not process.flush(0.2)
+    assert process.flush(30)
     assert time.perf_counter() - began >= 2
 
 
 def test_a_process_that_is_slow_is_waited_for_and_one_that_gives_no_sign_of_life_is_not(
     process: WandbProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert process.settle(30)
+    assert process.flush(30)
     monkeypatch.setattr(client, "SILENT_SECONDS", 2.0)
     for _ in range(5):
-        process.tell("sleep", 0.5)
-        process.tell("beat")
-    assert process.settle(30)  # 2.5 s of work
+        process.send("sleep", 0.5)
+        process.send("beat")
+    assert process.flush(30)  # 2.5 s of work
     os.kill(process._process.pid, signal.SIGSTOP)
-    assert not process.settle(10_000)
+    process.send("say", 1)
+    assert not process.flush(10_000)
     os.kill(process._process.pid, signal.SIGCONT)
-    assert process.settle(30)
+    assert process.flush(30)
 
 
 @pytest.mark.parametrize(
@@ -104,29 +112,29 @@ def test_it_sees_no_variable_whose_word_it_is_told_and_no_empty_one(
     waits = f"import os, sys, time\nwhile not os.path.exists({str(heeded)!r}): time.sleep(0.01)\n"
     monkeypatch.setattr(client, "MAIN", f"{waits}sys.exit(repr(os.environ.get({name!r})))")
     process, heard = WandbProcess(), []
-    process.heard = lambda *reply: heard.append(reply)
+    process.on_reply = lambda *reply: heard.append(reply)
+    process.send("say", 1)
     heeded.touch()
-    assert process.settle(30)
-    assert heard == [("died", repr(seen))]
+    assert process.flush(30)
+    assert heard == [("failed", repr(seen))]
 
 
 @pytest.mark.parametrize("way", ["exit code", "words", "killed"])
 def test_an_end_of_its_own_is_heard_once_and_nobody_waits_for_it(process: WandbProcess, heard: Heard, way: str) -> None:
-    assert process.settle(30)
     if way == "killed":
         os.kill(process._process.pid, signal.SIGKILL)
+        process.send("say", 1)
     else:
-        process.tell("leave", 3 if way == "exit code" else "first\nlast")
-    assert process.settle(30)
-    process.tell("say", 1)
-    assert process.settle(0)
+        process.send("leave", 3 if way == "exit code" else "first\nlast")
+    assert process.flush(30)
+    process.send("say", 1)
+    assert process.flush(0)
     assert not process.usable()
     reasons = {"exit code": "its process has ended with exit code 3", "words": "last"}
-    assert heard == [("died", reasons.get(way, "its process has ended with exit code -9"))]
+    assert heard == [("failed", reasons.get(way, "its process has ended with exit code -9"))]
 
 
-def test_there_is_one_for_all_runs_of_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAIN", ECHO)
+def test_there_is_one_for_all_runs_of_an_environment(echo: None, monkeypatch: pytest.MonkeyPatch) -> None:
     first = client.process()
     assert client.process() is first
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -142,20 +150,19 @@ def test_there_is_one_for_all_runs_of_an_environment(monkeypatch: pytest.MonkeyP
     ("mode", "environment", "begun"), [("offline", "", True), ("disabled", "", False), ("auto", "disabled", False)]
 )
 def test_it_is_begun_where_it_will_be_needed(
-    monkeypatch: pytest.MonkeyPatch, mode: str, environment: str, begun: bool
+    echo: None, monkeypatch: pytest.MonkeyPatch, mode: str, environment: str, begun: bool
 ) -> None:
-    monkeypatch.setattr(client, "MAIN", ECHO)
     monkeypatch.setenv("WANDB_MODE", environment)
-    client.close()
     client.begin({"tracker": {"wandb": {}}, "wandb": {"mode": mode}})
-    assert (client._State.process is not None) == begun
+    assert (client._current is not None) == begun
 
 
 LEAVE = """
 import os, sys
 from vicinal.tracking.wandb import client as wandb_host
 process = wandb_host.process()
-assert process.settle(60)
+process.send("leave")
+assert process.flush(60)
 pids = [process._process.pid]
 for file in __import__("pathlib").Path(f"/proc/{pids[0]}/task").glob("*/children"):
     pids += map(int, file.read_text().split())
@@ -189,12 +196,15 @@ def test_a_killed_training_that_had_sent_half_a_message_is_told_to_its_end(
     tmp_path: Path, read_offline_run: Any
 ) -> None:
     """A panel is larger than a pipe: whoever is killed while it is sent leaves half of it there."""
-    info = RunInfo("n", "r", "c", {}, {}, None, None, tmp_path / "run", 9)
-    request = InitRequest("offline", "p", None, (), "n", None, None, "abcdefgh", False, ("train.py",), os.getpid())
+    settings = {"mode": "offline", "project": "p", "entity": None, "notes": None, "tags": []}
+    info = RunInfo("n", "r", "c", {"wandb": settings}, {}, None, None, tmp_path / "run", 9, wandb_id="abcdefgh")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    messages = [pickle.dumps(("open", (info, request))), pickle.dumps(("row", ({"epoch": 1},)))]
-    half = pickle.dumps(("panel", (np.zeros((4, 4, 1, 99, 99), np.uint8), ["x"] * 4)))[:-100]
+    messages = [
+        pickle.dumps(("open", (info, False, ["train.py"]))),
+        pickle.dumps(("epoch", ({"epoch": 1},))),
+    ]
+    half = pickle.dumps(("mixed_images", (np.zeros((4, 4, 1, 99, 99), np.uint8), ["x"] * 4)))[:-100]
     command = [sys.executable, "-c", client.MAIN, str(temporary)]
     done = subprocess.run(command, input=b"".join([*messages, half]), capture_output=True, timeout=120)
     assert done.returncode == 0
@@ -207,16 +217,16 @@ def test_a_reply_that_is_none_ends_the_process_and_nobody_waits(monkeypatch: pyt
     """A site's own start-up file may print."""
     monkeypatch.setattr(client, "MAIN", "print('welcome to the cluster', flush=True)\n" + ECHO)
     process, heard = WandbProcess(), []
-    process.heard = lambda *reply: heard.append(reply)
-    assert process.settle(30)
+    process.on_reply = lambda *reply: heard.append(reply)
+    process.send("say", 1)
+    assert process.flush(30)
     assert not process.usable()
 
 
-def test_whoever_retires_a_process_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAIN", ECHO)
+def test_after_a_process_is_detached_there_is_another(echo: None) -> None:
     first = client.process()
-    first.tell("say", 1)
-    first.retire()
+    first.send("say", 1)
+    first.detach()
     assert client.process() is not first
     assert first._process.wait(30) is not None
     client.close()
@@ -226,7 +236,9 @@ def test_whoever_retires_a_process_gets_another(monkeypatch: pytest.MonkeyPatch)
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     process = WandbProcess()
-    assert way == "never needed" or process.settle(60)
+    if way != "never needed":
+        process.send("leave")
+    assert process.flush(60)
     assert len(list(tmp_path.iterdir())) == 1
     process.kill() if way == "killed" else process.close()
     assert list(tmp_path.iterdir()) == []

@@ -28,12 +28,12 @@ Read = Callable[[Path], Any]
 WORDS = ("trainer.epochs=3", "dataset.train_size=100", "trainer.device=cpu", "trainer.threads=1", "wandb.mode=offline")
 STOP = """
 import os, signal
-from vicinal.tracking.wandb.run import WandbRun
-row = WandbRun.row
+from vicinal.tracking.wandb.server import WandbRun
+epoch = WandbRun.epoch
 def stopped(self, values):
-    row(self, values)
+    epoch(self, values)
     os.kill(os.getpid(), signal.SIGSTOP)
-WandbRun.row = stopped
+WandbRun.epoch = stopped
 """
 """In W&B's process: stop after the first row."""
 
@@ -70,7 +70,7 @@ def check_all_is_told(folder: RunFolder, read_offline_run: Read) -> None:
 def test_the_done_mark_comes_first_and_the_same_command_tells_the_rest(
     train: Train, folder: Callable[[], RunFolder], monkeypatch: pytest.MonkeyPatch, read_offline_run: Read
 ) -> None:
-    settle, seen = client.WandbProcess.settle, []
+    flush, seen = client.WandbProcess.flush, []
 
     def look(self: client.WandbProcess, seconds: float) -> bool:
         seen.append(folder().completed() is not None and folder().damage() == [])
@@ -78,12 +78,13 @@ def test_the_done_mark_comes_first_and_the_same_command_tells_the_rest(
         while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
             assert time.monotonic() < limit
             time.sleep(0.01)
-        return settle(self, seconds)
+        return flush(self, seconds)
 
+    client.close()
     with monkeypatch.context() as patch:
         patch.setattr(client, "MAIN", f"{STOP}\n{client.MAIN}")
         patch.setattr(client, "SILENT_SECONDS", 1.0)
-        patch.setattr(client.WandbProcess, "settle", look)
+        patch.setattr(client.WandbProcess, "flush", look)
         code, out, err = train(*WORDS)
     assert (code, err, seen) == (0, "", [True])
     told = r"W&B stopped, the run goes on without it: not at its end within \d+ s; to upload what it has: "
@@ -109,12 +110,12 @@ import os, signal, sys
 from vicinal.cli import train as main
 from vicinal.tracking.wandb import client as wandb_host
 wandb_host.MAIN = sys.argv.pop(1) + wandb_host.MAIN
-def settle(self, seconds):
+def flush(self, seconds):
     print("W&B", self._process.pid, flush=True)
     while open(f"/proc/{self._process.pid}/stat").read().rpartition(")")[2].split()[0] != "T":
         pass
     os.kill(os.getpid(), signal.SIGKILL)
-wandb_host.WandbProcess.settle = settle
+wandb_host.WandbProcess.flush = flush
 main.main()
 """
 
@@ -143,7 +144,7 @@ def test_killed_while_it_waits_for_a_stopped_process_nothing_is_trained_again(
             assert f"{folder().path}: W&B lacked a part of it; W&B's own process is still at it\n" in out
     finally:
         os.kill(pid, signal.SIGKILL)
-    while record.being_told(folder().path):
+    while record.being_written(folder().path):
         time.sleep(0.01)
     script = runpy.run_path(str(CONF.parent / "scripts" / "sync.py"))
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
@@ -163,7 +164,7 @@ def test_what_fails_after_the_done_mark_does_not_take_it_away(
     def fail(self: client.WandbProcess, seconds: float) -> bool:
         raise OSError(5, "the terminal is gone")
 
-    monkeypatch.setattr(client.WandbProcess, "settle", fail)
+    monkeypatch.setattr(client.WandbProcess, "flush", fail)
     train(*WORDS)
     completed = folder().completed()
     assert completed is not None

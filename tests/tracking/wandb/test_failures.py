@@ -83,7 +83,7 @@ def test_server_that_never_answers_becomes_offline_in_time(
     caplog: pytest.LogCaptureFixture,
     in_the_process: Callable[[str], None],
 ) -> None:
-    in_the_process("from vicinal.tracking.wandb import run as wandb_run; wandb_run.INIT_SECONDS = 3.0")
+    in_the_process("from vicinal.tracking.wandb import calls; calls.INIT_SECONDS = 3.0")
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
@@ -295,7 +295,7 @@ def test_a_stuck_process_of_wandb_holds_the_end_of_the_run_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
     host_pid: Callable[[], int],
 ) -> None:
-    monkeypatch.setattr(module, "LAST_SECONDS", 0.5)
+    monkeypatch.setattr(module, "END_SECONDS", 0.5)
     with wandb_tracker() as tracker:
         train(tracker, 1, 2)
         settled(tracker)
@@ -319,13 +319,12 @@ from vicinal.tracking.wandb import client as wandb_host
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb.tracker import WandbTracker
 logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNING)
-short = "wandb_guard.CALL_SECONDS = wandb_run.CALL_SECONDS = wandb_run.FINISH_SECONDS = 1.0"
-imports = "from vicinal.tracking.wandb import run as wandb_run, timeouts as wandb_guard"
-wandb_host.MAIN = f"{imports}; {short}; {wandb_host.MAIN}"
+short = "from vicinal.tracking.wandb import calls; calls.CALL_SECONDS = calls.FINISH_SECONDS = 1.0"
+wandb_host.MAIN = f"{short}; {wandb_host.MAIN}"
 tracker = WandbTracker()
 tracker.start(RunInfo("n", "r", "c", {"wandb": SETTINGS}, {}, None, None, pathlib.Path(sys.argv[1]), 1))
 tracker.epoch({"epoch": 1})
-assert wandb_host.process().settle(60)
+assert wandb_host.process().flush(60)
 pgrep = ["pgrep", "-P", str(wandb_host.process()._process.pid), "-f", "wandb-core"]
 os.kill(int(subprocess.run(pgrep, capture_output=True, text=True).stdout), signal.SIGSTOP)
 tracker.finish({"test/last/acc1": 0.5})
@@ -370,9 +369,9 @@ core = folder / "wandb-core"
 core.write_text("#!/bin/sh\\nexec sleep 8")
 core.chmod(0o755)
 wandb_host.MAIN = f'''
-from vicinal.tracking.wandb import timeouts as wandb_guard
+from vicinal.tracking.wandb import calls
 from wandb.sdk.lib.service import service_process
-wandb_guard.CALL_SECONDS = wandb_guard.START_SECONDS = 1.0
+calls.CALL_SECONDS = calls.START_SECONDS = 1.0
 service_process.get_core_path = lambda: {str(core)!r}
 {wandb_host.MAIN}'''
 for name in ("first", "second"):

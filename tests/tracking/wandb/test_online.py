@@ -47,7 +47,7 @@ def test_network_lost_during_the_run_delays_its_end_by_a_bounded_time(
     in_the_process: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    in_the_process("from vicinal.tracking.wandb import run as wandb_run; wandb_run.FINISH_SECONDS = 2.0")
+    in_the_process("from vicinal.tracking.wandb import calls; calls.FINISH_SECONDS = 2.0")
     with wandb_tracker("auto") as tracker:
         tracker.epoch({"epoch": 1, "train/loss": 1.0})
         settled(tracker)

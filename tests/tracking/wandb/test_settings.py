@@ -9,7 +9,7 @@ import pytest
 
 from vicinal.config.schema import WandbConfig
 from vicinal.errors import UserError
-from vicinal.tracking.wandb.settings import OWN, settle, unheard, wished_mode
+from vicinal.tracking.wandb.settings import OWN, ineffective_variables, requested_mode, with_variables
 
 Read = Callable[[Path], Any]
 Train = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_a_setting_that_wandb_would_refuse_is_one_line(changes: dict[str, Any], line: str) -> None:
     for mode in ("auto", "disabled"):
         with pytest.raises(UserError) as refused:
-            settle(values(mode=mode, **changes))
+            with_variables(values(mode=mode, **changes))
         assert str(refused.value) == line
 
 
@@ -53,7 +53,7 @@ def test_wandb_itself_agrees_with_the_longest_and_oddest_that_is_allowed() -> No
     import wandb
 
     odd = {"project": "ä b" + "x" * 125, "tags": ["t" * 64, "ü [1], x"], "notes": "one\n\ttwo", "name": "n/a?" * 32}
-    settled = settle(values(mode="offline", **odd))
+    settled = with_variables(values(mode="offline", **odd))
     assert {key: settled[key] for key in odd} == odd
     agreed = wandb.Settings(project=settled["project"], run_tags=settled["tags"], run_name=settled["name"])
     assert (agreed.project, agreed.run_tags) == (odd["project"], tuple(odd["tags"]))
@@ -81,10 +81,10 @@ def test_a_variable_is_checked_like_a_key_unless_wandb_is_disabled(
     monkeypatch.setenv(variable, value)
     for mode in ("auto", "online", "offline"):
         with pytest.raises(UserError) as refused:
-            settle(values(mode=mode))
+            with_variables(values(mode=mode))
         assert str(refused.value) == line
-    assert settle(values(mode="disabled"))["project"] == "vicinal"
-    assert unheard(settle(values(mode="disabled"))) == []
+    assert with_variables(values(mode="disabled"))["project"] == "vicinal"
+    assert ineffective_variables(with_variables(values(mode="disabled"))) == []
 
 
 def test_variables_speak_where_the_config_is_silent_and_are_said_to_be_unheard_where_it_is_not(
@@ -92,7 +92,7 @@ def test_variables_speak_where_the_config_is_silent_and_are_said_to_be_unheard_w
 ) -> None:
     said = {"project": "p", "entity": "e", "name": "n", "notes": "o", "group": "g", "tags": ["a", "b"]}
     names = {"group": "WANDB_RUN_GROUP"}
-    assert {key: value for key, value in settle(values()).items() if key in said} == {
+    assert {key: value for key, value in with_variables(values()).items() if key in said} == {
         **dict.fromkeys(said),
         "project": "vicinal",
         "tags": [],
@@ -100,12 +100,15 @@ def test_variables_speak_where_the_config_is_silent_and_are_said_to_be_unheard_w
     for key, value in said.items():
         text = "a, b" if key == "tags" else str(value)
         monkeypatch.setenv(names.get(key, f"WANDB_{key.upper()}"), text)
-    settled = settle(values())
+    settled = with_variables(values())
     assert {key: settled[key] for key in said} == said
-    assert unheard(settled) == []
-    other = settle(values(project="q", tags=[], group="g"))
+    assert ineffective_variables(settled) == []
+    other = with_variables(values(project="q", tags=[], group="g"))
     assert [other[key] for key in said] == ["q", "e", "n", "o", "g", []]
-    assert unheard(other) == ["WANDB_PROJECT has no effect: wandb.project=q", "WANDB_TAGS has no effect: wandb.tags=[]"]
+    assert ineffective_variables(other) == [
+        "WANDB_PROJECT has no effect: wandb.project=q",
+        "WANDB_TAGS has no effect: wandb.tags=[]",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +129,8 @@ def test_mode_and_what_has_no_effect(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert wished_mode(mode)[0] == wished
-    assert unheard(settle(values(mode=mode))) == lines
+    assert requested_mode(mode)[0] == wished
+    assert ineffective_variables(with_variables(values(mode=mode))) == lines
 
 
 @pytest.mark.parametrize("words", [("wandb.tags=['']",), ("wandb.project=a/b", "seed=0,1", "-m"), ()])

@@ -15,7 +15,7 @@ import filelock
 import pytest
 
 from vicinal.config.schema import CONF
-from vicinal.tracking.wandb.run import ABANDONED
+from vicinal.tracking.wandb.server import ABANDONED
 
 pytestmark = pytest.mark.slow
 

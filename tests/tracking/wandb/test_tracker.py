@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from vicinal.tracking.tracker import RunInfo
-from vicinal.tracking.wandb.mode import resolve_mode
+from vicinal.tracking.wandb.calls import resolve_mode
 from vicinal.tracking.wandb.tracker import WandbTracker
 
 Build = Callable[..., WandbTracker]
@@ -137,12 +137,12 @@ def test_reports_do_not_wait_for_wandb_and_none_is_lost(
     in_the_process(
         f"""
 import pathlib, time
-from vicinal.tracking.wandb import run as wandb_run
+from vicinal.tracking.wandb import calls
 def slow(mode):
     while not pathlib.Path({str(let_go)!r}).exists():
         time.sleep(0.01)
     return mode, "slow"
-wandb_run.resolve_mode = slow
+calls.resolve_mode = slow
 """
     )
     told = row(1)

@@ -13,8 +13,8 @@ import pytest
 from vicinal.config.schema import CONF
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb.record import offline_records
 from vicinal.tracking.wandb.tracker import WandbTracker
-from vicinal.tracking.wandb.upload import offline_runs
 
 Server = Any  # the one of conftest.py
 Build = Callable[..., WandbTracker]
@@ -78,7 +78,7 @@ def test_without_a_network_each_fails_at_once(runs: list[str], tmp_path: Path) -
         f"{index}/3 {name} ({run}): {reason}"
         for index, (name, run) in enumerate(zip(("first", "second", "third"), runs, strict=True), start=1)
     ]
-    assert not any(run.uploaded for run in offline_runs(tmp_path))
+    assert not any(run.uploaded for run in offline_records(tmp_path))
 
 
 def test_dry_run_lists_and_a_run_that_is_worked_on_waits(server: Server, runs: list[str], tmp_path: Path) -> None:

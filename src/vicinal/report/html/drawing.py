@@ -27,26 +27,17 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True)
 class DrawnSeries:
-    """A series in units of the drawing.
+    """A series in units of the drawing."""
 
-    Attributes:
-        series: itself.
-        index: of its name in the legend.
-        line: path through all points, also where it is not drawn; the tooltip reads the positions from it.
-        band: path around the intervals of a line.
-        whiskers: path of the intervals of single points.
-        markers: positions.
-        values: labels of the points (one if all are the same) and, for ``x`` and ``y``, the numbers and the ends of
-            their intervals without rounding, as JSON can hold them: for tooltips.
-    """
-
-    series: Series
-    index: int
-    line: str
-    band: str
-    whiskers: str
-    markers: list[tuple[str, str]]
+    series: Series  # itself
+    index: int  # of its name in the legend
+    line: str  # path through all points, also where it is not drawn; the tooltip reads the positions from it
+    band: str  # path around the intervals of a line
+    whiskers: str  # path of the intervals of single points
+    markers: list[tuple[str, str]]  # positions
     values: dict[str, Any]
+    """Labels of the points (one if all are the same) and, for ``x`` and ``y``, the numbers and the ends of their
+    intervals without rounding, as JSON can hold them: for tooltips."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 SHARES = {
@@ -19,54 +18,37 @@ ENTROPY, LAYER, COUNTS, LAW = "mixing/target_entropy", "mixing/layer/", "mixing/
 Epochs = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """How often lambda was in each of equal bins of [0, 1], and the fractions that the law has there, if known."""
+def collect(curves: Mapping[str, Sequence[Epochs]]) -> list[dict[str, Any]]:
+    """Return means over the epochs and runs of the cells that mixed, from {label: epochs of each run}.
 
-    counts: list[int]
-    shares: list[float]
-    law: list[float]
-
-
-@dataclass(frozen=True)
-class MixingStats:
-    """Means over the epochs and runs of a cell; NaN where no epoch has a number."""
-
-    label: str
-    shares: dict[str, float]
-    entropy: float
-    layers: str
-    histogram: Histogram | None
-
-
-def collect(curves: Mapping[str, Sequence[Epochs]]) -> list[MixingStats]:
-    """Return the statistics of the cells that mixed, from {label of the cell: epochs of each of its runs}."""
+    Each has its ``label``, the ``shares``, the ``entropy`` and the ``layers`` with their batches as text; of lambda,
+    the ``counts`` in equal bins of [0, 1], their fractions as ``bins``, and those of the ``law``, if known. A mean is
+    NaN where no epoch has the number.
+    """
     mixed = {
         label: [epoch for epochs in runs for epoch in epochs if "mixing/lam_mean_partner" in epoch]
         for label, runs in curves.items()
     }
-    return [_stats(label, epochs) for label, epochs in mixed.items() if epochs]
+    return [_row(label, epochs) for label, epochs in mixed.items() if epochs]
 
 
-def _stats(label: str, epochs: Epochs) -> MixingStats:
+def _row(label: str, epochs: Epochs) -> dict[str, Any]:
     layers: Counter[str] = Counter()
     for epoch in epochs:
         layers.update({key.removeprefix(LAYER): count for key, count in epoch.items() if key.startswith(LAYER)})
-    shares = {key: _mean(epochs, key) for key in SHARES}
-    text = ", ".join(f"{name} {count}" for name, count in layers.items())
-    return MixingStats(label, shares, _mean(epochs, ENTROPY), text, _histogram(epochs))
+    bins = [epoch[COUNTS] for epoch in epochs if COUNTS in epoch]
+    counts = [sum(column) for column in zip(*(row for row in bins if len(row) == len(bins[0])), strict=True)]
+    return {
+        "label": label,
+        "shares": {key: _mean(epochs, key) for key in SHARES},
+        "entropy": _mean(epochs, ENTROPY),
+        "layers": ", ".join(f"{name} {count}" for name, count in layers.items()),
+        "counts": counts,
+        "bins": [count / sum(counts) for count in counts] if any(counts) else [],
+        "law": next((epoch[LAW] for epoch in epochs if epoch.get(LAW)), []),
+    }
 
 
 def _mean(epochs: Epochs, key: str) -> float:
     values = [epoch[key] for epoch in epochs if key in epoch]
     return math.fsum(values) / len(values) if values else math.nan
-
-
-def _histogram(epochs: Epochs) -> Histogram | None:
-    bins = [epoch[COUNTS] for epoch in epochs if COUNTS in epoch]
-    bins = [each for each in bins if len(each) == len(bins[0])]  # another version may have other bins
-    counts = [sum(column) for column in zip(*bins, strict=True)]
-    if not any(counts):
-        return None
-    law: list[float] = next((epoch[LAW] for epoch in epochs if epoch.get(LAW)), [])
-    return Histogram(counts, [count / sum(counts) for count in counts], law)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from vicinal.analysis.comparison import SCORES, Comparison, Shown, validation_of
-from vicinal.analysis.records import task_of
 from vicinal.analysis.statistics import INTERVAL
 from vicinal.report.figures import pictures
 from vicinal.report.html import mixed_images, mixing_stats, templating
@@ -52,9 +51,8 @@ def render(comparison: Comparison, file: Path) -> str:
 
 def shared(shown: Shown) -> dict[str, Any]:
     """Return what the report and the page of a running sweep both show of their cells."""
-    task = task_of(run for cell in shown.cells for run in cell.runs)
     return {
-        "metric": task.metric(task.selection),
+        "metric": shown.metric,
         "figures": [figure(picture) for picture in pictures(shown)],
         "shares": mixing_stats.SHARES,
         "mixing": mixing_stats.collect({cell.label: shown.curves(cell) for cell in shown.cells}),

@@ -1,28 +1,18 @@
-"""Numbers and runs as the tables of both pages show them."""
+"""Runs as the tables of both pages show them."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from vicinal.analysis.records import Run
+from vicinal.report.html.templating import NOTHING
 
-NOTHING = "–"
 FILES = ("config.yaml", "train.log")
 """Files of a run's folder that the page links to, where they exist."""
-FORMATS: dict[str, Callable[[Any], str]] = {
-    "plain": str,
-    "number": "{:.4g}".format,
-    "signed": "{:+.4g}".format,
-    "percent": lambda value: f"{100 * value:.2f}",
-    "points": lambda value: f"{100 * value:+.2f}".replace("-", "−"),
-    "p": lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}",
-    "nats": "{:.3f}".format,
-}
 
 
 class RunRow(NamedTuple):
@@ -54,18 +44,3 @@ def _links(folder: Path, page: Path) -> list[tuple[str, str]]:
 def letter(index: int) -> str:
     """Return A, B, ..., Z, AA, ..."""
     return chr(ord("A") + index) if index < 26 else f"{letter(index // 26 - 1)}{letter(index % 26)}"
-
-
-def missing(value: object) -> bool:
-    """Whether a number is undefined."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def exact(value: object) -> str:
-    """Return all digits of a number, as a CSV file has them; "" if it is undefined."""
-    return "" if missing(value) else repr(value)
-
-
-def rounded(value: object, style: str = "plain") -> str:
-    """Return a number for readers, in one of the FORMATS."""
-    return NOTHING if missing(value) else FORMATS[style](value)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from vicinal.report.html import tables
 from vicinal.utils.durations import duration
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+NOTHING = "–"
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "plain": str,
+    "number": "{:.4g}".format,
+    "signed": "{:+.4g}".format,
+    "percent": lambda value: f"{100 * value:.2f}",
+    "points": lambda value: f"{100 * value:+.2f}".replace("-", "−"),
+    "p": lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}",
+    "nats": "{:.3f}".format,
+}
 
 
 def render(template: str, **context: Any) -> str:
@@ -31,7 +43,22 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     found.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}  # JSON has no NaN
-    found.filters |= {"exact": tables.exact, "rounded": tables.rounded, "duration": duration}
-    found.tests["missing"] = tables.missing
-    found.globals["NOTHING"] = tables.NOTHING
+    found.filters |= {"exact": exact, "rounded": rounded, "duration": duration}
+    found.tests["missing"] = missing
+    found.globals["NOTHING"] = NOTHING
     return found
+
+
+def missing(value: object) -> bool:
+    """Whether a number is undefined."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def exact(value: object) -> str:
+    """Return all digits of a number, as a CSV file has them; "" if it is undefined."""
+    return "" if missing(value) else repr(value)
+
+
+def rounded(value: object, style: str = "plain") -> str:
+    """Return a number for readers, in one of the FORMATS."""
+    return NOTHING if missing(value) else FORMATS[style](value)

@@ -1,9 +1,8 @@
-"""W&B's process as the training sees it: told what happens, and waited for at the end of a run alone."""
+"""W&B's process, as the training sees it: it gets messages, and only the end of a run waits for it."""
 
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import pickle
 import re
@@ -15,144 +14,123 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import vicinal
-from vicinal.tracking.wandb.settings import hidden, wished_mode
-
-log = logging.getLogger(__name__)
+from vicinal.tracking.wandb.settings import hidden, requested_mode
 
 MAIN = "from vicinal.tracking.wandb.server import main; main()"
-"""What the process runs."""
+"""Code of the process."""
 ENVIRONMENT = re.compile("WANDB_.*|NETRC|HOME|.*_proxy", re.IGNORECASE)
-"""The variables that wandb goes by, and reads once in a process."""
-BEAT_SECONDS = 1.0
-"""Between two signs of life of the process."""
+"""Variables that wandb reads, once per process."""
 SILENT_SECONDS = 30.0
-"""After which the process is taken for stopped or stuck."""
+"""Without a sign of life, after which the process counts as stopped or stuck."""
 LEAVE_SECONDS = 5.0
-"""For the process to leave once it is told to; a tenth of a second is usual."""
+"""For the process to leave once it is asked to; a tenth of a second is usual."""
 
-Heard = Callable[..., None]
-Purpose = tuple[str, dict[str, str]]
+_current: WandbProcess | None = None
 
 
 class WandbProcess:
-    """One process, for one run after the other. None waits for it but :meth:`settle`, :meth:`close` and :meth:`kill`.
+    """One process, for one run after the other. Only :meth:`flush`, :meth:`close` and :meth:`kill` wait for it.
+
+    Messages and replies are pairs of a name and a tuple of arguments, pickled one after the other on a pipe.
 
     Attributes:
-        heard: called with the name and the arguments of each reply, in a thread of its own; also with ``died`` and the
-            reason in words, once, when the process has ended of itself.
+        on_reply: called with the name and the arguments of each reply, in a thread of its own; with ``failed`` and the
+            reason in words, once, when the process ends before it was asked to.
     """
 
     def __init__(self) -> None:
-        self.heard: Heard = ignore
-        self._purpose: Purpose | None = _purpose()
+        self.on_reply: Callable[..., None] = ignore
+        self._environment: object = _environment()
         self._messages: SimpleQueue[tuple[str, tuple[Any, ...]] | None] = SimpleQueue()
-        self._told = False
+        self._changed = threading.Condition()  # guards the next three
+        self._sent = self._handled = 0
+        self._ended = False
         self._leaving = False
-        self._lock = threading.Lock()
-        self._settled: dict[int, threading.Event] = {}
-        self._ended = False  # and heard of, if it was not asked to
-        self._heard_at = time.monotonic()
-        self._numbers = count()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who reads it
+        self._alive_at = time.monotonic()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the thread that reads replies
         self._temporary = tempfile.mkdtemp(prefix="vicinal-wandb-")
-        packages = str(Path(vicinal.__file__).parents[1])
+        visible = {name: value for name, value in os.environ.items() if not _invisible(name, value)}
+        packages = [*filter(None, sys.path), str(Path(vicinal.__file__).parents[1])]
+        own = {"PYTHONPATH": os.pathsep.join(packages), "TMPDIR": self._temporary}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", MAIN, self._temporary],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env={
-                    **{name: value for name, value in os.environ.items() if not _unheard(name, value)},
-                    "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), packages]),
-                    "TMPDIR": self._temporary,
-                },
+                env=visible | own,
                 start_new_session=True,  # a Ctrl-C is for the training
             )
         except OSError:
             self._errors.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
             raise
-        self._receiver = threading.Thread(target=self._receive, name="wandb", daemon=True)
-        try:
-            self._receiver.start()
-            threading.Thread(target=self._send, name="wandb", daemon=True).start()
-        except RuntimeError as error:  # no more threads for this user
-            self.kill()
-            raise OSError(str(error)) from error
+        threads = [threading.Thread(target=work, name="wandb", daemon=True) for work in (self._read, self._write)]
+        for thread in threads:
+            thread.start()
+        self._reader = threads[0]
 
     def usable(self) -> bool:
-        """Whether it is still there, for the environment that this process has now."""
-        return self._process.poll() is None and self._purpose == _purpose()
+        """Return whether it is still there, for the environment that this process has now."""
+        return not self._leaving and self._process.poll() is None and self._environment == _environment()
 
-    def tell(self, name: str, *arguments: Any) -> None:
-        """Have it call a method of its :class:`WandbRun`, after all that it has been told before; returns at once."""
-        self._told = True
-        self._messages.put((name, arguments))
+    def send(self, name: str, *arguments: Any) -> None:
+        """Have it call a method of its :class:`WandbRun`, after all earlier ones; return at once."""
+        with self._changed:
+            if not self._ended:
+                self._sent += 1
+                self._messages.put((name, arguments))
 
-    def settle(self, seconds: float) -> bool:
-        """Wait until it has done all that it was told, or has ended; whether it has.
+    def flush(self, seconds: float) -> bool:
+        """Wait until it has handled all messages, or has ended; return whether it has.
 
         Args:
             seconds: at most, and no longer than :data:`SILENT_SECONDS` for a process that gives no sign of life.
         """
-        number, settled = next(self._numbers), threading.Event()
-        with self._lock:
-            if self._ended:
-                return True
-            self._settled[number] = settled
-        self.tell("echo", number)
         began = time.monotonic()
-        while True:
-            until = min(began + seconds, max(began, self._heard_at) + SILENT_SECONDS)
-            left = until - time.monotonic()
-            if settled.wait(max(0.0, min(left, BEAT_SECONDS))):
-                return True
-            if left <= 0:
-                return False
+        with self._changed:
+            while self._handled < self._sent and not self._ended:
+                until = min(began + seconds, max(began, self._alive_at) + SILENT_SECONDS)
+                if (left := until - time.monotonic()) <= 0:
+                    return False
+                self._changed.wait(left)
+        return True
 
     def close(self) -> None:
-        """Let it go when it has done what it was told, and wait for a moment until it has gone."""
-        self._leaving = True
-        self._messages.put(None)
-        if not self._told:
+        """Ask it to leave when it has handled all messages, and wait for a moment until it has."""
+        if not self._sent:
             self.kill()
             return
-        with suppress(subprocess.TimeoutExpired):  # it leaves by itself, later
+        self.detach()
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(LEAVE_SECONDS)
 
-    def retire(self) -> None:
-        """Have it end what it is at, and then leave; the next run has another."""
-        self._leaving, self._purpose = True, None
+    def detach(self) -> None:
+        """Have it handle all messages and leave; the next run has another process."""
+        self._leaving = True
         self._messages.put(None)
 
     def kill(self) -> None:
-        """wandb-core goes with it: it watches its parent."""
-        self._leaving = True
+        """End it at once; wandb-core goes with it, since it watches its parent."""
+        self.detach()
         self._process.kill()
         self._process.wait()
-        self._messages.put(None)  # no process is left to send to
-        if self._receiver.ident is not None:
-            self._receiver.join(LEAVE_SECONDS)  # it tidies up
+        self._reader.join(LEAVE_SECONDS)  # it removes the temporary files
 
-    def _send(self) -> None:
+    def _write(self) -> None:
         pipe = self._process.stdin
         assert pipe is not None
-        try:
-            with pipe:
-                while (message := self._messages.get()) is not None:
-                    pipe.write(pickle.dumps(message))
-                    pipe.flush()
-        except OSError:  # the process has ended, which the other thread hears too
-            return
+        with suppress(OSError), pipe:  # the process has ended, which the other thread notices too
+            while (message := self._messages.get()) is not None:
+                pickle.dump(message, pipe)
+                pipe.flush()
 
-    def _receive(self) -> None:
+    def _read(self) -> None:
         pipe = self._process.stdout
         assert pipe is not None
         with pipe, self._errors:
@@ -161,73 +139,66 @@ class WandbProcess:
                     name, arguments = pickle.load(pipe)
                 except EOFError:
                     break
-                except Exception:  # half a message, or not a message: it cannot be understood any more
+                except Exception:  # half a reply, or none: nothing that follows can be read
                     self._process.kill()
                     break
-                self._heard_at = time.monotonic()
-                if name == "beat":
-                    continue
-                if name == "echo":
-                    self._settled.pop(*arguments).set()
-                elif name == "log":
-                    log.log(*arguments)
-                else:
-                    self.heard(name, *arguments)
+                self._alive_at = time.monotonic()
+                if name == "handled":
+                    with self._changed:
+                        self._handled += 1
+                        self._changed.notify_all()
+                elif name != "beat":
+                    self._leaving |= name == "failed"
+                    self.on_reply(name, *arguments)
             code = self._process.wait()
             if not self._leaving:
-                words = self._last_words() if code > 0 else ""
-                self.heard("died", words or f"its process has ended with exit code {code}")
+                self.on_reply("failed", self._last_words(code))
         shutil.rmtree(self._temporary, ignore_errors=True)
-        with self._lock:
+        with self._changed:
             self._ended = True
-            for settled in self._settled.values():
-                settled.set()
+            self._changed.notify_all()
 
-    def _last_words(self) -> str:
+    def _last_words(self, code: int) -> str:
+        """Return the last line of standard error, or the exit code if a signal has ended the process."""
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        lines = [line.strip() for line in self._errors.read().decode(errors="replace").split("\n")]
+        printed = [line for line in lines if line] if code > 0 else []
+        return printed[-1] if printed else f"its process has ended with exit code {code}"
 
 
 def begin(config: Mapping[str, Any]) -> None:
     """Start the process if a run of that config may need one, so that it is ready when the run is."""
-    if "wandb" in config["tracker"] and wished_mode(config["wandb"]["mode"])[0] != "disabled":
-        with suppress(OSError):  # the run tries again, and says so
+    if "wandb" in config["tracker"] and requested_mode(config["wandb"]["mode"])[0] != "disabled":
+        with suppress(OSError, RuntimeError):  # the run tries again, and reports it
             process()
 
 
 def process() -> WandbProcess:
-    """The process of this process, started if need be. Raises OSError where none can be."""
-    current = _State.process
-    if current is None or not current.usable():
-        if current is None:
-            atexit.register(close)
-        else:
-            current.close()
-        _State.process = None
-        _State.process = WandbProcess()
-    return _State.process  # type: ignore[return-value]
+    """Return the process of this process, started if need be. Raises OSError or RuntimeError where that fails."""
+    global _current
+    if _current is None or not _current.usable():
+        close()
+        _current = WandbProcess()
+    return _current
 
 
+@atexit.register
 def close() -> None:
-    """Let it go; the next run starts another."""
-    if _State.process is not None:
-        _State.process.close()
-        _State.process = None
-
-
-def _unheard(name: str, value: str) -> bool:
-    """Whether W&B is not to see a variable: it is told that itself, or takes an empty one for a bad value."""
-    return hidden(name) or (name.startswith("WANDB_") and not value)
-
-
-class _State:
-    process: WandbProcess | None = None
-
-
-def _purpose() -> Purpose:
-    return MAIN, {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
+    """End the process of this process, if there is one; the next run starts another."""
+    global _current
+    current, _current = _current, None
+    if current is not None:
+        current.close()
 
 
 def ignore(name: str, *arguments: object) -> None:
-    """Hears what is said between two runs."""
+    """Take no notice of a reply between two runs."""
+
+
+def _environment() -> object:
+    return {name: value for name, value in os.environ.items() if ENVIRONMENT.fullmatch(name)}
+
+
+def _invisible(name: str, value: str) -> bool:
+    """Return whether W&B does not see a variable: messages have its value, or W&B would refuse an empty one."""
+    return hidden(name) or (name.startswith("WANDB_") and not value)

@@ -1,75 +1,256 @@
-"""The process that W&B has to itself: it does what it is told, and outlives a training that is killed.
+"""W&B in a process of its own, which does what its messages say and outlives a training that is killed.
 
-wandb takes as long to import as a small training takes, and a thread of its own would share Python's lock with the
-steps. Here it shares nothing with them, is ready before the first of them, and has told W&B the last row also where the
-training can no longer: a ``kill -9``, a crash of the interpreter.
+After a ``kill -9`` of the training it still sends W&B the last rows: three trials lost 0, 0 and 0 rows, but 5, 4 and 0
+with ``wandb.init`` in a daemon thread of the training. A W&B that hangs or is stopped cannot stop the training. And
+wandb, which takes as long to import as a small training takes, is imported beside the training's own imports.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import BinaryIO
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import filelock
+from numpy.typing import NDArray
+
+from vicinal.runs.predictions import Predictions
 from vicinal.runs.signals import present
-from vicinal.tracking.wandb.client import BEAT_SECONDS
-from vicinal.tracking.wandb.run import WandbRun
+from vicinal.tracking.tracker import RunInfo
+from vicinal.tracking.wandb import calls, record
+from vicinal.tracking.wandb.calls import bounded
+from vicinal.tracking.wandb.media import IMAGES, charts, strip, with_histograms
 
+if TYPE_CHECKING:
+    import wandb
 
-class Replies(logging.Handler):
-    """To the training: what it is to log, and the little it has to know."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        super().__init__()
-        self._out = out
-        self._alone = threading.Lock()
-
-    def send(self, name: str, *arguments: object) -> None:
-        with self._alone, suppress(OSError):  # who has been killed does not listen
-            pickle.dump((name, arguments), self._out)
-            self._out.flush()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.send("log", record.levelno, record.getMessage())
+ABANDONED = "the training was killed, as by kill -9; rerun the same command to resume"
+AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch.inputs.internal", "yaml")
+"""Modules that wandb imports when it first needs them."""
+BEAT_SECONDS = 1.0
+"""Between two signs of life."""
 
 
 def main() -> None:
-    """Messages come in on standard input, replies leave on what was standard output when the process began.
+    """Call a method of :class:`WandbRun` per message from standard input, until it ends or one of them fails.
 
-    Each is a pickled pair of a name and a tuple of arguments; the messages are methods of :class:`WandbRun`. The only
-    argument of the command line is a folder for what wandb leaves behind in temporary ones, to be removed at the end.
+    Replies go to what was standard output when the process began. The only argument of the command line is a folder for
+    wandb's temporary files, which is removed at the end.
     """
-    for number in present():  # they mean the training; without it, this process leaves by itself
+    for number in present():  # they are for the training; without it, this process leaves by itself
         signal.signal(number, signal.SIG_IGN)
     temporary = sys.argv[1]
-    replies = Replies(os.fdopen(os.dup(1), "wb"))
+    replies, lock = os.fdopen(os.dup(1), "wb"), threading.Lock()
     os.dup2(2, 1)  # what wandb or its helpers print is no reply
-    logger = logging.getLogger("vicinal")
-    logger.addHandler(replies)
-    logger.setLevel(logging.INFO)
-    threading.Thread(target=_beat, args=(replies,), name="beat", daemon=True).start()
-    run = WandbRun(replies.send)
-    run.prepare()
-    while True:
-        try:
-            name, arguments = pickle.load(sys.stdin.buffer)
-        except Exception:  # the end, or half a message of a training that was killed
-            break
-        getattr(run, name)(*arguments)
-    run.leave()
+
+    def reply(name: str, *arguments: object) -> None:
+        with lock, suppress(OSError):  # the training may be gone
+            pickle.dump((name, arguments), replies)
+            replies.flush()
+
+    def beat() -> None:  # also while a call to wandb takes its time
+        while True:
+            reply("beat")
+            time.sleep(BEAT_SECONDS)
+
+    threading.Thread(target=beat, daemon=True).start()
+    prepare()
+    run = WandbRun(reply)
+    try:
+        for name, arguments in _messages():
+            getattr(run, name)(*arguments)
+            reply("handled")
+        run.leave()
+    except Exception as error:
+        reply("failed", calls.one_line(error))
+    calls.tear_down()
     shutil.rmtree(temporary, ignore_errors=True)
-    os._exit(0)  # nothing is left to be done, and the interpreter's own end takes its time
+    os._exit(0)  # the interpreter's own end takes its time
 
 
-def _beat(replies: Replies) -> None:
-    """Signs of life, also while a call to wandb takes its time."""
-    while True:
-        replies.send("beat")
-        time.sleep(BEAT_SECONDS)
+def _messages() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    with suppress(Exception):  # the end, or half a message of a training that was killed
+        while True:
+            yield pickle.load(sys.stdin.buffer)
+
+
+def prepare() -> None:
+    """Do now, beside the training's own imports, what wandb would do at the beginning of a run."""
+    for name in AT_FIRST_USE:
+        with suppress(Exception):
+            import_module(name)
+    with suppress(Exception):  # a run tries again, and reports what is wrong
+        import wandb.util
+
+        installed = list(wandb.util.working_set())  # a tenth of a second, which each run would take again
+        wandb.util.working_set = lambda: installed
+        calls.set_up()
+
+
+class WandbRun:
+    """Each public method is a message; an error of one ends the process.
+
+    Args:
+        reply: called with ``opened``, the mode, the command that uploads and a line for the log; with ``stop`` when the
+            button that stops the run was pressed at W&B.
+    """
+
+    def __init__(self, reply: Callable[..., None]) -> None:
+        self._reply = reply
+        self._info: RunInfo
+        self._run: wandb.Run
+        self._open = False
+        self._panel: list[wandb.Image] = []
+        self._charts: dict[str, Any] = {}
+        self._earlier: list[Path] = []
+        self._lock: filelock.BaseFileLock
+
+    def open(self, info: RunInfo, resume: bool, program: list[str]) -> None:
+        """Begin a run.
+
+        Args:
+            info: the run; name, sweep and id are those of the W&B run, the folder is absolute.
+            resume: whether W&B may know the run already.
+            program: the script that trains, and its arguments.
+        """
+        import wandb
+
+        self._info, self._panel, self._charts = info, [], {}
+        sys.argv = program  # W&B shows them
+        _check_writable(info.folder)  # wandb would write to the temporary folder instead
+        home = record.home(info.folder)
+        home.mkdir(exist_ok=True)
+        self._lock = filelock.FileLock(home / record.LOCK)
+        self._lock.acquire(timeout=calls.END_SECONDS)  # the process of a killed session may still send its last rows
+        calls.set_up()
+        mode, reason = calls.resolve_mode(info.config["wandb"]["mode"])
+        if mode == "online" and (failure := calls.why_unreachable(wandb.setup().settings.base_url)):
+            mode, reason = "offline", failure
+        try:
+            self._init(mode, resume and mode == "online")
+        except Exception as error:  # a server that does not answer, or a wandb-core that died after an earlier run
+            calls.tear_down()
+            mode, reason = "offline", calls.one_line(error) if mode == "online" else reason
+            self._init(mode, resume=False)
+        self._open, folder = True, Path(self._run.dir).parent
+        self._earlier = [path for path in folder.parent.glob(f"offline-run-*-{self._run.id}*") if path != folder]
+        # W&B copies its tables to a folder for data, which is by default below a home that may be read-only, or another
+        # one where the run is uploaded.
+        os.environ["WANDB_DATA_DIR"] = str(folder)
+        sync = f"wandb sync --yes {'--include-online ' if mode == 'online' else ''}{folder}"
+        offline = f"W&B is offline ({reason}); to upload the run: {sync}"
+        self._reply("opened", mode, sync, f"W&B: {self._run.url}" if mode == "online" else offline)
+
+    def _init(self, mode: str, resume: bool) -> None:
+        import wandb
+
+        info, settings = self._info, self._info.config["wandb"]
+        identity = {name: getattr(info, name) for name in ("choices", "run_id", "cell_id", "git_commit")}
+
+        def init() -> wandb.Run:
+            run = wandb.init(
+                project=settings["project"],
+                entity=settings["entity"],
+                mode="online" if mode == "online" else "offline",
+                name=info.name,
+                group=info.sweep,
+                notes=settings["notes"],
+                job_type="train",
+                id=info.wandb_id,
+                resume="allow" if resume else None,
+                tags=settings["tags"],
+                config=info.config | identity,
+                dir=info.folder,
+                reinit="create_new",  # never the run of a job that died before its end
+                settings=wandb.Settings(
+                    silent=True,
+                    console="off",
+                    init_timeout=calls.INIT_SECONDS,
+                    finish_timeout=calls.FINISH_SECONDS,
+                    finish_timeout_raises=True,
+                    x_transaction_log_flush_interval=1.0,  # a crash loses a second of rows, not fifteen
+                    disable_git=True,  # the commit is in the config; a remote's address may hold a token
+                    disable_code=True,
+                    save_code=False,
+                    program=sys.argv[0],
+                    x_stats_pid=os.getppid(),  # W&B shows memory and CPU time of the training
+                    stop_fn=lambda: self._reply("stop"),
+                ),
+            )
+            if resume:
+                del run.summary["error"]  # type: ignore[no-untyped-call] # of the session before
+            run.define_metric("*", step_metric="epoch")
+            return run
+
+        self._run = bounded(init, calls.INIT_SECONDS + calls.CALL_SECONDS)
+
+    def restore(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Repeat the rows of earlier sessions, whose records this one replaces: W&B does not merge offline records."""
+        for row in rows:
+            self.epoch(row)
+        for folder in self._earlier:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Log a row, with panel and charts in the row of their epoch: the history has one row per epoch."""
+        _check_writable(self._info.folder)  # wandb-core does not report a full disk, and drops the rows
+        panel, self._panel = self._panel, []
+        shown = with_histograms(row) | ({IMAGES: panel} if panel else {})
+        if row["epoch"] == self._info.epochs:
+            shown |= self._charts
+        # The epoch is the step too, so that a resumed run does not repeat rows that the server has.
+        if row["epoch"] >= self._run.starting_step:
+            self._log(shown, int(row["epoch"]))
+
+    def mixed_images(self, images: NDArray[Any], captions: Sequence[str]) -> None:
+        """Keep a panel for the next row: images (n, 4, C, H, W) uint8 and n captions."""
+        import wandb
+
+        pairs = zip(images, captions, strict=True)
+        self._panel = [wandb.Image(strip(tiles), caption=caption) for tiles, caption in pairs]
+
+    def predictions(self, predictions: Predictions) -> None:
+        """Keep charts for the last row."""
+        self._charts = charts(predictions)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Set final values."""
+        bounded(lambda: self._run.summary.update(dict(summary)), calls.CALL_SECONDS)
+
+    def close(self, error: str | None, exit_code: int) -> None:
+        """End the run; ``error`` is a traceback if the training failed."""
+        if self._panel:  # the run has ended in its first epoch
+            self._log({IMAGES: self._panel}, 0)
+        if error is not None:
+            self.finish({"error": error})
+        bounded(lambda: self._run.finish(exit_code=exit_code), calls.FINISH_SECONDS + calls.CALL_SECONDS)
+        if exit_code == 0:
+            with suppress(OSError):
+                record.end(self._info.folder)
+        self._open = False
+        self._lock.release()
+
+    def leave(self) -> None:
+        """End the run of a training that was killed, if one is open. Called after the last message."""
+        if self._open:
+            self.close(ABANDONED, 1)
+
+    def _log(self, row: dict[str, Any], step: int) -> None:
+        bounded(lambda: self._run.log(row, step=step, commit=True), calls.CALL_SECONDS)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise OSError where a file of 64 KiB cannot be written to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(2**16))

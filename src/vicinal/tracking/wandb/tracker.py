@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import secrets
@@ -12,33 +11,32 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vicinal.config.redaction import redact, redacted
 from vicinal.runs.predictions import Predictions
 from vicinal.tracking.tracker import RunInfo, Tracker
 from vicinal.tracking.wandb import client, record
-from vicinal.tracking.wandb.init_request import InitRequest
-from vicinal.tracking.wandb.mode import agent_run
-from vicinal.tracking.wandb.run import LAST_SECONDS
-from vicinal.tracking.wandb.settings import NAME_LENGTH, wished_mode
+from vicinal.tracking.wandb.calls import END_SECONDS
+from vicinal.tracking.wandb.settings import NAME_LENGTH, agent_run, requested_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-ID = string.ascii_lowercase + string.digits
-"""Of which W&B makes the ids of runs, eight characters each."""
+ID_CHARACTERS = string.ascii_lowercase + string.digits
+"""W&B's ids of runs are eight of these."""
 
 
 class WandbTracker(Tracker):
     """One W&B run for one training run, with its files in the run's folder.
 
     Its settings are the config group ``wandb``. All curves have one x-axis, ``epoch``. W&B has a process of its own,
-    which is sent messages and not waited for; only the end of the run waits until W&B has everything, for a bounded
-    time. Whatever goes wrong there (no network, full disk, a process killed, stopped or stuck) is one warning in the
-    log, after which the training goes on without W&B; the run's folder then remembers that W&B lacks a part.
+    which is sent messages and not waited for; only the end of the run waits, for a bounded time, until W&B has
+    everything. If W&B fails (no network, full disk, a process killed, stopped or stuck), one warning is logged and the
+    training goes on without it; the run's folder then has a mark that W&B lacks a part.
 
     A run that is resumed keeps its W&B id, unless an agent of a W&B sweep has started it: the agent waits for the run
     that it has named.
@@ -52,7 +50,7 @@ class WandbTracker(Tracker):
 
     def __init__(self) -> None:
         self._process: client.WandbProcess | None = None
-        self._sync = ""
+        self._sync = ""  # command that uploads the run, once W&B has begun
         self.mode = "disabled"
         self.id: str | None = None
         self.name = ""
@@ -60,89 +58,75 @@ class WandbTracker(Tracker):
 
     def start(self, info: RunInfo) -> None:
         settings = redacted(info.config["wandb"])
-        self._info = dataclasses.replace(info, folder=info.folder.absolute())
-        self._images = settings["images"]
+        self._images, self._earlier_id = settings["images"], info.wandb_id
         self.id = info.wandb_id
         self.name = (settings["name"] or info.name)[:NAME_LENGTH]
         self.group = (settings["group"] or info.sweep or "")[:NAME_LENGTH] or None
-        mode, _ = wished_mode(settings["mode"])
+        mode, _ = requested_mode(settings["mode"])
         if mode == "disabled":
             return
         self.mode = mode
-        self.id = agent_run() or info.wandb_id or "".join(secrets.choice(ID) for _ in range(8))
-        request = InitRequest(
-            mode=settings["mode"],
-            project=settings["project"],
-            entity=settings["entity"],
-            tags=tuple(settings["tags"]),
-            name=self.name,
-            group=self.group,
-            notes=settings["notes"],
-            id=self.id,
-            resume=self.id == info.wandb_id,
-            program=tuple(redacted(sys.argv)),
-            process=os.getpid(),
-        )
-        record.begin(self._info.folder, self.id)
+        self.id = agent_run() or info.wandb_id or "".join(secrets.choice(ID_CHARACTERS) for _ in range(8))
+        folder, config = info.folder.absolute(), info.config | {"wandb": settings}
+        record.begin(folder, self.id)
         try:
             self._process = client.process()
-        except OSError as error:
-            self._heard("died", str(error))
+        except (OSError, RuntimeError) as error:
+            self._on_reply("failed", str(error))
             return
-        self._process.heard = self._heard
-        self._tell("open", self._info, request)
+        self._process.on_reply = self._on_reply
+        shown = replace(info, folder=folder, config=config, name=self.name, sweep=self.group, wandb_id=self.id)
+        self._send("open", shown, self.id == info.wandb_id, redacted(sys.argv))
 
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        self._tell("restore", [dict(row) for row in rows])
+        self._send("restore", [dict(row) for row in rows])
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self._tell("row", dict(row))
+        self._send("epoch", dict(row))
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
-        if self._images:
-            self._tell("panel", images[: self._images].numpy(force=True).copy(), list(captions[: self._images]))
+        if count := self._images:
+            self._send("mixed_images", images[:count].numpy(force=True).copy(), list(captions[:count]))
 
     def predictions(self, predictions: Predictions) -> None:
-        self._tell("predictions", predictions)
+        self._send("predictions", predictions)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        self._tell("summary", dict(summary))
+        self._send("finish", dict(summary))
 
     def close(self, error: BaseException | None) -> None:
         if self._process is None:
             return
-        failed = isinstance(error, Exception)  # an interruption is none
+        failed = isinstance(error, Exception)  # an interruption is no failure
         text = redact("".join(traceback.format_exception(error))) if failed else None
-        self._tell("close", text, 0 if error is None else 1)
+        self._send("close", text, 0 if error is None else 1)
         began = time.monotonic()
         try:
-            settled = self._process.settle(2 * LAST_SECONDS)  # of this session, and of one before it that was killed
-        except BaseException:  # a second Ctrl-C: it ends the run by itself
-            self._process.retire()
+            flushed = self._process.flush(2 * END_SECONDS)  # of this session, and of one before it that was killed
+        except BaseException:  # a second Ctrl-C: the process ends the run by itself
+            self._process.detach()
             raise
         finally:
-            self._process.heard = client.ignore
-        if not settled:
-            self._heard("died", f"not at its end within {time.monotonic() - began:.0f} s")
+            self._process.on_reply = client.ignore
+        if not flushed:
+            self._on_reply("failed", f"not at its end within {time.monotonic() - began:.0f} s")
             self._process.kill()
 
-    def _tell(self, name: str, *arguments: Any) -> None:
+    def _send(self, name: str, *arguments: Any) -> None:
         if self._process is not None:
-            self._process.tell(name, *arguments)
+            self._process.send(name, *arguments)
 
-    def _heard(self, name: str, *arguments: str) -> None:
+    def _on_reply(self, name: str, *arguments: str) -> None:
         if name == "opened":
-            self.mode, self._sync = arguments
-        elif name == "off":
-            self.mode, self.id = "disabled", self._info.wandb_id
+            self.mode, self._sync, line = arguments
+            log.info("%s", line)
         elif name == "stop" and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
             log.warning("W&B's button was pressed, but this job of a parallel sweep cannot be stopped alone")
         elif name == "stop":
             os.kill(os.getpid(), signal.SIGINT)
-        elif name == "died" and not self._sync:  # it had not begun
+        elif name == "failed" and self._sync:
+            line = "W&B stopped, the run goes on without it: %s; to upload what it has: %s"
+            log.warning(line, *arguments, self._sync)
+        elif name == "failed":
             log.warning("W&B is off for this run: %s", *arguments)
-            self.mode, self.id = "disabled", self._info.wandb_id
-        elif name == "died":
-            log.warning(
-                "W&B stopped, the run goes on without it: %s; to upload what it has: %s", *arguments, self._sync
-            )
+            self.mode, self.id = "disabled", self._earlier_id

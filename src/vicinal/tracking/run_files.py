@@ -1,0 +1,45 @@
+"""Files of a run that do not depend on the chosen trackers. ``metrics.jsonl`` is the record; W&B is only a view."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from vicinal.runs import mixed_sheet
+from vicinal.runs.files import appending, naming, write
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.predictions import Predictions
+from vicinal.tracking.tracker import Tracker
+
+TIME_FIELDS = ("throughput", "seconds")
+"""The fields in which two runs of the same config differ; the others are equal to the last bit."""
+
+
+class RunFiles(Tracker):
+    """Writes ``metrics.jsonl``, one line per epoch; ``mixed.png``; and ``predictions.npz``, of the last epoch."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        write(self._folder.metrics, encode(rows))
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        with naming(self._folder.metrics), appending(self._folder.metrics) as lines:
+            lines.write(_line(row))
+
+    def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
+        mixed_sheet.write(self._folder.mixed, images.numpy(), captions)
+
+    def predictions(self, predictions: Predictions) -> None:
+        predictions.save(self._folder.predictions)
+
+
+def encode(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the content of a ``metrics.jsonl`` with these epochs."""
+    return "".join(map(_line, rows)).encode()
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(dict(row), allow_nan=False) + "\n"
