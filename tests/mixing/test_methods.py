@@ -14,8 +14,18 @@ from scipy import stats
 from torch import Tensor, nn
 
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing.attention import AttentionPlan, TransMix
 from vicinal.mixing.context import Context
-from vicinal.mixing.features import ExchangeMoments, MoEx, NoisyFeatureMixup, NoisyPlan
+from vicinal.mixing.features import (
+    AlignMix,
+    ExchangeMoments,
+    MoEx,
+    NoisyFeatureMixup,
+    NoisyPlan,
+    PatchUp,
+    PatchUpPlan,
+    aligned,
+)
 from vicinal.mixing.fields import FMix, GridMix, SmoothMix, fourier_field
 from vicinal.mixing.masks import Boxes
 from vicinal.mixing.one_of import OneOf
@@ -25,6 +35,7 @@ from vicinal.mixing.puzzle import Energy, block_energy, exact, icm, transported
 from vicinal.mixing.saliency import PuzzleMix, SaliencyMix, centre_surround
 from vicinal.mixing.several import SeveralPlan
 from vicinal.mixing.zeta import ZetaMixup
+from vicinal.models.vit import ViT
 
 SHAPE = (6, 3, 8, 8)
 LABELS = torch.tensor([0, 1, 0, 1, 2, 2])
@@ -40,6 +51,8 @@ METHODS: dict[str, Strategy] = {
     "three": InputMixup(1.0, members=3),
     "three per sample": InputMixup(1.0, members=3, per_sample=True),
     "zeta": ZetaMixup(),
+    "patchup": PatchUp(1.0, ["input"], block=3),
+    "alignmix": AlignMix(1.0, ["input"]),
     "saliencymix": SaliencyMix(1.0),
     "puzzlemix": PuzzleMix(1.0),
     "puzzlemix, exact": PuzzleMix(1.0, solver="exact", per_sample=True),
@@ -362,3 +375,78 @@ def test_a_box_is_around_the_most_salient_pixel_of_the_partner() -> None:
     assert isinstance(plan.mask, Boxes)
     for (top, bottom, left, right), partner in zip(zip(*plan.mask.sides, strict=True), plan.partner, strict=True):
         assert ((top + bottom) // 2, (left + right) // 2) == at[partner]
+
+
+def test_attention_weighs_half_of_the_label() -> None:
+    model = ViT(1, 8, 10)
+    plan = TransMix(1.0, law="constant", lam=0.5).sample((6, 1, 8, 8), seeded(3))
+    assert isinstance(plan.mask, Boxes)
+    mixed_forward(model, images((6, 1, 8, 8)), plan)
+    assert isinstance(plan, AttentionPlan)
+    (attention,) = plan.seen
+    inside = plan.mask.inside(8, 8)[0, 0].float()
+    share = torch.stack([inside[i : i + 4, j : j + 4].mean() for i in (0, 4) for j in (0, 4)])
+    partner = (attention * share).sum(dim=1) / attention.sum(dim=1)
+    torch.testing.assert_close(plan.settled().lam, 1 - (1 - plan.lam + partner) / 2)
+    assert plan.to(torch.device("cpu")).settled().lam.shape == (6,)
+
+
+def test_attention_is_read_from_the_last_block() -> None:
+    model, seen = ViT(3, 8, 10, depth=2).eval(), []
+    model.get_submodule("attention").register_forward_hook(lambda module, args, output: seen.append(output))
+    logits = model(images((5, 3, 8, 8)))
+    assert logits.shape == (5, 10)
+    assert seen[0].shape == (5, 4, 5, 5)
+    torch.testing.assert_close(seen[0].sum(dim=-1), torch.ones(5, 4, 5))
+    block, x = model.block1, torch.randn(2, 5, 96)
+    reference = nn.MultiheadAttention(96, 4, batch_first=True)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(block.queries_keys_values.weight)
+        reference.in_proj_bias.copy_(block.queries_keys_values.bias)
+        reference.out_proj.load_state_dict(block.out.state_dict())
+    normed = block.norm1(x)
+    after = x + reference(normed, normed, normed)[0]
+    torch.testing.assert_close(block(x), after + block.mlp(block.norm2(after)))
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_patchup_by_hand(soft: bool) -> None:
+    plan = PatchUp(1.0, ["input"], block=3, gamma=0.5, soft=soft).sample((4, 6, 9, 9), seeded(1))
+    x, labels, logits = images((4, 6, 9, 9)), torch.tensor([0, 1, 2, 1]), torch.randn(4, 3, generator=seeded())
+    assert isinstance(plan, PatchUpPlan)
+    changed = plan.blocks((6, 9, 9))
+    lam = plan.lam[0]
+    inside = lam * x + (1 - lam) * x[plan.partner] if soft else x[plan.partner]
+    torch.testing.assert_close(plan.mix(x), torch.where(changed, inside, x))
+    kept, settled = 1 - changed.float().mean(), plan.settled()
+    own = F.cross_entropy(logits, labels, reduction="none")
+    other = F.cross_entropy(logits, labels[plan.partner], reduction="none")
+    weight = lam if soft else 0.0
+    total = kept + (1 - kept) * weight
+    expected = kept * own + (1 - kept) * (weight * own + (1 - weight) * other) + total * own + (1 - total) * other
+    torch.testing.assert_close(settled.loss(logits, labels), expected.mean())
+    torch.testing.assert_close(settled.lam, total.expand(4))
+
+
+def test_patchup_changes_about_its_share() -> None:
+    """Blocks overlap, so gamma 0.5 covers 1 - (1 - rate)^area of the positions away from the border."""
+    plan = PatchUpPlan(torch.ones(1), torch.zeros(1).long(), block=3, gamma=0.5, soft=True, seed=5, kept=[])
+    changed = plan.blocks((400, 15, 15))[:, 3:-3, 3:-3].float().mean().item()
+    rate = 0.5 * 15**2 / (9 * 13**2)
+    assert changed == pytest.approx(1 - (1 - rate) ** 9, abs=0.01)
+
+
+def test_aligned_features_are_moved_to_where_they_are_alike() -> None:
+    """A shuffled copy is put back, since that costs nothing."""
+    x = torch.randn(2, 32, 3, 3, generator=seeded())
+    order = torch.randperm(9, generator=seeded(1))
+    shuffled = x.flatten(2)[:, :, order].view_as(x)
+    torch.testing.assert_close(aligned(x, shuffled), x, atol=1e-3, rtol=0)
+    flat = torch.randn(4, 8)
+    assert torch.equal(aligned(flat, flat + 1), flat + 1)
+
+
+def test_alignment_keeps_the_sum_of_the_partner() -> None:
+    """The transport has uniform marginals: each position of the partner is used once in all."""
+    x, other = torch.randn(2, 3, 16, 4, 4, generator=seeded())
+    torch.testing.assert_close(aligned(x, other).sum(dim=(2, 3)), other.sum(dim=(2, 3)), atol=0.5, rtol=0.05)

@@ -1,23 +1,27 @@
-"""Strategies for hidden features: noise on top of the mix, and moments in the place of values."""
+"""Strategies for hidden features: noise on top of the mix, moments in the place of values, alignment, blocks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.mixing.context import Context
 from vicinal.mixing.label_rules import LabelRule
 from vicinal.mixing.masks import ScalarMask
 from vicinal.mixing.plan import MixPlan
-from vicinal.mixing.strategies import ManifoldMixup
+from vicinal.mixing.strategies import INPUT, ManifoldMixup
 from vicinal.mixing.transforms import Transform
 
 LARGEST_SEED = 2**62
+SINKHORN_EPSILON, SINKHORN_STEPS, SINKHORN_STOP = 0.1, 100, 0.1
+"""Of AlignMix's transport, as in its reference: regularisation, most iterations, and change that ends them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,3 +116,163 @@ class MoEx(ManifoldMixup):
         plan = super().make_plan(lam, partner, shape, generator, context)
         mask = ScalarMask(lam.float().expand(len(partner)))  # 1 where nothing is mixed, else 0
         return MixPlan(lam, partner, plan.layer, mask, transform=ExchangeMoments())
+
+
+@dataclass(frozen=True)
+class AlignFeatures(Transform):
+    """Each feature map in the places of the other, by optimal transport between all positions.
+
+    to_partner: align the samples with their partners; else the partners with the samples.
+    """
+
+    to_partner: bool
+
+    def own(self, x: Tensor, other: Tensor) -> Tensor:
+        return aligned(other, x) if self.to_partner else x
+
+    def __call__(self, x: Tensor, other: Tensor) -> Tensor:
+        return other if self.to_partner else aligned(x, other)
+
+
+def aligned(x: Tensor, other: Tensor) -> Tensor:
+    """Return ``other`` (B, C, H, W) with its positions moved to where those of ``x`` are alike.
+
+    The plan of the transport is Sinkhorn's between uniform weights, for squared distances; no gradient goes through it.
+    """
+    if x.dim() < 4:
+        return other
+    with torch.no_grad():
+        a, b = (part.flatten(2).transpose(1, 2).float() for part in (x, other))  # (B, positions, C)
+        cost = torch.cdist(a, b).square()
+        places = cost.shape[1]
+        kernel = -cost / SINKHORN_EPSILON
+        u = v = torch.zeros_like(cost[:, :, 0])
+        uniform = -math.log(places)
+        for _ in range(SINKHORN_STEPS):
+            before = u
+            u = uniform - torch.logsumexp(kernel + v[:, None], dim=2)
+            v = uniform - torch.logsumexp(kernel + u[:, :, None], dim=1)
+            if (u - before).abs().mean() * SINKHORN_EPSILON < SINKHORN_STOP:
+                break
+        transport = places * torch.exp(kernel + u[:, :, None] + v[:, None])
+    return torch.einsum("bpq,bcq->bcp", transport.to(other.dtype), other.flatten(2)).view_as(other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignMix(ManifoldMixup):
+    """AlignMix (Venkataramanan et al., arXiv 2103.15375, section 3; shashankvkt/AlignMixup): mix features once aligned.
+
+    At "input" it is input mixup; at a block with positions, either the partner's features move to the sample's places
+    or the reverse, by a coin. The paper: alpha 2, the input or the last convolution's features.
+    """
+
+    most_members: ClassVar[int] = 2
+
+    @staticmethod
+    def default_layers(blocks: Sequence[str]) -> list[str]:
+        return [INPUT, *blocks[1:2]]
+
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        plan = super().make_plan(lam, partner, shape, generator, context)
+        to_partner = bool(torch.rand((), generator=generator) < 0.5)
+        return plan if plan.layer is None else plan.transformed(AlignFeatures(to_partner))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchUpPlan(MixPlan):
+    """Blocks of hidden features that are swapped or mixed with the partner's, and the three terms of PatchUp's loss.
+
+    block: side of a block, in positions.
+    gamma: about the share of the positions that is in blocks.
+    soft: mix inside the blocks; else swap.
+    seed: of the blocks, whose number is known only in the network.
+    kept: after a forward pass, the share that was not changed: one number.
+    """
+
+    block: int
+    gamma: float
+    soft: bool
+    seed: int
+    kept: list[Tensor]
+
+    def mix(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        self.check(x)
+        if not self.active:
+            return x
+        changed = self.blocks(x.shape[1:]).to(x.device, non_blocking=True)
+        self.kept[:] = [1 - changed.float().mean()]
+        other = x[self.partner]
+        return torch.where(changed, ScalarMask(self.lam).mix(x, other) if self.soft else other, x)
+
+    def blocks(self, shape: Sequence[int]) -> Tensor:
+        """Return where features (C, ...) are changed, the same for the whole batch, bool."""
+        generator = torch.Generator().manual_seed(self.seed)
+        if len(shape) < 3:  # without positions
+            return torch.rand(*shape, generator=generator) < self.gamma
+        height, width = shape[-2:]
+        block = min(self.block, height, width)
+        block -= 1 - block % 2  # with a middle
+        rate = self.gamma * height * width / (block**2 * (height - block + 1) * (width - block + 1))
+        middles = (torch.rand(*shape, generator=generator) < rate).float()
+        return F.max_pool2d(middles[None], block, stride=1, padding=block // 2)[0] > 0
+
+    def settled(self) -> MixPlan:
+        if not (self.active and self.kept):
+            return self
+        kept = self.kept[0]
+        inside = self.lam if self.soft else torch.zeros_like(self.lam)
+        return PatchUpLoss(kept + (1 - kept) * inside, self.partner, self.layer, inside=inside, share=kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchUpLoss(MixPlan):
+    """PatchUp's loss (section 3.2): share L(own) + (1 - share) L(inside) + L(``lam``)."""
+
+    inside: Tensor
+    share: Tensor
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, weight: Tensor | None = None
+    ) -> Tensor:
+        cross_entropy = partial(F.cross_entropy, logits, reduction="none", label_smoothing=label_smoothing)
+        own, other = cross_entropy(labels), cross_entropy(labels[self.partner])
+        inside = torch.lerp(other, own, self.inside.to(own.dtype))
+        losses = self.share * own + (1 - self.share) * inside + torch.lerp(other, own, self.lam.to(own.dtype))
+        return losses.mean() if weight is None else (weight * losses).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchUp(ManifoldMixup):
+    """PatchUp (Faramarzi et al., arXiv 2006.07794, section 3; chandar-lab/PatchUp): mix or swap blocks of features.
+
+    Blocks are drawn per channel and position, the same for the whole batch. The loss has three terms, so it is about
+    twice that of other strategies. At "input" the blocks are of pixels, where the reference does CutMix instead.
+
+    Attributes:
+        block: >= 1, side of a block in positions; made odd, and at most the side of the features.
+        gamma: in (0, 1], about the share of the features that is in blocks.
+        soft: mix inside the blocks by lambda; else swap. The paper: gamma 0.75 and prob 1, else 0.5 and 0.7.
+    """
+
+    most_members: ClassVar[int] = 2
+    block: int = 7
+    gamma: float = 0.75
+    soft: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.block < 1:
+            raise ValueError(f"block must be >= 1, got {self.block}")
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma must be in (0, 1], got {self.gamma}")
+
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        plan = super().make_plan(lam, partner, shape, generator, context)
+        seed = int(torch.randint(LARGEST_SEED, (), generator=generator))
+        return PatchUpPlan(
+            lam, partner, plan.layer, block=self.block, gamma=self.gamma, soft=self.soft, seed=seed, kept=[]
+        )

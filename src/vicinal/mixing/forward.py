@@ -28,7 +28,7 @@ def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
         RuntimeError: the block did not run exactly once, or its output is not one tensor.
     """
     layers = [] if plan.layer is None else [plan.layer]
-    with MixHooks(model, layers) as hooks:
+    with MixHooks(model, [*layers, *([] if plan.reads is None else [plan.reads])]) as hooks:
         logits = hooks(images, plan)
         if plan.active and hooks.mixed != len(layers):
             raise RuntimeError(f"block {plan.layer!r} ran {hooks.mixed} times in one forward pass; it must run once")
@@ -62,7 +62,7 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         """
         self.mixed = 0
         # A plan that mixes no block looks like no plan: each kind that a hook can tell apart costs a compilation.
-        self._plan = plan if plan.active and plan.layer is not None else None
+        self._plan = plan if plan.active and (plan.layer is not None or plan.reads is not None) else None
         try:
             mixed = plan.mix(images, self._memory_like(images)) if plan.layer is None else images
             logits: Tensor = (forward or self.model)(mixed)
@@ -84,7 +84,11 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         return memory[: len(images)]
 
     def _mix(self, name: str, module: nn.Module, args: object, output: Tensor) -> Tensor | None:
-        if self._plan is None or self._plan.layer != name:
+        if self._plan is None:
+            return None
+        if self._plan.reads == name and isinstance(output, Tensor):
+            self._plan.see(output)
+        if self._plan.layer != name:
             return None
         if not isinstance(output, Tensor):
             raise RuntimeError(

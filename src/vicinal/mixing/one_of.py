@@ -48,6 +48,10 @@ class OneOf(Strategy):
         return list(dict.fromkeys(depth for strategy in self.strategies.values() for depth in strategy.depths))
 
     @property
+    def reads(self) -> Sequence[str]:
+        return [block for strategy in self.strategies.values() for block in strategy.reads]
+
+    @property
     def needs(self) -> frozenset[str]:
         return frozenset().union(*(strategy.needs for strategy in self.strategies.values()))
 

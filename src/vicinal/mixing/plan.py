@@ -70,7 +70,8 @@ class MixPlan:
         if not self.active:
             return x
         if self.transform is not None:
-            return self.applied_mask.mix(self.transform.own(x), self.transform(x, x[self.partner]))
+            other = x[self.partner]
+            return self.applied_mask.mix(self.transform.own(x, other), self.transform(x, other))
         eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
         wants_gradient = x.requires_grad and torch.is_grad_enabled()
         if eager_cpu and not wants_gradient:
@@ -158,6 +159,18 @@ class MixPlan:
             return self.lam
         return self.mask.own_share(shape)
 
+    @property
+    def reads(self) -> str | None:
+        """Name of the block whose output is shown to :meth:`see` in the forward pass."""
+        return None
+
+    def see(self, output: Tensor) -> None:
+        """Look at the output of the block that the plan reads."""
+
+    def settled(self) -> MixPlan:
+        """Return the plan for the loss, after the forward pass: where that decides the weights, with these."""
+        return self
+
     def weighted(self, lam: Tensor) -> Self:
         """Return the same mixing with other weights in the target, (B,) or (1,)."""
         if lam is self.lam:
@@ -184,6 +197,13 @@ class SecondHalf(MixPlan):
     """A plan for the second half of a batch, whose first half is not mixed."""
 
     plan: MixPlan
+
+    @property
+    def reads(self) -> str | None:
+        return self.plan.reads
+
+    def see(self, output: Tensor) -> None:
+        self.plan.see(output.chunk(2)[1])
 
     @classmethod
     def of(cls, plan: MixPlan) -> SecondHalf:

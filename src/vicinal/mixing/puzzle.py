@@ -169,7 +169,7 @@ class Transport(Transform):
     other_blocks: Tensor
     blocks: int
 
-    def own(self, x: Tensor) -> Tensor:
+    def own(self, x: Tensor, other: Tensor) -> Tensor:
         return _moved(x, self.own_blocks, self.blocks)
 
     def __call__(self, x: Tensor, other: Tensor) -> Tensor:

@@ -58,6 +58,11 @@ class Strategy(ABC):
         return (INPUT,)
 
     @property
+    def reads(self) -> Sequence[str]:
+        """Blocks whose output its plans look at; see :meth:`MixPlan.settled`."""
+        return ()
+
+    @property
     def needs(self) -> frozenset[str]:
         """Facts of the :class:`Context` that :meth:`sample` looks at; without any, a shape is enough."""
         return frozenset()

@@ -16,7 +16,7 @@ from vicinal.mixing.moving import on_device
 class Transform(ABC):
     """Change what is taken from the partner, and where it must be from the sample itself."""
 
-    def own(self, x: Tensor) -> Tensor:
+    def own(self, x: Tensor, other: Tensor) -> Tensor:
         """Return the samples, (B, ...), as they are mixed."""
         return x
 

@@ -58,7 +58,7 @@ class Learner(Stateful):
         decay = settings.ema_decay
         self.ema = None if decay is None else ModelEma(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
-        self.hooks = MixHooks(self.model, [depth for depth in strategy.depths if depth != INPUT])
+        self.hooks = MixHooks(self.model, [*(depth for depth in strategy.depths if depth != INPUT), *strategy.reads])
         weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
         self.objective = Objective(task, settings.label_smoothing, *weights)
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
@@ -100,7 +100,7 @@ class Learner(Stateful):
         self.scheduler.step()
         if self.ema is not None:
             self.ema.update(self.model)
-        return StepOutput(*(part.detach() for part in output))
+        return StepOutput(output.loss.detach(), output.outputs.detach(), output.score.detach(), output.plan)
 
     def _compile_for_full_batches(
         self, model: nn.Module, batch_size: int, mode: str | None = None

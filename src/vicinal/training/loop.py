@@ -95,11 +95,12 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
     with streams.default("dropout", device):
         for images, labels in loader.epoch(streams.order, streams.augmentation, skip=train_metrics.steps):
             context = contexts(images, labels, training.epoch, train_metrics.steps)
-            plan = learner.strategy.sample(images.shape, streams.mixing, context)
-            mixing_stats.add(plan, labels, images.shape)
-            plan = plan.to(device)
+            decided = learner.strategy.sample(images.shape, streams.mixing, context)
+            plan = decided.to(device)
             training.mixed_examples(plan, images, labels)
             step = learner.step(images, labels, plan)
+            # Counted from the host's copy, unless the forward pass has settled the weights.
+            mixing_stats.add(decided if step.plan is plan else step.plan, labels, images.shape)
             train_metrics.add(step.loss, step.score)
             clock.epoch = time.perf_counter() - started
             if train_metrics.steps % settings.log_every == 0 or train_metrics.steps == len(loader):

@@ -53,7 +53,7 @@ class MixingStats(Stateful):
         depth = INPUT if plan.layer is None else plan.layer
         self.layers[depth] = self.layers.get(depth, 0) + 1
         own = plan.own_share(shape)
-        if not plan.pairs:
+        if not plan.pairs or plan.lam.device.type != "cpu":
             self._count(plan.to(self._device), own.expand_as(plan.lam), labels)
             return
         self.waiting.append((plan.lam, own, plan.partner, labels))

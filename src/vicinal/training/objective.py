@@ -15,11 +15,12 @@ from vicinal.tasks import Task
 
 
 class StepOutput(NamedTuple):
-    """The loss, a scalar, with the model's outputs and the task's score (B,) on the mixed images; on the device."""
+    """The loss, a scalar, the model's outputs and the task's score (B,) on the mixed images, and the settled plan."""
 
     loss: Tensor
     outputs: Tensor
     score: Tensor
+    plan: MixPlan
 
 
 Weight = float | str
@@ -55,15 +56,17 @@ class Objective:
         unmixed = replace(plan, layer=None, active=False)
         if not self.clean_weight:
             outputs = forward(images, plan)
+            plan = plan.settled()
             total = self._term(self.mixed_weight, plan, plan, outputs, targets)
         else:
             if self.together:
                 clean, outputs = forward(torch.cat([images, images]), SecondHalf.of(plan)).chunk(2)
             else:
                 outputs, clean = forward(images, plan), forward(images, unmixed)
+            plan = plan.settled()
             total = self._term(self.mixed_weight, plan, plan, outputs, targets)
             total = total + self._term(self.clean_weight, plan, unmixed, clean, targets)
-        return StepOutput(total, outputs, self.task.score(plan, outputs, targets))
+        return StepOutput(total, outputs, self.task.score(plan, outputs, targets), plan)
 
     def _term(self, weight: Weight, plan: MixPlan, mixing: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
         per_sample = _of(weight, plan.lam)
