@@ -159,7 +159,16 @@ def assert_same(ours: Record, theirs: Record) -> None:
 
 
 STRATEGIES = ("mixup=none", "mixup=input", "mixup=manifold mixup.alpha=1", "mixup=cutmix mixup.alpha=1")
+METHODS = (
+    *("resizemix", "fmix", "gridmix", "smoothmix", "saliencymix", "puzzlemix", "patchup mixup.block=3", "alignmix", "moex"),
+    *("noisy_features", "ricap", "zeta", "cutout mixup.size=3", "random_erasing", "regmixup", "remix", "one_of"),
+)
 VARIANTS = {
+    **{method.split()[0]: f"mixup={method}" for method in METHODS},
+    "transmix": "model=vit_tiny model.width=16 optimizer=adamw optimizer.lr=0.001 mixup=transmix",
+    "three-in-a-window": "mixup=input mixup.members=3 mixup.window=[0.2,0.8] mixup.alpha_end=2 mixup.per_sample=true",
+    "parts": "mixup=manifold mixup.law=truncated mixup.low=0.3 mixup.partner=other_class mixup.labels=majority",
+    "nearest-tapered": "mixup=cutmix mixup.law=uniform mixup.partner=nearest mixup.taper=true mixup.clean_weight=1-lam",
     **{strategy.split()[0]: strategy for strategy in STRATEGIES},
     **{f"{strategy.split()[0]}-bf16-ema": f"{strategy} trainer.precision=bf16 trainer.ema_decay=0.7"
        for strategy in STRATEGIES},
