@@ -8,7 +8,7 @@ import pydoc
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -227,7 +227,8 @@ def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter]
         raise refused("must be the path of a class or function that can be imported")
     try:
         parameters = inspect.signature(called).parameters
-        hints = hints_of(called.__init__ if is_class else called)
+        # The fields of a dataclass may be inherited from a module with names of its own.
+        hints = hints_of(called if is_dataclass(called) or not is_class else called.__init__)
     except ValueError as error:  # some that are written in C
         raise refused(str(error)) from None
     except NameError:  # an annotation that only type checkers can resolve
