@@ -74,7 +74,7 @@ class WandbTracker(Tracker):
         except (OSError, RuntimeError) as error:
             self._on_reply("failed", str(error))
             return
-        self._process.on_reply = self._on_reply
+        self._process.listen(self._on_reply)
         shown = replace(info, folder=folder, config=config, name=self.name, sweep=self.group, wandb_id=self.id)
         self._send("open", shown, self.id == info.wandb_id, redacted(sys.argv))
 
@@ -107,7 +107,7 @@ class WandbTracker(Tracker):
             self._process.detach()
             raise
         finally:
-            self._process.on_reply = client.ignore
+            self._process.listen(client.ignore)
         if not flushed:
             self._on_reply("failed", f"not at its end within {time.monotonic() - began:.0f} s")
             self._process.kill()
