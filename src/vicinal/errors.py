@@ -34,13 +34,7 @@ def written(value: object) -> str:
 
 
 def suggest(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
-    """Return ``did you mean a? allowed: a, b, c``.
-
-    Args:
-        word: unknown name.
-        known: names that are allowed in its place.
-        elsewhere: dotted keys; where nothing in ``known`` is close, one that ends in the word is suggested.
-    """
+    """Return ``did you mean a? allowed: a, b, c`` for an unknown word, or a dotted key that ends in it."""
     known = [name for name in known if not name.startswith("_")]
     close = difflib.get_close_matches(word, known, n=1)
     if not close:

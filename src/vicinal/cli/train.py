@@ -35,17 +35,12 @@ from vicinal.utils.gc_pause import without_collections
 
 log = logging.getLogger(__name__)
 
-FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
-"""The user asks for tracebacks."""
-_received: list[int] = []
-"""Signals that have ended the command; within a training ``GracefulShutdown`` handles them."""
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user asks for tracebacks
+_received: list[int] = []  # signals that have ended the command; within a training ``GracefulShutdown`` handles them
 
 
 def command() -> None:
-    """Run :func:`main`, and end the process without taking Python apart.
-
-    With torch's compilers in it that takes longer than a second, for memory that the system takes back at once.
-    """
+    """Run :func:`main`, and end the process without clean-up by Python, which takes over a second with torch."""
     code = 1
 
     def leave() -> None:  # called after all that is registered from here on
@@ -70,10 +65,8 @@ def command() -> None:
 
 
 def main() -> None:
-    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed or a mistake), 2 (no such
-    flag) or 130/143 (interrupted).
-
-    A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
+    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed or a mistake), 2 (no such flag) or
+    130/143 (interrupted). A user's mistake is one line; HYDRA_FULL_ERROR=1 asks for the traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
     _handle_signals()
@@ -93,7 +86,7 @@ def main() -> None:
 
 
 def _handle_signals() -> None:
-    """Let signals that are not handled yet end the ``with`` blocks of W&B and of the progress bar, and the process."""
+    """Let signals without a handler end the ``with`` blocks of W&B and of the progress bar, and then the process."""
     _received.clear()
     for number in present():
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _stop):
@@ -109,7 +102,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _leave_if_stopped() -> None:
-    """Leave if a signal has come: a library that it interrupted may have made an error of the exception."""
+    """Leave if there was a signal: a library that it interrupted may have turned the exception into an error."""
     if _received:
         sys.exit(128 + _received[0])
 
@@ -131,11 +124,7 @@ def _start() -> None:
 
 
 def job(cfg: DictConfig) -> float | None:
-    """Run one job; Hydra calls this with each composed config.
-
-    Returns the last epoch's score on validation by the task's selection metric, for sweepers that search; None without
-    a validation split.
-    """
+    """Run one job, for Hydra; return the last epoch's score on validation, if any, for sweepers that search."""
     output.steady()  # a launcher from a plugin may run jobs in other processes
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
@@ -175,10 +164,7 @@ def _refuse_sweep(settings: HydraConf) -> None:
 
 
 def _arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line, and put its overrides before the flags: people put -m anywhere.
-
-    Leaves with exit code 2, as argparse does, at a flag that Hydra does not have or whose value is wrong.
-    """
+    """Read the command line, and put its overrides before the flags; exit with code 2 at a wrong flag, as argparse."""
     parser = get_args_parser()
     trust(parser)
     parser.exit_on_error = False

@@ -23,24 +23,15 @@ LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "high": ("<=", operator.le),
     "above": (">", operator.gt),
     "below": ("<", operator.lt),
-}
-"""Limits of a number in the metadata of a field: sign and function."""
-hints_of = cache(typing.get_type_hints)
-"""Return {name: type} of a dataclass or a signature."""
+}  # of a number, in the metadata of a field
+hints_of = cache(typing.get_type_hints)  # {name: type} of a dataclass or a signature
 
 
 def checked(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of a group, each converted to the type of its field and in its range.
+    """Return the values of a group, each converted to the type of its field and in its range, or raise ConfigError.
 
-    Hydra converts as well, but not what a command line removes and adds again: ``~seed +seed=abc``.
-
-    Args:
-        schema: dataclass of the group. A field that is itself a group has to be a mapping, and is not looked into.
-        values: as composed, by key.
-        prefix: of the keys in messages, such as ``trainer.``.
-
-    Raises:
-        ConfigError: names the key, the value and what is allowed.
+    Hydra converts as well, but not what a command line removes and adds again: ``~seed +seed=abc``. A field that is
+    itself a group has to be a mapping, whose content is not checked. In messages, keys begin with ``prefix``.
     """
     hints, converted = hints_of(schema), {}
     known = [item.name for item in fields(schema)]
@@ -76,7 +67,7 @@ def convert(name: str, value: Any, hint: Any) -> Any:
 
 @cache
 def supported(hint: Any) -> Any:
-    """Return the hint in the form that OmegaConf can hold; Any where it has none (torch's ``float | Tensor``)."""
+    """Return the hint in the form that OmegaConf can hold; Any if there is none, as for ``float | Tensor``."""
     if typing.get_origin(hint) in (Sequence, tuple):
         hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
     try:
@@ -88,7 +79,7 @@ def supported(hint: Any) -> Any:
 
 @cache
 def _holder(hint: Any) -> Any:
-    """Return a config of one typed field, which converts what is assigned to it. It is slow to make."""
+    """Return a config of one typed field, which converts each assigned value. It is slow to make."""
     return OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
 
 
@@ -132,9 +123,6 @@ def _in_range(limits: Mapping[str, Any], value: Any) -> bool:
     return finite and all(compare(value, limit) for compare, limit in given)
 
 
-# In words
-
-
 def describe_type(hint: Any) -> str:
     """Return the name of a type that follows "must be" in a message."""
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
@@ -175,7 +163,7 @@ def describe_key(key: str) -> str | None:
 
 
 def suggest_key(word: str, known: Iterable[str]) -> str:
-    """Return :func:`suggest` for a key, which may be one of another group: ``lr`` is ``optimizer.lr``."""
+    """Return :func:`suggest` for a key, perhaps of another group: ``lr`` is ``optimizer.lr``."""
     return suggest(word.rpartition(".")[2], known, dotted_keys())
 
 

@@ -24,11 +24,8 @@ from vicinal.utils.nested import flat
 
 log = logging.getLogger(__name__)
 
-HARDWARE = ("device", "precision", "threads")
-"""Keys whose "auto" a result records."""
-
-ELSEWHERE = {"git commit", "git diff"}
-"""Parts of the environment that change a number only through the package's source, which is compared too."""
+HARDWARE = ("device", "precision", "threads")  # keys whose "auto" a result records
+ELSEWHERE = {"git commit", "git diff"}  # they change a number only through the package's source, compared too
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,9 @@ class Reproduction:
     then: RunFolder
     now: RunFolder
     parts: list[Part]
-    differences: list[tuple[str, str, str]]
-    """(name, then, now) of the two environments."""
-    requested: list[str]
-    """Differences of the two requests, one line each."""
-    notes: list[str]
-    """All remarks, one line each."""
+    differences: list[tuple[str, str, str]]  # (name, then, now) of the two environments
+    requested: list[str]  # differences of the two requests, one line each
+    notes: list[str]  # all remarks, one line each
 
     @property
     def identical(self) -> bool:
@@ -65,16 +59,11 @@ class Reproduction:
 def reproduce(
     path: Path, output: Path | None = None, overrides: Sequence[str] = (), trusted: Sequence[str] = ()
 ) -> Reproduction:
-    """Run the config that is stored in a run's folder again, and compare.
+    """Run the config of a completed run again, with overrides such as ``dataset.root=...``, and compare.
 
-    Args:
-        path: folder of a completed run; it may have been moved.
-        output: folder of the repetition, which must not exist; by default beside ``runs/``, in ``reproductions/``.
-        overrides: ``key=value``, such as ``dataset.root`` on another machine.
-        trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
-
-    Raises:
-        UserError: there is no completed run, or its config is lost, refused, or not understood by the code any more.
+    The repetition gets a new folder, ``output``, by default in ``reproductions/`` beside ``runs/``. For ``trusted`` see
+    :mod:`vicinal.jobs.stored_config`. Raises UserError if there is no completed run, or if its config is lost, refused
+    or not understood by today's code.
     """
     then = RunFolder(path)
     result = original(then)
@@ -158,7 +147,7 @@ def _history(environment: Mapping[str, Any], result: Mapping[str, Any]) -> Itera
 
 
 def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
-    """Yield the differences between the stored request and that which today's code reads from the config."""
+    """Yield the differences between the stored request and the one that today's code reads from the config."""
     then, now = flat(result["config"], "."), flat(run_metadata(experiment)["config"], ".")
     later = later_keys()
     differ = False

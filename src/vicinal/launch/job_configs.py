@@ -16,8 +16,7 @@ from vicinal.config.redaction import redacted
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, make_folder, read, sha256, write
 
-WORD = "hydra.job.config_name"
-"""Key of the word that names a job's file. Hydra's launchers print no words of ``hydra``."""
+WORD = "hydra.job.config_name"  # key of the word that names a job's file. Hydra's launchers print no words of ``hydra``
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -33,13 +32,11 @@ class JobConfigs:
         self._secrets: dict[str, dict[str, Any]] = {}  # {file: groups that it lacks}, which stay in memory
 
     def add(self, experiment: Experiment) -> str:
-        """Write the file of a job, and return the word that has to follow the job's own ones.
-
-        The file is named by its content, since another process may run the same sweep with other settings of W&B.
-        """
+        """Write the file of a job, and return the word that has to follow the job's own ones."""
         config = experiment.request()
         public = redacted(config)
         data = yaml.dump(public, Dumper=DUMPER, sort_keys=False, allow_unicode=True).encode()
+        # Named by content: another process may run the same sweep with other settings of W&B.
         name = f"{experiment.run_id}-{sha256(data)[:10]}"
         if secrets := {group: value for group, value in config.items() if value != public[group]}:
             self._secrets[name] = secrets
@@ -50,9 +47,7 @@ class JobConfigs:
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Return the config of a job, with Hydra's own node. Raises DamagedError.
 
-        Args:
-            master_config: composed by Hydra from the words that all jobs share.
-            sweep_overrides: words of the job, and last the one that :meth:`add` has returned.
+        ``master_config`` is what all jobs share; the last of the overrides is the word that :meth:`add` has returned.
         """
         *words, last = sweep_overrides
         name = last.removeprefix(f"{WORD}=")
