@@ -49,7 +49,7 @@ def load_data(experiment: Experiment) -> ImageData:
 
 
 def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
-    """Return the images as the source has them, and split, with label noise. UserError: no access, or a wrong key."""
+    """Return the source, and its images, split and with label noise. UserError: out of reach, or a key does not fit."""
     check_cuts(experiment)
     values = experiment.dataset.values
     source = experiment.dataset()
@@ -68,7 +68,7 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
 
 
 def data_contents(experiment: Experiment) -> dict[str, str]:
-    """Return {name: hash} of today's data, without those in the identity; loads images if no files are declared."""
+    """Return {name: hash} of a run's data now, without those in its identity; may load the images to hash them."""
     hashes = _file_hashes(experiment)
     return image_hashes(experiment.dataset) if hashes is None else hashes
 

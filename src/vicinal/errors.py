@@ -9,10 +9,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A key of the config has a value that it cannot have.
-
-    The line reads ``key=value: allowed``, as the user would type it on the command line.
-    """
+    """A key of the config has a value that it cannot have: ``key=value: allowed``, as on the command line."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         super().__init__(key, value, allowed)

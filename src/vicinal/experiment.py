@@ -95,7 +95,9 @@ class Experiment:
             hardware = resolve(trainer, work(network, sizes.image_size, trainer.batch_size))
 
         components = (dataset, model, mixup, optimizer, scheduler)
-        effective = _effective(config, components)
+        effective = {"trainer": identity_values(TrainerConfig, config["trainer"])}
+        effective |= {component.group: component.identity() for component in components}
+        effective["dataset"] |= dataset.tell("fingerprint") or {}
         cell = cell_id(effective)
         choices, run = config["_choices_"], run_id(cell, config["seed"])
         words: Any = OmegaConf.to_container(hydra.overrides.task)  # without resolving what is in them
@@ -168,13 +170,6 @@ def _sizes(dataset: Mapping[str, Any], names: tuple[str, ...]) -> Sizes:
     if names and len(names) != classes:
         raise ConfigError("dataset.classes", classes, f"must be {len(names)}, as in the data")
     return Sizes(dataset["channels"], dataset["image_size"], classes)
-
-
-def _effective(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:
-    trainer = identity_values(TrainerConfig, config["trainer"])
-    effective = {"trainer": trainer, **{component.group: component.identity() for component in components}}
-    effective["dataset"] |= components[0].tell("fingerprint") or {}
-    return effective
 
 
 def _settings(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def trust(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
-    """Let a user's mistake end the process in one line with exit code 1, and Ctrl-C with 130; a bug has its traceback."""
+    """Let a user's mistake end the process in one line with exit code 1, Ctrl-C with 130; a bug shows its traceback."""
     steady()
     try:
         yield

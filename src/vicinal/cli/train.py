@@ -56,8 +56,8 @@ def command() -> None:
     try:
         main()
         code = 0
-    except SystemExit as asked:
-        code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
     except KeyboardInterrupt:
         code = 130
@@ -109,22 +109,22 @@ def _leave_if_stopped() -> None:
 
 def _start() -> None:
     """Do as ``hydra.main`` does, but never let Hydra read the config of a run, which is data: ``--config-path``."""
-    parser, words = _arguments()
-    if words.experimental_rerun is not None:
+    parser, args = _arguments()
+    if args.experimental_rerun is not None:
         again = "the config of a run is: --config-path FOLDER --config-name config"
-        raise UserError(f"--experimental-rerun {words.experimental_rerun}: a pickle is a program, not data; {again}")
-    if words.config_path is not None:
+        raise UserError(f"--experimental-rerun {args.experimental_rerun}: a pickle is a program, not data; {again}")
+    if args.config_path is not None:
         from vicinal.jobs.stored_config import offer
 
-        name = (words.config_name or "config").removesuffix(".yaml")
-        words.config_name = offer(Path(words.config_path) / f"{name}.yaml", words.trust)
-        words.config_path = None
+        name = (args.config_name or "config").removesuffix(".yaml")
+        args.config_name = offer(Path(args.config_path) / f"{name}.yaml", args.trust)
+        args.config_path = None
     version.setbase("1.3")
-    _run_hydra(args=words, args_parser=parser, task_function=job, config_path=str(CONF), config_name="config")
+    _run_hydra(args=args, args_parser=parser, task_function=job, config_path=str(CONF), config_name="config")
 
 
 def job(cfg: DictConfig) -> float | None:
-    """Run one job, for Hydra; return the last epoch's score on validation, if any, for sweepers that search."""
+    """Run one job, for Hydra; return its last validation score by the task's selection metric, if any, for sweepers."""
     output.steady()  # a launcher from a plugin may run jobs in other processes
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
@@ -164,12 +164,12 @@ def _refuse_sweep(settings: HydraConf) -> None:
 
 
 def _arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line, and put its overrides before the flags; exit with code 2 at a wrong flag, as argparse."""
+    """Read the command line, and put its overrides before the flags; exit with 2 at a wrong flag, as argparse does."""
     parser = get_args_parser()
     trust(parser)
     parser.exit_on_error = False
     try:
-        given, unknown = parser.parse_known_intermixed_args(sys.argv[1:])
+        args, unknown = parser.parse_known_intermixed_args(sys.argv[1:])
     except argparse.ArgumentError as error:
         _refuse_flag(f"{error}; --hydra-help lists the flags")
     for word in unknown:
@@ -177,10 +177,10 @@ def _arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
         _refuse_flag(f"{word}: no such flag; {f'did you mean {close[0]}? ' if close else ''}--hydra-help lists them")
     flags = sys.argv[1:]
-    for word in given.overrides:
+    for word in args.overrides:
         flags.remove(word)
-    sys.argv[1:] = [*given.overrides, *flags]
-    return parser, given
+    sys.argv[1:] = [*args.overrides, *flags]
+    return parser, args
 
 
 def _refuse_flag(line: str) -> NoReturn:

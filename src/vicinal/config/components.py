@@ -26,8 +26,7 @@ RUNTIME = {
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "mixup": (),
-}
-"""Arguments of the components of a group that the program gives, not the config."""
+}  # arguments of a group's components that the program gives, not the config
 OURS = (f"file://{CONF}",)  # places of options by default: ``conf/`` alone
 
 
@@ -39,11 +38,11 @@ class Component:
     target: str  # dotted name of a class or function
     values: dict[str, Any]  # every key that has an effect, typed
     defaults: dict[str, Any]  # defaults of the target's arguments that the config may give
-    ineffective: dict[str, Any]  # keys without effect that another option of the group has: alpha under ``none``
+    ineffective: dict[str, Any]  # keys without effect that another option of the group has, as alpha under ``none``
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Values that are given to the target."""
+        """Values for the target."""
         return {name: value for name, value in self.values.items() if name in self.defaults}
 
     def __hash__(self) -> int:
@@ -140,14 +139,14 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
         if name not in taken and name not in _keys_of_options(group, places):
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest_key(name, taken)}")
         values[name] = convert(f"{group}.{name}", value, typed.get(name) or supported(hints.get(name, Any)))
-    given = {name: value for name, value in values.items() if value != MISSING}
-    check_ranges(shared, given, f"{group}.")
-    _check_numbers(group, given)
+    present = {name: value for name, value in values.items() if value != MISSING}
+    check_ranges(shared, present, f"{group}.")
+    _check_numbers(group, present)
     defaults = {name: parameters[name].default for name in own}
     needed = {name for name in taken if defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty}
     needed |= {name for name in schema if schema[name].default == MISSING} | values.keys()
     for name in taken:
-        if name in needed and name not in given:
+        if name in needed and name not in present:
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
     ineffective = {name: value for name, value in values.items() if name not in taken}
     values = {name: value for name, value in values.items() if name in taken and name != "_target_"}
@@ -181,7 +180,7 @@ def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
 
 @cache
 def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
-    """Return the parameters of a target and their types. Raises ConfigError if it cannot be a component of the group."""
+    """Return the parameters of a target and their types. Raises ConfigError if it is no component of the group."""
 
     def refused(reason: str) -> ConfigError:
         return ConfigError(f"{group}._target_", target, reason)

@@ -23,9 +23,8 @@ from vicinal.utils.nested import flat
 
 VALUE = re.compile(r"\+*([^~+@/]+\.[^@/]+|" + "|".join(key for key in KEYS if "." not in key) + ")")
 """Key of a single value: a dotted one, or one at the top of the config that is no group."""
-COMPOSITIONS = 32  # cached ones
-RESOLVER = re.compile(r"\$\{(?!\s*oc\.)[^{}$:]*[{$:]")
-"""Start of a call of a resolver that may give something else the next time; OmegaConf's ``oc.*`` do not."""
+COMPOSITIONS = 32  # cached at once
+RESOLVER = re.compile(r"\$\{(?!\s*oc\.)[^{}$:]*[{$:]")  # call of a resolver that is not OmegaConf's: values may change
 HYDRA = re.compile(r"\$\{\s*hydra:\s*([\w.]+)\s*\}")  # reference to Hydra's own node in a value
 
 
@@ -76,7 +75,7 @@ def composer(loader: ConfigLoader, master: DictConfig) -> Callable[[Sequence[str
 
 
 def _overrides(option: Override, values: Sequence[Override]) -> bool:
-    """Tell if a word changes, or takes out, keys of a group in which single values are set too."""
+    """Return whether a word changes, or takes out, keys of a group in which single values are set too."""
     group = option.key_or_group.partition(".")[0]
     changes = option.is_delete() or isinstance(option.value(), dict)
     return changes and any(value.key_or_group.partition(".")[0] == group for value in values)
@@ -100,10 +99,7 @@ def describe(hydra: DictConfig, words: Sequence[str]) -> None:
 
 
 def resolve_calls(master: DictConfig, config: DictConfig) -> None:
-    """Replace calls of resolvers in a job's config, such as a time, by their values now, shared with ``master``'s jobs.
-
-    Raises UserError for a value that only a launched job knows.
-    """
+    """Replace calls of resolvers, such as a time, by values that ``master`` keeps for all jobs. Raises UserError."""
     calls = dict(_calls(config))
     if not calls:
         return
@@ -147,7 +143,7 @@ def literal(value: Any) -> Any:
 
 
 def hidden(hydra: Any) -> Iterator[str]:
-    """Yield a line for each file of the user that a file of the same option, in another folder, hides."""
+    """Yield a line for each of the user's files of a chosen option that another file of the same name hides."""
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     for group, option in hydra.runtime.choices.items():
         files = [file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()]

@@ -35,14 +35,14 @@ NO_KEY = (
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Tell a user's mistake, or a circumstance such as a full disk, from a bug."""
+    """Return whether an error is a user's mistake, or a circumstance such as a full disk; not a bug."""
     known = (UserError, HydraException, errors.OmegaConfBaseException)
     system = isinstance(error, OSError) and error.errno is not None
     return isinstance(error, known) or system or _lacks_memory(error) or _in_composition(error)
 
 
 def _in_composition(error: BaseException) -> bool:
-    """Tell if Hydra, or a parser that it calls, raised the error: then the user's text is its cause."""
+    """Return whether Hydra, or a parser that it calls, raised the error: then the user's text is its cause."""
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     packages = [module.partition(".")[0] for module in reversed(modules)]
     return next((name in COMPOSERS for name in packages if name in COMPOSERS | CALLERS), False)
@@ -160,7 +160,7 @@ def _parse(word: str) -> Override | None:
 
 
 def _chooses_nothing(word: str) -> bool:
-    """Tell if a group is set to something other than the name of an option."""
+    """Return whether a group is set to something other than the name of an option."""
     override = _parse(word)
     if override is None or override.key_or_group not in CHOOSABLE or override.is_sweep_override():
         return False
@@ -241,7 +241,7 @@ def _path(error: OSError, words: Sequence[str]) -> str:
 
 
 def _leads_to(word: str, file: str) -> bool:
-    """Tell if the value of a word is a path to the file, or to a folder that holds it."""
+    """Return whether the value of a word is a path to the file, or to a folder that holds it."""
     value, path = word.partition("=")[2].strip("'\""), Path(os.path.realpath(file))
     return bool(value) and Path(os.path.realpath(value)) in (path, *path.parents)
 

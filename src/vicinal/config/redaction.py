@@ -40,10 +40,8 @@ NETRC = "netrc"  # name of the secrets in that file
 PLACES = ("PWD", "OLDPWD")  # variables with such a name that hold no secret, but a folder
 SHORT = 8  # characters; a shorter value is replaced only as a whole word
 SHORTEST, SHORTEST_NUMBER = 4, 6  # characters; a still shorter value cannot be told from ordinary text
-ADDRESS = re.compile(r"(?P<scheme>\w://)[^\s/?#:@'\"<>]*:[^\s/?#'\"<>]+@")
-"""User and password in the address of a server, within a text."""
-PASSWORD = re.compile(r"\w+://[^/:@\s]*:(?P<password>.+)@[^@]+")
-"""A whole address; its password may have characters that should have been encoded."""
+ADDRESS = re.compile(r"(?P<scheme>\w://)[^\s/?#:@'\"<>]*:[^\s/?#'\"<>]+@")  # user and password in an address
+PASSWORD = re.compile(r"\w+://[^/:@\s]*:(?P<password>.+)@[^@]+")  # whole address; the password may be unencoded
 FORMS = {
     "private key": re.compile(
         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
@@ -54,9 +52,10 @@ FORMS = {
         r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+)"
     ),
     "authorization": re.compile(r"(?<=authorization: )(basic|bearer|token) [\w.~+/=-]{6,}", re.IGNORECASE),
-}
-API_KEY = re.compile(r"(?<![0-9a-fA-F])[0-9a-f]{40}(?![0-9a-fA-F])")
-"""W&B's old form. A commit has the same, so it is looked for in code alone."""
+}  # of secrets from anywhere
+API_KEY = re.compile(
+    r"(?<![0-9a-fA-F])[0-9a-f]{40}(?![0-9a-fA-F])"
+)  # W&B's old form; only in code, as commits have it too
 ASSIGNED = re.compile(
     r"(?P<name>[\w.-]+)(?P<between>['\"]?\]?[ \t]*[:=]>?[ \t]*)"
     r"([bfru]*(?P<quote>['\"])(?P<quoted>[^<'\"\n][^'\"\n]{3,})(?P=quote)|(?P<plain>[\w+/=.@!%^&*-]{6,})[ \t]*$)",
@@ -68,10 +67,7 @@ _needed: set[str] = set()
 
 
 def need(config: Mapping[str, Any], public: Iterable[str]) -> None:
-    """Register values of a config, except under keys that name a secret, and ``public`` names: they stay readable.
-
-    Without them a run could not be repeated.
-    """
+    """Keep readable the values of a config, except under keys that name a secret, and ``public``: a run needs them."""
     _public.update(public)
     keys = ((key.rpartition(".")[2].partition("[")[0], value) for key, value in leaves(config))
     _needed.update(str(value) for key, value in keys if not TELLING_KEY.search(key))

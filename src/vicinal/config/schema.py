@@ -165,15 +165,13 @@ GROUPS: dict[str, type] = {
     "optimizer": OptimizerConfig,
     "scheduler": SchedulerConfig,
     "mixup": MixupConfig,
-}
-"""Groups whose options are components, with the keys that all their options may have."""
+}  # groups whose options are components, with the keys that all their options may have
 SCHEMAS: dict[str, type] = {**GROUPS, "trainer": TrainerConfig, "wandb": WandbConfig}
 NAMED: dict[str, type] = {"tracker": TrackerConfig}  # {name: component}, of several options, as in ``tracker=[a,b]``
 VIEWS = ("tracker", "wandb")  # groups that show a run and cannot change its result, so no part of its identity
 KEYS: dict[str, Field[Any]] = {item.name: item for item in fields(Config) if item.metadata} | {
     f"{group}.{item.name}": item for group, schema in SCHEMAS.items() for item in fields(schema)
-}
-"""All keys of the schema with one value, such as ``seed`` and ``optimizer.lr``."""
+}  # all keys of the schema with one value, such as ``seed`` and ``optimizer.lr``
 NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"])  # they cannot change a result
 
 

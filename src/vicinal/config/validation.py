@@ -23,7 +23,7 @@ LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "high": ("<=", operator.le),
     "above": (">", operator.gt),
     "below": ("<", operator.lt),
-}  # of a number, in the metadata of a field
+}  # sign and function of the limits in the metadata of a field
 hints_of = cache(typing.get_type_hints)  # {name: type} of a dataclass or a signature
 
 
@@ -119,8 +119,8 @@ def _in_range(limits: Mapping[str, Any], value: Any) -> bool:
     if isinstance(value, bool):
         return True
     finite = isinstance(value, int) or math.isfinite(value)  # an integer may be too large for any float
-    given = ((compare, limits[name]) for name, (_, compare) in LIMITS.items() if limits[name] is not None)
-    return finite and all(compare(value, limit) for compare, limit in given)
+    bounds = ((compare, limits[name]) for name, (_, compare) in LIMITS.items() if limits[name] is not None)
+    return finite and all(compare(value, bound) for compare, bound in bounds)
 
 
 def describe_type(hint: Any) -> str:
@@ -146,11 +146,11 @@ def describe_range(item: Field[Any]) -> str:
 
 
 def _interval(limits: Mapping[str, Any]) -> str:
-    given = {name: written(limits[name]) for name in LIMITS if limits[name] is not None}
-    if given.keys() & {"low", "above"} and given.keys() & {"high", "below"}:
-        start = f"[{given['low']}" if "low" in given else f"({given['above']}"
-        return f" in {start}, {given['high']}]" if "high" in given else f" in {start}, {given['below']})"
-    return "".join(f" {LIMITS[name][0]} {limit}" for name, limit in given.items())
+    bounds = {name: written(limits[name]) for name in LIMITS if limits[name] is not None}
+    if bounds.keys() & {"low", "above"} and bounds.keys() & {"high", "below"}:
+        start = f"[{bounds['low']}" if "low" in bounds else f"({bounds['above']}"
+        return f" in {start}, {bounds['high']}]" if "high" in bounds else f" in {start}, {bounds['below']})"
+    return "".join(f" {LIMITS[name][0]} {limit}" for name, limit in bounds.items())
 
 
 def describe_key(key: str) -> str | None:

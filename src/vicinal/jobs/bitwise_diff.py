@@ -16,7 +16,7 @@ from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.utils.nested import flat
 
 SCORES = ("epochs", "best_epoch", "val", "test")  # compared keys of ``result.json``
-IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")  # these describe one session alone
+IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")  # uncompared keys of ``environment.json``
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,8 @@ def reproduce(
         raise UserError(f"--output {output}: is there already; it must be a new folder")
     now = RunFolder(output or _beside(path.resolve()))
     experiment = Experiment.composed(_compose(then, now, overrides, trusted))
-    asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
-    hardware, notes = _hardware(experiment.trainer, result["hardware"], asked)
+    overridden = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    hardware, notes = _hardware(experiment.trainer, result["hardware"], overridden)
     experiment = replace(experiment, folder=now, hardware=hardware)
     environment_lost = [line for line in damage if line.startswith(f"{then.environment} ")]
     whole = {} if environment_lost else then.about()
@@ -124,11 +124,11 @@ def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str], trusted:
     return cfg
 
 
-def _hardware(settings: TrainerConfig, recorded: Mapping[str, Any], asked: set[str]) -> tuple[Hardware, list[str]]:
+def _hardware(settings: TrainerConfig, recorded: Mapping[str, Any], overridden: set[str]) -> tuple[Hardware, list[str]]:
     """Return the original's meaning of "auto", as far as this machine has it, and a line for each that it lacks."""
     notes = []
     for name in HARDWARE:
-        if getattr(settings, name) != "auto" or f"trainer.{name}" in asked:
+        if getattr(settings, name) != "auto" or f"trainer.{name}" in overridden:
             continue
         as_then = replace(settings, **{name: recorded[name]})
         try:

@@ -25,7 +25,7 @@ class Saved:
 
     training: dict[str, Any] | None = None  # state of the training; None without a checkpoint
     wandb_id: str | None = None
-    made_with: dict[str, Any] = field(default_factory=dict)  # what decides the last bits; hashes of code and data
+    made_with: dict[str, Any] = field(default_factory=dict)  # values that decide the last bits; code and data hashes
     changed: list[str] = field(default_factory=list)  # differences of earlier sessions in these, one line each
     seconds: float = 0.0  # time that all sessions have taken
 

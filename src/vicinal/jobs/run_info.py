@@ -53,7 +53,7 @@ def wandb_record(trackers: Mapping[str, Tracker], info: RunInfo) -> dict[str, st
 
 
 def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: str | None) -> None:  # noqa: A002
-    """Send W&B a completed run from its files; ``id`` is W&B's own if W&B has a part of it, else None."""
+    """Send W&B a completed run from its files; ``id`` is that of the W&B run that has a part of it, or None."""
     git = folder.about().get("git")
     commit = git.get("commit") if isinstance(git, dict) else None
     metadata = result | {"config": result["config"] | {"wandb": vars(settings)}}

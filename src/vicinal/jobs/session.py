@@ -35,10 +35,7 @@ EXAMPLE_BATCHES = 4  # batches from which the mixed examples are taken
 
 
 class RunContext:
-    """One session of a run, prepared: its files are begun, and the process is set up for it.
-
-    ``sweep`` is the name of the run's sweep, for W&B's group; loading the data took ``loading`` seconds.
-    """
+    """One session of a run, with its files begun and the process set up; ``loading`` seconds went into the data."""
 
     def __init__(self, experiment: Experiment, saved: Saved, data: ImageData, sweep: str | None, loading: float):
         self._began = time.perf_counter() - loading
@@ -93,7 +90,7 @@ class RunContext:
         self.save(vars(Saved(state.state_dict(), wandb_id, self._made_with, self._changed, seconds)))
 
     def conclude(self, state: TrainState, scores: dict[str, Any], ready: float) -> dict[str, Any]:
-        """Save the final weights, and return the content of ``result.json``; the first step came after ``ready`` s."""
+        """Save the final weights, and return the content of ``result.json``; its setup took ``ready`` seconds."""
         experiment, data, here = self.experiment, self.data, self._here
         history, clock = state.history, state.clock
         rows, times = kept(history.rows)
@@ -109,18 +106,13 @@ class RunContext:
             }
         )
         total = self._earlier + self.session_seconds()
+        spent = {"setup": ready, "train": clock.train, "evaluation": clock.evaluation, "total": total, "epochs": times}
         return {
             **run_metadata(experiment),
             "epochs": experiment.trainer.epochs,
             "best_epoch": history.best_epoch,
             **scores,
-            "seconds": {
-                "setup": ready,
-                "train": clock.train,
-                "evaluation": clock.evaluation,
-                "total": total,
-                "epochs": times,
-            },
+            "seconds": spent,
             "images_per_second": clock.images_per_second,
             "peak_memory": gpu_memory.peak(experiment.hardware.device),
             "hardware": {
@@ -139,8 +131,8 @@ class RunContext:
 def train(experiment: Experiment, saved: Saved, data: ImageData, sweep: str | None, loading: float) -> dict[str, Any]:
     """Train to the end, and write everything, the result last; return it. The done mark does not wait for W&B.
 
-    Raises UserError if the training diverged, or if the code does not fit the checkpoint any more. After a signal all
-    is saved, and Interrupted is raised, which ends the process at the end of the ``with`` that owns the signals.
+    Raises UserError if the training diverged, or if the code does not fit the checkpoint any more. After a signal it
+    saves all and raises Interrupted, which the ``with`` that owns the signals turns into the meaning of the signal.
     """
     context = RunContext(experiment, saved, data, sweep, loading)
     folder, epochs, loaders = experiment.folder, experiment.trainer.epochs, context.loaders

@@ -35,8 +35,7 @@ OWN = {
     "scheduler": ("vicinal.training.schedules",),
     # Modules one by one: other trackers write to any file that they are given.
     "tracker": ("vicinal.tracking.csv_file", "vicinal.tracking.tensorboard", "vicinal.tracking.wandb.tracker"),
-}
-"""Packages of the components of each group; all others have to be trusted by name."""
+}  # packages of the components of each group; all others have to be trusted by name
 HYDRAS = ("defaults", "hydra")  # instructions to Hydra, which are not followed in a stored config
 TARGET = re.compile(r"(^|\.)_target_($|[.\[])")  # key that is a target, or is inside one
 NAME = "stored"  # name of the config in Hydra's store

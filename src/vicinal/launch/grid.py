@@ -41,10 +41,8 @@ class Job:
 
 def check_axes(overrides: Sequence[Override]) -> None:
     """Raise UserError if an axis has no values or no end, if its key cannot be swept, or if there are too many jobs."""
-    jobs = 1
-    for override in overrides:
-        if not override.is_sweep_override():
-            continue
+    axes, jobs = [override for override in overrides if override.is_sweep_override()], 1
+    for override in axes:
         word, key = override.input_line, override.key_or_group
         if not override.is_discrete_sweep():
             raise UserError(f"{word}: an interval has no single values to run; write choice(0.2,0.4) or range(1,5)")
@@ -55,11 +53,10 @@ def check_axes(overrides: Sequence[Override]) -> None:
             raise UserError(f"{word}: there is no value in it to sweep over")
         jobs *= values
     if jobs > LARGEST_GRID:
-        axes = " ".join(str(override.input_line) for override in overrides if override.is_sweep_override())
-        raise UserError(f"{axes}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
-    for override in overrides:
-        axis = override.value()
-        if override.is_sweep_override() and isinstance(axis, RangeSweep):
+        words = " ".join(str(override.input_line) for override in axes)
+        raise UserError(f"{words}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
+    for override in axes:
+        if isinstance(axis := override.value(), RangeSweep):
             _warn_of_rounding(override, axis)
 
 

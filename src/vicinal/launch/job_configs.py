@@ -22,10 +22,7 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class JobConfigs:
-    """Hydra's config loader for launchers, which call only :meth:`load_sweep_config`.
-
-    A launcher may send it to other processes, and to machines that see the same folder of files.
-    """
+    """Config loader for launchers, which call only :meth:`load_sweep_config`, perhaps on other machines."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,10 +42,7 @@ class JobConfigs:
         return f"{WORD}={name}"
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Return the config of a job, with Hydra's own node. Raises DamagedError.
-
-        ``master_config`` is what all jobs share; the last of the overrides is the word that :meth:`add` has returned.
-        """
+        """Return the config of a job, with Hydra's own node; its last word is from :meth:`add`. Raises DamagedError."""
         *words, last = sweep_overrides
         name = last.removeprefix(f"{WORD}=")
         file = self._folder / f"{name}.yaml"

@@ -33,10 +33,10 @@ def pack(
     """
     if asked != AUTO and (isinstance(asked, bool) or not isinstance(asked, int) or asked < 1):
         raise ConfigError("hydra.launcher.n_jobs", asked, "must be auto or an integer >= 1")
-    given = [number for number in threads if isinstance(number, int)]
-    jobs = asked if isinstance(asked, int) else gpus or max(1, cores // max(given, default=1))
+    numbers = [number for number in threads if isinstance(number, int)]
+    jobs = asked if isinstance(asked, int) else gpus or max(1, cores // max(numbers, default=1))
     packing = Packing(jobs, min(own, max(1, cores // jobs)))
-    most = max(given, default=packing.threads)
+    most = max(numbers, default=packing.threads)
     if not gpus and jobs > 1 and jobs * most > cores:
         log.warning(
             "hydra.launcher.n_jobs=%d with trainer.threads=%d: %d threads on %d cores wait for each other; "

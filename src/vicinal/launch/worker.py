@@ -76,7 +76,7 @@ class Worker:
     def work(self, label: str, *arguments: Any) -> JobReturn:
         """Do one job, with the label before each line of its output; return what can be sent to another process.
 
-        Errors of the job are in its return, StoppedError after a signal. An error before it begins, of Hydra, is raised.
+        Errors of the job are in its return, StoppedError after a signal. Errors of Hydra from before it are raised.
         """
         stopped = JobReturn(status=JobStatus.FAILED, _return_value=StoppedError("the worker was asked to stop"))
         try:
@@ -125,7 +125,7 @@ def sendable(error: Exception) -> Exception:
 
 
 class Lines(io.TextIOBase):
-    """Standard output of one of several processes: whole lines with a label. It is no terminal, so no bars are drawn."""
+    """Standard output of one of several processes: whole lines with a label. It is no terminal, so it has no bars."""
 
     def __init__(self, out: Any, label: str) -> None:
         self._out, self._label, self._rest = out, label, ""
