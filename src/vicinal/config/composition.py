@@ -1,4 +1,4 @@
-"""Compose the jobs of a sweep as Hydra does it, and resolve once what could change from one reading to the next."""
+"""Compose the jobs of a sweep as Hydra does it, and resolve once all values that could change between readings."""
 
 from __future__ import annotations
 

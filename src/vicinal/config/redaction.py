@@ -1,7 +1,7 @@
 """Filter all that leaves the process, files, logs, pages and W&B: a secret becomes ``<where it comes from>``.
 
 Secrets are the values of environment variables with a telling name, passwords in addresses and in ``netrc``, and texts
-with the well-known form of a token. Values that the config needs are none, even if such a variable holds the same.
+with the well-known form of a token. Values that the config needs are not secret, even if such a variable holds them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ TELLING = re.compile(
 TELLING_KEY = re.compile(
     r"passw(or)?d|passphrase|secret|credential|(api|access|private)_?key|(^|_|auth)token$", re.IGNORECASE
 )  # names of secrets in a config or in code, where a bare ``key`` is mostly the key of a mapping
-NETRC = "netrc"  # name of the secrets in that file
-PLACES = ("PWD", "OLDPWD")  # variables with such a name that hold no secret, but a folder
+NETRC = "netrc"  # name of the passwords in that file
+PLACES = ("PWD", "OLDPWD")  # variables with such a name that hold a folder
 SHORT = 8  # characters; a shorter value is replaced only as a whole word
 SHORTEST, SHORTEST_NUMBER = 4, 6  # characters; a still shorter value cannot be told from ordinary text
 ADDRESS = re.compile(r"(?P<scheme>\w://)[^\s/?#:@'\"<>]*:[^\s/?#'\"<>]+@")  # user and password in an address
@@ -53,9 +53,7 @@ FORMS = {
     ),
     "authorization": re.compile(r"(?<=authorization: )(basic|bearer|token) [\w.~+/=-]{6,}", re.IGNORECASE),
 }  # of secrets from anywhere
-API_KEY = re.compile(
-    r"(?<![0-9a-fA-F])[0-9a-f]{40}(?![0-9a-fA-F])"
-)  # W&B's old form; only in code, as commits have it too
+API_KEY = re.compile(r"(?<![0-9a-fA-F])[0-9a-f]{40}(?![0-9a-fA-F])")  # W&B's old form; commits too, so only in code
 ASSIGNED = re.compile(
     r"(?P<name>[\w.-]+)(?P<between>['\"]?\]?[ \t]*[:=]>?[ \t]*)"
     r"([bfru]*(?P<quote>['\"])(?P<quoted>[^<'\"\n][^'\"\n]{3,})(?P=quote)|(?P<plain>[\w+/=.@!%^&*-]{6,})[ \t]*$)",

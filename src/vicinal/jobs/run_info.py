@@ -1,4 +1,4 @@
-"""Tell trackers of a run besides its epochs: its name and config, and its final numbers."""
+"""Give trackers the facts about a run besides its epochs: its name and config, and its final numbers."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def train(experiment: Experiment, saved: Saved, data: ImageData, sweep: str | No
     context = RunContext(experiment, saved, data, sweep, loading)
     folder, epochs, loaders = experiment.folder, experiment.trainer.epochs, context.loaders
     own = RunFiles(folder), Console(len(loaders.train))
-    # W&B begins its run beside what is left to do before the first step, and not beside that step.
+    # W&B begins its run during the rest of the setup, and not during the first step.
     with (
         output.hurried(),
         GracefulShutdown() as shutdown,

@@ -1,7 +1,7 @@
 """Check the ``config.yaml`` of a run as untrusted data, before anything that it names is imported.
 
-A config on the command line is the user's own, and may name any code. A stored one may come from anywhere, so nothing
-of it is Hydra's to run: no defaults, no ``hydra`` node, no interpolations, and only targets that are known or trusted.
+A config on the command line is the user's own, and may name any code. A stored one may come from anywhere, so Hydra
+follows nothing in it: no defaults, no ``hydra`` node, no interpolations, and only targets that are known or trusted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The checked config of each job of a sweep: a small file per job, which launchers start it from.
+"""The checked config of each job of a sweep: a small file per job, from which launchers start it.
 
 So nothing is composed twice, and a file of ``conf/`` that is edited while the sweep runs changes none of its jobs.
 """

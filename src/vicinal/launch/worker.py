@@ -46,7 +46,7 @@ class Worker:
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._stop)
-        for descriptor, file in ((1, out), (2, errors)):  # the fork server has those from before the live table
+        for descriptor, file in ((1, out), (2, errors)):  # those of the fork server may be older than the live table
             os.dup2(file.fileno(), descriptor)
             file.close()
         output.steady()
