@@ -13,16 +13,16 @@ from vicinal.analysis.records import ABSENT, Run, flat, grouped
 from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
 from vicinal.errors import UserError, suggest, written
 
-STRATEGY = "mixup"
-"""Group whose options and keys tell the cells of a folder apart by default."""
-Known = dict[str, dict[str, str]]
-"""{cell id: {key: text}} of everything that can change a result."""
+STRATEGY = "mixup"  # group whose options and keys tell the cells of a folder apart by default
+Known = dict[str, dict[str, str]]  # {cell id: {key: text}} of everything that can change a result
 
 
 def make_cells(
     run_set: RunSet, swept: Sequence[str] = (), allow_confounded: bool = False
 ) -> tuple[list[str], list[Cell], list[str]]:
     """Group runs by cell.
+
+    Raises UserError: cells of a folder differ in more than the swept keys, or no cell has a swept key.
 
     Args:
         run_set: the runs.
@@ -32,9 +32,6 @@ def make_cells(
 
     Returns:
         The swept keys, the cells in grid order, and a line on the keys beyond these in which they differ, if any.
-
-    Raises:
-        UserError: cells of a folder differ in more than the swept keys, or no cell has a swept key.
     """
     runs = grouped((run.cell_id, run) for run in run_set.runs)
     known = {cell: values for cell in runs if (values := effective(fullest(runs[cell])))}

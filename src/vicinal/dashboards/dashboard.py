@@ -102,15 +102,14 @@ class Dashboard:
 def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "", project: str = "") -> Dashboard:
     """Make the dashboard of a sweep from its folder.
 
+    Raises UserError: this is no sweep with a report, or no run has logged ``score`` or one of ``more``.
+
     Args:
         sweep: its folder, with ``sweep.json`` and ``report/``.
         score: key of the summary that alphas and strategies are compared by, if not the default.
         more: keys that get a panel of their own.
         entity: W&B user or team, if not the one in the config of the runs.
         project: W&B project, if not the one in the config of the runs.
-
-    Raises:
-        UserError: this is no sweep with a report, or no run has logged ``score`` or one of ``more``.
     """
     tables = sweep / "report" / "table.md"
     if not (sweep / SWEEP).exists() or not tables.exists():

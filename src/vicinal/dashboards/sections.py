@@ -49,8 +49,7 @@ class Plot:
         return [*((place, key) for key in self.keys), *others]
 
 
-Sections = Mapping[str, Sequence[Plot]]
-"""{name: plots}."""
+Sections = Mapping[str, Sequence[Plot]]  # {name: plots}
 
 
 def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
@@ -126,8 +125,7 @@ def logged(runs: Iterable[Run]) -> set[Key]:
 def available(parts: Sections, keys: Collection[Key]) -> tuple[Sections, list[str]]:
     """Return the sections without the optional plots that have no data, and one line per plot that is left out.
 
-    Raises:
-        UserError: no run has logged a key of a plot that is not optional.
+    Raises UserError: no run has logged a key of a plot that is not optional.
     """
     history, lines = sorted(key for place, key in keys if place == "history"), []
     kept: dict[str, list[Plot]] = {}

@@ -18,12 +18,9 @@ from vicinal.utils.output import hurried
 
 log = logging.getLogger(__name__)
 
-MIN_POLL_SECONDS = 1.0
-"""Shortest time between two reads of the runs."""
-MIN_PAGE_SECONDS = 3.0
-"""Shortest time between two pages."""
-MAX_PAGE_SECONDS = 10.0
-"""Longest time between two pages: an older one says that it is no longer written."""
+MIN_POLL_SECONDS = 1.0  # shortest time between two reads of the runs
+MIN_PAGE_SECONDS = 3.0  # shortest time between two pages
+MAX_PAGE_SECONDS = 10.0  # longest time between two pages: an older one says that it is no longer written
 
 
 class Live:

@@ -13,8 +13,7 @@ from rich.text import Text
 
 REMEMBERED = 200
 """Printed lines that are kept, since some are drawn again when the terminal has another size: more than it shows."""
-UP = "\x1b[1A\x1b[2K"
-"""To the line above, which is erased."""
+UP = "\x1b[1A\x1b[2K"  # to the line above, which is erased
 
 
 class Pinned:

@@ -14,8 +14,7 @@ from vicinal.analysis.records import Run, grouped, read
 from vicinal.runs.folder import RunFolder
 from vicinal.tasks import Metric, task_named
 
-RECENT_EPOCHS = 5
-"""Epochs at the end that the pace is measured over."""
+RECENT_EPOCHS = 5  # epochs at the end that the pace is measured over
 UNDONE = ("planned", "running", "stopped")
 HARDWARE = ("device", "device_name", "precision", "threads")
 Stamp = tuple[int, int, int] | None

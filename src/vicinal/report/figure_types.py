@@ -53,10 +53,8 @@ class Axis:
     title: str
     percent: bool = False
     log: bool = False
-    whole: bool = False
-    """Whether all values are whole numbers."""
-    ticks: tuple[tuple[float, str], ...] = ()
-    """(place, text); empty leaves them to the library."""
+    whole: bool = False  # whether all values are whole numbers
+    ticks: tuple[tuple[float, str], ...] = ()  # (place, text); empty leaves them to the library
     ends: tuple[float, float] | None = None
 
 

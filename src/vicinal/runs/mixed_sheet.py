@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-GAP = 8
-"""Width of an image per width of the gap beside it."""
-NOTE = "captions"
-"""Key of the PNG's own text with the captions and the layout, as JSON."""
-MOST_PIXELS = 2**26
-"""Largest sheet that is decoded: 256 MiB."""
+GAP = 8  # width of an image per width of the gap beside it
+NOTE = "captions"  # key of the PNG's own text with the captions and the layout, as JSON
+MOST_PIXELS = 2**26  # largest sheet that is decoded: 256 MiB
 
 
 def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> None:

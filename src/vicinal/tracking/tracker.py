@@ -37,12 +37,9 @@ class RunInfo:
 class Progress(NamedTuple):
     """State within an epoch: means over its steps so far."""
 
-    epoch: int
-    """The running epoch, from 1."""
-    step: int
-    """Steps done in this epoch."""
-    means: Mapping[str, float]
-    """{name: mean} of the loss and of scores on the training batches."""
+    epoch: int  # the running epoch, from 1
+    step: int  # steps done in this epoch
+    means: Mapping[str, float]  # {name: mean} of the loss and of scores on the training batches
     images_per_second: float
 
 

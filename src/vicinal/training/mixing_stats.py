@@ -13,8 +13,7 @@ from vicinal.mixing.strategies import INPUT
 from vicinal.training.objective import Objective
 from vicinal.training.stateful import Stateful
 
-LAM_BINS = 20
-"""Equal bins of [0, 1] in which lambda is counted; 1 belongs to the last."""
+LAM_BINS = 20  # equal bins of [0, 1] in which lambda is counted; 1 belongs to the last
 FOLDED_BATCHES = 64
 """Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers per sample."""
 

@@ -20,11 +20,9 @@ from vicinal.training.train_metrics import TrainMetrics
 LAST = 10
 """Epochs at the end whose test metrics enter the median, as in the mixup paper (arXiv 1710.09412, section 3.2)."""
 
-Scores = dict[str, float]
-"""The metrics of a task by their keys."""
+Scores = dict[str, float]  # the metrics of a task by their keys
 
-Row = dict[str, Any]
-"""One epoch, as ``metrics.jsonl`` has it."""
+Row = dict[str, Any]  # one epoch, as ``metrics.jsonl`` has it
 
 
 class History(Stateful):

@@ -17,8 +17,7 @@ from vicinal.utils.escaping import visible
 
 PATIENCE_SECONDS = 10.0
 """Longest wait of a training for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
-CHUNK = 4096
-"""Bytes per write. A pipe that is ready for writing takes as many at once on Linux."""
+CHUNK = 4096  # bytes per write. A pipe that is ready for writing takes as many at once on Linux.
 SPELLED = {"±": "+-", "–": "-", "×": "x", "…": "...", "μ": "u", "σ": "s", "↑": "^", "↓": "v"}
 """Replacements for characters that the encoding of the terminal lacks; all others are written as escapes."""
 ERRORS = "vicinal.spelled"
@@ -59,8 +58,7 @@ class _Steady(io.FileIO):
 
 
 _streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
-_hurries = 0
-"""Blocks of :func:`hurried` that are running."""
+_hurries = 0  # blocks of :func:`hurried` that are running
 
 
 def steady() -> None:

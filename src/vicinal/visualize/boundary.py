@@ -32,10 +32,8 @@ STRATEGIES: dict[str, Strategy] = {
 }
 """Manifold mixup mixes the two units in the middle alone: at the input it would be input mixup."""
 POINTS, BATCH, STEPS, LR = 512, 128, 1500, 5e-3
-REACH, SIDE = 1.9, 161
-"""The drawn square is [-REACH, REACH] in both directions, SIDE points a side."""
-BACKGROUND_SIDE = 31
-"""Points a side whose representations are shown."""
+REACH, SIDE = 1.9, 161  # the drawn square is [-REACH, REACH] in both directions, SIDE points a side
+BACKGROUND_SIDE = 31  # points a side whose representations are shown
 COLORS = LinearSegmentedColormap.from_list("classes", [PARTNER, "#ffffff", OWN], N=11)
 CAPTION = (
     "Colour: probability of the blue class, in steps; black line: one half. "

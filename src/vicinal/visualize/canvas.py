@@ -13,12 +13,10 @@ from PIL import Image
 
 from vicinal.report.figure_types import COLORS
 
-OWN, PARTNER = COLORS[:2]
-"""Blue is a sample's own, vermilion its partner's, in images, masks and targets alike."""
+OWN, PARTNER = COLORS[:2]  # blue is a sample's own, vermilion its partner's, in images, masks and targets alike
 INK, PALE = "#222222", "#767676"
 STRATEGY_COLORS = {"none": INK, "input": OWN, "manifold": COLORS[2], "cutmix": PARTNER}
-OTHER_COLOR = COLORS[3]
-"""Colour of a strategy that is not in STRATEGY_COLORS."""
+OTHER_COLOR = COLORS[3]  # colour of a strategy that is not in STRATEGY_COLORS
 DPI = 120
 STYLE: dict[Any, Any] = {
     "font.size": 9,

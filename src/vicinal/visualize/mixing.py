@@ -26,8 +26,7 @@ from vicinal.visualize.lambdas import ALPHAS, law_figure, laws
 
 IMAGES = 4
 BLOCKS = ("originals", "partners", "masks m", "mixed", "targets")
-SIDE = 0.72
-"""Width of an image in inches."""
+SIDE = 0.72  # width of an image in inches
 FEATURES = STRATEGY_COLORS["manifold"]
 MASK_COLORS = LinearSegmentedColormap.from_list("m", [PARTNER, OWN])
 CAPTION = """\

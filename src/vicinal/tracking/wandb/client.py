@@ -21,14 +21,10 @@ from typing import Any
 import vicinal
 from vicinal.tracking.wandb.settings import hidden, requested_mode
 
-MAIN = "from vicinal.tracking.wandb.server import main; main()"
-"""Code of the process."""
-ENVIRONMENT = re.compile("WANDB_.*|NETRC|HOME|.*_proxy", re.IGNORECASE)
-"""Variables that wandb reads, once per process."""
-SILENT_SECONDS = 30.0
-"""Without a sign of life, after which the process counts as stopped or stuck."""
-LEAVE_SECONDS = 5.0
-"""For the process to leave once it is asked to; a tenth of a second is usual."""
+MAIN = "from vicinal.tracking.wandb.server import main; main()"  # code of the process
+ENVIRONMENT = re.compile("WANDB_.*|NETRC|HOME|.*_proxy", re.IGNORECASE)  # variables that wandb reads, once per process
+SILENT_SECONDS = 30.0  # without a sign of life, after which the process counts as stopped or stuck
+LEAVE_SECONDS = 5.0  # for the process to leave once it is asked to; a tenth of a second is usual
 
 _current: WandbProcess | None = None
 

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 ABANDONED = "the training was killed, as by kill -9; rerun the same command to resume"
 AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch.inputs.internal", "yaml")
 """Modules that wandb imports when it first needs them."""
-BEAT_SECONDS = 1.0
-"""Between two signs of life."""
+BEAT_SECONDS = 1.0  # between two signs of life
 
 
 def main() -> None:

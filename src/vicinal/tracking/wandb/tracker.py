@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ID_CHARACTERS = string.ascii_lowercase + string.digits
-"""W&B's ids of runs are eight of these."""
+ID_CHARACTERS = string.ascii_lowercase + string.digits  # W&B's ids of runs are eight of these
 
 
 class WandbTracker(Tracker):
