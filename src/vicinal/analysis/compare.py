@@ -64,11 +64,8 @@ def compare(
 def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> list[Cell]:
     """Return the cell that the conditions name, else all cells without mixing, completed first, else the first cell.
 
-    Raises UserError: the conditions hold for no cell, or for several.
-
-    Args:
-        cells: in grid order.
-        conditions: one cell id, or ``key=value`` that all hold.
+    Conditions are one cell id, or ``key=value`` that all hold. Raises UserError if they hold for no cell, or for
+    several.
     """
     first = sorted(cells, key=lambda cell: not cell.completed)
     if not conditions:
@@ -83,11 +80,9 @@ def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> lis
 
 
 def match(cells: Sequence[Cell], baselines: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
-    """Match each cell with the baseline that agrees with it in all but the mixing.
+    """Match each cell with the baseline that agrees with it in all but the mixing: {cell id: baseline}.
 
-    Returns:
-        {cell id: baseline} without the baselines themselves, and the labels of the cells that are compared with the
-        first because none agrees, or several do.
+    Also return the labels of the cells that are compared with the first because none agrees, or several do.
     """
     against: dict[str, Cell] = {}
     unmatched = []

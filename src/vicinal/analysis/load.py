@@ -32,11 +32,8 @@ class RunSet:
 def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
     """Load the runs of a sweep's folder, or all runs below another folder, that meet all conditions.
 
-    Raises UserError: the folder, the key or such a run does not exist, or ``sweep.json`` is damaged.
-
-    Args:
-        target: the folder of a sweep, of a run, or any folder above runs.
-        where: conditions ``key=value``, such as ``mixup=input`` or ``trainer.epochs=30``; 1 equals 1.0.
+    A condition is ``key=value``, such as ``mixup=input`` or ``trainer.epochs=30``; 1 equals 1.0. Raises UserError if
+    the folder, the key or such a run does not exist, or ``sweep.json`` is damaged.
     """
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")

@@ -100,16 +100,11 @@ class Dashboard:
 
 
 def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "", project: str = "") -> Dashboard:
-    """Make the dashboard of a sweep from its folder.
+    """Make the dashboard of a sweep from its folder, with ``sweep.json`` and ``report/``.
 
-    Raises UserError: this is no sweep with a report, or no run has logged ``score`` or one of ``more``.
-
-    Args:
-        sweep: its folder, with ``sweep.json`` and ``report/``.
-        score: key of the summary that alphas and strategies are compared by, if not the default.
-        more: keys that get a panel of their own.
-        entity: W&B user or team, if not the one in the config of the runs.
-        project: W&B project, if not the one in the config of the runs.
+    Alphas and strategies are compared by the key `score` of the summary; the keys in `more` get a panel of their own;
+    `entity` and `project` replace those in the config of the runs. Raises UserError if this is no sweep with a report,
+    or no run has logged one of these keys.
     """
     tables = sweep / "report" / "table.md"
     if not (sweep / SWEEP).exists() or not tables.exists():

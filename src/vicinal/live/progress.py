@@ -81,10 +81,8 @@ class Progress:
 class Watch:
     """Reads the state of a sweep repeatedly; a file is read again if it has changed.
 
-    Args:
-        sweep: its folder, with ``sweep.json``.
-        epochs: {run id: number of epochs of the finished run}.
-        waiting: ids of the runs that are to be trained from now on.
+    `epochs` are those of finished runs by their ids, and `waiting` the ids of the runs that are to be trained from now
+    on.
     """
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:

@@ -42,14 +42,9 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
     """Print the tables of a sweep, write ``report/``, or with other arguments a folder of its own, and return it.
 
     A second call prints the same from ``report.json`` in it, unless a run, this program or the arguments have changed.
-    Raises UserError: ``sweep.json`` is damaged, or there is no such baseline. Raises OSError: the folder cannot be
-    written to; the tables have been printed by then.
-
-    Args:
-        sweep: its folder, with ``sweep.json``.
-        baseline: conditions for the cell that the others are compared with, if not the one without mixing.
-        score: the one of TESTED that is tested.
-        console: to print to, if not standard output.
+    `baseline` has conditions for the cell to compare with, by default the one without mixing; `score`, one of TESTED,
+    is tested. Raises UserError if ``sweep.json`` is damaged or there is no such baseline, and OSError if the folder
+    cannot be written to; the tables have been printed by then.
     """
     folder = sweep / name(REPORT, baseline, score)
     if folder.is_symlink():

@@ -21,11 +21,8 @@ FOLDED_BATCHES = 64
 class MixingStats(Stateful):
     """Counts of one epoch, kept on the device until they are read.
 
-    Args:
-        depths: where the strategy mixes, "input" or names of blocks; empty if nowhere.
-        classes: number of classes of the labels.
-        objective: its lowest loss and highest score are reported.
-        device: of the labels.
+    The `depths` are where the strategy mixes, "input" or names of blocks, and the `classes` their number. The lowest
+    loss and the highest score of the objective are reported.
     """
 
     STATE = ("batches", "samples", "mixed", "layers", "sums", "at_least", "waiting")

@@ -82,12 +82,9 @@ def steady() -> None:
 
 
 def stream(descriptor: int, encoding: str, name: str) -> TextIO:
-    """Open a descriptor as text whose writing raises no error, in any encoding.
+    """Open a descriptor, which stays open, as text whose writing raises no error; messages have the stream's `name`.
 
-    Args:
-        descriptor: to write to. It stays open when the stream is closed.
-        encoding: of the text. Characters that it lacks are spelled out: "+-" for "±".
-        name: of the stream in messages.
+    Characters that the encoding lacks are spelled out: "+-" for "±".
     """
     raw = _Steady(descriptor, name)
     _streams.add(raw)

@@ -102,15 +102,11 @@ def lines(
 
 
 def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = ()) -> Stored:
-    """Load the weights and the data of a run, on the CPU.
+    """Load the weights and the data of a run, whose folder may have been moved, on the CPU.
 
-    Raises UserError: there is no completed run, or its config, its weights or its data are lost or refused; a line says
-    which.
-
-    Args:
-        path: of its folder, which may have been moved.
-        overrides: ``key=value``, such as ``dataset.root`` on another machine.
-        trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
+    The `overrides` are ``key=value``, such as ``dataset.root`` on another machine; for `trusted` see
+    :mod:`vicinal.jobs.stored_config`. Raises UserError if there is no completed run, or its config, its weights or its
+    data are lost or refused.
     """
     folder = RunFolder(path)
     result = original(folder)
@@ -146,13 +142,9 @@ def chain(test: Images, pairs: int) -> tuple[Tensor, Tensor]:
 
 
 def between(model: nn.Module, images: Tensor, labels: Tensor, places: int = PLACES) -> Between:
-    """Measure errors and gradients between each image and the next; the last one's partner is the first.
+    """Measure errors and gradients between each image (N, C, H, W) and the next; the last one's partner is the first.
 
-    Args:
-        model: (B, C, H, W) -> logits (B, K), in evaluation mode.
-        images: (N, C, H, W).
-        labels: (N,) int64.
-        places: values of lambda.
+    The model returns logits (B, K) and is in evaluation mode; `places` are values of lambda.
     """
     lambdas = torch.linspace(0, 1, places)
     partner = torch.arange(1, len(labels) + 1) % len(labels)

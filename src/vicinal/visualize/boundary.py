@@ -75,12 +75,9 @@ def show(toys: Sequence[str], out: Path, seed: int = 0) -> Path:
 
 
 def toy(name: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return points of two classes, as many of each, that no line separates.
+    """Return points of two classes that no line separates: (count, 2) float32 in [-1.5, 1.5], and labels (count,).
 
-    Moons and circles are scikit-learn's ``make_moons`` and ``make_circles``, with noise.
-
-    Returns:
-        (count, 2) float32 within about [-1.5, 1.5], and labels (count,) int64.
+    As many of each. Moons and circles are scikit-learn's ``make_moons`` and ``make_circles``, with noise.
     """
     if name == "spirals":
         return spirals(count, seed)
@@ -175,8 +172,7 @@ def spread(hidden: Tensor, labels: Tensor) -> float:
 def figure(trained: Mapping[str, Mapping[str, Regions]]) -> Figure:
     """Draw one row per toy and one column per strategy, in the plane of the points and in that of the hidden layer.
 
-    Args:
-        trained: {toy: {strategy: regions}}, every toy with the same strategies.
+    Every toy has the same strategies.
     """
     names = list(next(iter(trained.values())))
     drawn = Figure(figsize=(4.0 * len(names) + 0.4, 2.15 * len(trained) + 1.1), layout="constrained")

@@ -31,12 +31,7 @@ STYLE: dict[Any, Any] = {
 
 
 def write(file: Path, draw: Callable[[], Figure]) -> Path:
-    """Draw a figure, whatever the user's own settings are, and write it as a PNG of at most 256 colours.
-
-    Args:
-        file: to write; its folder is made.
-        draw: returns the figure.
-    """
+    """Draw a figure, whatever the user's own settings are, and write it as a PNG of at most 256 colours."""
     with matplotlib.style.context(STYLE, after_reset=True), io.BytesIO() as png:
         draw().savefig(png)
         pixels = Image.open(png).convert("RGB")

@@ -63,8 +63,7 @@ def tear_down() -> None:
 def resolve_mode(mode: str) -> tuple[str, str]:
     """Return the mode that a run gets, and the reason in words. Reads the environment and the disk, not the network.
 
-    Args:
-        mode: see :func:`requested_mode`. Online without a login becomes offline: wandb would stop and ask for a key.
+    Online without a login becomes offline: wandb would stop and ask for a key.
     """
     import wandb
 

@@ -92,8 +92,7 @@ class WandbProcess:
     def flush(self, seconds: float) -> bool:
         """Wait until it has handled all messages, or has ended; return whether it has.
 
-        Args:
-            seconds: at most, and no longer than :data:`SILENT_SECONDS` for a process that gives no sign of life.
+        At most so many seconds, and :data:`SILENT_SECONDS` for a process that gives no sign of life.
         """
         began = time.monotonic()
         with self._changed:

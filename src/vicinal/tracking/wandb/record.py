@@ -90,8 +90,7 @@ class OfflineRecord:
     def upload(self, url: str) -> str | None:
         """Upload the record by W&B's own ``wandb sync``; return the reason if that fails.
 
-        Args:
-            url: of the server, which is asked for a connection first: wandb would go on trying for minutes.
+        The server is asked for a connection first: wandb would go on trying for minutes.
         """
         if reason := why_unreachable(url):
             return reason
