@@ -35,26 +35,16 @@ INTRODUCTION = (
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A workspace and a report about the runs of a sweep, neither of them saved.
-
-    Attributes:
-        parts: sections.
-        notes: one line per plot that was left out.
-        tables: of the sweep's own report, in Markdown.
-        entity, project: the place at W&B.
-        sweep: name of the sweep.
-        group: of its runs.
-        grouping: keys of the config that tell the cells apart, such as ``choices.mixup``.
-    """
+    """A workspace and a report about the runs of a sweep, neither of them saved."""
 
     parts: Sections
-    notes: list[str]
-    tables: str
+    notes: list[str]  # one line per plot that was left out
+    tables: str  # of the sweep's own report, in Markdown
     entity: str
     project: str
     sweep: str
     group: str
-    grouping: list[str]
+    grouping: list[str]  # keys of the config that tell the cells apart, such as ``choices.mixup``
 
     @cached_property
     def workspace(self) -> workspaces.Workspace:

@@ -90,8 +90,7 @@ def stamp(stat: os.stat_result) -> list[int]:
 class HashCache:
     """SHA-256 of files, saved in a file: one is read again where its size, times or inode have changed.
 
-    Args:
-        file: written by :meth:`save` only.
+    Only :meth:`save` writes it.
     """
 
     def __init__(self, file: Path) -> None:

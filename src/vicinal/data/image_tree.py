@@ -32,15 +32,6 @@ class ImageTree:
         root: the folder with train/ and test/, and perhaps val/ (or valid/, validation/).
         val_size: None to use val/; with a number it is not read.
         on_error: "fail" if a file cannot be used, or "skip" it.
-
-    Attributes:
-        root: absolute path.
-        parts: folder of each part that is used: train, test, and perhaps val.
-        unused: folders for validation that are not used.
-        class_names: in the order of the labels.
-        samples: files of each part.
-        left_out: number of files per reason, of each part.
-        unusable: reason by path, of the files that are skipped.
     """
 
     def __init__(self, root: str, val_size: int | None = 0, on_error: str = FAIL) -> None:

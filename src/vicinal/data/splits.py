@@ -61,12 +61,8 @@ def stratified(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return the indices of all but `size` images and of these, both ascending; a class has its share of both.
 
     They are those of scikit-learn's ``train_test_split(test_size=size, stratify=labels, random_state=seed)``, whose
-    import takes a second.
-
-    Args:
-        labels: (N,) int64, each class twice or more.
-        size: from the number of classes to N less that number.
-        seed: 0 to 2**32 - 1.
+    import takes a second. Labels are (N,) int64, each class twice or more, and `size` is from the number of classes to
+    N less that number.
     """
     random = np.random.RandomState(seed)  # its numbers never change (NEP 19), those of default_rng may
     _, classes, counts = np.unique(labels.numpy(), return_inverse=True, return_counts=True)

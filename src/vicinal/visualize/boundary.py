@@ -46,22 +46,14 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class Regions:
-    """A trained network on one toy.
+    """A trained network on one toy."""
 
-    Attributes:
-        model: in evaluation mode.
-        points, labels: (N, 2) and (N,), trained on.
-        hidden: (N, 2), their representations in the middle of the network.
-        accuracy: on points of the same law that were not trained on.
-        spread: see :func:`spread`.
-    """
-
-    model: nn.Sequential
-    points: Tensor
-    labels: Tensor
-    hidden: Tensor
-    accuracy: float
-    spread: float
+    model: nn.Sequential  # in evaluation mode
+    points: Tensor  # (N, 2), trained on
+    labels: Tensor  # (N,)
+    hidden: Tensor  # (N, 2), their representations in the middle of the network
+    accuracy: float  # on points of the same law that were not trained on
+    spread: float  # see :func:`spread`
 
 
 def show(toys: Sequence[str], out: Path, seed: int = 0) -> Path:
