@@ -25,7 +25,8 @@ def symmetric(labels: Tensor, share: float, classes: int, seed: int) -> tuple[Te
     """Replace a share of the labels by another class each, all of which are equally likely.
 
     Exactly round(share * N) labels are wrong afterwards, chosen without regard to their class. Zhang et al. (arXiv
-    1611.03530, section 2.2) draw from all classes instead, so that a label may stay right by chance. Labels are (N,) int64.
+    1611.03530, section 2.2) draw from all classes instead, so that a label may stay right by chance. Labels are (N,)
+    int64.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))].sort().values
