@@ -102,7 +102,7 @@ def test_the_readme_and_ci_run_the_same_commands_as_the_contributing_guide():
     readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
     setup = re.search(r"## Set up\n.*?```\n(.*?)```", CONTRIBUTING, re.DOTALL)
     assert setup
-    assert all(f"```\n{line}\n```" in readme for line in setup[1].splitlines())
+    assert all(f"\n{line}\n" in readme for line in setup[1].splitlines())
     for command in ("ruff check .", "mypy", "lint-imports"):
         assert command in COMMANDS
         assert re.search(f"^{re.escape(command)}$", script, re.MULTILINE)

@@ -11,18 +11,7 @@ from torch import nn
 
 from vicinal import dry_build
 from vicinal.config.components import Component
-from vicinal.data import (
-    CropFlip,
-    ImageData,
-    Images,
-    Loader,
-    Source,
-    contents,
-    fits,
-    load,
-    split,
-    steps_per_epoch,
-)
+from vicinal.data import CropFlip, ImageData, Images, Loader, Source, contents, fits, load, split, steps_per_epoch
 from vicinal.data.label_noise import symmetric
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
@@ -31,7 +20,7 @@ from vicinal.training.rng_streams import derive
 
 
 def make_model(experiment: Experiment) -> nn.Module:
-    """Return a new network, initialised from torch's default generator."""
+    """Return a new network, with weights from torch's default generator."""
     model: nn.Module = experiment.model(**experiment.sizes._asdict())
     return model
 
@@ -52,7 +41,7 @@ def check_steps(experiment: Experiment, data: ImageData) -> None:
 
 
 def load_data(experiment: Experiment) -> ImageData:
-    """Return :func:`load_images` with hashes of the sources, once the schedule fits. Raises as that does."""
+    """Return the data with hashes of their sources, once the schedule fits. Raises as :func:`load_images`."""
     source, data = load_images(experiment)
     check_steps(experiment, data)
     hashes = _file_hashes(experiment)
@@ -60,11 +49,7 @@ def load_data(experiment: Experiment) -> ImageData:
 
 
 def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
-    """Read, or download, the images; return them as the source has them, and split, with the label noise.
-
-    Raises:
-        UserError: they are out of reach, or a key does not fit them.
-    """
+    """Return the source, and its images, split and with label noise. UserError: out of reach, or a key does not fit."""
     check_cuts(experiment)
     values = experiment.dataset.values
     source = experiment.dataset()
@@ -83,22 +68,18 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
 
 
 def data_contents(experiment: Experiment) -> dict[str, str]:
-    """Return {name: hash} of the data that the experiment would use now, without those in its identity.
-
-    The images are loaded for it, once per process, if their source does not declare the files that it reads.
-    """
+    """Return {name: hash} of a run's data now, without those in its identity; may load the images to hash them."""
     hashes = _file_hashes(experiment)
     return image_hashes(experiment.dataset) if hashes is None else hashes
 
 
 @cache
 def image_hashes(dataset: Component) -> dict[str, str]:
-    """Load images only to hash them."""
     return contents.of_images(dataset())
 
 
 def _file_hashes(experiment: Experiment) -> dict[str, str] | None:
-    """Return {name: hash} of the files of the data, without those in the identity; None if the source declares none."""
+    """Return :func:`data_contents` by the files that the source declares; None if it declares none."""
     dataset = experiment.dataset
     contents.save_hashes()
     if (files := dataset.tell("files")) is not None:

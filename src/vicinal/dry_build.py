@@ -21,15 +21,11 @@ from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.training.hardware import host_memory
 
-DRAWN = 16
-"""Plans, and samples of each, that a strategy draws before a training."""
-STEPS = 1000
-"""Steps per epoch of a schedule that is tried before the data are known."""
+DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
+STEPS = 1000  # steps per epoch of a schedule that is tried before the data are known
 
 
 class Sizes(NamedTuple):
-    """Sizes that a network has to fit."""
-
     channels: int
     image_size: int
     classes: int
@@ -52,16 +48,9 @@ def make_strategy(mixup: Component) -> Strategy:
 
 @cache
 def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], single: bool) -> None:
-    """Send shapes through the network in every way in which it will be used.
+    """Send shapes through the network plain and mixed in each of the layers; if ``single``, one image alone.
 
-    Args:
-        model: to be built.
-        sizes: of images and logits.
-        layers: where the strategy mixes.
-        single: whether it will be trained on one image at a time.
-
-    Raises:
-        ConfigError: the network does not fit this machine's memory, the images, the batch or the blocks to be mixed.
+    Raises ConfigError if it does not fit this machine's memory, the images, the batch or the blocks to be mixed.
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
@@ -103,7 +92,7 @@ def check_strategy(mixup: Component, sizes: Sizes) -> None:
 
 @cache
 def check_schedule(optimizer: Component, scheduler: Component, epochs: int, steps: int = STEPS) -> None:
-    """Build the optimizer and the schedule for so many steps per epoch, and take a step. Raises ConfigError."""
+    """Build the optimizer and the schedule for ``steps`` steps per epoch, and take one. Raises ConfigError."""
     weight = nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
     stepper = optimizer(params=[weight])

@@ -9,10 +9,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A key of the config has a value that it cannot have.
-
-    The line reads ``key=value: allowed``, as the user would type it on the command line.
-    """
+    """A key of the config has a value that it cannot have: ``key=value: allowed``, as on the command line."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         super().__init__(key, value, allowed)
@@ -34,13 +31,7 @@ def written(value: object) -> str:
 
 
 def suggest(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
-    """Return ``did you mean a? allowed: a, b, c``.
-
-    Args:
-        word: unknown name.
-        known: names that are allowed in its place.
-        elsewhere: dotted keys; where nothing in ``known`` is close, one that ends in the word is suggested.
-    """
+    """Return ``did you mean a? allowed: a, b, c`` for an unknown word, or a dotted key that ends in it."""
     known = [name for name in known if not name.startswith("_")]
     close = difflib.get_close_matches(word, known, n=1)
     if not close:

@@ -35,50 +35,34 @@ from vicinal.utils.gc_pause import without_collections
 class Experiment:
     """A request and the components that it chooses; :mod:`vicinal.build` makes them."""
 
-    config: dict[str, Any]
-    """Resolved, in plain containers. What is "auto" stays so: it is the request, not the machine's answer."""
-    choices: dict[str, str]
-    """{group: option}, for the readable name."""
-    name: str
-    """Readable, the same for all seeds of a cell; also a name for a file."""
+    config: dict[str, Any]  # resolved, in plain containers; "auto" stays: this is the request, not its meaning here
+    choices: dict[str, str]  # {group: option}, for the readable name
+    name: str  # readable, the same for all seeds of a cell; also a name for a file
     trainer: TrainerConfig
-    trackers: dict[str, Tracker]
-    """Trackers by name, not started."""
+    trackers: dict[str, Tracker]  # trackers by name, not started
     wandb: WandbConfig
-    hardware: Hardware
-    """The meaning of "auto" here."""
+    hardware: Hardware  # the meaning of "auto" here
     checkpoint_every: Interval
     dataset: Component
     model: Component
     mixup: Component
     optimizer: Component
     scheduler: Component
-    sizes: Sizes
-    """Sizes of images and logits; the classes of a tree of images are counted."""
+    sizes: Sizes  # sizes of images and logits; the classes of a tree of images are counted
     strategy: Strategy
-    effective: dict[str, Any]
-    """Values that can change a result, without the seed and keys that have no effect."""
-    cell_id: str
-    """Hash of ``effective``."""
+    effective: dict[str, Any]  # values that can change a result, without the seed and keys that have no effect
+    cell_id: str  # hash of ``effective``
     folder: RunFolder
 
     @classmethod
     def composed(cls, cfg: DictConfig) -> Experiment:
-        """Check what Hydra composes for one job, its own ``hydra`` node included; see :meth:`of`."""
+        """Check a config that includes Hydra's own node; see :meth:`of`."""
         return cls.of(OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"]), cfg.hydra)
 
     @classmethod
     def of(cls, cfg: DictConfig, hydra: Any) -> Experiment:
-        """Check a request.
-
-        Args:
-            cfg: composed by Hydra on the schema.
-            hydra: Hydra's own node of it.
-
-        Raises:
-            ConfigError: names the key, the value and what is allowed.
-        """
-        config = request.checked(cfg, hydra.runtime.choices)
+        """Check a request, composed by Hydra on the schema, with Hydra's own node. Raises ConfigError."""
+        config = request.resolved(cfg, hydra.runtime.choices)
         trackers = make_trackers(config["tracker"])
         if "wandb" not in trackers:
             config["wandb"]["mode"] = "disabled"
@@ -113,7 +97,9 @@ class Experiment:
             hardware = resolve(trainer, work(network, sizes.image_size, trainer.batch_size))
 
         components = (dataset, model, mixup, optimizer, scheduler)
-        effective = _effective(config, components)
+        effective = {"trainer": identity_values(TrainerConfig, config["trainer"])}
+        effective |= {component.group: component.identity() for component in components}
+        effective["dataset"] |= dataset.tell("fingerprint") or {}
         cell = cell_id(effective)
         choices, run = config["_choices_"], run_id(cell, config["seed"])
         words: Any = OmegaConf.to_container(hydra.overrides.task)  # without resolving what is in them
@@ -133,7 +119,6 @@ class Experiment:
         return experiment
 
     def with_threads(self, threads: int) -> Experiment:
-        """Return the same request on another number of CPU threads."""
         return replace(self, hardware=replace(self.hardware, threads=threads))
 
     @property
@@ -154,7 +139,7 @@ class Experiment:
         return tuple(target for component in self.components for target in component.targets)
 
     def settings(self) -> dict[str, Any]:
-        """Return the config without the choices, and without keys that have no effect, such as alpha under ``none``."""
+        """Return the config without choices, and without keys that have no effect, such as alpha under ``none``."""
         return _settings(self.config, self.components)
 
     def request(self) -> dict[str, Any]:
@@ -174,7 +159,7 @@ class Experiment:
         ]
 
     def _declare_public(self) -> None:
-        """Tell the filter for secrets what has to stay readable."""
+        """Name to the filter for secrets all that has to stay readable."""
         shown = {"output_dir": self.config["output_dir"], "project": self.wandb.project, "entity": self.wandb.entity}
         needed = {**self.effective, **shown, "seed": self.seed}
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
@@ -188,13 +173,6 @@ def _sizes(dataset: Mapping[str, Any], names: tuple[str, ...]) -> Sizes:
     if names and len(names) != classes:
         raise ConfigError("dataset.classes", classes, f"must be {len(names)}, as in the data")
     return Sizes(dataset["channels"], dataset["image_size"], classes)
-
-
-def _effective(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:
-    trainer = identity_values(TrainerConfig, config["trainer"])
-    effective = {"trainer": trainer, **{component.group: component.identity() for component in components}}
-    effective["dataset"] |= components[0].tell("fingerprint") or {}
-    return effective
 
 
 def _settings(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:

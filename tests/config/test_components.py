@@ -104,7 +104,9 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set()
     assert set(file) - set(own) <= ours, "a key that nothing reads"
     nested = {"strategies", "weights"} if option == "one_of" else set()  # each is checked when it is built
-    assert all(name in typed or supported(hints[name]) is not Any for name in set(file) - nested), "a key nothing checks"
+    assert all(name in typed or supported(hints[name]) is not Any for name in set(file) - nested), (
+        "a key nothing checks"
+    )
     needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
     assert needed <= set(file), "a default that the command line would not show"
     if group == "dataset":

@@ -160,7 +160,17 @@ def assert_same(ours: Record, theirs: Record) -> None:
 
 STRATEGIES = ("mixup=none", "mixup=input", "mixup=manifold mixup.alpha=1", "mixup=cutmix mixup.alpha=1")
 METHODS = (
-    *("resizemix", "fmix", "gridmix", "smoothmix", "saliencymix", "puzzlemix", "patchup mixup.block=3", "alignmix", "moex"),
+    *(
+        "resizemix",
+        "fmix",
+        "gridmix",
+        "smoothmix",
+        "saliencymix",
+        "puzzlemix",
+        "patchup mixup.block=3",
+        "alignmix",
+        "moex",
+    ),
     *("noisy_features", "ricap", "zeta", "cutout mixup.size=3", "random_erasing", "regmixup", "remix", "one_of"),
 )
 VARIANTS = {

@@ -16,10 +16,8 @@ from vicinal.runs.source import few
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.05
-"""Significance level."""
-FEWEST_FOR_T = 5
-"""Pairs below which one cannot see whether differences are normal, as the t-test assumes."""
+LEVEL = 0.05  # significance level
+FEWEST_FOR_T = 5  # pairs below which one cannot see whether differences are normal, as the t-test assumes
 HIDDEN = {
     "device": "trainer.device",
     "device_name": "trainer.device",

@@ -13,28 +13,18 @@ from vicinal.analysis.records import ABSENT, Run, flat, grouped
 from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
 from vicinal.errors import UserError, suggest, written
 
-STRATEGY = "mixup"
-"""Group whose options and keys tell the cells of a folder apart by default."""
-Known = dict[str, dict[str, str]]
-"""{cell id: {key: text}} of everything that can change a result."""
+STRATEGY = "mixup"  # group whose options and keys tell the cells of a folder apart by default
+Known = dict[str, dict[str, str]]  # {cell id: {key: text}} of everything that can change a result
 
 
 def make_cells(
     run_set: RunSet, swept: Sequence[str] = (), allow_confounded: bool = False
 ) -> tuple[list[str], list[Cell], list[str]]:
-    """Group runs by cell.
+    """Group runs by cell: return the swept keys, the cells in grid order, and a line on more keys in which they differ.
 
-    Args:
-        run_set: the runs.
-        swept: keys by which the cells are meant to differ, if not those of the sweep or those of the strategy. A
-            group's option stands for all keys of the group.
-        allow_confounded: compare cells of a folder that differ in more than these keys.
-
-    Returns:
-        The swept keys, the cells in grid order, and a line on the keys beyond these in which they differ, if any.
-
-    Raises:
-        UserError: cells of a folder differ in more than the swept keys, or no cell has a swept key.
+    The keys by which cells are meant to differ are `swept`, else those of the sweep, else those of the strategy; a
+    group's option stands for all keys of the group. Raises UserError if no cell has a swept key, or if cells of a
+    folder differ in more and `allow_confounded` is false.
     """
     runs = grouped((run.cell_id, run) for run in run_set.runs)
     known = {cell: values for cell in runs if (values := effective(fullest(runs[cell])))}

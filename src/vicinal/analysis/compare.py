@@ -12,8 +12,7 @@ from vicinal.analysis.records import same
 from vicinal.analysis.summary import cell_table, chosen_table, pair_table
 from vicinal.errors import UserError
 
-PLAIN = ("mixup=none", "mixup.alpha=0")
-"""Conditions for a cell that does not mix, the best first."""
+PLAIN = ("mixup=none", "mixup.alpha=0")  # conditions for a cell that does not mix, the best first
 
 
 def compare(
@@ -26,10 +25,8 @@ def compare(
     """Summarise the cells, test their differences to a baseline and choose by validation.
 
     The arguments are those of ``make_cells`` and ``find_baselines``; ``score`` is the one of TESTED that is tested.
-
-    Raises:
-        UserError: the cells of a folder differ in more than the swept keys, there is no such baseline, or the runs are
-            of several tasks.
+    Raises UserError: the cells of a folder differ in more than the swept keys, there is no such baseline, or the runs
+    are of several tasks.
     """
     keys, cells, beyond = make_cells(run_set, swept, allow_confounded)
     baselines = find_baselines(cells, baseline)
@@ -67,12 +64,8 @@ def compare(
 def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> list[Cell]:
     """Return the cell that the conditions name, else all cells without mixing, completed first, else the first cell.
 
-    Args:
-        cells: in grid order.
-        conditions: one cell id, or ``key=value`` that all hold.
-
-    Raises:
-        UserError: the conditions hold for no cell, or for several.
+    Conditions are one cell id, or ``key=value`` that all hold. Raises UserError if they hold for no cell, or for
+    several.
     """
     first = sorted(cells, key=lambda cell: not cell.completed)
     if not conditions:
@@ -87,11 +80,9 @@ def find_baselines(cells: Sequence[Cell], conditions: Sequence[str] = ()) -> lis
 
 
 def match(cells: Sequence[Cell], baselines: Sequence[Cell]) -> tuple[dict[str, Cell], list[str]]:
-    """Match each cell with the baseline that agrees with it in all but the mixing.
+    """Match each cell with the baseline that agrees with it in all but the mixing: {cell id: baseline}.
 
-    Returns:
-        {cell id: baseline} without the baselines themselves, and the labels of the cells that are compared with the
-        first because none agrees, or several do.
+    Also return the labels of the cells that are compared with the first because none agrees, or several do.
     """
     against: dict[str, Cell] = {}
     unmatched = []

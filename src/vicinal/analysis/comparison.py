@@ -13,13 +13,10 @@ from vicinal.tasks import Metric, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-VALIDATION = ("val", "val_best")
-"""Scores on validation: of the last epoch and of the best."""
-TESTED = ("test/last", "test/best_val", "test/median10")
-"""Three ways to read the test set."""
+VALIDATION = ("val", "val_best")  # scores on validation: of the last epoch and of the best
+TESTED = ("test/last", "test/best_val", "test/median10")  # three ways to read the test set
 SCORES = VALIDATION + TESTED
-MEDIAN_EPOCHS = 10
-"""Epochs at the end of a run whose median is ``test/median10``."""
+MEDIAN_EPOCHS = 10  # epochs at the end of a run whose median is ``test/median10``
 
 
 def validation_of(score: str) -> str:

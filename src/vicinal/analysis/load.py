@@ -14,8 +14,7 @@ from vicinal.errors import UserError, suggest
 from vicinal.runs.files import DamagedError, read_json
 from vicinal.runs.shapes import SWEEP as SHAPE
 
-SWEEP = "sweep.json"
-"""File in the folder of a sweep: the command, the swept keys and the runs in grid order."""
+SWEEP = "sweep.json"  # file in the folder of a sweep: the command, the swept keys and the runs in grid order
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,8 @@ class RunSet:
 def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
     """Load the runs of a sweep's folder, or all runs below another folder, that meet all conditions.
 
-    Args:
-        target: the folder of a sweep, of a run, or any folder above runs.
-        where: conditions ``key=value``, such as ``mixup=input`` or ``trainer.epochs=30``; 1 equals 1.0.
-
-    Raises:
-        UserError: the folder, the key or such a run does not exist, or ``sweep.json`` is damaged.
+    A condition is ``key=value``, such as ``mixup=input`` or ``trainer.epochs=30``; 1 equals 1.0. Raises UserError if
+    the folder, the key or such a run does not exist, or ``sweep.json`` is damaged.
     """
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")

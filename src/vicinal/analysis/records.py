@@ -20,8 +20,7 @@ from vicinal.tasks import Task, task_named
 K = TypeVar("K")
 V = TypeVar("V")
 RUN_NAME = re.compile(r"(?P<name>.+)-(?P<cell>[0-9a-f]{10})-s(?P<seed>\d+)$")
-ABSENT = "-"
-"""Value of a key that has no effect in a cell, such as alpha under ``none``."""
+ABSENT = "-"  # value of a key that has no effect in a cell, such as alpha under ``none``
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 INTERVAL = "95 % interval (Wilson's, by the deviation between seeds; none for fewer than 3)"
 """Its description in captions."""
-DECIMALS = 12
-"""Digits of a difference: accuracies are multiples of 1 / images, and 0.9 - 0.8 must tie with 0.8 - 0.7."""
-MOST_EXACT_PAIRS = 50
-"""The signed-rank test is exact up to this number of pairs, as in scipy."""
-FEWEST = 3
-"""Values that an interval needs. With two, Student's t is 12.7, and the interval says nothing."""
+DECIMALS = 12  # digits of a difference: accuracies are multiples of 1 / images, and 0.9 - 0.8 must tie with 0.8 - 0.7
+MOST_EXACT_PAIRS = 50  # the signed-rank test is exact up to this number of pairs, as in scipy
+FEWEST = 3  # values that an interval needs. With two, Student's t is 12.7, and the interval says nothing.
 NAN = math.nan
 
 

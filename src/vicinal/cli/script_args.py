@@ -15,15 +15,12 @@ from vicinal.utils.output import steady
 
 
 class Arguments(argparse.ArgumentParser):
-    """Parser whose mistakes are one line, with the exit code of all mistakes.
-
-    Its help is the docstring of the script: a summary, and after an empty line details and examples.
-    """
+    """Parser whose mistakes are one line, with exit code 1, and whose help is the docstring of the script."""
 
     def __init__(self, doc: str | None) -> None:
-        start, _, more = (doc or "").partition("\n\n")
+        summary, _, more = (doc or "").partition("\n\n")
         form = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=start, epilog=more, formatter_class=form, allow_abbrev=False)
+        super().__init__(description=summary, epilog=more, formatter_class=form, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         from vicinal.config.redaction import redact
@@ -55,10 +52,7 @@ def trust(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
-    """Let a user's mistake end the process in one line with exit code 1, and Ctrl-C with 130; a bug has its traceback.
-
-    The overrides are the words of the command line that go to Hydra.
-    """
+    """Let a user's mistake end the process in one line with exit code 1, Ctrl-C with 130; a bug shows its traceback."""
     steady()
     try:
         yield

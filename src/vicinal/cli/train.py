@@ -35,17 +35,12 @@ from vicinal.utils.gc_pause import without_collections
 
 log = logging.getLogger(__name__)
 
-FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"
-"""The user asks for tracebacks."""
-_received: list[int] = []
-"""Signals that have ended the command; within a training ``GracefulShutdown`` handles them."""
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user asks for tracebacks
+_received: list[int] = []  # signals that have ended the command; within a training ``GracefulShutdown`` handles them
 
 
 def command() -> None:
-    """Run :func:`main`, and end the process without taking Python apart.
-
-    With torch's compilers in it that takes longer than a second, for memory that the system takes back at once.
-    """
+    """Run :func:`main`, and end the process without clean-up by Python, which takes over a second with torch."""
     code = 1
 
     def leave() -> None:  # called after all that is registered from here on
@@ -61,8 +56,8 @@ def command() -> None:
     try:
         main()
         code = 0
-    except SystemExit as asked:
-        code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
     except KeyboardInterrupt:
         code = 130
@@ -70,10 +65,8 @@ def command() -> None:
 
 
 def main() -> None:
-    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed or a mistake), 2 (no such
-    flag) or 130/143 (interrupted).
-
-    A user's mistake is one line; HYDRA_FULL_ERROR=1 in the environment asks for the traceback.
+    """Compose the config, train, and leave with 0 (all completed), 1 (a job failed or a mistake), 2 (no such flag) or
+    130/143 (interrupted). A user's mistake is one line; HYDRA_FULL_ERROR=1 asks for the traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra would print several lines of its own and leave
     _handle_signals()
@@ -93,7 +86,7 @@ def main() -> None:
 
 
 def _handle_signals() -> None:
-    """Let signals that are not handled yet end the ``with`` blocks of W&B and of the progress bar, and the process."""
+    """Let signals without a handler end the ``with`` blocks of W&B and of the progress bar, and then the process."""
     _received.clear()
     for number in present():
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _stop):
@@ -109,33 +102,29 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _leave_if_stopped() -> None:
-    """Leave if a signal has come: a library that it interrupted may have made an error of the exception."""
+    """Leave if there was a signal: a library that it interrupted may have turned the exception into an error."""
     if _received:
         sys.exit(128 + _received[0])
 
 
 def _start() -> None:
     """Do as ``hydra.main`` does, but never let Hydra read the config of a run, which is data: ``--config-path``."""
-    parser, words = _arguments()
-    if words.experimental_rerun is not None:
+    parser, args = _arguments()
+    if args.experimental_rerun is not None:
         again = "the config of a run is: --config-path FOLDER --config-name config"
-        raise UserError(f"--experimental-rerun {words.experimental_rerun}: a pickle is a program, not data; {again}")
-    if words.config_path is not None:
+        raise UserError(f"--experimental-rerun {args.experimental_rerun}: a pickle is a program, not data; {again}")
+    if args.config_path is not None:
         from vicinal.jobs.stored_config import offer
 
-        name = (words.config_name or "config").removesuffix(".yaml")
-        words.config_name = offer(Path(words.config_path) / f"{name}.yaml", words.trust)
-        words.config_path = None
+        name = (args.config_name or "config").removesuffix(".yaml")
+        args.config_name = offer(Path(args.config_path) / f"{name}.yaml", args.trust)
+        args.config_path = None
     version.setbase("1.3")
-    _run_hydra(args=words, args_parser=parser, task_function=job, config_path=str(CONF), config_name="config")
+    _run_hydra(args=args, args_parser=parser, task_function=job, config_path=str(CONF), config_name="config")
 
 
 def job(cfg: DictConfig) -> float | None:
-    """Run one job; Hydra calls this with each composed config.
-
-    Returns the last epoch's score on validation by the task's selection metric, for sweepers that search; None without
-    a validation split.
-    """
+    """Run one job, for Hydra; return its last validation score by the task's selection metric, if any, for sweepers."""
     output.steady()  # a launcher from a plugin may run jobs in other processes
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
@@ -175,15 +164,12 @@ def _refuse_sweep(settings: HydraConf) -> None:
 
 
 def _arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the command line, and put its overrides before the flags: people put -m anywhere.
-
-    Leaves with exit code 2, as argparse does, at a flag that Hydra does not have or whose value is wrong.
-    """
+    """Read the command line, and put its overrides before the flags; exit with 2 at a wrong flag, as argparse does."""
     parser = get_args_parser()
     trust(parser)
     parser.exit_on_error = False
     try:
-        given, unknown = parser.parse_known_intermixed_args(sys.argv[1:])
+        args, unknown = parser.parse_known_intermixed_args(sys.argv[1:])
     except argparse.ArgumentError as error:
         _refuse_flag(f"{error}; --hydra-help lists the flags")
     for word in unknown:
@@ -191,10 +177,10 @@ def _arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         close = difflib.get_close_matches(word.partition("=")[0], flags, n=1)
         _refuse_flag(f"{word}: no such flag; {f'did you mean {close[0]}? ' if close else ''}--hydra-help lists them")
     flags = sys.argv[1:]
-    for word in given.overrides:
+    for word in args.overrides:
         flags.remove(word)
-    sys.argv[1:] = [*given.overrides, *flags]
-    return parser, given
+    sys.argv[1:] = [*args.overrides, *flags]
+    return parser, args
 
 
 def _refuse_flag(line: str) -> NoReturn:

@@ -26,10 +26,8 @@ RUNTIME = {
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "mixup": (),
-}
-"""Arguments of the components of a group that the program gives, not the config."""
-OURS = (f"file://{CONF}",)
-"""Places of options by default: ``conf/`` alone."""
+}  # arguments of a group's components that the program gives, not the config
+OURS = (f"file://{CONF}",)  # places of options by default: ``conf/`` alone
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,14 @@ class Component:
     """A checked choice of one group: ``component(**runtime)`` builds it."""
 
     group: str
-    target: str
-    """Dotted name of a class or function."""
-    values: dict[str, Any]
-    """Every key that has an effect, typed."""
-    defaults: dict[str, Any]
-    """Defaults of the target's arguments that the config may give."""
-    ineffective: dict[str, Any]
-    """Keys without effect here that another option of the group has, such as alpha under ``none``."""
+    target: str  # dotted name of a class or function
+    values: dict[str, Any]  # every key that has an effect, typed
+    defaults: dict[str, Any]  # defaults of the target's arguments that the config may give
+    ineffective: dict[str, Any]  # keys without effect that another option of the group has, as alpha under ``none``
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Values that are given to the target."""
+        """Values for the target."""
         return {name: value for name, value in self.values.items() if name in self.defaults}
 
     def __hash__(self) -> int:
@@ -61,11 +55,10 @@ class Component:
 
     @property
     def called(self) -> Any:
-        """The class or function."""
         return pydoc.locate(self.target)
 
     def tell(self, name: str) -> Any:
-        """Call the target's attribute `name` with the arguments; return None if it has none."""
+        """Call the target's function ``name`` with the arguments; return None if it has none."""
         function = getattr(self.called, name, None)
         with self.refusals():
             return function and function(**self.arguments)
@@ -79,10 +72,7 @@ class Component:
 
     @contextmanager
     def refusals(self, **runtime: Any) -> Iterator[None]:
-        """Turn an error about the component into one line that begins with the key.
-
-        Of the arguments that the program gives, ``runtime``, keys of the data set are named as such.
-        """
+        """Turn an error about the component, or about ``runtime`` arguments, into one line that begins with the key."""
         try:
             yield
         except UserError:
@@ -114,7 +104,7 @@ class Component:
         return ConfigError(f"{also}{self.group}.{last}", values[last], reason)
 
     def effective(self) -> dict[str, Any]:
-        """Return the target and every key that has an effect: without those whose switch is off."""
+        """Return the target and every key that has an effect, without those whose switch is off."""
         needs = {item.name: item.metadata["needs"] for item in fields(GROUPS[self.group])}
         off = {name for name in self.values if needs.get(name) and not self.values[needs[name]]}
         return {"_target_": self.target} | {name: value for name, value in self.values.items() if name not in off}
@@ -129,23 +119,16 @@ class Component:
 
 
 def places_of(hydra: Any) -> tuple[str, ...]:
-    """Return where Hydra has looked for options, ``scheme://path``, by the ``hydra`` node of a composed config."""
+    """Return the places of options, ``scheme://path``, by the ``hydra`` node of a composed config."""
     return tuple(f"{source.schema}://{source.path}" for source in hydra.runtime.config_sources)
 
 
 def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) -> Component:
     """Check the resolved config of one group against its schema and its target's signature.
 
-    A key that the target does not take is accepted where another option of the group has it, so that a sweep can cross
-    options with a key of some of them; it is ``ineffective`` then.
-
-    Args:
-        group: one of :data:`GROUPS`; or of :data:`NAMED`, a dot and the name of the component.
-        node: its resolved config.
-        places: where Hydra finds the group's options, ``scheme://path``.
-
-    Raises:
-        ConfigError: an unknown key, a wrong type, a value out of range, a missing argument or an unknown target.
+    A key that the target does not take is accepted if another option of the group has it, so that a sweep can cross
+    options with a key of some of them; it is ``ineffective`` then. The group is one of :data:`GROUPS`, or one of
+    :data:`NAMED` with a dot and the component's name. Raises ConfigError.
     """
     kind = group.partition(".")[0]
     shared = {**GROUPS, **NAMED}[kind]
@@ -164,14 +147,14 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
         if name not in taken and name not in _keys_of_options(group, places):
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest_key(name, taken)}")
         values[name] = convert(f"{group}.{name}", value, typed.get(name) or supported(hints.get(name, Any)))
-    given = {name: value for name, value in values.items() if value != MISSING}
-    check_ranges(shared, given, f"{group}.")
-    _check_numbers(group, given)
+    present = {name: value for name, value in values.items() if value != MISSING}
+    check_ranges(shared, present, f"{group}.")
+    _check_numbers(group, present)
     defaults = {name: parameters[name].default for name in own}
     needed = {name for name in taken if defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty}
     needed |= {name for name in schema if schema[name].default == MISSING} | values.keys()
     for name in taken:
-        if name in needed and name not in given:
+        if name in needed and name not in present:
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
     defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
     ineffective = {name: value for name, value in values.items() if name not in taken}
@@ -209,11 +192,7 @@ def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
 
 @cache
 def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
-    """Return the parameters of a target and their types, once it can be a component of the group.
-
-    Raises:
-        ConfigError: it cannot be imported, is no class or function, makes something else, or lacks an argument.
-    """
+    """Return the parameters of a target and their types. Raises ConfigError if it is no component of the group."""
 
     def refused(reason: str) -> ConfigError:
         return ConfigError(f"{group}._target_", target, reason)
@@ -246,7 +225,7 @@ def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter]
 
 @cache
 def _kinds() -> dict[str, type]:
-    """Return the type of the components of each group; torch is imported when the first of them is bound."""
+    """Return the type of each group's components, which imports torch."""
     from torch.nn import Module
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler

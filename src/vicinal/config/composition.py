@@ -1,4 +1,4 @@
-"""Compose the jobs of a sweep as Hydra does it, and resolve once what could change from one reading to the next."""
+"""Compose the jobs of a sweep as Hydra does it, and resolve once all values that could change between readings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,9 @@ from vicinal.utils.nested import flat
 
 VALUE = re.compile(r"\+*([^~+@/]+\.[^@/]+|" + "|".join(key for key in KEYS if "." not in key) + ")")
 """Key of a single value: a dotted one, or one at the top of the config that is no group."""
-COMPOSITIONS = 32
-"""Choices of options whose composition is kept."""
-RESOLVER = re.compile(r"\$\{(?!\s*oc\.)[^{}$:]*[{$:]")
-"""Start of a call of a resolver that may give something else the next time; OmegaConf's ``oc.*`` do not."""
-HYDRA = re.compile(r"\$\{\s*hydra:\s*([\w.]+)\s*\}")
-"""A reference to Hydra's own node in a value."""
+COMPOSITIONS = 32  # cached at once
+RESOLVER = re.compile(r"\$\{(?!\s*oc\.)[^{}$:]*[{$:]")  # call of a resolver that is not OmegaConf's: values may change
+HYDRA = re.compile(r"\$\{\s*hydra:\s*([\w.]+)\s*\}")  # reference to Hydra's own node in a value
 
 
 @cache
@@ -49,7 +46,7 @@ def assigned(words: Iterable[str]) -> dict[str, str]:
 
 
 def composer(loader: ConfigLoader, master: DictConfig) -> Callable[[Sequence[str]], DictConfig]:
-    """Return a function that composes the words of a job as ``loader.load_sweep_config(master, words)``, but faster.
+    """Return a function that composes words as ``loader.load_sweep_config(master, words)`` does, but faster.
 
     Jobs that choose the same options differ only in single values. So Hydra, which takes a tenth of a second, composes
     each choice of options once, and the values are set on copies.
@@ -78,7 +75,7 @@ def composer(loader: ConfigLoader, master: DictConfig) -> Callable[[Sequence[str
 
 
 def _overrides(option: Override, values: Sequence[Override]) -> bool:
-    """Return whether a word changes, or takes out, keys of a group that single values are set in too."""
+    """Return whether a word changes, or takes out, keys of a group in which single values are set too."""
     group = option.key_or_group.partition(".")[0]
     changes = option.is_delete() or isinstance(option.value(), dict)
     return changes and any(value.key_or_group.partition(".")[0] == group for value in values)
@@ -92,7 +89,7 @@ def _set(config: DictConfig, value: Override) -> None:
 
 
 def describe(hydra: DictConfig, words: Sequence[str]) -> None:
-    """Write the words of a job into Hydra's own node of its config."""
+    """Write the words of a job into Hydra's own node."""
     form = hydra.job.config.override_dirname
     with open_dict(hydra):
         hydra.overrides.task = list(words)
@@ -102,11 +99,7 @@ def describe(hydra: DictConfig, words: Sequence[str]) -> None:
 
 
 def resolve_calls(master: DictConfig, config: DictConfig) -> None:
-    """Replace the values of a job's config that call a resolver, such as a time, by what they are now.
-
-    A time is the same for all jobs of the sweep, whose config is ``master``. Raises UserError for a value that is known
-    to the launched job alone.
-    """
+    """Replace calls of resolvers, such as a time, by values that ``master`` keeps for all jobs. Raises UserError."""
     calls = dict(_calls(config))
     if not calls:
         return
@@ -123,7 +116,7 @@ def resolve_calls(master: DictConfig, config: DictConfig) -> None:
 
 
 def _calls(config: DictConfig) -> Iterator[tuple[str, str]]:
-    """Yield keys of the root and of the groups whose value calls a resolver other than OmegaConf's, and its text."""
+    """Yield (key, text) of each value, of the root or a group, that calls a resolver which is not OmegaConf's."""
     for name, node in config.items_ex(resolve=False):
         if name != "hydra" and RESOLVER.search(str(node)):
             own = node.items_ex(resolve=False) if OmegaConf.is_dict(node) and not node._is_interpolation() else ()
@@ -160,6 +153,5 @@ def hidden(hydra: Any) -> Iterator[str]:
 
 
 def refuse_moving(hydra: Any) -> None:
-    """Raise UserError if jobs change their folder: paths of the config start where the command is typed."""
     if hydra.job.chdir:
         raise UserError("hydra.job.chdir=true: must be false; paths start in the folder where the command is typed")

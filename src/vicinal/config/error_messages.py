@@ -23,16 +23,11 @@ from vicinal.config.validation import describe_key, suggest_key
 from vicinal.errors import UserError, suggest
 from vicinal.utils.escaping import visible
 
-MISSING_FOLDER = r"provider=hydra\.searchpath in [\w-]+, path=(.*) is not available\."
-"""Hydra's warning of a folder or package of configs that is not there."""
-COMPOSERS = {"hydra", "omegaconf", "yaml", "antlr4"}
-"""Packages that read what the user wrote: the command line and the YAML files."""
-CALLERS = {"vicinal", "hydra_plugins"}
-"""Packages whose own errors are bugs."""
-CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")
-"""The groups of ``conf/config.yaml``."""
-LONGEST_WORD = 500
-"""Characters without a space that a line shows whole."""
+MISSING_FOLDER = r"provider=hydra\.searchpath in [\w-]+, path=(.*) is not available\."  # a warning of Hydra
+COMPOSERS = {"hydra", "omegaconf", "yaml", "antlr4"}  # packages that read the command line and the YAML files
+CALLERS = {"vicinal", "hydra_plugins"}  # packages whose own errors are bugs
+CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")  # the groups of ``conf/config.yaml``
+LONGEST_WORD = 500  # characters without a space that a line shows whole
 NO_KEY = (
     "cannot be read as key=value; a key has letters, digits and _, groups and keys joined by dots, "
     "and no space stands beside the ="
@@ -40,14 +35,14 @@ NO_KEY = (
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Return whether it is a user's mistake, or a circumstance such as a full disk; not a bug."""
+    """Return whether an error is a user's mistake, or a circumstance such as a full disk; not a bug."""
     known = (UserError, HydraException, errors.OmegaConfBaseException)
     system = isinstance(error, OSError) and error.errno is not None
     return isinstance(error, known) or system or _lacks_memory(error) or _in_composition(error)
 
 
 def _in_composition(error: BaseException) -> bool:
-    """Return whether Hydra, or a parser that it calls, raised it: then its cause is what the user wrote."""
+    """Return whether Hydra, or a parser that it calls, raised the error: then the user's text is its cause."""
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     packages = [module.partition(".")[0] for module in reversed(modules)]
     return next((name in COMPOSERS for name in packages if name in COMPOSERS | CALLERS), False)
@@ -59,12 +54,7 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
-    """Return one line for a user, without secrets.
-
-    Args:
-        error: of any kind; only a mistake's line is meant for a user.
-        overrides: the words of the command line, where the value of a refused key is looked up.
-    """
+    """Return one line for a user, without secrets; the overrides show the value of a refused key."""
     words = list(takewhile(lambda word: not word.startswith("-"), overrides))  # flags come last
     long = re.compile(rf"[^\s:]{{{LONGEST_WORD},}}")
     line = long.sub(lambda word: f"{word[0][:60]}... ({len(word[0])} characters)", _explain(error, words))
@@ -120,7 +110,7 @@ def _composition(error: BaseException, words: Sequence[str]) -> str:
 
 
 def _translated(reason: str, words: Sequence[str]) -> str | None:
-    """Return a sentence of Hydra in our words, if it is a known one."""
+    """Return a known sentence of Hydra in our words."""
     if match := re.match(MISSING_FOLDER, reason):
         return f"hydra.searchpath={match[1]}: there is no such folder or package of configs"
     if re.match("(Additional|Primary) config directory", reason):
@@ -149,7 +139,7 @@ def _translated(reason: str, words: Sequence[str]) -> str | None:
 
 
 def _culprit(error: BaseException, words: Sequence[str]) -> str | None:
-    """Return the word of the command line that caused the error, as far as it is known."""
+    """Return the word of the command line that caused the error; None if unknown."""
     text = str(error)
     if key := re.search(r"full_key: (\S+)", text):
         return _word(key[1], words)
@@ -170,7 +160,7 @@ def _parse(word: str) -> Override | None:
 
 
 def _chooses_nothing(word: str) -> bool:
-    """Return whether a group is given something else than the name of an option."""
+    """Return whether a group is set to something other than the name of an option."""
     override = _parse(word)
     if override is None or override.key_or_group not in CHOOSABLE or override.is_sweep_override():
         return False
@@ -231,7 +221,7 @@ def _unresolved(error: errors.InterpolationResolutionError, words: Sequence[str]
 
 
 def _ill_written(error: Exception) -> str:
-    """Explain what is wrong with a YAML file, by its name and line."""
+    """Name the file, the line and the mistake in a YAML file."""
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
         problem = str(error.problem or error.context or "cannot be read").replace("character '\\t'", "a tab,")
         return f"{mark.name}, line {mark.line + 1}: {problem}"
@@ -244,14 +234,14 @@ def _ill_written(error: Exception) -> str:
 
 
 def _path(error: OSError, words: Sequence[str]) -> str:
-    """Explain what is wrong with a file or a folder, after the word that leads there."""
+    """Explain an error of a file or folder, after the word that leads there."""
     line = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
     culprits = [word for word in words if error.filename and _leads_to(word, str(error.filename))]
     return f"{culprits[-1]}: {line}" if culprits else line
 
 
 def _leads_to(word: str, file: str) -> bool:
-    """Return whether the value of a word is a path to a file or to a folder that holds it."""
+    """Return whether the value of a word is a path to the file, or to a folder that holds it."""
     value, path = word.partition("=")[2].strip("'\""), Path(os.path.realpath(file))
     return bool(value) and Path(os.path.realpath(value)) in (path, *path.parents)
 

@@ -1,7 +1,7 @@
 """Filter all that leaves the process, files, logs, pages and W&B: a secret becomes ``<where it comes from>``.
 
 Secrets are the values of environment variables with a telling name, passwords in addresses and in ``netrc``, and texts
-with the well-known form of a token. Values that the config needs are none, even if such a variable holds the same.
+with the well-known form of a token. Values that the config needs are not secret, even if such a variable holds them.
 """
 
 from __future__ import annotations
@@ -32,24 +32,16 @@ TELLING = re.compile(
     r"PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN(?!I[SZ])|CREDENTIAL|APIKEY|KEY(S|ID)?\d*(_|$)|PASS\d*(_|$)"
     r"|(PWD|PAT|DSN)\d*(_|$)|(^|_)(AUTH|CREDS?|COOKIE|JWT|BEARER)\d*(_|$)",
     re.IGNORECASE,
-)
-"""Names of environment variables that hold secrets."""
+)  # names of environment variables that hold secrets
 TELLING_KEY = re.compile(
     r"passw(or)?d|passphrase|secret|credential|(api|access|private)_?key|(^|_|auth)token$", re.IGNORECASE
-)
-"""Names of secrets in a config or in code. A bare ``key`` is left out: there it is mostly the key of a mapping."""
-NETRC = "netrc"
-"""Name of the secrets in that file."""
-PLACES = ("PWD", "OLDPWD")
-"""Variables with such a name that hold no secret, but a folder."""
-SHORT = 8
-"""Characters; a shorter value is replaced only as a whole word."""
-SHORTEST, SHORTEST_NUMBER = 4, 6
-"""Characters; a still shorter value cannot be told from ordinary text."""
-ADDRESS = re.compile(r"(?P<scheme>\w://)[^\s/?#:@'\"<>]*:[^\s/?#'\"<>]+@")
-"""Address of a server, with a user and a password in it."""
-PASSWORD = re.compile(r"\w+://[^/:@\s]*:(?P<password>.+)@[^@]+")
-"""Whole address; its password may have characters that should have been encoded."""
+)  # names of secrets in a config or in code, where a bare ``key`` is mostly the key of a mapping
+NETRC = "netrc"  # name of the passwords in that file
+PLACES = ("PWD", "OLDPWD")  # variables with such a name that hold a folder
+SHORT = 8  # characters; a shorter value is replaced only as a whole word
+SHORTEST, SHORTEST_NUMBER = 4, 6  # characters; a still shorter value cannot be told from ordinary text
+ADDRESS = re.compile(r"(?P<scheme>\w://)[^\s/?#:@'\"<>]*:[^\s/?#'\"<>]+@")  # user and password in an address
+PASSWORD = re.compile(r"\w+://[^/:@\s]*:(?P<password>.+)@[^@]+")  # whole address; the password may be unencoded
 FORMS = {
     "private key": re.compile(
         r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.DOTALL
@@ -60,35 +52,26 @@ FORMS = {
         r"|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+)"
     ),
     "authorization": re.compile(r"(?<=authorization: )(basic|bearer|token) [\w.~+/=-]{6,}", re.IGNORECASE),
-}
-"""Forms of secrets from anywhere."""
-API_KEY = re.compile(r"(?<![0-9a-fA-F])[0-9a-f]{40}(?![0-9a-fA-F])")
-"""W&B's old form. A commit has the same, so it is looked for in code alone."""
+}  # of secrets from anywhere
+API_KEY = re.compile(r"(?<![0-9a-fA-F])[0-9a-f]{40}(?![0-9a-fA-F])")  # W&B's old form; commits too, so only in code
 ASSIGNED = re.compile(
     r"(?P<name>[\w.-]+)(?P<between>['\"]?\]?[ \t]*[:=]>?[ \t]*)"
     r"([bfru]*(?P<quote>['\"])(?P<quoted>[^<'\"\n][^'\"\n]{3,})(?P=quote)|(?P<plain>[\w+/=.@!%^&*-]{6,})[ \t]*$)",
     re.MULTILINE,
-)
-"""A value with a name, in code, in YAML or in a file of variables."""
+)  # a value with a name, in code, in YAML or in a file of variables
 
 _public: set[str] = set()
 _needed: set[str] = set()
 
 
 def need(config: Mapping[str, Any], public: Iterable[str]) -> None:
-    """Register values that are never replaced: without them a run could not be repeated.
-
-    Args:
-        config: all that decides a result. Values under a key that names a secret are not registered.
-        public: names of which no part is a secret.
-    """
+    """Keep readable the values of a config, except under keys that name a secret, and ``public``: a run needs them."""
     _public.update(public)
     keys = ((key.rpartition(".")[2].partition("[")[0], value) for key, value in leaves(config))
     _needed.update(str(value) for key, value in keys if not TELLING_KEY.search(key))
 
 
 def redact(text: str) -> str:
-    """Return ``text`` without secrets."""
     return _filter()(text)
 
 

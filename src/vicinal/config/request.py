@@ -13,15 +13,10 @@ from vicinal.config.schema import GROUPS, KEYS, Config, TrainerConfig, WandbConf
 from vicinal.errors import ConfigError
 
 
-def checked(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the resolved config with ``_choices_``; groups with a ``_target_`` are left for ``components.bind``.
+def resolved(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return the resolved config with ``_choices_``, {group: option}, without those of Hydra's own groups.
 
-    Args:
-        cfg: composed by Hydra on the schema.
-        choices: {group: option}; Hydra's own groups are left out.
-
-    Raises:
-        ConfigError: an unknown key, a wrong type or a value out of range.
+    Groups with a ``_target_`` are left for ``components.bind``; all other keys are checked. Raises ConfigError.
     """
     config: dict[str, Any] = OmegaConf.to_container(_with_home(cfg), resolve=True)  # type: ignore[assignment]
     config = validation.checked(Config, config)
@@ -36,7 +31,7 @@ def checked(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check_output(output: str) -> None:
-    """Refuse an output folder that cannot become one. Raises ConfigError."""
+    """Raise ConfigError if the output folder cannot be one."""
     if not output:
         raise ConfigError("output_dir", output, "must be the path of a folder")
     path = Path(output).absolute()
@@ -49,7 +44,7 @@ def check_output(output: str) -> None:
 
 
 def check_images(values: Mapping[str, Any]) -> None:
-    """Refuse keys of a data set that contradict each other, before any of it is read. Raises ConfigError."""
+    """Raise ConfigError if keys of a data set contradict each other."""
     channels, size = values["channels"], values["image_size"]
     for name in ("mean", "std"):
         if values[name] is not None and len(values[name]) != channels:

@@ -17,44 +17,30 @@ from omegaconf import MISSING, OmegaConf
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next((conf for conf in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if conf.is_dir()), PACKAGE / "conf")
-"""Folder of the YAML files: in the package, where a wheel has put it, or at the top of the checkout."""
-MANY, BILLION = 10**6, 10**9
-"""Upper bounds of otherwise unlimited numbers: far above useful values, far below overflow and endless loops."""
-LARGEST = 2**63 - 1
-"""The largest integer that torch, NumPy and the files of a run can hold."""
+"""Folder of the YAML files: in an installed package, or at the top of the checkout."""
+MANY, BILLION = 10**6, 10**9  # bounds of unlimited numbers: far above use, far below overflow and endless loops
+LARGEST = 2**63 - 1  # the largest integer that torch, NumPy and the files of a run can hold
 
 
 def key(
     default: Any,
-    doc: str,
+    doc: str,  # one line, with the unit
     *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    choices: Iterable[str] = (),
-    length: int | None = None,
-    neutral: bool = False,
-    needs: str = "",
-    since: str = "",
-    path: bool = False,
+    low: float | None = None,  # least allowed number, or item of a list
+    high: float | None = None,  # largest allowed number
+    above: float | None = None,  # the number must be larger than this
+    below: float | None = None,  # the number must be less than this
+    choices: Iterable[str] = (),  # allowed strings
+    length: int | None = None,  # required number of items of a list
+    neutral: bool = False,  # the key cannot change a result, so it is no part of a run's identity
+    needs: str = "",  # key of the same group; without it, this one has no effect and is no part of the identity
+    since: str = "",  # version that added the key, if runs are older
+    path: bool = False,  # of a file or folder; a leading ``~`` is the user's home
 ) -> Any:
-    """A field of the schema.
+    """Return a field of the schema.
 
-    Args:
-        default: value where no file or command line gives one.
-        doc: one line, with the unit.
-        low: least allowed number, or item of a list.
-        high: largest allowed number.
-        above: the number must be larger than this.
-        below: the number must be less than this.
-        choices: allowed strings.
-        length: required number of items of a list.
-        neutral: the key cannot change a result, so it is no part of a run's identity.
-        needs: key of the same group without which this one has no effect, and then is no part of the identity either.
-        since: version that added the key, if runs are older. Its default must mean what those runs did; at its default
-            it is no part of the identity, so that they keep theirs.
-        path: of a file or folder; a leading ``~`` is the user's home.
+    The default of a key with ``since`` must mean what older runs did; at its default it is no part of the identity, so
+    that they keep theirs.
     """
     metadata = {**locals(), "choices": tuple(choices)}  # all of the arguments
     if isinstance(default, (list, dict)):
@@ -211,27 +197,20 @@ GROUPS: dict[str, type] = {
     "optimizer": OptimizerConfig,
     "scheduler": SchedulerConfig,
     "mixup": MixupConfig,
-}
-"""Groups whose options are components, with the keys that all their options may have."""
+}  # groups whose options are components, with the keys that all their options may have
 SCHEMAS: dict[str, type] = {**GROUPS, "trainer": TrainerConfig, "wandb": WandbConfig}
-"""All groups."""
-NAMED: dict[str, type] = {"tracker": TrackerConfig}
-"""Groups of named components, ``{name: component}``; several options can be chosen at once, as in ``tracker=[a,b]``."""
-VIEWS = ("tracker", "wandb")
-"""Groups that show a run and cannot change its result, so that they are no part of its identity."""
+NAMED: dict[str, type] = {"tracker": TrackerConfig}  # {name: component}, of several options, as in ``tracker=[a,b]``
+VIEWS = ("tracker", "wandb")  # groups that show a run and cannot change its result, so no part of its identity
 KEYS: dict[str, Field[Any]] = {item.name: item for item in fields(Config) if item.metadata} | {
     f"{group}.{item.name}": item for group, schema in SCHEMAS.items() for item in fields(schema)
-}
-"""All keys of the schema with one value, such as ``seed`` and ``optimizer.lr``."""
-NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"])
-"""Keys among them that cannot change a result."""
+}  # all keys of the schema with one value, such as ``seed`` and ``optimizer.lr``
+NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"])  # they cannot change a result
 
 
 def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the values that are part of a run's identity: no neutral ones, and none added later that are the default.
+    """Return the values that are part of a run's identity: no neutral ones, and no later ones at their default.
 
-    The values are those of a group, checked; keys that the schema does not have count. The keys in ``own`` have another
-    default.
+    The keys in ``own`` have another default than that of the schema.
     """
     metadata = {item.name: item.metadata for item in fields(schema)}
 
@@ -244,7 +223,7 @@ def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] 
 
 
 def later_keys() -> dict[str, Any]:
-    """Return {dotted key: default} of the keys that are missing in the configs of older runs, which did the same."""
+    """Return {dotted key: default} of keys that older configs lack; the default means the same."""
     return {key: item.metadata["default"] for key, item in KEYS.items() if item.metadata["since"]}
 
 

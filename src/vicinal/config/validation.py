@@ -23,24 +23,15 @@ LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "high": ("<=", operator.le),
     "above": (">", operator.gt),
     "below": ("<", operator.lt),
-}
-"""Limits of a number in the metadata of a field: sign and function."""
-hints_of = cache(typing.get_type_hints)
-"""Return {name: type} of a dataclass or a signature."""
+}  # sign and function of the limits in the metadata of a field
+hints_of = cache(typing.get_type_hints)  # {name: type} of a dataclass or a signature
 
 
 def checked(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of a group, each converted to the type of its field and in its range.
+    """Return the values of a group, each converted to the type of its field and in its range, or raise ConfigError.
 
-    Hydra converts as well, but not what a command line removes and adds again: ``~seed +seed=abc``.
-
-    Args:
-        schema: dataclass of the group. A field that is itself a group has to be a mapping, and is not looked into.
-        values: as composed, by key.
-        prefix: of the keys in messages, such as ``trainer.``.
-
-    Raises:
-        ConfigError: names the key, the value and what is allowed.
+    Hydra converts as well, but not what a command line removes and adds again: ``~seed +seed=abc``. A field that is
+    itself a group has to be a mapping, whose content is not checked. In messages, keys begin with ``prefix``.
     """
     hints, converted = hints_of(schema), {}
     known = [item.name for item in fields(schema)]
@@ -79,7 +70,7 @@ def convert(name: str, value: Any, hint: Any) -> Any:
 
 @cache
 def supported(hint: Any) -> Any:
-    """Return the hint in the form that OmegaConf can hold; Any where it has none (torch's ``float | Tensor``)."""
+    """Return the hint in the form that OmegaConf can hold; Any if there is none, as for ``float | Tensor``."""
     if typing.get_origin(hint) in (Sequence, tuple):
         hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
     try:
@@ -91,7 +82,7 @@ def supported(hint: Any) -> Any:
 
 @cache
 def _holder(hint: Any) -> Any:
-    """Return a config of one typed field, which converts what is assigned to it. It is slow to make."""
+    """Return a config of one typed field, which converts each assigned value. It is slow to make."""
     return OmegaConf.structured(make_dataclass("Holder", [("value", hint, dataclass_field(default=MISSING))]))
 
 
@@ -131,11 +122,8 @@ def _in_range(limits: Mapping[str, Any], value: Any) -> bool:
     if isinstance(value, bool):
         return True
     finite = isinstance(value, int) or math.isfinite(value)  # an integer may be too large for any float
-    given = ((compare, limits[name]) for name, (_, compare) in LIMITS.items() if limits[name] is not None)
-    return finite and all(compare(value, limit) for compare, limit in given)
-
-
-# In words
+    bounds = ((compare, limits[name]) for name, (_, compare) in LIMITS.items() if limits[name] is not None)
+    return finite and all(compare(value, bound) for compare, bound in bounds)
 
 
 def describe_type(hint: Any) -> str:
@@ -161,11 +149,11 @@ def describe_range(item: Field[Any]) -> str:
 
 
 def _interval(limits: Mapping[str, Any]) -> str:
-    given = {name: written(limits[name]) for name in LIMITS if limits[name] is not None}
-    if given.keys() & {"low", "above"} and given.keys() & {"high", "below"}:
-        start = f"[{given['low']}" if "low" in given else f"({given['above']}"
-        return f" in {start}, {given['high']}]" if "high" in given else f" in {start}, {given['below']})"
-    return "".join(f" {LIMITS[name][0]} {limit}" for name, limit in given.items())
+    bounds = {name: written(limits[name]) for name in LIMITS if limits[name] is not None}
+    if bounds.keys() & {"low", "above"} and bounds.keys() & {"high", "below"}:
+        start = f"[{bounds['low']}" if "low" in bounds else f"({bounds['above']}"
+        return f" in {start}, {bounds['high']}]" if "high" in bounds else f" in {start}, {bounds['below']})"
+    return "".join(f" {LIMITS[name][0]} {limit}" for name, limit in bounds.items())
 
 
 def describe_key(key: str) -> str | None:
@@ -178,7 +166,7 @@ def describe_key(key: str) -> str | None:
 
 
 def suggest_key(word: str, known: Iterable[str]) -> str:
-    """Return :func:`suggest` for a key, which may be one of another group: ``lr`` is ``optimizer.lr``."""
+    """Return :func:`suggest` for a key, perhaps of another group: ``lr`` is ``optimizer.lr``."""
     return suggest(word.rpartition(".")[2], known, dotted_keys())
 
 

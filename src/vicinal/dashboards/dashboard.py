@@ -35,26 +35,16 @@ INTRODUCTION = (
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A workspace and a report about the runs of a sweep, neither of them saved.
-
-    Attributes:
-        parts: sections.
-        notes: one line per plot that was left out.
-        tables: of the sweep's own report, in Markdown.
-        entity, project: the place at W&B.
-        sweep: name of the sweep.
-        group: of its runs.
-        grouping: keys of the config that tell the cells apart, such as ``choices.mixup``.
-    """
+    """A workspace and a report about the runs of a sweep, neither of them saved."""
 
     parts: Sections
-    notes: list[str]
-    tables: str
+    notes: list[str]  # one line per plot that was left out
+    tables: str  # of the sweep's own report, in Markdown
     entity: str
     project: str
     sweep: str
     group: str
-    grouping: list[str]
+    grouping: list[str]  # keys of the config that tell the cells apart, such as ``choices.mixup``
 
     @cached_property
     def workspace(self) -> workspaces.Workspace:
@@ -100,17 +90,11 @@ class Dashboard:
 
 
 def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "", project: str = "") -> Dashboard:
-    """Make the dashboard of a sweep from its folder.
+    """Make the dashboard of a sweep from its folder, with ``sweep.json`` and ``report/``.
 
-    Args:
-        sweep: its folder, with ``sweep.json`` and ``report/``.
-        score: key of the summary that alphas and strategies are compared by, if not the default.
-        more: keys that get a panel of their own.
-        entity: W&B user or team, if not the one in the config of the runs.
-        project: W&B project, if not the one in the config of the runs.
-
-    Raises:
-        UserError: this is no sweep with a report, or no run has logged ``score`` or one of ``more``.
+    Alphas and strategies are compared by the key `score` of the summary; the keys in `more` get a panel of their own;
+    `entity` and `project` replace those in the config of the runs. Raises UserError if this is no sweep with a report,
+    or no run has logged one of these keys.
     """
     tables = sweep / "report" / "table.md"
     if not (sweep / SWEEP).exists() or not tables.exists():

@@ -49,18 +49,14 @@ class Plot:
         return [*((place, key) for key in self.keys), *others]
 
 
-Sections = Mapping[str, Sequence[Plot]]
-"""{name: plots}."""
+Sections = Mapping[str, Sequence[Plot]]  # {name: plots}
 
 
 def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
-    """Return all sections.
+    """Return all sections; each metric of the task has a bar plot and a learning curve.
 
-    Args:
-        task: of the runs; each of its metrics has a bar plot and a learning curve.
-        score: key of the summary that alphas and strategies are compared by; by default the test
-            score of the epoch that validation chose.
-        more: keys of the history that get a panel of their own among the learning curves.
+    Alphas and strategies are compared by the key `score` of the summary, by default the test score of the epoch that
+    validation chose; the keys in `more` get a panel of their own among the learning curves.
     """
     score, key, train_key = score or f"test/best_val/{task.selection}", task.selection, task.score_key
     split, train_score = score.rpartition("/")[0] or "test/last", task.metric(train_key).title
@@ -126,8 +122,7 @@ def logged(runs: Iterable[Run]) -> set[Key]:
 def available(parts: Sections, keys: Collection[Key]) -> tuple[Sections, list[str]]:
     """Return the sections without the optional plots that have no data, and one line per plot that is left out.
 
-    Raises:
-        UserError: no run has logged a key of a plot that is not optional.
+    Raises UserError: no run has logged a key of a plot that is not optional.
     """
     history, lines = sorted(key for place, key in keys if place == "history"), []
     kept: dict[str, list[Plot]] = {}

@@ -45,10 +45,7 @@ def load(
     """Split a source by :func:`split`, and find how its pixels are normalised.
 
     `mean` and `std` are one number per channel, of pixels scaled to [0, 1]; None = of the training images left by the
-    split.
-
-    Raises:
-        ValueError: a cut is impossible, or `mean` or `std` do not fit the channels.
+    split. Raises ValueError: a cut is impossible, or `mean` or `std` do not fit the channels.
     """
     train, val, test = split(source, val_size=val_size, train_size=train_size, seed=split_seed)
     if mean is None or std is None:

@@ -14,8 +14,7 @@ import torch
 from vicinal.data.images import Images, Source
 
 CHUNK = 10_000  # images that are hashed at a time
-SETTLED_SECONDS = 2.0
-"""Age of a file whose hash is kept: a newer one may change again without a new time stamp."""
+SETTLED_SECONDS = 2.0  # age of a file whose hash is kept: a newer one may change again without a new time stamp
 DIGITS = 16  # of a hash
 
 Function = TypeVar("Function", bound=Callable[..., Source])
@@ -91,8 +90,7 @@ def stamp(stat: os.stat_result) -> list[int]:
 class HashCache:
     """SHA-256 of files, saved in a file: one is read again where its size, times or inode have changed.
 
-    Args:
-        file: written by :meth:`save` only.
+    Only :meth:`save` writes it.
     """
 
     def __init__(self, file: Path) -> None:
@@ -127,8 +125,7 @@ class HashCache:
             self._changed = False
 
 
-opened: dict[Path, HashCache] = {}
-"""Caches of this process by their file."""
+opened: dict[Path, HashCache] = {}  # caches of this process by their file
 
 
 def saved_hashes(cache_dir: Path, folder: str) -> HashCache:

@@ -25,25 +25,13 @@ class ImageTree:
     """The images of a tree, each with its label, by the sorted names of the class folders.
 
     Hidden files and folders, files that are not images by their name, and second names of a file of the same class
-    (links, loops of links) are left out.
+    (links, loops of links) are left out. Raises ValueError: a folder is missing, empty or cannot be read, there is one
+    class only, the parts have different classes, or a file cannot be read and is not skipped.
 
     Args:
         root: the folder with train/ and test/, and perhaps val/ (or valid/, validation/).
         val_size: None to use val/; with a number it is not read.
         on_error: "fail" if a file cannot be used, or "skip" it.
-
-    Attributes:
-        root: absolute path.
-        parts: folder of each part that is used: train, test, and perhaps val.
-        unused: folders for validation that are not used.
-        class_names: in the order of the labels.
-        samples: files of each part.
-        left_out: number of files per reason, of each part.
-        unusable: reason by path, of the files that are skipped.
-
-    Raises:
-        ValueError: a folder is missing, empty or cannot be read, there is one class only, the parts have different
-            classes, or a file cannot be read and is not skipped.
     """
 
     def __init__(self, root: str, val_size: int | None = 0, on_error: str = FAIL) -> None:

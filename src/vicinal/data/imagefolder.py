@@ -59,7 +59,8 @@ def imagefolder(
     on PIL images.
 
     The decoded images are kept in `cache_dir` under a hash of all that they depend on, so that a tree with a file
-    added, removed or changed is decoded again.
+    added, removed or changed is decoded again. Raises ValueError: see :class:`ImageTree`; a file cannot be decoded, or
+    all files of a class are skipped. Errors about the tree begin with ``root``.
 
     Args:
         folder: root of the tree; see :class:`ImageTree` for what is an image and what is left out.
@@ -68,10 +69,6 @@ def imagefolder(
         cache_dir: created if it is missing.
         val_size: None to validate on val/; with a number val/ is not read, and the caller cuts so many from train.
         on_error: of a file that cannot be read or decoded: "fail", or "skip" it, with a line in the log.
-
-    Raises:
-        ValueError: see :class:`ImageTree`; a file cannot be decoded, or all files of a class are skipped. Errors about
-            the tree begin with ``root``.
     """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")

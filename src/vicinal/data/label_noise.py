@@ -25,13 +25,8 @@ def symmetric(labels: Tensor, share: float, classes: int, seed: int) -> tuple[Te
     """Replace a share of the labels by another class each, all of which are equally likely.
 
     Exactly round(share * N) labels are wrong afterwards, chosen without regard to their class. Zhang et al. (arXiv
-    1611.03530, section 2.2) draw from all classes instead, so that a label may stay right by chance.
-
-    Args:
-        labels: (N,) int64, as those that are returned.
-        share: in [0, 1].
-        classes: number of classes, at least 2.
-        seed: 0 to 2**63 - 1.
+    1611.03530, section 2.2) draw from all classes instead, so that a label may stay right by chance. Labels are (N,)
+    int64.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))].sort().values

@@ -71,12 +71,9 @@ def digits() -> Source:
 def torchvision_dataset(root: str, name: str) -> Source:
     """Load the official train and test parts of one of torchvision's data sets, downloaded into `root` on first use.
 
-    Args:
-        root: folder in torchvision's own layout. Existing files are used as they are, without a network.
-        name: torchvision's class, one of `TORCHVISION`.
-
-    Raises:
-        ValueError: the name is not known, the files cannot be downloaded or unpacked there, or they are damaged.
+    Raises ValueError: the name is not known, the files cannot be downloaded or unpacked there, or they are damaged.
+    The folder is in torchvision's own layout; existing files are used as they are, without a network. The name is that
+    of torchvision's class, one of `TORCHVISION`.
     """
     from torchvision import datasets
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from vicinal.data.images import Images, Source
 
-VAL_SIZE = 1000
-"""Images to cut from train if ``val_size`` is None and a source can tell that it has no validation part."""
+VAL_SIZE = 1000  # images to cut from train if ``val_size`` is None and a source can tell that it has no validation part
 
 
 def split(
@@ -20,16 +19,13 @@ def split(
 
     Both cuts are stratified: a class has its share of the images to within one. They depend only on `seed`, and the
     validation split does not depend on `train_size`, so runs on more or fewer images select on the same ones. Images
-    keep their order.
+    keep their order. Raises ValueError: one side of a cut would lack a class, or the source has no validation part.
 
     Args:
         source: its test part is passed through.
         val_size: images in the validation split; 0 for none, None for the validation part that the source has.
         train_size: images to train on; None for all that the validation split leaves.
         seed: of the cuts, 0 to 2**32 - 1; not that of a run.
-
-    Raises:
-        ValueError: one side of a cut would lack a class, or the source has no validation part.
     """
     train, val = source.train, source.val if val_size is None else None
     if val_size is None and val is None:
@@ -65,12 +61,8 @@ def stratified(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return the indices of all but `size` images and of these, both ascending; a class has its share of both.
 
     They are those of scikit-learn's ``train_test_split(test_size=size, stratify=labels, random_state=seed)``, whose
-    import takes a second.
-
-    Args:
-        labels: (N,) int64, each class twice or more.
-        size: from the number of classes to N less that number.
-        seed: 0 to 2**32 - 1.
+    import takes a second. Labels are (N,) int64, each class twice or more, and `size` is from the number of classes to
+    N less that number.
     """
     random = np.random.RandomState(seed)  # its numbers never change (NEP 19), those of default_rng may
     _, classes, counts = np.unique(labels.numpy(), return_inverse=True, return_counts=True)

@@ -15,11 +15,7 @@ AHEAD = 2  # batches that are gathered before they are asked for
 
 
 class DeviceDataset:
-    """The data set on the device. Its N images are not copied if device and memory format of the batches are theirs.
-
-    Attributes:
-        index_device: device of the indices.
-    """
+    """The data set on the device. Its N images are not copied if device and memory format of the batches are theirs."""
 
     def __init__(
         self, images: Images, batch_size: int, device: torch.device, memory_format: torch.memory_format

@@ -15,10 +15,8 @@ from vicinal.runs.folder import RunFolder
 from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.utils.nested import flat
 
-SCORES = ("epochs", "best_epoch", "val", "test")
-"""Compared keys of ``result.json``."""
-IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")
-"""Keys of ``environment.json`` that are about one session alone."""
+SCORES = ("epochs", "best_epoch", "val", "test")  # compared keys of ``result.json``
+IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")  # uncompared keys of ``environment.json``
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,9 @@ class Part:
     """The comparison of one part of two runs: metrics, weights, best weights or scores."""
 
     name: str
-    extent: str = ""
-    """Amount that was compared, such as "3 epochs, 39 values"."""
-    parting: str | None = None
-    """The first place where the two differ; None where they are equal to the last bit."""
-    missing: str = ""
-    """Reason why it could not be compared; "" if it was."""
+    extent: str = ""  # amount that was compared, such as "3 epochs, 39 values"
+    parting: str | None = None  # the first place where the two differ; None where they are equal to the last bit
+    missing: str = ""  # reason why it could not be compared; "" if it was
 
     @property
     def identical(self) -> bool:
@@ -39,10 +34,7 @@ class Part:
 
 
 def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part]:
-    """Compare two completed runs, in the order in which a run computes its parts.
-
-    The damage is that of the original, ``then``, by :meth:`RunFolder.damage`.
-    """
+    """Compare two completed runs, part by part; the damage is that of the original, ``then``."""
     rows_lost, weights_lost = (
         next((line for line in damage if line.startswith(f"{file} ")), "") for file in (then.metrics, then.checkpoint)
     )
@@ -57,7 +49,7 @@ def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part
 
 
 def metrics(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Part:
-    """Compare rows of ``metrics.jsonl``: every key but those of time, to the last digit."""
+    """Compare rows of ``metrics.jsonl``, except times, to the last digit."""
     old, new = ([{name: row[name] for name in row if name not in TIME_FIELDS} for row in rows] for rows in (then, now))
     extent = f"{len(old)} epochs, {sum(map(len, old))} values"
     for epoch, rows in enumerate(zip(old, new, strict=False), start=1):

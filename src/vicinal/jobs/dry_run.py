@@ -22,18 +22,15 @@ from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.utils.durations import duration
 
-PACED_BY = ("dataset", "model", "trainer")
-"""Groups that decide how long a run takes. Mixing and the optimizer hardly count."""
+PACED_BY = ("dataset", "model", "trainer")  # groups that decide how long a run takes; the others hardly count
 
 
 @dataclass(frozen=True)
 class State:
     """Progress of a run."""
 
-    text: str
-    """Such as "done", "running: process 7 on host", "failed", "12 of 30 epochs" or "new"."""
-    left: float | None
-    """Part of the run that is still to be trained, in [0, 1]; None if nothing is to be done."""
+    text: str  # such as "done", "running: process 7 on host", "failed", "12 of 30 epochs" or "new"
+    left: float | None  # part of the run that is still to be trained, in [0, 1]; None if nothing is to be done
 
     @classmethod
     def of(cls, experiment: Experiment) -> State:
@@ -68,15 +65,11 @@ class Past:
         self._runs = runs
 
     def seconds(self, experiment: Experiment) -> float | None:
-        """Estimate the time of a whole run; None if no run like it has been completed.
-
-        It is the median over the runs on the same kind of device with the same data set, model and trainer. Times of
-        runs with another number of epochs are scaled, and count only if there are no others.
-        """
+        """Estimate the time of a whole run: the median over runs with the same pace and device; None without any."""
         alike = self._completed.get((_pace(experiment.settings()), experiment.hardware.device.type), [])
         epochs = experiment.trainer.epochs
         same = [seconds for past, seconds in alike if past == epochs]
-        scaled = [seconds / past * epochs for past, seconds in alike]
+        scaled = [seconds / past * epochs for past, seconds in alike]  # count only without runs of as many epochs
         return median(same or scaled) if alike else None
 
     def left(self, experiment: Experiment) -> tuple[State, float | None]:
@@ -87,7 +80,7 @@ class Past:
 
     @cached_property
     def _completed(self) -> dict[tuple[str, str], list[tuple[int, float]]]:
-        """{(pace, device): (epochs, seconds) of each run}."""
+        """Return {(pace, device): (epochs, seconds) of each run}."""
         times = defaultdict(list)
         for file in self._runs.glob("*/result.json"):
             try:  # damage is named where a result is needed; an estimate does without

@@ -78,7 +78,7 @@ def _checksum(experiment: Experiment, environment: dict[str, Any]) -> str:
 
 
 def kept(rows: list[Row]) -> tuple[list[Row], dict[str, list[float]]]:
-    """Return a run's epochs as a checkpoint keeps them, the same for equal runs, and their times for the result."""
+    """Split a run's rows into those for the checkpoint, the same for equal runs, and the times for the result."""
     times: dict[str, list[float]] = {name: [row[name] for row in rows] for name in TIME_FIELDS}
     return [{name: value for name, value in row.items() if name not in TIME_FIELDS} for row in rows], times
 

@@ -24,11 +24,8 @@ from vicinal.utils.nested import flat
 
 log = logging.getLogger(__name__)
 
-HARDWARE = ("device", "precision", "threads")
-"""Keys whose "auto" a result records."""
-
-ELSEWHERE = {"git commit", "git diff"}
-"""Parts of the environment that change a number only through the package's source, which is compared too."""
+HARDWARE = ("device", "precision", "threads")  # keys whose "auto" a result records
+ELSEWHERE = {"git commit", "git diff"}  # they change a number only through the package's source, compared too
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,9 @@ class Reproduction:
     then: RunFolder
     now: RunFolder
     parts: list[Part]
-    differences: list[tuple[str, str, str]]
-    """(name, then, now) of the two environments."""
-    requested: list[str]
-    """Differences of the two requests, one line each."""
-    notes: list[str]
-    """All remarks, one line each."""
+    differences: list[tuple[str, str, str]]  # (name, then, now) of the two environments
+    requested: list[str]  # differences of the two requests, one line each
+    notes: list[str]  # all remarks, one line each
 
     @property
     def identical(self) -> bool:
@@ -65,16 +59,11 @@ class Reproduction:
 def reproduce(
     path: Path, output: Path | None = None, overrides: Sequence[str] = (), trusted: Sequence[str] = ()
 ) -> Reproduction:
-    """Run the config that is stored in a run's folder again, and compare.
+    """Run the config of a completed run again, with overrides such as ``dataset.root=...``, and compare.
 
-    Args:
-        path: folder of a completed run; it may have been moved.
-        output: folder of the repetition, which must not exist; by default beside ``runs/``, in ``reproductions/``.
-        overrides: ``key=value``, such as ``dataset.root`` on another machine.
-        trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
-
-    Raises:
-        UserError: there is no completed run, or its config is lost, refused, or not understood by the code any more.
+    The repetition gets a new folder, ``output``, by default in ``reproductions/`` beside ``runs/``. For ``trusted`` see
+    :mod:`vicinal.jobs.stored_config`. Raises UserError if there is no completed run, or if its config is lost, refused
+    or not understood by today's code.
     """
     then = RunFolder(path)
     result = original(then)
@@ -85,8 +74,8 @@ def reproduce(
         raise UserError(f"--output {output}: is there already; it must be a new folder")
     now = RunFolder(output or _beside(path.resolve()))
     experiment = Experiment.composed(_compose(then, now, overrides, trusted))
-    asked = {word.partition("=")[0].lstrip("+~") for word in overrides}
-    hardware, notes = _hardware(experiment.trainer, result["hardware"], asked)
+    overridden = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    hardware, notes = _hardware(experiment.trainer, result["hardware"], overridden)
     experiment = replace(experiment, folder=now, hardware=hardware)
     environment_lost = [line for line in damage if line.startswith(f"{then.environment} ")]
     whole = {} if environment_lost else then.about()
@@ -135,11 +124,11 @@ def _compose(then: RunFolder, now: RunFolder, overrides: Sequence[str], trusted:
     return cfg
 
 
-def _hardware(settings: TrainerConfig, recorded: Mapping[str, Any], asked: set[str]) -> tuple[Hardware, list[str]]:
+def _hardware(settings: TrainerConfig, recorded: Mapping[str, Any], overridden: set[str]) -> tuple[Hardware, list[str]]:
     """Return the original's meaning of "auto", as far as this machine has it, and a line for each that it lacks."""
     notes = []
     for name in HARDWARE:
-        if getattr(settings, name) != "auto" or f"trainer.{name}" in asked:
+        if getattr(settings, name) != "auto" or f"trainer.{name}" in overridden:
             continue
         as_then = replace(settings, **{name: recorded[name]})
         try:
@@ -158,7 +147,7 @@ def _history(environment: Mapping[str, Any], result: Mapping[str, Any]) -> Itera
 
 
 def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]:
-    """Yield the differences between the stored request and that which today's code reads from the config."""
+    """Yield the differences between the stored request and the one that today's code reads from the config."""
     then, now = flat(result["config"], "."), flat(run_metadata(experiment)["config"], ".")
     later = later_keys()
     differ = False

@@ -21,20 +21,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Saved:
-    """The content of a checkpoint; without arguments, that of a run that has none."""
+    """The content of a checkpoint; ``Saved()`` stands for none."""
 
-    training: dict[str, Any] | None = None
-    """State of the training; None without a checkpoint."""
+    training: dict[str, Any] | None = None  # state of the training; None without a checkpoint
     wandb_id: str | None = None
-    made_with: dict[str, Any] = field(default_factory=dict)
-    """Values that decide the last bits, and hashes of code and data, in the session that wrote it."""
-    changed: list[str] = field(default_factory=list)
-    """Differences of earlier sessions in these, one line each."""
-    seconds: float = 0.0
-    """Time that all sessions have taken."""
+    made_with: dict[str, Any] = field(default_factory=dict)  # values that decide the last bits; code and data hashes
+    changed: list[str] = field(default_factory=list)  # differences of earlier sessions in these, one line each
+    seconds: float = 0.0  # time that all sessions have taken
 
     def news(self, made_with: Mapping[str, Any]) -> list[str]:
-        """Return how another session differs from the one that wrote this, in what decides its numbers."""
+        """Return the differences, in what decides the numbers, from the session that wrote this to another one."""
         bits = {name: value for name, value in made_with.items() if not isinstance(value, Mapping)}
         return [*differences(self.made_with, bits), *others(self.made_with, made_with)]
 
@@ -74,8 +70,7 @@ def restore(state: TrainState, saved: Saved, news: list[str], folder: RunFolder)
     """Restore a training from its checkpoint. Raises UserError where the code does not fit it."""
     try:
         state.load_state_dict(saved.training or {})
-    except Exception as error:  # of torch, by what does not fit
-        # torch names the key in the second line
+    except Exception as error:  # of any type; torch names the key in its second line
         reason = " ".join(str(error).split("\n")[:2]).replace("\t", "").strip()
         raise UserError(
             f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"

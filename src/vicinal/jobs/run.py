@@ -46,14 +46,11 @@ class Loaded(NamedTuple):
     """Data of a run, loaded before its folder is made, so that a refusal leaves nothing behind."""
 
     data: ImageData
-    seconds: float
-    """Time that loading took."""
-    records: list[logging.LogRecord]
-    """Log records of the meantime, for the run's own log."""
+    seconds: float  # time that loading took
+    records: list[logging.LogRecord]  # log records of the meantime, for the run's own log
 
 
 def load(experiment: Experiment) -> Loaded:
-    """Load the data of an experiment. Raises UserError."""
     began, listener = time.perf_counter(), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
     root = logging.getLogger()
     root.addHandler(listener)
@@ -65,7 +62,7 @@ def load(experiment: Experiment) -> Loaded:
 
 
 def check_data(experiments: Iterable[Experiment]) -> None:
-    """Raise UserError where the data of a sweep's runs cannot be loaded, or a key does not fit them."""
+    """Raise UserError if the data of a sweep's runs cannot be loaded, or if a key does not fit them."""
     by_dataset: dict[Component, list[Experiment]] = {}
     for experiment in experiments:
         by_dataset.setdefault(experiment.dataset, []).append(experiment)
@@ -84,18 +81,10 @@ def name_ineffective_keys(experiments: Iterable[Experiment]) -> None:
 
 
 def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
-    """Train one experiment, unless it is completed.
+    """Train one experiment, unless it is completed; return ``result.json``, or {} if ``busy=skip`` has skipped it.
 
-    Args:
-        experiment: checked.
-        sweep: name of the sweep that it belongs to, W&B's group.
-
-    Returns:
-        The content of its ``result.json``; empty where another process works on it and ``busy=skip``.
-
-    Raises:
-        UserError: the data cannot be loaded, which leaves nothing behind; or the training diverged, and the reason is
-            in ``result.json`` too.
+    ``sweep`` is the name of its sweep, for W&B's group. Raises UserError if the data cannot be loaded, which leaves
+    nothing behind, or if the training diverged; then the reason is in ``result.json`` too.
     """
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
@@ -227,12 +216,10 @@ def _room(experiment: Experiment) -> AbstractContextManager[None]:
 
 @cache
 def _say_once(line: str) -> None:
-    """Log a line once per process."""
     log.info("%s", line)
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    """Return the test scores by the task's selection metric as a line."""
     key, median = task_named(result.get("task")).selection, f"median of last {min(LAST, result['epochs'])}"
     labels = {"last": "last epoch", "best_val": "best by validation", "median10": median}
     parts = [f"{label} {result['test'][name][key]:.4f}" for name, label in labels.items() if result["test"][name]]

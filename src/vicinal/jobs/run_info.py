@@ -1,4 +1,4 @@
-"""Tell trackers of a run besides its epochs: its name and config, and its final numbers."""
+"""Give trackers the facts about a run besides its epochs: its name and config, and its final numbers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,12 @@ from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.tracking.wandb.tracker import WandbTracker
 from vicinal.utils.nested import flat
 
-PATIENCE = 20.0
-"""Seconds to wait for W&B's process, which outlives a training that is killed, and may have all that it needs."""
-TILES = 4
-"""Tiles of a mixed image in a panel: itself, its partner, the mask and what entered the network."""
+PATIENCE = 20.0  # seconds to wait for W&B's process, which may outlive a killed training and have all data
+TILES = 4  # tiles of a mixed image in a panel: itself, its partner, the mask and what entered the network
 
 
 def run_info(experiment: Experiment, sweep: str | None, wandb_id: str | None) -> RunInfo:
-    """Return the facts about a run that its trackers get; arguments as for :class:`RunInfo`."""
+    """Return the facts about a run that its trackers get."""
     metadata = run_metadata(experiment) | {"epochs": experiment.trainer.epochs}
     return _info(metadata, experiment.folder, sweep=sweep, git_commit=code()[0], wandb_id=wandb_id)
 
@@ -55,14 +53,7 @@ def wandb_record(trackers: Mapping[str, Tracker], info: RunInfo) -> dict[str, st
 
 
 def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: str | None) -> None:  # noqa: A002
-    """Send W&B a completed run from its files.
-
-    Args:
-        folder: of the run.
-        result: its ``result.json``.
-        settings: W&B's.
-        id: W&B's id of the run if W&B has a part of it; None for a new W&B run.
-    """
+    """Send W&B a completed run from its files; ``id`` is that of the W&B run that has a part of it, or None."""
     git = folder.about().get("git")
     commit = git.get("commit") if isinstance(git, dict) else None
     metadata = result | {"config": result["config"] | {"wandb": vars(settings)}}
@@ -79,11 +70,7 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
 
 
 def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -> str | None:
-    """Send W&B what it lacks of a completed run, unless the settings disable W&B.
-
-    Returns:
-        The outcome in words; None where there was nothing to do.
-    """
+    """Send W&B what it lacks of a completed run, unless W&B is disabled; return the outcome in words, if any."""
     lacking = record.unfinished(folder.path)
     if lacking is None or wandb_settings.requested_mode(settings.mode)[0] == "disabled":
         return None
@@ -96,17 +83,14 @@ def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -
 
 
 def settings(result: Mapping[str, Any]) -> WandbConfig:
-    """Return W&B's settings from a ``result.json``, which may have other keys, checked."""
+    """Return W&B's settings from a ``result.json``, checked; one of another version may lack keys."""
     stored = {item.name: result["config"]["wandb"].get(item.name) for item in fields(WandbConfig)}
     check_ranges(WandbConfig, stored, prefix="wandb.")
     return WandbConfig(**wandb_settings.with_variables(stored))
 
 
 def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:
-    """Read the panel of mixed images from ``mixed.png``: uint8 (n, 4, C, H, W), and n captions.
-
-    Raises as :func:`mixed_sheet.read` does, and ValueError for images of unequal sizes.
-    """
+    """Read the mixed images from ``mixed.png``: uint8 (n, 4, C, H, W), n captions. ValueError: unequal sizes."""
     from PIL import Image
 
     rows = []

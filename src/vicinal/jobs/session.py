@@ -31,20 +31,11 @@ from vicinal.utils import output
 
 log = logging.getLogger(__name__)
 
-EXAMPLE_BATCHES = 4
-"""Batches from which the mixed examples are taken."""
+EXAMPLE_BATCHES = 4  # batches from which the mixed examples are taken
 
 
 class RunContext:
-    """One session of a run, prepared: its files are begun, and the process is set up for it.
-
-    Args:
-        experiment: checked.
-        saved: checkpoint to resume from.
-        data: of the run.
-        sweep: name of the sweep that the run belongs to, W&B's group.
-        loading: seconds that loading the data has taken.
-    """
+    """One session of a run, with its files begun and the process set up; ``loading`` seconds went into the data."""
 
     def __init__(self, experiment: Experiment, saved: Saved, data: ImageData, sweep: str | None, loading: float):
         self._began = time.perf_counter() - loading
@@ -73,7 +64,6 @@ class RunContext:
         self.loaders = make_loaders(experiment, data)
 
     def session_seconds(self) -> float:
-        """Return the seconds since this session began."""
         return time.perf_counter() - self._began
 
     def begin(self, tracker: Tracker) -> TrainState:
@@ -100,13 +90,7 @@ class RunContext:
         self.save(vars(Saved(state.state_dict(), wandb_id, self._made_with, self._changed, seconds)))
 
     def conclude(self, state: TrainState, scores: dict[str, Any], ready: float) -> dict[str, Any]:
-        """Save the final weights, and return the content of ``result.json``.
-
-        Args:
-            state: after the last epoch.
-            scores: by :func:`fit`.
-            ready: seconds from the start of the session to its first step.
-        """
+        """Save the final weights, and return the content of ``result.json``; its setup took ``ready`` seconds."""
         experiment, data, here = self.experiment, self.data, self._here
         history, clock = state.history, state.clock
         rows, times = kept(history.rows)
@@ -122,18 +106,13 @@ class RunContext:
             }
         )
         total = self._earlier + self.session_seconds()
+        spent = {"setup": ready, "train": clock.train, "evaluation": clock.evaluation, "total": total, "epochs": times}
         return {
             **run_metadata(experiment),
             "epochs": experiment.trainer.epochs,
             "best_epoch": history.best_epoch,
             **scores,
-            "seconds": {
-                "setup": ready,
-                "train": clock.train,
-                "evaluation": clock.evaluation,
-                "total": total,
-                "epochs": times,
-            },
+            "seconds": spent,
             "images_per_second": clock.images_per_second,
             "peak_memory": gpu_memory.peak(experiment.hardware.device),
             "hardware": {
@@ -152,17 +131,13 @@ class RunContext:
 def train(experiment: Experiment, saved: Saved, data: ImageData, sweep: str | None, loading: float) -> dict[str, Any]:
     """Train to the end, and write everything, the result last; return it. The done mark does not wait for W&B.
 
-    Arguments are those of :class:`RunContext`.
-
-    Raises:
-        UserError: the training diverged, or the code does not fit the checkpoint any more.
-        Interrupted: the process was asked to stop, and everything is saved. At the end of the ``with`` that owns the
-            signals it becomes what the signal means for the process.
+    Raises UserError if the training diverged, or if the code does not fit the checkpoint any more. After a signal it
+    saves all and raises Interrupted, which the ``with`` that owns the signals turns into the meaning of the signal.
     """
     context = RunContext(experiment, saved, data, sweep, loading)
     folder, epochs, loaders = experiment.folder, experiment.trainer.epochs, context.loaders
     own = RunFiles(folder), Console(len(loaders.train))
-    # W&B begins its run beside what is left to do before the first step, and not beside that step.
+    # W&B begins its run during the rest of the setup, and not during the first step.
     with (
         output.hurried(),
         GracefulShutdown() as shutdown,

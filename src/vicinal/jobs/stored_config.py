@@ -1,7 +1,7 @@
 """Check the ``config.yaml`` of a run as untrusted data, before anything that it names is imported.
 
-A config on the command line is the user's own, and may name any code. A stored one may come from anywhere, so nothing
-of it is Hydra's to run: no defaults, no ``hydra`` node, no interpolations, and only targets that are known or trusted.
+A config on the command line is the user's own, and may name any code. A stored one may come from anywhere, so Hydra
+follows nothing in it: no defaults, no ``hydra`` node, no interpolations, and only targets that are known or trusted.
 """
 
 from __future__ import annotations
@@ -35,26 +35,17 @@ OWN = {
     "scheduler": ("vicinal.training.schedules",),
     # Modules one by one: other trackers write to any file that they are given.
     "tracker": ("vicinal.tracking.csv_file", "vicinal.tracking.tensorboard", "vicinal.tracking.wandb.tracker"),
-}
-"""Packages of the components of each group; all others have to be trusted by name."""
-HYDRAS = ("defaults", "hydra")
-"""Keys of a primary config that are instructions to Hydra, which are not followed in a stored one."""
-TARGET = re.compile(r"(^|\.)_target_($|[.\[])")
-"""A key that is a target, or is inside one."""
-NAME = "stored"
-"""Name of the config in Hydra's store."""
+}  # packages of the components of each group; all others have to be trusted by name
+HYDRAS = ("defaults", "hydra")  # instructions to Hydra, which are not followed in a stored config
+TARGET = re.compile(r"(^|\.)_target_($|[.\[])")  # key that is a target, or is inside one
+NAME = "stored"  # name of the config in Hydra's store
 
 
 def stored_config(file: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = ()) -> DictConfig:
-    """Return a run's config, checked and composed again with Hydra's own node.
+    """Return a run's config, checked and composed again with Hydra's own node and the user's overrides.
 
-    Args:
-        file: the ``config.yaml``.
-        overrides: ``key=value`` of the user.
-        trusted: dotted prefixes of what the file may name besides our own components.
-
-    Raises:
-        UserError: there is none, it is refused, or the code does not understand it any more.
+    ``trusted`` are dotted prefixes of what the file may name besides our own components. Raises UserError if there is
+    no such file, if it is refused, or if today's code does not understand it.
     """
     name = offer(file, trusted)
     try:
@@ -78,7 +69,7 @@ def offer(file: Path, trusted: Sequence[str] = ()) -> str:
 
 
 def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the content, or raise UserError. Nothing is run, resolved or imported but what is known or trusted."""
+    """Return the content, or raise UserError. Only code that is known or trusted is imported; nothing is resolved."""
     try:
         text = read_yaml(file)
     except FileNotFoundError:
@@ -111,7 +102,7 @@ def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _allowed(key: str, trusted: Sequence[str]) -> tuple[str, ...]:
-    """Return the prefixes for a ``_target_``: ours only for that of the group itself, not for one deeper in it."""
+    """Return the prefixes allowed for a ``_target_``: our own only for the group's, not for one deeper in it."""
     group, *path = key.split(".")
     own = path[-1:] == ["_target_"] and len(path) == (2 if group in NAMED else 1)
     return (*(OWN.get(group, ()) if own else ()), *trusted)

@@ -1,1 +1,1 @@
-"""Many runs on one machine: which ones a grid is made of, and the workers that do them."""
+"""Many runs on one machine: the runs of a grid, and the workers that train them."""

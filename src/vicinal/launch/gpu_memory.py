@@ -28,12 +28,9 @@ from vicinal.runs.locks import held
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 2.0
-"""Time between two attempts to reserve memory."""
-CONTEXT = 600 * 2**20
-"""Bytes that CUDA itself takes per process, roughly; torch's own numbers leave them out."""
-PARTS = 64
-"""Parts of a GPU's memory, each with a file to lock."""
+POLL_SECONDS = 2.0  # time between two attempts to reserve memory
+CONTEXT = 600 * 2**20  # bytes that CUDA itself takes per process, roughly; torch's own numbers leave them out
+PARTS = 64  # parts of a GPU's memory, each with a file to lock
 
 
 @dataclass(frozen=True)
@@ -47,14 +44,10 @@ class Gpu:
 
 @contextmanager
 def reserve(peak: int, jobs: int) -> Iterator[None]:
-    """Wait until a GPU has room for a job, and use that GPU inside ``with``.
+    """Wait until a GPU has room for one of ``jobs`` jobs at once, and use that GPU inside ``with``.
 
-    Args:
-        peak: bytes that the job needs; 0 if unknown, and then it takes an equal share of a GPU.
-        jobs: number of jobs at once, on all GPUs together.
-
-    Raises:
-        UserError: no other job holds memory, and there still is no room.
+    The job needs ``peak`` bytes; 0 is unknown, and stands for an equal share of a GPU. Raises UserError if there is no
+    room although no other job holds memory.
     """
     # One folder for all jobs of this user on this machine, whichever sweep they belong to.
     folder = Path(tempfile.gettempdir()) / f"vicinal-gpu-{os.getuid()}"
@@ -63,9 +56,8 @@ def reserve(peak: int, jobs: int) -> Iterator[None]:
     empty_cache()  # of a job that has failed: its error held its memory until now
     while (choice := _take(peak, jobs, folder, visible())) is None:
         if not waits:
-            log.info(
-                "waiting for %s of GPU memory, which other jobs hold", f"about {_gib(peak)}" if peak else "a share"
-            )
+            amount = f"about {_gib(peak)}" if peak else "a share"
+            log.info("waiting for %s of GPU memory, which other jobs hold", amount)
             waits = True
         time.sleep(POLL_SECONDS)
     index, locks = choice

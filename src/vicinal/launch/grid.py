@@ -25,14 +25,10 @@ from vicinal.runs.names import setting, short
 
 log = logging.getLogger(__name__)
 
-OF_THE_COMMAND = tuple(key for key in NEUTRAL if "." not in key)
-"""Keys that have one value per sweep."""
-LARGEST_GRID = 100_000
-"""Most jobs of a sweep; each is composed and checked before the first one trains."""
-ABSENT = "-"
-"""The value of a key that a run has no use for, such as alpha under ``none``."""
-LONGEST_NAME = 60
-"""Characters of a sweep's readable name; some file systems end at 255, and a run's W&B group at 128."""
+OF_THE_COMMAND = tuple(key for key in NEUTRAL if "." not in key)  # keys that have one value per sweep
+LARGEST_GRID = 100_000  # most jobs of a sweep; each is composed and checked before the first one trains
+ABSENT = "-"  # the value of a key that a run has no use for, such as alpha under ``none``
+LONGEST_NAME = 60  # characters of a sweep's readable name; some file systems end at 255, and a run's W&B group at 128
 
 
 @dataclass(frozen=True)
@@ -44,15 +40,9 @@ class Job:
 
 
 def check_axes(overrides: Sequence[Override]) -> None:
-    """Refuse a grid that cannot be run, before it is laid out.
-
-    Raises:
-        UserError: an axis has no values or no end, its key cannot be swept, or there are too many jobs.
-    """
-    jobs = 1
-    for override in overrides:
-        if not override.is_sweep_override():
-            continue
+    """Raise UserError if an axis has no values or no end, if its key cannot be swept, or if there are too many jobs."""
+    axes, jobs = [override for override in overrides if override.is_sweep_override()], 1
+    for override in axes:
         word, key = override.input_line, override.key_or_group
         if not override.is_discrete_sweep():
             raise UserError(f"{word}: an interval has no single values to run; write choice(0.2,0.4) or range(1,5)")
@@ -63,11 +53,10 @@ def check_axes(overrides: Sequence[Override]) -> None:
             raise UserError(f"{word}: there is no value in it to sweep over")
         jobs *= values
     if jobs > LARGEST_GRID:
-        axes = " ".join(str(override.input_line) for override in overrides if override.is_sweep_override())
-        raise UserError(f"{axes}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
-    for override in overrides:
-        axis = override.value()
-        if override.is_sweep_override() and isinstance(axis, RangeSweep):
+        words = " ".join(str(override.input_line) for override in axes)
+        raise UserError(f"{words}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
+    for override in axes:
+        if isinstance(axis := override.value(), RangeSweep):
             _warn_of_rounding(override, axis)
 
 
@@ -117,10 +106,7 @@ def sweep_folder(jobs: Sequence[Job]) -> Path:
 
 
 def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
-    """Write ``sweep.json``: the command, the swept keys and the runs, in the order of the grid.
-
-    A run's folder is relative to ``runs`` beside ``sweeps``; if one of the two is elsewhere, it is absolute.
-    """
+    """Write ``sweep.json``: the command, the swept keys and the runs, in the order of the grid."""
     keys = swept_keys(jobs)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     content = {"command": command, "swept": keys, "runs": [_entry(job, keys, folder) for job in jobs]}
@@ -139,7 +125,7 @@ def _entry(job: Job, keys: Sequence[str], folder: Path) -> dict[str, Any]:
         "cell_id": experiment.cell_id,
         "seed": experiment.seed,
         "name": experiment.name,
-        "folder": path.name if path.parent == folder.parents[1] / "runs" else str(path),
+        "folder": path.name if path.parent == folder.parents[1] / "runs" else str(path),  # `runs` is beside `sweeps`
         "overrides": list(job.overrides),
         "values": {key: value(experiment, key) for key in keys},
     }

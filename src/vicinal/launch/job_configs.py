@@ -1,4 +1,4 @@
-"""The checked config of each job of a sweep: a small file per job, which launchers start it from.
+"""The checked config of each job of a sweep: a small file per job, from which launchers start it.
 
 So nothing is composed twice, and a file of ``conf/`` that is edited while the sweep runs changes none of its jobs.
 """
@@ -16,30 +16,24 @@ from vicinal.config.redaction import redacted
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, make_folder, read, sha256, write
 
-WORD = "hydra.job.config_name"
-"""Key of the word that names a job's file. Hydra's launchers print no words of ``hydra``."""
+WORD = "hydra.job.config_name"  # key of the word that names a job's file. Hydra's launchers print no words of ``hydra``
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class JobConfigs:
-    """Hydra's config loader for launchers, which call only :meth:`load_sweep_config`.
-
-    A launcher may send it to other processes, and to machines that see the same folder of files.
-    """
+    """Config loader for launchers, which call only :meth:`load_sweep_config`, perhaps on other machines."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._secrets: dict[str, dict[str, Any]] = {}  # {file: groups that it lacks}, which stay in memory
 
     def add(self, experiment: Experiment) -> str:
-        """Write the file of a job, and return the word that has to follow the job's own ones.
-
-        The file is named by its content, since another process may run the same sweep with other settings of W&B.
-        """
+        """Write the file of a job, and return the word that has to follow the job's own ones."""
         config = experiment.request()
         public = redacted(config)
         data = yaml.dump(public, Dumper=DUMPER, sort_keys=False, allow_unicode=True).encode()
+        # Named by content: another process may run the same sweep with other settings of W&B.
         name = f"{experiment.run_id}-{sha256(data)[:10]}"
         if secrets := {group: value for group, value in config.items() if value != public[group]}:
             self._secrets[name] = secrets
@@ -48,12 +42,7 @@ class JobConfigs:
         return f"{WORD}={name}"
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Return the config of a job, with Hydra's own node. Raises DamagedError.
-
-        Args:
-            master_config: composed by Hydra from the words that all jobs share.
-            sweep_overrides: words of the job, and last the one that :meth:`add` has returned.
-        """
+        """Return the config of a job, with Hydra's own node; its last word is from :meth:`add`. Raises DamagedError."""
         *words, last = sweep_overrides
         name = last.removeprefix(f"{WORD}=")
         file = self._folder / f"{name}.yaml"

@@ -11,41 +11,32 @@ from vicinal.errors import ConfigError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-JOBS = "VICINAL_JOBS"
-"""Environment variable of a worker: how many jobs run at once."""
+JOBS = "VICINAL_JOBS"  # environment variable of a worker: how many jobs run at once
 
 
 class Packing(NamedTuple):
-    """Division of a machine."""
-
-    jobs: int
-    """Number of jobs at once."""
-    threads: int
-    """Most threads of a job whose ``trainer.threads`` is auto."""
+    jobs: int  # number of jobs at once
+    threads: int  # most threads of a job whose ``trainer.threads`` is auto
 
 
-def pack(asked: object, threads: Collection[int | str], gpus: int, cores: int, own: int) -> Packing:
-    """Divide the cores among the jobs; one line is logged if they are too few for what is asked for.
+def pack(
+    asked: object,  # ``hydra.launcher.n_jobs``
+    threads: Collection[int | str],  # ``trainer.threads`` of the jobs
+    gpus: int,  # 0 on a CPU
+    cores: int,  # available to this process
+    own: int,  # most threads of a job that has the machine to itself
+) -> Packing:
+    """Divide the cores among the jobs, and warn if they are too few.
 
     "auto" is one job per GPU; on a CPU, where one thread per job is fastest, one job per core, or fewer where the jobs
-    ask for several threads each.
-
-    Args:
-        asked: ``hydra.launcher.n_jobs``.
-        threads: ``trainer.threads`` of the jobs.
-        gpus: that the jobs will use; 0 on a CPU.
-        cores: that this process may use.
-        own: most threads of a job that has the machine to itself.
-
-    Raises:
-        ConfigError: ``n_jobs`` is neither auto nor an integer >= 1.
+    ask for several threads each. Raises ConfigError if ``n_jobs`` is neither auto nor an integer >= 1.
     """
     if asked != AUTO and (isinstance(asked, bool) or not isinstance(asked, int) or asked < 1):
         raise ConfigError("hydra.launcher.n_jobs", asked, "must be auto or an integer >= 1")
-    given = [number for number in threads if isinstance(number, int)]
-    jobs = asked if isinstance(asked, int) else gpus or max(1, cores // max(given, default=1))
+    numbers = [number for number in threads if isinstance(number, int)]
+    jobs = asked if isinstance(asked, int) else gpus or max(1, cores // max(numbers, default=1))
     packing = Packing(jobs, min(own, max(1, cores // jobs)))
-    most = max(given, default=packing.threads)
+    most = max(numbers, default=packing.threads)
     if not gpus and jobs > 1 and jobs * most > cores:
         log.warning(
             "hydra.launcher.n_jobs=%d with trainer.threads=%d: %d threads on %d cores wait for each other; "

@@ -21,10 +21,8 @@ from vicinal.errors import UserError
 from vicinal.runs.signals import leave_an_import
 from vicinal.utils import output
 
-POLL_SECONDS = 0.1
-"""Time between two signals to a job that is to save."""
-IGNORED = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
-"""Signals that the launching process answers for all: it lets its workers save."""
+POLL_SECONDS = 0.1  # time between two signals to a job that is to save
+IGNORED = ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")  # the launching process answers them, and lets its workers save
 
 
 class StoppedError(UserError):
@@ -34,13 +32,9 @@ class StoppedError(UserError):
 class Worker:
     """The work of a worker process between its start and its end.
 
-    SIGTERM lets it save the job that it is at, and leave. It sends that to itself at the end of ``alive``.
-
-    Args:
-        setup: environment, and the function that does a job; pickled.
-        alive: pipe on which nothing is ever sent; it ends when the launching process closes it or dies.
-        out: file to print to, that of the launching process.
-        errors: file of its standard error.
+    After SIGTERM it saves its current job, and leaves. It sends that signal to itself at the end of ``alive``: a pipe
+    without data, which ends when the launching process closes it or dies. ``setup`` is the environment and the function
+    that does a job, pickled; ``out`` and ``errors`` are the output files of the launching process.
     """
 
     def __init__(self, setup: bytes, alive: Connection, out: Connection, errors: Connection) -> None:
@@ -52,7 +46,7 @@ class Worker:
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._stop)
-        for descriptor, file in ((1, out), (2, errors)):  # the fork server has those from before the live table
+        for descriptor, file in ((1, out), (2, errors)):  # those of the fork server may be older than the live table
             os.dup2(file.fileno(), descriptor)
             file.close()
         output.steady()
@@ -80,10 +74,9 @@ class Worker:
             time.sleep(POLL_SECONDS)
 
     def work(self, label: str, *arguments: Any) -> JobReturn:
-        """Do one job, each line of whose output begins with the label; return what can be sent to another process.
+        """Do one job, with the label before each line of its output; return what can be sent to another process.
 
-        An error of the job is in its return: :class:`StoppedError` if it was stopped. An error that keeps Hydra from
-        beginning it is raised.
+        Errors of the job are in its return, StoppedError after a signal. Errors of Hydra from before it are raised.
         """
         stopped = JobReturn(status=JobStatus.FAILED, _return_value=StoppedError("the worker was asked to stop"))
         try:
@@ -108,8 +101,7 @@ class Worker:
         return done
 
 
-_worker: Worker
-"""The worker that this process is: an executor's initializer has no other place for it."""
+_worker: Worker  # the worker that this process is: an executor's initializer has no other place for it
 
 
 def begin(*setup: Any) -> None:
@@ -124,7 +116,7 @@ def work(label: str, *arguments: Any) -> JobReturn:
 
 
 def sendable(error: Exception) -> Exception:
-    """Return an exception that another process can read; many cannot be rebuilt from their text."""
+    """Return the error, or one with the same text if another process could not rebuild it."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -133,10 +125,7 @@ def sendable(error: Exception) -> Exception:
 
 
 class Lines(io.TextIOBase):
-    """Standard output of one of several processes: whole lines, each with a label, and never a terminal.
-
-    So lines of different jobs do not run into each other, and no job draws a progress bar.
-    """
+    """Standard output of one of several processes: whole lines with a label. It is no terminal, so it has no bars."""
 
     def __init__(self, out: Any, label: str) -> None:
         self._out, self._label, self._rest = out, label, ""

@@ -25,8 +25,7 @@ from vicinal.runs.signals import GracefulShutdown, present
 FORKS = multiprocessing.get_context("forkserver")
 RESUME = "rerun the same command to resume"
 
-Call = tuple[str, tuple[Any, ...]]
-"""Label of the lines of a job's output, and the job's arguments."""
+Call = tuple[str, tuple[Any, ...]]  # label of the lines of a job's output, and the job's arguments
 
 
 def warm_up() -> None:
@@ -46,14 +45,10 @@ def warm_up() -> None:
 
 
 class Workers(GracefulShutdown):
-    """Inside ``with``, processes that do one job after another; at its end they are gone.
+    """Inside ``with``, ``count`` processes that do one job after another; at its end they are gone.
 
-    After the first signal, or an exception, each saves the job that it is at, and leaves. A second Ctrl-C kills them.
-
-    Args:
-        count: number of processes.
-        job: does a job, called with the arguments of each call.
-        environment: variables of the processes.
+    After the first signal, or an exception, each saves its current job, and leaves. A second Ctrl-C kills them. ``job``
+    is called with the arguments of each call, and ``environment`` are the variables of the processes.
     """
 
     def __init__(self, count: int, job: Callable[..., JobReturn], environment: Mapping[str, str]) -> None:
@@ -68,9 +63,8 @@ class Workers(GracefulShutdown):
     def do(self, calls: Sequence[Call]) -> list[JobReturn]:
         """Do all calls, each by a free worker, and return what they return, in order; after a signal, those done.
 
-        Raises:
-            UserError: a worker was killed in the middle of a job, or was asked by another process to stop.
-            Exception: of Hydra, before it has begun a job; an error of the job itself is in its return.
+        Raises UserError if a worker was killed in a job, or was asked by another process to stop; and errors of Hydra
+        from before a job. An error of the job itself is in its return.
         """
         done: dict[int, JobReturn] = {}
         try:

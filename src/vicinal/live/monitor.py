@@ -18,24 +18,16 @@ from vicinal.utils.output import hurried
 
 log = logging.getLogger(__name__)
 
-MIN_POLL_SECONDS = 1.0
-"""Shortest time between two reads of the runs."""
-MIN_PAGE_SECONDS = 3.0
-"""Shortest time between two pages."""
-MAX_PAGE_SECONDS = 10.0
-"""Longest time between two pages: an older one says that it is no longer written."""
+MIN_POLL_SECONDS = 1.0  # shortest time between two reads of the runs
+MIN_PAGE_SECONDS = 3.0  # shortest time between two pages
+MAX_PAGE_SECONDS = 10.0  # longest time between two pages: an older one says that it is no longer written
 
 
 class Live:
-    """The views of a running sweep.
+    """The views of a running sweep, made from the folders of its runs: it does not matter which processes train them.
 
-    They are made from the folders of the runs, so it does not matter which processes train them. No error here stops
-    the sweep.
-
-    Args:
-        sweep: its folder, with ``sweep.json``.
-        epochs: {run id: number of epochs of the finished run}.
-        waiting: ids of the runs that are to be trained.
+    No error here stops the sweep. `epochs` are those of finished runs by their ids, and `waiting` the ids of the runs
+    that are to be trained.
     """
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:

@@ -29,14 +29,7 @@ class Running(Shown):
 
 
 def render(progress: Progress, file: Path, seconds: float, over: bool) -> str:
-    """Return the page as text.
-
-    Args:
-        progress: to show.
-        file: place of the page, to which links are relative.
-        seconds: until the next page, at most.
-        over: no page will follow.
-    """
+    """Return the page as text, with links relative to `file`; the next follows within `seconds` unless it is `over`."""
     jobs = progress.jobs
     runs = RunSet(
         progress.title, [job.run for job in jobs], progress.swept, {job.run.cell_id: job.values for job in jobs}

@@ -13,20 +13,16 @@ from rich.text import Text
 
 REMEMBERED = 200
 """Printed lines that are kept, since some are drawn again when the terminal has another size: more than it shows."""
-UP = "\x1b[1A\x1b[2K"
-"""To the line above, which is erased."""
+UP = "\x1b[1A\x1b[2K"  # to the line above, which is erased
 
 
 class Pinned:
-    """A block of lines below what is printed.
+    """A block of lines below what is printed on a terminal.
 
-    The cursor waits in an empty line below the block, where a terminal may echo keys, such as ``^C``.
-    On a terminal of another size than before, the lines that are already there may have been wrapped, cut or left as
-    they were. What has been printed there is then erased, by the larger of the numbers of lines that it may take, and
-    drawn again: rather a line twice in the history of the terminal than half a block on the screen.
-
-    Args:
-        console: on a terminal.
+    The cursor waits in an empty line below the block, where a terminal may echo keys, such as ``^C``. On a terminal of
+    another size than before, the lines that are already there may have been wrapped, cut or left as they were. What has
+    been printed there is then erased, by the larger of the numbers of lines that it may take, and drawn again: rather a
+    line twice in the history of the terminal than half a block on the screen.
     """
 
     def __init__(self, console: Console) -> None:
@@ -45,12 +41,9 @@ class Pinned:
         return self._measure() != self._size
 
     def draw(self, block: Callable[[int, int], RenderableType], printed: Sequence[str] = ()) -> None:
-        """Redraw the block.
+        """Redraw the block, below lines that are `printed` above it.
 
-        Args:
-            block: makes what is to be at the bottom for a number of columns and of lines of the terminal. Of too many
-                lines, the first ones are shown.
-            printed: lines that come above it.
+        `block` makes it for a number of columns and lines of the terminal; of too many lines, the first ones are shown.
         """
         lines = [_still(line) for line in printed]
         again, up = self._again()

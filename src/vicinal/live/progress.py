@@ -14,8 +14,7 @@ from vicinal.analysis.records import Run, grouped, read
 from vicinal.runs.folder import RunFolder
 from vicinal.tasks import Metric, task_named
 
-RECENT_EPOCHS = 5
-"""Epochs at the end that the pace is measured over."""
+RECENT_EPOCHS = 5  # epochs at the end that the pace is measured over
 UNDONE = ("planned", "running", "stopped")
 HARDWARE = ("device", "device_name", "precision", "threads")
 Stamp = tuple[int, int, int] | None
@@ -82,10 +81,8 @@ class Progress:
 class Watch:
     """Reads the state of a sweep repeatedly; a file is read again if it has changed.
 
-    Args:
-        sweep: its folder, with ``sweep.json``.
-        epochs: {run id: number of epochs of the finished run}.
-        waiting: ids of the runs that are to be trained from now on.
+    `epochs` are those of finished runs by their ids, and `waiting` the ids of the runs that are to be trained from now
+    on.
     """
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:

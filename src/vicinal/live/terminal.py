@@ -28,8 +28,7 @@ COLORS = {"running": "cyan", "failed": "red", "stopped": "yellow", "planned": ""
 STATUSES = list(COLORS)
 FRAME_LINES = 6
 """Lines besides the jobs and the headings: the title, three rules, the caption, and the line of the cursor."""
-MIN_PAUSE_SECONDS = 0.2
-"""Shortest time between two copies of what was printed to the terminal."""
+MIN_PAUSE_SECONDS = 0.2  # shortest time between two copies of what was printed to the terminal
 REST_PER_WORK = 200
 """Rest that follows work beside the training, as a multiple of its processor time: it costs at most 0.5 %."""
 

@@ -12,8 +12,7 @@ from torch import nn
 
 Part = tuple[str, nn.Module]
 
-TRUNK_SHARE = 0.9
-"""A part with more than this share of the weights is the body of the network, not one block of it."""
+TRUNK_SHARE = 0.9  # A part with more than this share of the weights is the body of the network, not one block of it
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:

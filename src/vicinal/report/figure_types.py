@@ -24,28 +24,22 @@ class Style:
 class Series:
     """Points with one entry in the legend.
 
-    Attributes:
-        kind: ``line``, points joined, with their intervals as a band; ``curve``, the same of many points; ``level``,
-            the same value at every x; ``dots``, points that are not joined, with whiskers; ``bound``, best possible
-            values of the curve of the same name.
-        x: of the points; a fraction, a number or the place of a category.
-        low, high: ends of the interval in y; empty if there are none, NaN at a point that has none.
-        x_low, x_high: the same in x.
-        hover: one line per point, shown above its numbers.
-        shown: False if it is hidden at first.
+    ``line``: points joined, with their intervals as a band; ``curve``: the same of many points; ``level``: the same
+    value at every x; ``dots``: points that are not joined, with whiskers; ``bound``: best possible values of the curve
+    of the same name. Intervals are empty if there are none, and NaN at a point that has none.
     """
 
     name: str
     style: Style
     kind: Literal["line", "curve", "level", "dots", "bound"]
-    x: tuple[float, ...]
+    x: tuple[float, ...]  # fractions, numbers or places of categories
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     x_low: tuple[float, ...] = ()
     x_high: tuple[float, ...] = ()
-    hover: tuple[str, ...] = ()
-    shown: bool = True
+    hover: tuple[str, ...] = ()  # one line per point, shown above its numbers
+    shown: bool = True  # at first
 
 
 @dataclass(frozen=True)
@@ -53,10 +47,8 @@ class Axis:
     title: str
     percent: bool = False
     log: bool = False
-    whole: bool = False
-    """Whether all values are whole numbers."""
-    ticks: tuple[tuple[float, str], ...] = ()
-    """(place, text); empty leaves them to the library."""
+    whole: bool = False  # whether all values are whole numbers
+    ticks: tuple[tuple[float, str], ...] = ()  # (place, text); empty leaves them to the library
     ends: tuple[float, float] | None = None
 
 

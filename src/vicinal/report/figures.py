@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     Rows = list[dict[str, Any]]
 
 NAMES = ("response", "cells", "learning", "metrics")
-MOST_CURVES = 10
-"""Of more curves, which would hide each other, only those of the chosen cells are shown at first."""
-LOG_RATIO = 8.0
-"""A swept key has a logarithmic axis if its largest value is at least this many times the smallest."""
+MOST_CURVES = 10  # of more curves, which would hide each other, only those of the chosen cells are shown at first
+LOG_RATIO = 8.0  # A swept key has a logarithmic axis if its largest value is at least this many times the smallest
 
 
 def pictures(comparison: Shown) -> list[Picture]:

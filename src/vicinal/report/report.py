@@ -25,37 +25,26 @@ from vicinal.utils.gc_pause import without_collections
 if TYPE_CHECKING:
     from vicinal.analysis.comparison import Comparison
 
-REPORT = "report"
-"""Folder of the report in that of a sweep; options are appended to the name."""
-MAX_NAME_CHARACTERS = 200
-"""Length of a folder's name; file systems allow 255 bytes."""
+REPORT = "report"  # folder of the report in that of a sweep; options are appended to the name
+MAX_NAME_CHARACTERS = 200  # length of a folder's name; file systems allow 255 bytes
 READ = (
     *("result.json", "result.json.damaged", "SHA256SUMS", "metrics.jsonl"),
     *("config.yaml", "environment.json", "mixed.png"),
 )
 """Files of a run that a report depends on, present or not."""
 PAGE = "report.html"
-RECORD = "report.json"
-"""File with the printed tables and a digest of all that they were made from."""
+RECORD = "report.json"  # file with the printed tables and a digest of all that they were made from
 GRID: Shape = {"title": str, "headings": [str], "numbers": [str], "rows": [[str]], "spare": [str]}
-SHAPE: Shape = {"made from": str, "files": [plain], "grids": [GRID], "notes": [str]}
-"""Shape of the record."""
+SHAPE: Shape = {"made from": str, "files": [plain], "grids": [GRID], "notes": [str]}  # shape of the record
 
 
 def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], console: Console | None = None) -> Path:
     """Print the tables of a sweep, write ``report/``, or with other arguments a folder of its own, and return it.
 
     A second call prints the same from ``report.json`` in it, unless a run, this program or the arguments have changed.
-
-    Args:
-        sweep: its folder, with ``sweep.json``.
-        baseline: conditions for the cell that the others are compared with, if not the one without mixing.
-        score: the one of TESTED that is tested.
-        console: to print to, if not standard output.
-
-    Raises:
-        UserError: ``sweep.json`` is damaged, or there is no such baseline.
-        OSError: the folder cannot be written to; the tables have been printed by then.
+    `baseline` has conditions for the cell to compare with, by default the one without mixing; `score`, one of TESTED,
+    is tested. Raises UserError if ``sweep.json`` is damaged or there is no such baseline, and OSError if the folder
+    cannot be written to; the tables have been printed by then.
     """
     folder = sweep / name(REPORT, baseline, score)
     if folder.is_symlink():

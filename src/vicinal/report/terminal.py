@@ -11,8 +11,7 @@ from rich.text import Text
 from vicinal.report.widths import Column, drawn, fit, total_width
 from vicinal.utils.output import printable
 
-FAILED = "failed"
-"""Column of reasons. On a terminal they stand below the table, which has no room for them."""
+FAILED = "failed"  # column of reasons. On a terminal they stand below the table, which has no room for them.
 PIPE_WIDTH = 240
 """Columns of a table in a pipe, which has no width of its own; more if a word, such as a folder, needs more."""
 

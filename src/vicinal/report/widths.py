@@ -12,8 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-FRAME_WIDTH = 3
-"""Characters that a column takes beside its text; the table takes one more."""
+FRAME_WIDTH = 3  # characters that a column takes beside its text; the table takes one more
 AFTER_DOT = r"(?<=\w\.)(?=\w)"
 
 

@@ -17,10 +17,8 @@ from torch import Tensor
 from vicinal.runs.files import PARTIAL, DamagedError, opened, parsing, sha256, write
 from vicinal.runs.shapes import ROW, Shape, misfit, number, whole
 
-DIGEST = 64
-"""Hex digits of the checksum. They are the comment of the zip archive, which ``torch.load`` ignores."""
-END = b"PK\x05\x06"
-"""First bytes of the last record of a zip archive, 22 bytes that end with the length of the comment."""
+DIGEST = 64  # hex digits of the checksum. They are the comment of the zip archive, which ``torch.load`` ignores.
+END = b"PK\x05\x06"  # first bytes of the last record of a zip archive, 22 bytes that end with the length of the comment
 
 WEIGHTS: Shape = {
     "run_id": str,

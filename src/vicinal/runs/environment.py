@@ -22,10 +22,8 @@ from vicinal.runs.source import changed, digest, few, sources
 from vicinal.utils.escaping import visible
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
-DECIDING = ("torch", "torchvision", "numpy", "pillow")
-"""The packages among them whose version can change a number."""
-LONGEST_DIFF = 2**18
-"""Characters of a recorded diff; the rest is left out."""
+DECIDING = ("torch", "torchvision", "numpy", "pillow")  # the packages among them whose version can change a number
+LONGEST_DIFF = 2**18  # characters of a recorded diff; the rest is left out
 _HEX = "[0-9a-f]" * 10
 OUTPUTS = (
     f":(exclude,glob)**/runs/*-{_HEX}-s*/**",

@@ -16,18 +16,13 @@ from typing import Any
 from vicinal.errors import UserError
 from vicinal.runs.shapes import Shape, misfit
 
-PARTIAL = ".partial"
-"""Suffix of a file that is being written."""
-LARGEST = 2**28
-"""Bytes of a file that is read as a whole: 160,000 epochs."""
-YAML_LARGEST = 2**18
-"""Bytes of a YAML file that is read, for which its parser takes a second. A config has 5,000."""
-DEEPEST = 24
-"""Containers within containers; a config has 4."""
+PARTIAL = ".partial"  # suffix of a file that is being written
+LARGEST = 2**28  # bytes of a file that is read as a whole: 160,000 epochs
+YAML_LARGEST = 2**18  # bytes of a YAML file that is read, for which its parser takes a second. A config has 5,000.
+DEEPEST = 24  # containers within containers; a config has 4
 CAREFULLY: int = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 """Flags to open a file: follow no link, and do not wait for the other end of a pipe."""
-LONGEST_NAME = 160
-"""Characters; most file systems end at 255, and a run's id and suffixes follow."""
+LONGEST_NAME = 160  # characters; most file systems end at 255, and a run's id and suffixes follow
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
 
 

@@ -171,8 +171,7 @@ class RunFolder:
     def lock(self, wait: bool) -> Iterator[None]:
         """Be the only process that works on the run. The lock of a dead process is free.
 
-        Raises:
-            BusyError: another process works on the run, and ``wait`` is false.
+        Raises BusyError: another process works on the run, and ``wait`` is false.
         """
         if self.path.is_symlink():  # its content is deleted when a training begins
             raise UserError(f"{self.path}: is a link; a run is trained in a folder of its own")

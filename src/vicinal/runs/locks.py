@@ -18,8 +18,7 @@ except ImportError:  # Windows
 def check(lock: Path) -> None:
     """Refuse a file that cannot be locked without harm: filelock empties the file that it has locked.
 
-    Raises:
-        DamagedError: it is a link, a folder, a pipe, or a hard link to another file.
+    Raises DamagedError: it is a link, a folder, a pipe, or a hard link to another file.
     """
     try:
         check_kind(lock)

@@ -18,21 +18,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-GAP = 8
-"""Width of an image per width of the gap beside it."""
-NOTE = "captions"
-"""Key of the PNG's own text with the captions and the layout, as JSON."""
-MOST_PIXELS = 2**26
-"""Largest sheet that is decoded: 256 MiB."""
+GAP = 8  # width of an image per width of the gap beside it
+NOTE = "captions"  # key of the PNG's own text with the captions and the layout, as JSON
+MOST_PIXELS = 2**26  # largest sheet that is decoded: 256 MiB
 
 
 def write(file: Path, images: NDArray[np.uint8], captions: Sequence[str]) -> None:
     """Write one row per sample: image, partner, mask and the mixed image, with transparent gaps between them.
 
-    Args:
-        file: to write.
-        images: uint8 (n, 4, C, H, W); unless C is 3, the first channel is shown.
-        captions: n texts.
+    The images are uint8 (n, 4, C, H, W), with n captions; unless C is 3, the first channel is shown.
     """
     import numpy as np
     from PIL import Image

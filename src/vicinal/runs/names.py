@@ -14,10 +14,8 @@ from vicinal.config.schema import GROUPS, Config, TrainerConfig
 from vicinal.errors import written
 from vicinal.runs.files import safe_name
 
-TITLE = ("dataset", "model", "mixup")
-"""Groups whose options begin the name of a run."""
-UNSHOWN_GROUPS = (*TITLE, "experiment", "wandb")
-"""Groups whose options do not follow as words of the command line."""
+TITLE = ("dataset", "model", "mixup")  # groups whose options begin the name of a run
+UNSHOWN_GROUPS = (*TITLE, "experiment", "wandb")  # groups whose options do not follow as words of the command line
 UNSHOWN_KEYS = {"seed", "trainer.device", "trainer.threads"}
 """Keys that have a place of their own, or say where a run is computed; neutral keys are not shown either."""
 LONGEST_RUN, LONGEST_PART = 80, 32
@@ -25,11 +23,7 @@ LONGEST_RUN, LONGEST_PART = 80, 32
 
 
 def cell_id(effective: Mapping[str, Any]) -> str:
-    """Return ten hex digits of a hash of all that can change a result, except the seed.
-
-    Args:
-        effective: plain containers, typed (1 and 1.0 are the same float), keys without effect left out.
-    """
+    """Return ten hex digits of a hash of all that can change a result, except the seed, in typed plain containers."""
     canonical = json.dumps(effective, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
@@ -39,13 +33,7 @@ def run_id(cell: str, seed: int) -> str:
 
 
 def run_name(choices: Mapping[str, str], settings: Mapping[str, Any], words: Iterable[str] = ()) -> str:
-    """Return ``digits-cnn-input-alpha0.2-lr0.05``: options, alpha, and what the command line has set.
-
-    Args:
-        choices: {group: option}.
-        settings: config without keys that have no effect.
-        words: of the command line of the run.
-    """
+    """Return ``digits-cnn-input-alpha0.2-lr0.05``: options, alpha, and what the words of the command line have set."""
     keys = dict.fromkeys(["mixup.alpha", *assigned(words)])
     values = {key: value for key in keys if _shown(key) and (value := _written(settings, key))}
     labels = short(values)

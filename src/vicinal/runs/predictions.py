@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from vicinal.runs.files import LARGEST, DamagedError, parsing, read, write
 
-BINS = 15
-"""Bins of the reliability diagram, of equal width over [0, 1]."""
+BINS = 15  # bins of the reliability diagram, of equal width over [0, 1]
 
 
 @dataclass(frozen=True)

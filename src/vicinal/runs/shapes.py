@@ -11,8 +11,7 @@ Shape = Any
 """A type; ``(shape,)``, which may be None too; ``[shape]``, a list; a dictionary of shapes by key, in which a key that
 ends in ``?`` may be missing and ``str`` stands for all other keys; or a function that returns whether a value fits.
 Other keys may be there."""
-LARGEST = 1e100
-"""Largest number; its square is still finite."""
+LARGEST = 1e100  # largest number; its square is still finite
 
 
 def misfit(value: Any, shape: Shape, name: str = "") -> str | None:
@@ -122,5 +121,4 @@ ENVIRONMENT: Shape = {
     "checksum?": str,
 }
 RUN: Shape = {"run_id": str, "cell_id": plain, "seed": whole, "name": plain, "folder": path, "values": {str: str}}
-SWEEP: Shape = {"swept": [str], "runs": [RUN]}
-"""``sweep.json``."""
+SWEEP: Shape = {"swept": [str], "runs": [RUN]}  # ``sweep.json``

@@ -23,12 +23,9 @@ COMPUTING = (
     *("build.py", "config/components.py", "config/validation.py", "experiment.py", "jobs/resume.py", "jobs/session.py"),
 )
 """Parts of the package that can change a number. The rest reads, shows, reports or launches."""
-VERSIONED = ("torch", "torchvision")
-"""Packages whose recorded version stands for their files."""
-INSTALLED = ("site-packages", "dist-packages")
-"""Folders of packages that pip installs: not the user's own files."""
-SHOWN = 4
-"""Largest number of files that a line names."""
+VERSIONED = ("torch", "torchvision")  # packages whose recorded version stands for their files
+INSTALLED = ("site-packages", "dist-packages")  # folders of packages that pip installs: not the user's own files
+SHOWN = 4  # largest number of files that a line names
 TOKEN = re.compile(
     r"""(?P<string>\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
     r"""|(?P<end>(?:[ \t\f]*(?:(?<!\S)\#[^\n]*)?\n)+)""",

@@ -18,20 +18,13 @@ class Metric:
 
     A subclass computes it: :meth:`sums` of all batches are added up, and :meth:`value` turns the totals into the
     metric. A mean over the samples needs no subclass: see :class:`MeanMetric`.
-
-    Attributes:
-        key: in ``metrics.jsonl`` and ``result.json``, after the split: ``val/<key>``.
-        title: for headings, axes and legends.
-        unit: such as ``nats``; "%" is a share in [0, 1] that is shown in percent.
-        better: the direction of improvement.
-        short: of the title, for columns and axes; without one, the title.
     """
 
-    key: str
-    title: str
-    unit: str
+    key: str  # in ``metrics.jsonl`` and ``result.json``, after the split: ``val/<key>``
+    title: str  # for headings, axes and legends
+    unit: str  # such as ``nats``; "%" is a share in [0, 1] that is shown in percent
     better: Literal["higher", "lower"]
-    short: str = field(default="", kw_only=True)
+    short: str = field(default="", kw_only=True)  # for columns and axes; without one, the title
 
     @property
     def heading(self) -> str:

@@ -31,21 +31,15 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of target. A subclass, one file each, has the methods below; B targets are a tensor (B, ...).
+    """A kind of target. A subclass, one file each, has the methods below; B targets are a tensor (B, ...)."""
 
-    Attributes:
-        name: as ``result.json`` records it.
-        metrics: that evaluation computes, in the order in which they are shown.
-        selection: key of the metric on validation that chooses epochs, cells and points of a search.
-        score_key: key of the metric that training batches are scored by: ``train/<key>``, ``train_clean/<key>``.
-        loss_key: key of the metric that is the loss without mixing: it becomes ``train_clean/loss``.
-    """
-
-    name: str
-    metrics: tuple[Metric, ...]
-    selection: str
-    score_key: ClassVar[str]
-    loss_key: ClassVar[str]
+    name: str  # as ``result.json`` records it
+    metrics: tuple[Metric, ...]  # that evaluation computes, in the order in which they are shown
+    selection: str  # key of the metric on validation that chooses epochs, cells and points of a search
+    score_key: ClassVar[
+        str
+    ]  # of the metric that training batches are scored by: ``train/<key>``, ``train_clean/<key>``
+    loss_key: ClassVar[str]  # of the metric that is the loss without mixing: it becomes ``train_clean/loss``
 
     def metric(self, key: str) -> Metric:
         """Return the metric of a key. Raises KeyError."""

@@ -12,13 +12,9 @@ from vicinal.tracking.tracker import Tracker
 
 
 def make_trackers(group: Mapping[str, Any]) -> dict[str, Tracker]:
-    """Return the trackers by their names, checked and constructed but not started.
+    """Return the trackers of the resolved group {name: {_target_, own keys}}, checked and constructed but not started.
 
-    Args:
-        group: the resolved config group, ``{name: {_target_, own keys}}``.
-
-    Raises:
-        UserError: one is no tracker, lacks a package or refuses a key; it names the key, the value and what is allowed.
+    Raises UserError, which names the key, if one is no tracker, lacks a package or refuses a key.
     """
     trackers: dict[str, Tracker] = {}
     for name, node in group.items():

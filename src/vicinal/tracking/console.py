@@ -18,12 +18,7 @@ from vicinal.tracking.tracker import Progress, RunInfo, Tracker
 class Console(Tracker):
     """Prints one line per epoch; on a terminal also a bar over the entire run, which is erased when the run ends.
 
-    Messages that any thread logs appear above the bar.
-
-    Args:
-        steps_per_epoch: optimiser steps per epoch.
-        console: to write to, if not standard output.
-        clock: monotonic, in seconds.
+    Messages that any thread logs appear above the bar. `console` is standard output by default; `clock` is in seconds.
     """
 
     def __init__(

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 class TensorBoard(Tracker):
     """Numbers per epoch, the panel of mixed images, and the final numbers one step after the last epoch.
 
-    Raises:
-        UserError: the package tensorboard is not installed.
+    Raises UserError: the package tensorboard is not installed.
     """
 
     def __init__(self) -> None:

@@ -37,12 +37,9 @@ class RunInfo:
 class Progress(NamedTuple):
     """State within an epoch: means over its steps so far."""
 
-    epoch: int
-    """The running epoch, from 1."""
-    step: int
-    """Steps done in this epoch."""
-    means: Mapping[str, float]
-    """{name: mean} of the loss and of scores on the training batches."""
+    epoch: int  # the running epoch, from 1
+    step: int  # steps done in this epoch
+    means: Mapping[str, float]  # {name: mean} of the loss and of scores on the training batches
     images_per_second: float
 
 
@@ -104,13 +101,9 @@ class Tracker:
 class Trackers(Tracker):
     """Several trackers as one, for a session of a run, which begins and ends with the ``with`` block.
 
-    Each event is reported to all of them, in the given order. The chosen ones cannot stop the training: one that raises
-    gets one warning, and from then on no event but :meth:`close`.
-
-    Args:
-        info: the run.
-        own: trackers whose errors end the run.
-        chosen: those of the config group ``tracker``, by their names.
+    Each event is reported to all of them, in the given order. Errors of its `own` end the run. The `chosen` ones, those
+    of the config group, cannot stop the training: one that raises gets one warning, and from then on no event but
+    :meth:`close`.
     """
 
     def __init__(self, info: RunInfo, *own: Tracker, chosen: Mapping[str, Tracker]) -> None:

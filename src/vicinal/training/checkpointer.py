@@ -23,8 +23,7 @@ class Interval:
     def parse(cls, value: int | str) -> Interval:
         """Parse ``trainer.checkpoint_every``: 2 is every other epoch, ``200steps`` every 200 steps.
 
-        Raises:
-            ConfigError: it is neither.
+        Raises ConfigError: it is neither.
         """
         match = re.fullmatch(r"([0-9]{1,10})(epochs?|steps?)?", str(value).replace(" ", ""))
         if not match or not 1 <= int(match[1]) <= BILLION:

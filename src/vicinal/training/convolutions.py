@@ -7,8 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NARROW = 16
-"""Input channels from which a strided 1x1 convolution is right: those of one AVX-512 register."""
+NARROW = 16  # input channels from which a strided 1x1 convolution is right: those of one AVX-512 register
 
 Pair = tuple[int, ...]  # rows and columns
 

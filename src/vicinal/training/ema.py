@@ -15,12 +15,9 @@ from vicinal.training.stateful import Stateful
 class ModelEma(Stateful):
     """A copy of a model whose weights and running statistics follow it: decay * own + (1 - decay) * new per step.
 
-    The first step is copied, and so are integers such as batch norm's count of batches. The numbers are those of
-    ``torch.optim.swa_utils.AveragedModel``, which copies a counter to the device at every step and waits for it.
-
-    Args:
-        model: is copied as it is, hooks included.
-        decay: in [0, 1], per step.
+    The first step is copied, and so are hooks, and integers such as batch norm's count of batches. The numbers are
+    those of ``torch.optim.swa_utils.AveragedModel``, which copies a counter to the device at every step and waits for
+    it.
     """
 
     STATE = ("module", "started")

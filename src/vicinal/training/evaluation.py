@@ -44,13 +44,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the metrics of a model in evaluation mode over batches of (images, targets); its mode is restored.
 
-    Args:
-        task: has the metrics.
-        model: (B, C, H, W) -> outputs, such as logits (B, K).
-        batches: on the model's device.
-        hardware: for its precision.
-        forward: called instead of the model, such as its compiled form.
-        records: what the task keeps of each sample is appended to it, one dictionary per batch.
+    `forward` is called instead of the model, such as its compiled form. What the task keeps of each sample is appended
+    to `records`, one dictionary per batch.
     """
     metrics = Metrics(task.metrics, hardware.device)
     training = model.training

@@ -19,12 +19,10 @@ from vicinal.utils.cores import is_shared, usable_cores
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-TRITON_CAPABILITY = (7, 0)
-"""GPUs older than Volta have no compiled kernels."""
+TRITON_CAPABILITY = (7, 0)  # GPUs older than Volta have no compiled kernels
 CHOSEN = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
 """True if the user has set torch's number of threads."""
-TORCH_THREADS = torch.get_num_threads()
-"""Threads that torch takes by itself; read at import, before a run changes it."""
+TORCH_THREADS = torch.get_num_threads()  # threads that torch takes by itself; read at import, before a run changes it
 SMALL = {"fp32": 70_000_000, "bf16": 200_000_000}
 """Multiplications per layer and step, as `work` counts them, below which a run gets one CPU thread.
 
@@ -40,12 +38,10 @@ class Hardware:
     """Hardware that a run uses. With the torch version, it decides the last bits of a result."""
 
     device: torch.device
-    precision: str
-    """fp32, bf16 or fp16."""
+    precision: str  # fp32, bf16 or fp16
     threads: int
     compile: bool = False
-    cuda_graphs: bool = False
-    """Launch the kernels of a compiled step together, as a recorded graph."""
+    cuda_graphs: bool = False  # launch the kernels of a compiled step together, as a recorded graph
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -71,8 +67,7 @@ def auto_threads() -> int:
 def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
     """Resolve every "auto" to what this machine has, and what pays off for the :func:`work`, if that is known.
 
-    Raises:
-        ConfigError: there is no such device, it cannot do the precision, or the number of threads is invalid.
+    Raises ConfigError: there is no such device, it cannot do the precision, or the number of threads is invalid.
     """
     devices = [name for name in ("cuda", "mps", "cpu") if _present(name)]
     name = devices[0] if settings.device == "auto" else settings.device

@@ -30,8 +30,7 @@ class Loaders:
     train: Loader
     val: Loader | None
     test: Loader
-    clean: Loader | None
-    """Some of the training images, without augmentation."""
+    clean: Loader | None  # some of the training images, without augmentation
     class_names: tuple[str, ...]
 
 
@@ -39,11 +38,8 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
     """Train to ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
     The training is fresh or resumed, and has the last epoch's weights afterwards. Returns the scores that
-    ``result.json`` records.
-
-    Raises:
-        UserError: the loss became NaN or infinite.
-        Interrupted: the process was asked to stop, and everything is saved.
+    ``result.json`` records. Raises UserError: the loss became NaN or infinite. Raises Interrupted: the process was
+    asked to stop, and everything is saved.
     """
     learner, clock, history = training.learner, training.clock, training.history
     task = learner.objective.task

@@ -16,16 +16,10 @@ MOST_MEMBERS = 4
 
 
 class MixedExamples(Stateful):
-    """Collect images of the first batches, and give them to a tracker once there are enough.
+    """Collects `size` images of the first batches, evenly, and gives them to a tracker once there are enough.
 
-    From several batches, because one lambda (and one block) is drawn per batch.
-
-    Args:
-        data: has the normalisation to be undone and the class names.
-        size: number of images.
-        batches: number of batches that they are taken from, evenly.
-        tracker: is shown the images.
-        task: describes their targets.
+    From several batches, because one lambda (and one block) is drawn per batch. The data have the normalisation to be
+    undone and the class names; the task describes the targets.
     """
 
     STATE = ("counts", "shown", "captions")

@@ -13,8 +13,7 @@ from vicinal.mixing.strategies import INPUT
 from vicinal.training.objective import Objective
 from vicinal.training.stateful import Stateful
 
-LAM_BINS = 20
-"""Equal bins of [0, 1] in which lambda is counted; 1 belongs to the last."""
+LAM_BINS = 20  # equal bins of [0, 1] in which lambda is counted; 1 belongs to the last
 FOLDED_BATCHES = 64
 """Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers per sample."""
 
@@ -22,11 +21,8 @@ FOLDED_BATCHES = 64
 class MixingStats(Stateful):
     """Counts of one epoch, kept on the device until they are read.
 
-    Args:
-        depths: where the strategy mixes, "input" or names of blocks; empty if nowhere.
-        classes: number of classes of the labels.
-        objective: its lowest loss and highest score are reported.
-        device: of the labels.
+    The `depths` are where the strategy mixes, "input" or names of blocks, and the `classes` their number. The lowest
+    loss and the highest score of the objective are reported.
     """
 
     STATE = ("batches", "samples", "mixed", "layers", "sums", "at_least", "waiting")

@@ -20,11 +20,9 @@ from vicinal.training.train_metrics import TrainMetrics
 LAST = 10
 """Epochs at the end whose test metrics enter the median, as in the mixup paper (arXiv 1710.09412, section 3.2)."""
 
-Scores = dict[str, float]
-"""The metrics of a task by their keys."""
+Scores = dict[str, float]  # the metrics of a task by their keys
 
-Row = dict[str, Any]
-"""One epoch, as ``metrics.jsonl`` has it."""
+Row = dict[str, Any]  # one epoch, as ``metrics.jsonl`` has it
 
 
 class History(Stateful):
@@ -69,11 +67,7 @@ class History(Stateful):
         return {name: statistics.median(scores[name] for scores in tests) for name in tests[0]}
 
     def finals(self, test_best: Scores | None) -> dict[str, Any]:
-        """Return the scores that ``result.json`` records; without validation, those that need it are None.
-
-        Args:
-            test_best: on the weights of the best epoch.
-        """
+        """Return the scores that ``result.json`` records; those by the best epoch are None without validation."""
         test = {"last": self.last("test"), "best_val": test_best, "median10": self.median()}
         return {"val": self.last("val"), "val_best": self.best("val"), "test": test}
 
@@ -102,14 +96,7 @@ class Clock(Stateful):
 
 
 class TrainState(Stateful):
-    """A running training.
-
-    Args:
-        learner: weights, optimizer, schedule, gradient scale and averaged weights.
-        streams: the random streams.
-        examples: is shown every batch before it is mixed.
-        classes: number of classes of the images.
-    """
+    """A running training: its learner, its random streams and `examples`, which are shown each batch unmixed."""
 
     STATE = ("lr", "learner", "streams", "mixed_examples", "train_metrics", "mixing_stats", "history", "clock")
 

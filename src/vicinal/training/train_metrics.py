@@ -10,13 +10,7 @@ from vicinal.training.stateful import Stateful
 
 
 class DivergedError(UserError):
-    """The loss is no longer a finite number.
-
-    Args:
-        when: such as "since step 12".
-        lr: peak learning rate.
-        precision: of the forward pass.
-    """
+    """The loss is no longer a finite number; `when` is such as "since step 12", and `lr` the peak learning rate."""
 
     def __init__(self, when: str, lr: float, precision: str) -> None:
         other = "fp16 overflowed (trainer.precision=bf16), or " if precision == "fp16" else ""

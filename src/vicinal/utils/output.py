@@ -17,8 +17,7 @@ from vicinal.utils.escaping import visible
 
 PATIENCE_SECONDS = 10.0
 """Longest wait of a training for the reader of its output: a pager that is not scrolled, a stopped ``tee``."""
-CHUNK = 4096
-"""Bytes per write. A pipe that is ready for writing takes as many at once on Linux."""
+CHUNK = 4096  # bytes per write. A pipe that is ready for writing takes as many at once on Linux.
 SPELLED = {"±": "+-", "–": "-", "×": "x", "…": "...", "μ": "u", "σ": "s", "↑": "^", "↓": "v"}
 """Replacements for characters that the encoding of the terminal lacks; all others are written as escapes."""
 ERRORS = "vicinal.spelled"
@@ -59,8 +58,7 @@ class _Steady(io.FileIO):
 
 
 _streams: weakref.WeakSet[_Steady] = weakref.WeakSet()
-_hurries = 0
-"""Blocks of :func:`hurried` that are running."""
+_hurries = 0  # blocks of :func:`hurried` that are running
 
 
 def steady() -> None:
@@ -84,12 +82,9 @@ def steady() -> None:
 
 
 def stream(descriptor: int, encoding: str, name: str) -> TextIO:
-    """Open a descriptor as text whose writing raises no error, in any encoding.
+    """Open a descriptor, which stays open, as text whose writing raises no error; messages have the stream's `name`.
 
-    Args:
-        descriptor: to write to. It stays open when the stream is closed.
-        encoding: of the text. Characters that it lacks are spelled out: "+-" for "±".
-        name: of the stream in messages.
+    Characters that the encoding lacks are spelled out: "+-" for "±".
     """
     raw = _Steady(descriptor, name)
     _streams.add(raw)

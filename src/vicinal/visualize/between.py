@@ -33,11 +33,9 @@ from vicinal.runs.folder import RunFolder
 from vicinal.visualize.canvas import INK, OTHER_COLOR, STRATEGY_COLORS, write
 
 PAIRS = 200
-PLACES = 11
-"""Values of lambda, evenly from 0 to 1."""
+PLACES = 11  # values of lambda, evenly from 0 to 1
 BATCH = 100
-NAMES_PER_ROW = 2
-"""Entries in a row of the legend."""
+NAMES_PER_ROW = 2  # entries in a row of the legend
 CAPTION = (
     "The same {pairs} random pairs of test images for every run. "
     "Miss: the predicted class is that of neither end. Gradient: Frobenius norm of the Jacobian\n"
@@ -88,8 +86,7 @@ def lines(
 ) -> list[Line]:
     """Measure every run on the same pairs of test images.
 
-    Raises:
-        UserError: a run cannot be loaded, or the test images of two runs are not the same.
+    Raises UserError: a run cannot be loaded, or the test images of two runs are not the same.
     """
     measured: list[Line] = []
     first: tuple[Tensor, Tensor] | None = None
@@ -105,16 +102,11 @@ def lines(
 
 
 def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = ()) -> Stored:
-    """Load the weights and the data of a run, on the CPU.
+    """Load the weights and the data of a run, whose folder may have been moved, on the CPU.
 
-    Args:
-        path: of its folder, which may have been moved.
-        overrides: ``key=value``, such as ``dataset.root`` on another machine.
-        trusted: what the stored config may name besides our own components; see :mod:`vicinal.jobs.stored_config`.
-
-    Raises:
-        UserError: there is no completed run, or its config, its weights or its data are lost or refused; a line says
-            which.
+    The `overrides` are ``key=value``, such as ``dataset.root`` on another machine; for `trusted` see
+    :mod:`vicinal.jobs.stored_config`. Raises UserError if there is no completed run, or its config, its weights or its
+    data are lost or refused.
     """
     folder = RunFolder(path)
     result = original(folder)
@@ -150,13 +142,9 @@ def chain(test: Images, pairs: int) -> tuple[Tensor, Tensor]:
 
 
 def between(model: nn.Module, images: Tensor, labels: Tensor, places: int = PLACES) -> Between:
-    """Measure errors and gradients between each image and the next; the last one's partner is the first.
+    """Measure errors and gradients between each image (N, C, H, W) and the next; the last one's partner is the first.
 
-    Args:
-        model: (B, C, H, W) -> logits (B, K), in evaluation mode.
-        images: (N, C, H, W).
-        labels: (N,) int64.
-        places: values of lambda.
+    The model returns logits (B, K) and is in evaluation mode; `places` are values of lambda.
     """
     lambdas = torch.linspace(0, 1, places)
     partner = torch.arange(1, len(labels) + 1) % len(labels)

@@ -32,10 +32,8 @@ STRATEGIES: dict[str, Strategy] = {
 }
 """Manifold mixup mixes the two units in the middle alone: at the input it would be input mixup."""
 POINTS, BATCH, STEPS, LR = 512, 128, 1500, 5e-3
-REACH, SIDE = 1.9, 161
-"""The drawn square is [-REACH, REACH] in both directions, SIDE points a side."""
-BACKGROUND_SIDE = 31
-"""Points a side whose representations are shown."""
+REACH, SIDE = 1.9, 161  # the drawn square is [-REACH, REACH] in both directions, SIDE points a side
+BACKGROUND_SIDE = 31  # points a side whose representations are shown
 COLORS = LinearSegmentedColormap.from_list("classes", [PARTNER, "#ffffff", OWN], N=11)
 CAPTION = (
     "Colour: probability of the blue class, in steps; black line: one half. "
@@ -48,22 +46,14 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class Regions:
-    """A trained network on one toy.
+    """A trained network on one toy."""
 
-    Attributes:
-        model: in evaluation mode.
-        points, labels: (N, 2) and (N,), trained on.
-        hidden: (N, 2), their representations in the middle of the network.
-        accuracy: on points of the same law that were not trained on.
-        spread: see :func:`spread`.
-    """
-
-    model: nn.Sequential
-    points: Tensor
-    labels: Tensor
-    hidden: Tensor
-    accuracy: float
-    spread: float
+    model: nn.Sequential  # in evaluation mode
+    points: Tensor  # (N, 2), trained on
+    labels: Tensor  # (N,)
+    hidden: Tensor  # (N, 2), their representations in the middle of the network
+    accuracy: float  # on points of the same law that were not trained on
+    spread: float  # see :func:`spread`
 
 
 def show(toys: Sequence[str], out: Path, seed: int = 0) -> Path:
@@ -77,12 +67,9 @@ def show(toys: Sequence[str], out: Path, seed: int = 0) -> Path:
 
 
 def toy(name: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return points of two classes, as many of each, that no line separates.
+    """Return points of two classes that no line separates: (count, 2) float32 in [-1.5, 1.5], and labels (count,).
 
-    Moons and circles are scikit-learn's ``make_moons`` and ``make_circles``, with noise.
-
-    Returns:
-        (count, 2) float32 within about [-1.5, 1.5], and labels (count,) int64.
+    As many of each. Moons and circles are scikit-learn's ``make_moons`` and ``make_circles``, with noise.
     """
     if name == "spirals":
         return spirals(count, seed)
@@ -177,8 +164,7 @@ def spread(hidden: Tensor, labels: Tensor) -> float:
 def figure(trained: Mapping[str, Mapping[str, Regions]]) -> Figure:
     """Draw one row per toy and one column per strategy, in the plane of the points and in that of the hidden layer.
 
-    Args:
-        trained: {toy: {strategy: regions}}, every toy with the same strategies.
+    Every toy has the same strategies.
     """
     names = list(next(iter(trained.values())))
     drawn = Figure(figsize=(4.0 * len(names) + 0.4, 2.15 * len(trained) + 1.1), layout="constrained")

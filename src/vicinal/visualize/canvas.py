@@ -13,12 +13,10 @@ from PIL import Image
 
 from vicinal.report.figure_types import COLORS
 
-OWN, PARTNER = COLORS[:2]
-"""Blue is a sample's own, vermilion its partner's, in images, masks and targets alike."""
+OWN, PARTNER = COLORS[:2]  # blue is a sample's own, vermilion its partner's, in images, masks and targets alike
 INK, PALE = "#222222", "#767676"
 STRATEGY_COLORS = {"none": INK, "input": OWN, "manifold": COLORS[2], "cutmix": PARTNER}
-OTHER_COLOR = COLORS[3]
-"""Colour of a strategy that is not in STRATEGY_COLORS."""
+OTHER_COLOR = COLORS[3]  # colour of a strategy that is not in STRATEGY_COLORS
 DPI = 120
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -33,12 +31,7 @@ STYLE: dict[Any, Any] = {
 
 
 def write(file: Path, draw: Callable[[], Figure]) -> Path:
-    """Draw a figure, whatever the user's own settings are, and write it as a PNG of at most 256 colours.
-
-    Args:
-        file: to write; its folder is made.
-        draw: returns the figure.
-    """
+    """Draw a figure, whatever the user's own settings are, and write it as a PNG of at most 256 colours."""
     with matplotlib.style.context(STYLE, after_reset=True), io.BytesIO() as png:
         draw().savefig(png)
         pixels = Image.open(png).convert("RGB")

@@ -20,9 +20,7 @@ RUNS = ("mixup=none,input,manifold,cutmix", "seed=range(3)")
 def gallery(folder: Path, output_dir: Path) -> Iterator[Path]:
     """Make all pictures, in a minute or two, and yield the paths of the PNG files as they are written.
 
-    Args:
-        folder: of the pictures.
-        output_dir: of the runs that are trained for them; completed ones are not trained again.
+    Runs in `output_dir` that are completed are not trained again.
     """
     torch.set_num_threads(1)
     yield from mixing.show(WORDS, folder / "mixing.png")

@@ -26,9 +26,8 @@ def strategies() -> list[str]:
 def jobs(words: Sequence[str]) -> list[Job]:
     """Return the different runs of a grid, in its order; with all strategies if the words name none.
 
-    Raises:
-        ConfigError: names the key, the value and what is allowed.
-        HydraException: the words cannot be read or composed.
+    Raises ConfigError: names the key, the value and what is allowed. Raises HydraException: the words cannot be read or
+    composed.
     """
     register()
     if not any(word.startswith("mixup=") for word in words):

@@ -21,10 +21,8 @@ Numbers = NDArray[np.float64]
 
 ALPHAS = (0.2, 0.4, 1.0, 2.0)
 DRAWS = 50_000
-EDGES = np.linspace(0, 1, 21)
-"""Edges of the bins of a density."""
-HIGHEST = 7.0
-"""Largest drawn density; bars that are higher are cut off, and their height is written above them."""
+EDGES = np.linspace(0, 1, 21)  # edges of the bins of a density
+HIGHEST = 7.0  # largest drawn density; bars that are higher are cut off, and their height is written above them
 
 
 class Law(NamedTuple):

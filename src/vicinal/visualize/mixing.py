@@ -26,8 +26,7 @@ from vicinal.visualize.lambdas import ALPHAS, law_figure, laws
 
 IMAGES = 4
 BLOCKS = ("originals", "partners", "masks m", "mixed", "targets")
-SIDE = 0.72
-"""Width of an image in inches."""
+SIDE = 0.72  # width of an image in inches
 FEATURES = STRATEGY_COLORS["manifold"]
 MASK_COLORS = LinearSegmentedColormap.from_list("m", [PARTNER, OWN])
 CAPTION = """\
@@ -38,24 +37,16 @@ Green frame: the output of the named block is mixed, not the image; the picture 
 
 
 class Sample(NamedTuple):
-    """The first sample of a batch; images are (C, H, W) and normalised, as they enter the network.
-
-    Attributes:
-        plan: of the batch.
-        label, partner_label: classes.
-        mixed: what the plan makes of the image, also where it mixes the output of a block instead.
-        mask: (1, H, W), the weight of the sample's own pixels.
-        target: (K,).
-    """
+    """The first sample of a batch; images are (C, H, W) and normalised, as they enter the network."""
 
     plan: MixPlan
     label: int
     partner_label: int
     original: Tensor
     partner: Tensor
-    mixed: Tensor
-    mask: Tensor
-    target: Tensor
+    mixed: Tensor  # what the plan makes of the image, also where it mixes the output of a block instead
+    mask: Tensor  # (1, H, W), the weight of the sample's own pixels
+    target: Tensor  # (K,)
 
     @property
     def layer(self) -> str | None:

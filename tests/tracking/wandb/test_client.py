@@ -54,7 +54,7 @@ def process(echo: None) -> Iterator[WandbProcess]:
 @pytest.fixture
 def heard(process: WandbProcess) -> Heard:
     heard: Heard = []
-    process.on_reply = lambda *reply: heard.append(reply)
+    process.listen(lambda *reply: heard.append(reply))
     return heard
 
 
@@ -112,7 +112,7 @@ def test_it_sees_no_variable_whose_word_it_is_told_and_no_empty_one(
     waits = f"import os, sys, time\nwhile not os.path.exists({str(heeded)!r}): time.sleep(0.01)\n"
     monkeypatch.setattr(client, "MAIN", f"{waits}sys.exit(repr(os.environ.get({name!r})))")
     process, heard = WandbProcess(), []
-    process.on_reply = lambda *reply: heard.append(reply)
+    process.listen(lambda *reply: heard.append(reply))
     process.send("say", 1)
     heeded.touch()
     assert process.flush(30)
@@ -217,10 +217,18 @@ def test_a_reply_that_is_none_ends_the_process_and_nobody_waits(monkeypatch: pyt
     """A site's own start-up file may print."""
     monkeypatch.setattr(client, "MAIN", "print('welcome to the cluster', flush=True)\n" + ECHO)
     process, heard = WandbProcess(), []
-    process.on_reply = lambda *reply: heard.append(reply)
+    process.listen(lambda *reply: heard.append(reply))
     process.send("say", 1)
     assert process.flush(30)
     assert not process.usable()
+
+
+def test_a_process_that_has_failed_tells_who_listens_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAIN", "raise ImportError('no such thing')")
+    process, heard = WandbProcess(), []
+    process._reader.join(30)
+    process.listen(lambda *reply: heard.append(reply))
+    assert heard == [("failed", "ImportError: no such thing")]
 
 
 def test_after_a_process_is_detached_there_is_another(echo: None) -> None:

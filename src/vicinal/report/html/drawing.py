@@ -12,16 +12,11 @@ from vicinal.report.figure_types import Axis, Panel, Picture, Series
 
 WIDTH, MIN_HEIGHT, ROW_HEIGHT = 400, 260, 20
 """Size of a panel and height of a row of categories, in units of the drawing, which are about pixels."""
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 8, 40
-"""Margins, in the same units."""
-CHARACTER_WIDTH = 6
-"""Of a category's label, in the same units."""
-MAX_MARKERS = 6
-"""Markers on a curve."""
-MAX_LABEL_CHARACTERS = 24
-"""Length of a category's label: a phone has no room for more. The tooltip has the whole name."""
-Ticks = list[tuple[str, str]]
-"""(position, text)."""
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 8, 40  # margins, in the same units
+CHARACTER_WIDTH = 6  # of a category's label, in the same units
+MAX_MARKERS = 6  # markers on a curve
+MAX_LABEL_CHARACTERS = 24  # length of a category's label: a phone has no room for more. The tooltip has the whole name.
+Ticks = list[tuple[str, str]]  # (position, text)
 Scale = Callable[[float], float]
 
 

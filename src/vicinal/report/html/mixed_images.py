@@ -14,8 +14,7 @@ from vicinal.runs.folder import RunFolder
 IMAGES_PER_CELL = 8
 
 
-Image = tuple[str, str]
-"""A ``data:`` URL and a caption."""
+Image = tuple[str, str]  # A ``data:`` URL and a caption
 
 
 def collect(folders: Mapping[str, Sequence[Path]]) -> dict[str, Sequence[Image]]:

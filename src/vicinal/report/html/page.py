@@ -18,8 +18,7 @@ from vicinal.runs import files
 def write(comparison: Comparison, file: Path) -> None:
     """Write the page; links to runs are relative to it. The same comparison gives the same bytes.
 
-    Raises:
-        OSError: it cannot be written.
+    Raises OSError: it cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     files.write(file, render(comparison, file).encode())

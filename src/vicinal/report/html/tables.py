@@ -11,16 +11,13 @@ from urllib.parse import quote
 from vicinal.analysis.records import Run
 from vicinal.report.html.templating import NOTHING
 
-FILES = ("config.yaml", "train.log")
-"""Files of a run's folder that the page links to, where they exist."""
+FILES = ("config.yaml", "train.log")  # files of a run's folder that the page links to, where they exist
 
 
 class RunRow(NamedTuple):
     run: Run
-    environment: str
-    """Letter of its hardware and versions."""
-    links: list[tuple[str, str]]
-    """(address relative to the page, text)."""
+    environment: str  # letter of its hardware and versions
+    links: list[tuple[str, str]]  # (address relative to the page, text)
 
 
 def run_rows(runs: Iterable[Run], page: Path) -> tuple[list[RunRow], dict[str, str]]:

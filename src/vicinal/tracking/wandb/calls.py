@@ -13,15 +13,11 @@ from urllib.request import getproxies, proxy_bypass
 
 from vicinal.tracking.wandb.settings import requested_mode
 
-CALL_SECONDS = 5.0
-"""For one report; a millisecond is usual, since wandb-core does the work in a process of its own."""
+CALL_SECONDS = 5.0  # for one report; a millisecond is usual, since wandb-core does the work in a process of its own
 CONNECT_SECONDS = 3.0
-START_SECONDS = 20.0
-"""For wandb-core to start; a fifth of a second is usual."""
-INIT_SECONDS = 15.0
-"""For wandb to start a run; a second is usual."""
-FINISH_SECONDS = 60.0
-"""For the upload of what is left at the end of a run; the rest stays in the run's folder."""
+START_SECONDS = 20.0  # for wandb-core to start; a fifth of a second is usual
+INIT_SECONDS = 15.0  # for wandb to start a run; a second is usual
+FINISH_SECONDS = 60.0  # for the upload of what is left at the end of a run; the rest stays in the run's folder
 END_SECONDS = START_SECONDS + 2 * INIT_SECONDS + FINISH_SECONDS + 10 * CALL_SECONDS
 """For all that may be left at the end of a run: wandb-core, two attempts to start the run, the upload, and calls."""
 
@@ -67,8 +63,7 @@ def tear_down() -> None:
 def resolve_mode(mode: str) -> tuple[str, str]:
     """Return the mode that a run gets, and the reason in words. Reads the environment and the disk, not the network.
 
-    Args:
-        mode: see :func:`requested_mode`. Online without a login becomes offline: wandb would stop and ask for a key.
+    Online without a login becomes offline: wandb would stop and ask for a key.
     """
     import wandb
 

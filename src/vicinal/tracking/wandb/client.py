@@ -21,14 +21,10 @@ from typing import Any
 import vicinal
 from vicinal.tracking.wandb.settings import hidden, requested_mode
 
-MAIN = "from vicinal.tracking.wandb.server import main; main()"
-"""Code of the process."""
-ENVIRONMENT = re.compile("WANDB_.*|NETRC|HOME|.*_proxy", re.IGNORECASE)
-"""Variables that wandb reads, once per process."""
-SILENT_SECONDS = 30.0
-"""Without a sign of life, after which the process counts as stopped or stuck."""
-LEAVE_SECONDS = 5.0
-"""For the process to leave once it is asked to; a tenth of a second is usual."""
+MAIN = "from vicinal.tracking.wandb.server import main; main()"  # code of the process
+ENVIRONMENT = re.compile("WANDB_.*|NETRC|HOME|.*_proxy", re.IGNORECASE)  # variables that wandb reads, once per process
+SILENT_SECONDS = 30.0  # without a sign of life, after which the process counts as stopped or stuck
+LEAVE_SECONDS = 5.0  # for the process to leave once it is asked to; a tenth of a second is usual
 
 _current: WandbProcess | None = None
 
@@ -37,17 +33,14 @@ class WandbProcess:
     """One process, for one run after the other. Only :meth:`flush`, :meth:`close` and :meth:`kill` wait for it.
 
     Messages and replies are pairs of a name and a tuple of arguments, pickled one after the other on a pipe.
-
-    Attributes:
-        on_reply: called with the name and the arguments of each reply, in a thread of its own; with ``failed`` and the
-            reason in words, once, when the process ends before it was asked to.
     """
 
     def __init__(self) -> None:
-        self.on_reply: Callable[..., None] = ignore
+        self._on_reply: Callable[..., None] = ignore
+        self._failure: str | None = None
         self._environment: object = _environment()
         self._messages: SimpleQueue[tuple[str, tuple[Any, ...]] | None] = SimpleQueue()
-        self._changed = threading.Condition()  # guards the next three
+        self._changed = threading.Condition()  # guards the two above and the next three
         self._sent = self._handled = 0
         self._ended = False
         self._leaving = False
@@ -79,6 +72,16 @@ class WandbProcess:
         """Return whether it is still there, for the environment that this process has now."""
         return not self._leaving and self._process.poll() is None and self._environment == _environment()
 
+    def listen(self, on_reply: Callable[..., None]) -> None:
+        """Call a function with the name and the arguments of each reply from now on, in a thread of its own.
+
+        With ``failed`` and the reason in words, once, if the process ends before it was asked to, or has done so.
+        """
+        with self._changed:
+            self._on_reply, failure = on_reply, self._failure
+        if failure is not None:
+            on_reply("failed", failure)
+
     def send(self, name: str, *arguments: Any) -> None:
         """Have it call a method of its :class:`WandbRun`, after all earlier ones; return at once."""
         with self._changed:
@@ -89,8 +92,7 @@ class WandbProcess:
     def flush(self, seconds: float) -> bool:
         """Wait until it has handled all messages, or has ended; return whether it has.
 
-        Args:
-            seconds: at most, and no longer than :data:`SILENT_SECONDS` for a process that gives no sign of life.
+        At most so many seconds, and :data:`SILENT_SECONDS` for a process that gives no sign of life.
         """
         began = time.monotonic()
         with self._changed:
@@ -149,14 +151,21 @@ class WandbProcess:
                         self._changed.notify_all()
                 elif name != "beat":
                     self._leaving |= name == "failed"
-                    self.on_reply(name, *arguments)
+                    self._reply(name, *arguments)
             code = self._process.wait()
             if not self._leaving:
-                self.on_reply("failed", self._last_words(code))
+                self._reply("failed", self._last_words(code))
         shutil.rmtree(self._temporary, ignore_errors=True)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def _reply(self, name: str, *arguments: str) -> None:
+        with self._changed:
+            on_reply = self._on_reply
+            if name == "failed":
+                (self._failure,) = arguments
+        on_reply(name, *arguments)
 
     def _last_words(self, code: int) -> str:
         """Return the last line of standard error, or the exit code if a signal has ended the process."""

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from vicinal.runs.predictions import Predictions
 
-IMAGES = "mixed_images"
-"""Key of the panel of mixed images."""
+IMAGES = "mixed_images"  # key of the panel of mixed images
 CONFUSION_CLASSES = 100
 """Largest number of classes with a confusion matrix: its table has their square of rows, and W&B's hold 10,000."""
 

@@ -16,13 +16,10 @@ from vicinal.runs.folder import RunFolder
 from vicinal.runs.locks import held
 from vicinal.tracking.wandb.calls import one_line, why_unreachable
 
-LOCK = ".lock"
-"""File in W&B's part of the folder; held by the process that writes a record."""
-UNFINISHED = "unfinished"
-"""File beside it while W&B lacks a part of the run; it holds W&B's id of the run."""
+LOCK = ".lock"  # file in W&B's part of the folder; held by the process that writes a record
+UNFINISHED = "unfinished"  # file beside it while W&B lacks a part of the run; it holds W&B's id of the run
 ID = re.compile(r"[\w-]{1,64}", re.ASCII)
-UPLOAD_SECONDS = 600.0
-"""For one run; wandb itself tries a lost network again and again."""
+UPLOAD_SECONDS = 600.0  # for one run; wandb itself tries a lost network again and again
 
 
 def home(folder: Path) -> Path:
@@ -93,8 +90,7 @@ class OfflineRecord:
     def upload(self, url: str) -> str | None:
         """Upload the record by W&B's own ``wandb sync``; return the reason if that fails.
 
-        Args:
-            url: of the server, which is asked for a connection first: wandb would go on trying for minutes.
+        The server is asked for a connection first: wandb would go on trying for minutes.
         """
         if reason := why_unreachable(url):
             return reason

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 ABANDONED = "the training was killed, as by kill -9; rerun the same command to resume"
 AT_FIRST_USE = ("PIL.PngImagePlugin", "pandas", "wandb.plot", "wandb.sdk.launch.inputs.internal", "yaml")
 """Modules that wandb imports when it first needs them."""
-BEAT_SECONDS = 1.0
-"""Between two signs of life."""
+BEAT_SECONDS = 1.0  # between two signs of life
 
 
 def main() -> None:
@@ -100,9 +99,8 @@ def prepare() -> None:
 class WandbRun:
     """Each public method is a message; an error of one ends the process.
 
-    Args:
-        reply: called with ``opened``, the mode, the command that uploads and a line for the log; with ``stop`` when the
-            button that stops the run was pressed at W&B.
+    `reply` is called with ``opened``, the mode, the command that uploads and a line for the log; with ``stop`` when the
+    button that stops the run was pressed at W&B.
     """
 
     def __init__(self, reply: Callable[..., None]) -> None:
@@ -116,12 +114,9 @@ class WandbRun:
         self._lock: filelock.BaseFileLock
 
     def open(self, info: RunInfo, resume: bool, program: list[str]) -> None:
-        """Begin a run.
+        """Begin a run, which W&B may know already if it is to `resume`.
 
-        Args:
-            info: the run; name, sweep and id are those of the W&B run, the folder is absolute.
-            resume: whether W&B may know the run already.
-            program: the script that trains, and its arguments.
+        W&B shows `program`: the script that trains, and its arguments.
         """
         import wandb
 

@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.utils.escaping import visible
 
-NAME_LENGTH = 128
-"""Largest number of characters of a project, an entity, a run's name or a group."""
+NAME_LENGTH = 128  # largest number of characters of a project, an entity, a run's name or a group
 TAG_LENGTH = 64
 NOTES_LENGTH = 10_000
 RESERVED = "/\\#?%:"
@@ -49,8 +48,7 @@ IGNORED = {
     **dict.fromkeys(("WANDB_SILENT", "WANDB_QUIET"), "W&B prints nothing"),
 }
 """{variable: why it has no effect}: the program sets these itself."""
-OWN = frozenset({*VARIABLES.values(), *IGNORED})
-"""Variables whose values W&B gets from the program."""
+OWN = frozenset({*VARIABLES.values(), *IGNORED})  # variables whose values W&B gets from the program
 
 
 def agent_run() -> str | None:
@@ -61,12 +59,8 @@ def agent_run() -> str | None:
 def requested_mode(mode: str) -> tuple[str, str]:
     """Return the mode that is asked for, and by what, in words. Reads the environment and imports nothing.
 
-    Args:
-        mode: ``auto``, ``online``, ``offline`` or ``disabled``. ``auto`` is the value of ``WANDB_DISABLED`` or
-            ``WANDB_MODE`` where one of them is set, and online otherwise.
-
-    Raises:
-        ConfigError: a variable has a value that W&B refuses, whatever the config says.
+    ``auto`` is the value of ``WANDB_DISABLED`` or ``WANDB_MODE`` where one of them is set, and online otherwise. Raises
+    ConfigError if a variable has a value that W&B refuses, whatever the config says.
     """
     disabled, asked = os.environ.get(DISABLED, ""), os.environ.get(MODE, "")
     if mode == "disabled":
@@ -86,13 +80,7 @@ def with_variables(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config group ``wandb`` with W&B's variables in place of null, all of it checked.
 
     Variables count unless W&B is disabled. Name and group stay null where none is given: by default they are those of
-    the run and its sweep.
-
-    Args:
-        values: of the config, their types checked.
-
-    Raises:
-        UserError: names the key or the variable, its value and what is allowed.
+    the run and its sweep. Raises UserError, which names the key or the variable, its value and what is allowed.
     """
     result = dict(values)
     enabled = requested_mode(values["mode"])[0] != "disabled"
@@ -109,11 +97,7 @@ def with_variables(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ineffective_variables(values: Mapping[str, Any]) -> list[str]:
-    """Return one line per variable of W&B's that is set but has no effect, with the reason.
-
-    Args:
-        values: of the group ``wandb``, by :func:`with_variables`.
-    """
+    """Return one line per variable of W&B's that is set but has no effect on these settings, with the reason."""
     mode = values["mode"]
     if requested_mode(mode)[0] == "disabled":
         return []

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ID_CHARACTERS = string.ascii_lowercase + string.digits
-"""W&B's ids of runs are eight of these."""
+ID_CHARACTERS = string.ascii_lowercase + string.digits  # W&B's ids of runs are eight of these
 
 
 class WandbTracker(Tracker):
@@ -74,7 +73,7 @@ class WandbTracker(Tracker):
         except (OSError, RuntimeError) as error:
             self._on_reply("failed", str(error))
             return
-        self._process.on_reply = self._on_reply
+        self._process.listen(self._on_reply)
         shown = replace(info, folder=folder, config=config, name=self.name, sweep=self.group, wandb_id=self.id)
         self._send("open", shown, self.id == info.wandb_id, redacted(sys.argv))
 
@@ -107,7 +106,7 @@ class WandbTracker(Tracker):
             self._process.detach()
             raise
         finally:
-            self._process.on_reply = client.ignore
+            self._process.listen(client.ignore)
         if not flushed:
             self._on_reply("failed", f"not at its end within {time.monotonic() - began:.0f} s")
             self._process.kill()
