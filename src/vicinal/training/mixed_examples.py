@@ -68,7 +68,8 @@ def mixed_images(
     at = "" if plan.layer is None else f" at {plan.layer}"
     captions = []
     for row_weights, row_labels in zip(weights[few].tolist(), labels[members[few]].tolist(), strict=True):
-        largest = sorted(zip(row_weights, row_labels, strict=True), key=lambda part: -part[0])[:MOST_MEMBERS]
-        shown_members = largest if len(row_weights) > MOST_MEMBERS else list(zip(row_weights, row_labels, strict=True))
-        captions.append(task.caption(shown_members, data.class_names) + at)
+        parts_of = list(zip(row_weights, row_labels, strict=True))
+        if len(parts_of) > MOST_MEMBERS:
+            parts_of = sorted(parts_of, reverse=True)[:MOST_MEMBERS]
+        captions.append(task.caption(parts_of, data.class_names) + at)
     return shown, captions
