@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.vicinal_launcher import ParallelLauncher
+from vicinal.config.schema import BASE
 from vicinal.errors import ConfigError, UserError
 from vicinal.launch.packing import AUTO
 from vicinal.utils.gc_pause import without_collections
@@ -111,8 +111,13 @@ class GridSweeper(BasicSweeper):
 
         loader = self.hydra_context.config_loader
         own = list(self.config.hydra.overrides.hydra)  # glob(*) looks into hydra.searchpath too
-        options: Any = SimpleNamespace(get_group_options=partial(loader.get_group_options, overrides=own))
-        parser, compose = OverridesParser.create(options), composer(loader, self.config)
+
+        def options(group: str, results_filter: Any = None) -> list[str]:
+            found = loader.get_group_options(group, results_filter, overrides=own)
+            return [name for name in found if name != BASE]
+
+        globs: Any = SimpleNamespace(get_group_options=options)
+        parser, compose = OverridesParser.create(globs), composer(loader, self.config)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         grid.check_axes(overrides)
         [points] = self.split_arguments(overrides, max_batch_size=None)

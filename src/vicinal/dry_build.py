@@ -16,7 +16,7 @@ from vicinal.config.validation import leaves
 from vicinal.errors import ConfigError, suggest
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.context import Context
-from vicinal.mixing.strategies import INPUT
+from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.training.hardware import host_memory
@@ -47,10 +47,12 @@ def make_strategy(mixup: Component) -> Strategy:
 
 
 @cache
-def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], single: bool) -> None:
+def check_network(
+    model: Component, sizes: Sizes, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
+) -> None:
     """Send shapes through the network plain and mixed in each of the layers; if ``single``, one image alone.
 
-    Raises ConfigError if it does not fit this machine's memory, the images, the batch or the blocks to be mixed.
+    Raises ConfigError if it does not fit this machine's memory, the images, the batch or the blocks to mix or read.
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
@@ -58,6 +60,9 @@ def check_network(model: Component, sizes: Sizes, layers: tuple[str, ...], singl
         check_model(network, *sizes)
     if single and (reason := refuses_one(network, sizes.channels, sizes.image_size)):
         raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {model.target}: {reason}")
+    missing = [name for name in reads if name not in dict(network.named_modules(remove_duplicate=False))]
+    if missing:
+        raise ConfigError("mixup.attention", missing[0], f"no block of {model.target}; model=vit_tiny has one")
     images = torch.empty(2, sizes.channels, sizes.image_size, sizes.image_size, device="meta")
     for layer in dict.fromkeys(layers):
         if layer == INPUT:

@@ -113,7 +113,9 @@ class Experiment:
         # A run that is completed has passed this, and torch imports two seconds of compilers for it.
         if config["rerun"] or folder.completed() is None:
             with without_collections("torch._dynamo"):
-                dry_build.check_network(model, sizes, tuple(strategy.depths), single=trainer.batch_size == 1)
+                dry_build.check_network(
+                    model, sizes, tuple(strategy.depths), tuple(strategy.reads), single=trainer.batch_size == 1
+                )
                 dry_build.check_strategy(mixup, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vicinal.config.schema import CONF
 from vicinal.experiment import Experiment
 
 REPO = Path(__file__).parents[2]
@@ -30,6 +31,7 @@ NO_KEY = (
 )
 TOO_MANY = "jobs are too many for one sweep, which has at most 100000"
 QUOTE = "text of such characters is quoted:"
+OPTIONS = ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base"))
 OPTION = "must be the name of an option; --help lists them"
 SWEEP = "several values are a sweep, which needs -m; a list is written [a,b]"
 
@@ -104,7 +106,7 @@ REFUSED = [
     ("+seed=3", "+seed=3: seed is there already; leave out the +"),
     ("+experiment=mnist_cnn", "+experiment=mnist_cnn: experiment is there already; leave out the +"),
     # options
-    ("mixup=cutmx", "mixup=cutmx: no such option; did you mean cutmix? allowed: cutmix, input, manifold, none"),
+    ("mixup=cutmx", "mixup=cutmx: no such option; did you mean cutmix? allowed: " + OPTIONS),
     (
         "model=resnet19",
         "model=resnet19: no such option; did you mean resnet18? allowed: cnn, mlp, preact_resnet18, preact_resnet34, "
@@ -207,7 +209,7 @@ REFUSED = [
     # sweeps: every point is checked before the first one trains
     ("mixup.alpha=0.2,0.4,-1 -m", "mixup.alpha=-1: must be a finite number in [0, 1000000]"),
     ("experiment=alpha_sweep mixup.alpha=0.1,-1", "mixup.alpha=-1: must be a finite number in [0, 1000000]"),
-    ("mixup=input,nothing -m", "mixup=nothing: no such option; allowed: cutmix, input, manifold, none"),
+    ("mixup=input,nothing -m", "mixup=nothing: no such option; allowed: " + OPTIONS),
     ("seed=range(0) -m", "seed=range(0): there is no value in it to sweep over"),
     (
         "hydra.sweeper.max_batch_size=0 -m",

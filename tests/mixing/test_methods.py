@@ -185,7 +185,7 @@ def test_resizemix_pastes_the_whole_partner() -> None:
 
 
 def test_random_erasing_is_inside_and_of_the_areas_asked_for() -> None:
-    strategy = RandomErasing(per_sample=True)
+    strategy = RandomErasing(prob=1.0)
     sides = []
     for seed in range(20):
         plan = strategy.sample((128, 1, 32, 32), seeded(seed))

@@ -19,7 +19,7 @@ PLAIN = {"int", "float", "bool", "str", "list[int]"}
 def test_each_config_is_its_targets_signature_with_a_comment_a_line():
     files = sorted(FOLDER.rglob("*.yaml"))
     assert [file.stem for file in files] == [
-        "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision", "wide_resnet28_10",
+        "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision", "vit_tiny", "wide_resnet28_10",
     ]  # fmt: skip
     for file in files:
         config = yaml.safe_load(file.read_text())

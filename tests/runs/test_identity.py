@@ -64,6 +64,23 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.per_sample": ([], ["mixup.per_sample=true"]),
     "mixup.mixed_weight": ([], ["mixup.mixed_weight=0.5"]),
     "mixup.clean_weight": ([], ["mixup.clean_weight=1"]),
+    "mixup.members": ([], ["mixup.members=3"]),
+    "mixup.layers": (["mixup=manifold"], ["mixup.layers=[input]"]),
+    "mixup.law": ([], ["mixup.law=folded"]),
+    "mixup.low": (["mixup.law=uniform"], ["mixup.low=0.1"]),
+    "mixup.high": (["mixup.law=truncated"], ["mixup.high=0.9"]),
+    "mixup.lam": (["mixup.law=constant"], ["mixup.lam=0.3"]),
+    "mixup.alpha_end": ([], ["mixup.alpha_end=1"]),
+    "mixup.partner": ([], ["mixup.partner=roll"]),
+    "mixup.group": (["mixup.partner=nearest"], ["mixup.group=4"]),
+    "mixup.bandwidth": (["mixup.partner=label_kernel"], ["mixup.bandwidth=2"]),
+    "mixup.labels": ([], ["mixup.labels=majority"]),
+    "mixup.label_weight": (["mixup.labels=constant"], ["mixup.label_weight=0.7"]),
+    "mixup.kappa": (["mixup.labels=remix"], ["mixup.kappa=2"]),
+    "mixup.tau": (["mixup.labels=remix"], ["mixup.tau=0.4"]),
+    "mixup.window": ([], ["mixup.window=[0,0.5]"]),
+    "mixup.taper": ([], ["mixup.taper=true"]),
+    "mixup.together": (["mixup.clean_weight=1"], ["mixup.together=true"]),
     "trainer.epochs": ([], ["trainer.epochs=31"]),
     "trainer.batch_size": ([], ["trainer.batch_size=65"]),
     "trainer.device": (["trainer.device=auto"], ["trainer.device=cpu"]),
@@ -115,7 +132,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 63
+    assert len(schema_keys()) == 80
 
 
 @pytest.mark.parametrize("key", CHANGES)
@@ -154,6 +171,35 @@ def test_what_cannot_is_the_same_cell(compose: Compose, key: str) -> None:
 )
 def test_one_request_in_two_spellings(compose: Compose, one: list[str], other: list[str]) -> None:
     assert compose(*one).run_id == compose(*other).run_id
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("mixup.law=uniform", "mixup.alpha=0.7"),
+        ("mixup.low=0.1",),
+        ("mixup.lam=0.3", "mixup.group=4", "mixup.bandwidth=3", "mixup.kappa=2", "mixup.tau=0.2"),
+        ("mixup.label_weight=0.1", "mixup.together=true"),
+        ("mixup=resizemix", "mixup.alpha=0.7", "mixup.law=folded", "mixup.low=0.2"),
+    ],
+)
+def test_a_key_without_effect_beside_the_others_is_no_part_of_it(compose: Compose, words: tuple[str, ...]) -> None:
+    """The first word chooses, and the others change nothing."""
+    chosen = [word for word in words[:1] if word.startswith(("mixup=", "mixup.law="))]
+    assert compose(*words).cell_id == compose(*chosen).cell_id
+    assert any("has no effect" in line for line in compose(*words).ineffective_keys())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("mixup=cutout mixup.size=3", "mixup=cutout mixup.size=3 mixup.partner=permutation"),
+        ("mixup=moex", "mixup=moex mixup.labels=area"),
+        ("mixup=random_erasing", "mixup=random_erasing mixup.prob=1"),
+    ],
+)
+def test_the_default_of_one_strategy_is_a_choice_in_another(compose: Compose, one: str, other: str) -> None:
+    assert compose(*one.split()).cell_id != compose(*other.split()).cell_id
 
 
 def test_seven_runs_not_eight(compose: Compose) -> None:

@@ -117,7 +117,7 @@ def test_steps_by_hand(strategy: Strategy, channels_last: bool) -> None:
         layers.add(plan.layer)
         assert learner.lr() == pytest.approx(LR * 0.1**step, rel=1e-12)
         rate = learner.lr()
-        loss, logits, _ = learner.step(images, labels, plan)
+        loss, logits, *_ = learner.step(images, labels, plan)
 
         own_logits = forward_by_hand(own, images, plan)
         own_loss = plan.loss(own_logits, labels)
@@ -168,7 +168,7 @@ def test_label_smoothing_counts_once(strategy: Strategy) -> None:
     smoothing, classes = 0.3, 5
     learner = make_learner(make_model(), strategy, label_smoothing=smoothing)
     for images, labels, plan in batches(strategy, 3):
-        loss, logits, _ = learner.step(images, labels, plan)
+        loss, logits, *_ = learner.step(images, labels, plan)
         targets = plan.targets(labels, classes) * (1 - smoothing) + smoothing / classes
         expected = -(targets * logits.log_softmax(1)).sum(1).mean()
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)

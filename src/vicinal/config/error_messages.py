@@ -18,7 +18,7 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from vicinal.config.composition import parse
 from vicinal.config.redaction import redact
-from vicinal.config.schema import GROUPS, VIEWS
+from vicinal.config.schema import BASE, GROUPS, VIEWS
 from vicinal.config.validation import describe_key, suggest_key
 from vicinal.errors import UserError, suggest
 from vicinal.utils.escaping import visible
@@ -188,7 +188,7 @@ def _quoted(word: str) -> str:
 def _missing_config(error: MissingConfigException) -> str:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
     if group and error.options:
-        options = [name for name in error.options if name != "base"]  # what others are based on
+        options = [name for name in error.options if name != BASE]
         return f"{group}={option}: no such option; {suggest(option, options)}"
     reason = _first_line(error)
     if match := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):

@@ -18,6 +18,7 @@ from omegaconf import MISSING, OmegaConf
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next((conf for conf in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if conf.is_dir()), PACKAGE / "conf")
 """Folder of the YAML files: in an installed package, or at the top of the checkout."""
+BASE = "base"  # file of a group with the keys of all its options; no option itself
 MANY, BILLION = 10**6, 10**9  # bounds of unlimited numbers: far above use, far below overflow and endless loops
 LARGEST = 2**63 - 1  # the largest integer that torch, NumPy and the files of a run can hold
 

@@ -10,7 +10,9 @@ A strategy chooses the mask ``m``, the depth ``d``, the law of lambda and the pa
 """
 
 from vicinal.mixing.forward import mixed_forward
+from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.plan import MixPlan
-from vicinal.mixing.strategies import CutMix, InputMixup, ManifoldMixup, Mixup, NoMix, Strategy
+from vicinal.mixing.strategies import CutMix, InputMixup, ManifoldMixup
+from vicinal.mixing.strategy import NoMix, Strategy
 
 __all__ = ["CutMix", "InputMixup", "ManifoldMixup", "MixPlan", "Mixup", "NoMix", "Strategy", "mixed_forward"]

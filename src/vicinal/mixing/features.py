@@ -16,7 +16,8 @@ from vicinal.mixing.context import Context
 from vicinal.mixing.label_rules import LabelRule
 from vicinal.mixing.masks import ScalarMask
 from vicinal.mixing.plan import MixPlan
-from vicinal.mixing.strategies import INPUT, ManifoldMixup
+from vicinal.mixing.strategies import ManifoldMixup
+from vicinal.mixing.strategy import INPUT
 from vicinal.mixing.transforms import Transform
 
 LARGEST_SEED = 2**62

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vicinal.mixing.context import Context
 from vicinal.mixing.masks import Mask
+from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.plan import MixPlan
-from vicinal.mixing.strategies import Mixup
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.plan import MixPlan
-from vicinal.mixing.strategies import NoMix, Strategy, check_weights
+from vicinal.mixing.strategy import NoMix, Strategy, check_weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vicinal.mixing.context import Context
 from vicinal.mixing.masks import Boxes, uniform_centres
+from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.partners import PartnerRule
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.several import SeveralPlan
-from vicinal.mixing.strategies import Mixup
 from vicinal.mixing.transforms import Transform
 
 TRIES = 10

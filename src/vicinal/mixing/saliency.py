@@ -13,9 +13,9 @@ from torch import Tensor
 from vicinal.mixing.context import Context, need
 from vicinal.mixing.fields import SoftMask
 from vicinal.mixing.masks import Boxes
+from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.puzzle import SOLVERS, Transport, block_energy, transported
-from vicinal.mixing.strategies import Mixup
 
 RADII = (2, 4, 8)
 """Of the surroundings that a pixel is compared with, in pixels."""

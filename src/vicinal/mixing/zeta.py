@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing.context import Context
+from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.several import blend
-from vicinal.mixing.strategies import Mixup
 
 
 @dataclass(frozen=True, kw_only=True)

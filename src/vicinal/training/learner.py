@@ -17,7 +17,7 @@ from vicinal.config.schema import TrainerConfig
 from vicinal.errors import UserError
 from vicinal.mixing import MixPlan, Strategy
 from vicinal.mixing.forward import MixHooks
-from vicinal.mixing.strategies import INPUT
+from vicinal.mixing.strategy import INPUT
 from vicinal.tasks import CLASSIFICATION, Task
 from vicinal.training.convolutions import avoid_faults
 from vicinal.training.ema import ModelEma

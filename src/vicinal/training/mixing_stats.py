@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing import MixPlan
-from vicinal.mixing.strategies import INPUT
+from vicinal.mixing.strategy import INPUT
 from vicinal.training.objective import Objective
 from vicinal.training.stateful import Stateful
 

@@ -1,0 +1,224 @@
+"""The template of all strategies that mix: a law of lambda, a partner rule, a label rule, and a plan."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vicinal.mixing.context import NOTHING, Context, Part, need
+from vicinal.mixing.label_rules import LABEL_RULES, LabelRule
+from vicinal.mixing.laws import LAWS, Law
+from vicinal.mixing.partners import PARTNERS, PartnerRule
+from vicinal.mixing.plan import MixPlan
+from vicinal.mixing.schedule import Schedule
+from vicinal.mixing.strategy import Strategy, check_weights
+
+MANY = 10**6  # as good as no limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixup(Strategy):
+    """Template of all strategies that mix: a law of lambda, a partner rule, a label rule, and a plan.
+
+    It draws lambda, then whether to mix, then the partners, and :meth:`make_plan` draws last. So from the same
+    generator, the first batch has the same lambda and partners under all strategies that draw them in the same way.
+
+    Attributes:
+        alpha: of the laws that have it, Beta(alpha, alpha): >= 0, finite.
+        alpha_end: alpha at the end of the training, which it reaches linearly; None if it stays.
+        prob: in [0, 1], the probability that a batch (a sample, if ``per_sample``) is mixed.
+        per_sample: one lambda (box, decision) per sample instead of one per batch.
+        law: a name in :data:`~vicinal.mixing.laws.LAWS`, or a law.
+        members: samples that are mixed: 2, or more where a strategy takes them: their weights are Dirichlet(alpha).
+        low, high: interval of the laws ``uniform`` and ``truncated``.
+        lam: of the law ``constant``.
+        partner: a name in :data:`~vicinal.mixing.partners.PARTNERS`, or a rule.
+        group: of the rule ``nearest``, samples that are matched at once.
+        bandwidth: of the rule ``label_kernel``.
+        labels: a name in :data:`~vicinal.mixing.label_rules.LABEL_RULES`, or a rule.
+        label_weight: of the rule ``constant``.
+        kappa, tau: of the rule ``remix``.
+        window, taper: when to mix: see :class:`~vicinal.mixing.schedule.Schedule`.
+        mixed_weight: of the loss on the mixed batch: > 0, finite, or "lam" or "1-lam" for each sample its own.
+        clean_weight: of the loss on the same batch, unmixed: >= 0, finite, or "lam" or "1-lam".
+        together: take both losses in one pass over twice the images, so that batch norm sees both.
+
+    Raises:
+        ValueError: one of them is out of its range.
+    """
+
+    most_members: ClassVar[int] = 2
+    """The largest ``members``."""
+    alpha: float | None = field(default=None, kw_only=False)
+    alpha_end: float | None = None
+    prob: float = 1.0
+    per_sample: bool = False
+    members: int = 2
+    law: str | Law = "beta"
+    low: float = 0.0
+    high: float = 1.0
+    lam: float = 0.5
+    partner: str | PartnerRule = "permutation"
+    group: int = 8
+    bandwidth: float = 1.0
+    labels: str | LabelRule = "area"
+    label_weight: float = 0.5
+    kappa: float = 3.0
+    tau: float = 0.5
+    window: Sequence[float] = (0.0, 1.0)
+    taper: bool = False
+    mixed_weight: float | str = 1.0
+    clean_weight: float | str = 0.0
+    together: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prob <= 1:
+            raise ValueError(f"prob must be in [0, 1], got {self.prob}")
+        check_weights(self.mixed_weight, self.clean_weight)
+        if self.members > self.most_members:
+            raise ValueError(f"members must be 2 for {type(self).__name__}, got {self.members}")
+        if self.members > 2 and self.law != "beta":
+            raise ValueError(f"law must be beta for more than two members, got {self.law}")
+        if self.alpha_end is not None:
+            _ = self._law_at(Context(progress=1.0))
+        _ = self._parts, self._schedule  # made now, so that what is out of range is refused at once
+
+    @classmethod
+    def unused(cls, **arguments: Any) -> set[str]:
+        """Return the keys that have no effect beside these arguments, such as ``alpha`` under ``law=uniform``."""
+        unused: set[str] = set()
+        for name, (options, hook) in PARTS.items():
+            keys = {item.name for option in options.values() for item in fields(option)}
+            chosen = arguments.get(name, getattr(cls, name))
+            if not cls._is_ours(hook):
+                unused |= {name, *keys}
+            elif isinstance(chosen, str) and chosen in options:
+                unused |= keys - {item.name for item in fields(options[chosen])}
+            else:
+                unused |= keys
+        if "alpha" in unused:
+            unused.add("alpha_end")
+        if not arguments.get("clean_weight", cls.clean_weight):
+            unused.add("together")
+        below = cls.__mro__[: cls.__mro__.index(Mixup)]  # their own fields are not those of the parts
+        return unused - {name for child in below for name in vars(child).get("__annotations__", ())}
+
+    @cached_property
+    def _parts(self) -> dict[str, Any]:
+        """The parts, but those whose hook a subclass has overridden."""
+        used = {name: options for name, (options, hook) in PARTS.items() if self._is_ours(hook)}
+        return {name: self._part(name, options) for name, options in used.items()}
+
+    def _part(self, name: str, options: Mapping[str, type[Part]]) -> Part:
+        chosen: Part | str = getattr(self, name)
+        if not isinstance(chosen, str):
+            return chosen
+        if chosen not in options:
+            raise ValueError(f"{name} must be one of {', '.join(options)}, got {chosen}")
+        option = options[chosen]
+        return option(**{item.name: getattr(self, item.name) for item in fields(option)})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        changing = frozenset({"progress"} if self.alpha_end is not None else ())
+        return changing.union(self._schedule.needs, *(part.needs for part in self._parts.values()))
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator, context: Context = NOTHING) -> MixPlan:
+        if generator.device.type != "cpu":
+            raise ValueError(f"a plan is decided on the host: the generator must be on the CPU, not {generator.device}")
+        batch = shape[0]
+        rows = batch if self.per_sample else 1
+        lam = self.draw_lam(rows, generator, context)
+        chance = torch.rand(rows, generator=generator)
+        if (prob := self.prob * self._schedule.share(context)) < 1:
+            lam = _where(chance < prob, lam)
+        own, others = (lam, 1) if lam.dim() == 1 else (lam[:, 0], lam.shape[1] - 1)
+        partners = [self.draw_partner(batch, generator, context) for _ in range(others)]
+        lowest, highest = (own.item(),) * 2 if rows == 1 else map(float, own.aminmax())
+        if not 0 <= lowest <= highest <= 1:
+            raise ValueError(f"draw_lam must return numbers in [0, 1], got {lowest:g} to {highest:g}")
+        partner = partners[0] if lam.dim() == 1 else torch.stack(partners, dim=1)
+        plan = self.make_plan(lam, partner, shape, generator, context)
+        if lowest == 1:
+            return replace(plan, lam=torch.ones(batch), active=False)
+        plan = plan.weighted(self.weigh_labels(plan, shape, context))
+        if transform := getattr(self._parts.get("partner"), "transform", None):
+            plan = plan.transformed(transform)
+        return replace(plan, lam=plan.lam.float().expand(batch))
+
+    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
+        """Return ``rows`` weights of the sample itself, float64 (rows,) in [0, 1]; 1 mixes nothing.
+
+        Or those of K members, (rows, K), the sample itself first; they sum to 1.
+        """
+        return self._law_at(context).draw(rows, generator)
+
+    def draw_partner(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        """Return the index of each sample's partner, int64 (batch,)."""
+        rule: PartnerRule = self._parts["partner"]
+        return rule.draw(batch, generator, context)
+
+    @abstractmethod
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        """Return the plan with its mask and depth.
+
+        Args:
+            lam: float64 (B,), or (1,) for the whole batch, as that of the plan may be; 1 where nothing is to be mixed.
+            partner: int64 (B,). Lambda of K members has K columns, and then this has K - 1.
+            shape: of the batch of images, (B, C, H, W).
+            generator: for what the strategy draws beside lambda and partners.
+            context: the facts that :attr:`needs` names.
+        """
+
+    def weigh_labels(self, plan: MixPlan, shape: Sequence[int], context: Context) -> Tensor:
+        """Return the weight of each sample in its target, (B,) or (1,), for the plan with lambda as it was drawn."""
+        rule: LabelRule = self._parts["labels"]
+        return rule.weight(plan.lam, plan.own_share(shape), plan.partner, context)
+
+    def law_of_lambda(self, bins: int, context: Context = NOTHING) -> list[float] | None:
+        if "law" not in self._parts:
+            return None
+        law, prob = self._law_at(context), self.prob * self._schedule.share(context)
+        below = [*(law.below(edge / bins) for edge in range(bins)), 1.0]
+        shares = [prob * (upper - lower) for lower, upper in pairwise(below)]
+        shares[-1] += 1 - prob
+        return shares
+
+    def _law_at(self, context: Context) -> Law:
+        law: Any = self._parts["law"]
+        if self.alpha_end is not None:
+            law = replace(law, alpha=law.alpha + (self.alpha_end - law.alpha) * need(context.progress, "progress"))
+        return law  # type: ignore[no-any-return]
+
+    @cached_property
+    def _schedule(self) -> Schedule:
+        return Schedule(self.window, self.taper)
+
+    @classmethod
+    def _is_ours(cls, hook: str) -> bool:
+        """Return whether no subclass has overridden a hook."""
+        return getattr(cls, hook) is getattr(Mixup, hook)
+
+
+def _where(chosen: Tensor, lam: Tensor) -> Tensor:
+    """Return lambda (rows,) or (rows, K) of the chosen rows, and all to the sample itself in the others."""
+    if lam.dim() == 1:
+        return torch.where(chosen, lam, 1.0)
+    return torch.where(chosen[:, None], lam, torch.eye(1, lam.shape[1], dtype=lam.dtype))
+
+
+PARTS: dict[str, tuple[Mapping[str, type[Part]], str]] = {
+    "law": (LAWS, "draw_lam"),
+    "partner": (PARTNERS, "draw_partner"),
+    "labels": (LABEL_RULES, "weigh_labels"),
+}
+"""{key: (its options by name, the hook of :class:`Mixup` that carries out the choice)}."""
