@@ -1,8 +1,8 @@
 """W&B in a process of its own, which does what its messages say and outlives a training that is killed.
 
-After a ``kill -9`` of the training it still sends W&B the last rows: three trials lost 0, 0 and 0 rows, but 5, 4 and 0
-with ``wandb.init`` in a daemon thread of the training. A W&B that hangs or is stopped cannot stop the training. And
-wandb, which takes as long to import as a small training takes, is imported beside the training's own imports.
+After a ``kill -9`` of the training it still sends W&B the last rows: three trials lost 0, 0 and 0 rows, but 8, 11 and 7
+with ``wandb.init`` in a daemon thread (``python benchmarks/wandb_after_kill.py 3``). A W&B that hangs or is stopped
+cannot stop the training. And wandb is imported beside the training's own imports, which take as long.
 """
 
 from __future__ import annotations
