@@ -144,8 +144,8 @@ def tell_rest(completed: Sequence[Experiment]) -> None:
         folder = experiment.folder
         if unfinished(folder.path) is None or (done := folder.completed()) is None:
             continue
-        if told := catch_up(folder, done, experiment.wandb):
-            log.info("%s: W&B lacked a part of it; %s", folder.path, told)
+        if outcome := catch_up(folder, done, experiment.wandb):
+            log.info("%s: W&B lacked a part of it; %s", folder.path, outcome)
 
 
 def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:

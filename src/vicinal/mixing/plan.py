@@ -17,7 +17,7 @@ from vicinal.mixing.masks import Mask, ScalarMask, on_device
 
 @dataclass(frozen=True)
 class MixPlan:
-    """What is mixed in one batch of B samples. A subclass may add fields; their tensors move along in :meth:`to`.
+    """The mixing of one batch of B samples. A subclass may add fields; their tensors move along in :meth:`to`.
 
     Attributes:
         lam: (B,) float32, the weight of the sample itself in its target, after any area correction.

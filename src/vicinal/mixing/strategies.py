@@ -32,7 +32,7 @@ class Strategy(ABC):
 
     @property
     def depths(self) -> Sequence[str]:
-        """Where this strategy mixes: "input" or names of blocks; empty if nowhere."""
+        """Places where this strategy mixes: "input" or names of blocks; empty if nowhere."""
         return (INPUT,)
 
     def law(self, bins: int) -> list[float] | None:
@@ -134,7 +134,7 @@ class Mixup(Strategy):
 
 @dataclass(frozen=True)
 class BetaMixup(Mixup):
-    """What input mixup, manifold mixup and CutMix share: lambda ~ Beta(alpha, alpha), not folded.
+    """Base of input mixup, manifold mixup and CutMix: lambda ~ Beta(alpha, alpha), not folded.
 
     Attributes:
         alpha: >= 0, finite. Mixing grows with it; 0 is off.
