@@ -33,7 +33,7 @@ class Pinned:
 
     @property
     def encoding(self) -> str:
-        """Width of the terminal."""
+        """Encoding of the terminal."""
         return self._console.encoding
 
     def resized(self) -> bool:
