@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def sync(target: Path, dry_run: bool) -> int:
-    """Upload what is below a folder; returns the exit code."""
+    """Upload what is below a folder, and return the exit code."""
     if not target.is_dir():
         raise UserError(f"{target}: there is no such folder")
     lacking = unfinished_runs(target)
@@ -42,14 +42,14 @@ def sync(target: Path, dry_run: bool) -> int:
     for number, run in enumerate(runs, start=1):
         states.append(state(run, dry_run))
         log.info("%d/%d %s: %s", number, len(runs), run.name, states[-1])
-    failed = sum(each.startswith("failed") for each in states)
+    failed = sum(text.startswith("failed") for text in states)
     failed += 0 if dry_run else len(unfinished_runs(target))
     log.info("%d offline runs, %d uploaded, %d failed", len(runs), states.count("uploaded"), failed)
     return 1 if failed else 0
 
 
 def catch_up(folder: RunFolder, dry_run: bool) -> str:
-    """Tell W&B what it lacks of a run; what came of it, in words."""
+    """Send W&B what it lacks of a run, and return the outcome in words."""
     if at_work := worker(folder.path):
         return f"skipped, {at_work} works on it"
     if dry_run:

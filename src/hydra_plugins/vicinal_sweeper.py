@@ -55,11 +55,11 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         if not self.config.dry_run:
-            self._start_aside()
+            self._start_processes()
         with without_collections():
             from vicinal.config.composition import refuse_moving
             from vicinal.jobs import dry_run
-            from vicinal.jobs.run import check_data, name_ineffective_keys, tell_rest
+            from vicinal.jobs.run import check_data, name_ineffective_keys, send_rest
             from vicinal.launch import grid
             from vicinal.launch.job_configs import JobConfigs
             from vicinal.live.monitor import Live
@@ -77,13 +77,13 @@ class GridSweeper(BasicSweeper):
         left = self._left(jobs)
         if self._parallel() or self._launches(BasicLauncher):  # elsewhere than on this machine the data may be others
             check_data(job.experiment for job in left)
-        folder = self._settle(jobs)
+        folder = self._choose_folder(jobs)
         grid.write_sweep(folder, jobs)
         waiting = {job.experiment.run_id for job in left}
         earlier = [job.experiment for job in jobs if job.experiment.run_id not in waiting]
         if not left:
             finish(folder)
-            tell_rest(earlier)
+            send_rest(earlier)
             return []
         name_ineffective_keys(job.experiment for job in left)
         configs = JobConfigs(folder / "jobs")
@@ -98,8 +98,8 @@ class GridSweeper(BasicSweeper):
             log.warning("interrupted: %d of %d runs are completed%s", done, len(jobs), advice)
             raise
         finish(folder)
-        tell_rest(earlier)
-        self._tell_unfinished(jobs, left, returns)
+        send_rest(earlier)
+        self._raise_if_failed(jobs, left, returns)
         return returns
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
@@ -126,7 +126,7 @@ class GridSweeper(BasicSweeper):
         warnings: dict[str, None] = {}
         for words in points:
             config = compose(words)
-            words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)  # as people look for them
+            words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)  # swept keys first
             describe(config.hydra, words)
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
                 recipe = next((word for word in words if word.startswith("experiment=")), " ".join(words))
@@ -156,7 +156,7 @@ class GridSweeper(BasicSweeper):
 
         return [replace(job, experiment=packed(job.experiment)) for job in jobs], packing
 
-    def _start_aside(self) -> None:
+    def _start_processes(self) -> None:
         """Start the processes that the jobs will use, beside the imports that follow, which take one core."""
         launcher = self.config.hydra.launcher
         if self._parallel() and launcher.n_jobs != 1:
@@ -186,8 +186,8 @@ class GridSweeper(BasicSweeper):
         warn_of_reuse([(job.experiment, result) for job, result in zip(jobs, results, strict=True) if result])
         return [job for job, result in zip(jobs, results, strict=True) if result is None]
 
-    def _settle(self, jobs: Sequence[Job]) -> Path:
-        """Choose the sweep's folder, and tell it to the jobs."""
+    def _choose_folder(self, jobs: Sequence[Job]) -> Path:
+        """Choose the sweep's folder, which the jobs get by Hydra's config."""
         from vicinal.launch.grid import sweep_folder
 
         sweep = self.config.hydra.sweep
@@ -209,7 +209,7 @@ class GridSweeper(BasicSweeper):
                 break  # of several batches: max_batch_size=1 stops at the first failure
         return returns
 
-    def _tell_unfinished(
+    def _raise_if_failed(
         self, jobs: Sequence[Job], launched: Sequence[Job], returns: Sequence[Sequence[JobReturn]]
     ) -> None:
         ended = [job for batch in returns for job in batch]

@@ -52,7 +52,7 @@ class Run:
     data: dict[str, str] = field(default_factory=dict)
     """{name: hash} of the files that the data were read from; empty in older results."""
     changed: list[str] = field(default_factory=list)
-    """How the sessions of a resumed run differed, one text per difference."""
+    """Differences between the sessions of a resumed run, one text each."""
     wandb: dict[str, Any] = field(default_factory=dict)
 
     @property

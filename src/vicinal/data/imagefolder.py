@@ -25,7 +25,7 @@ CHUNK = 256  # images per task of the thread pool: long enough to hide what a ta
 DECODING = 3  # raised when the same files become other pixels: caches of earlier versions are not used
 
 examined = cache(ImageTree)
-"""Trees as they were when this process first read them, for what is told before anything is decoded."""
+"""Trees as they were when this process first read them, for previews, before anything is decoded."""
 
 
 def preview(folder: str, val_size: int | None, on_error: str = FAIL, **_: Any) -> Source:

@@ -118,7 +118,7 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     if agent_run():
         show(experiment.folder, done, experiment.wandb, id=None)
     else:
-        tell_rest([experiment])
+        send_rest([experiment])
     return done
 
 
@@ -138,14 +138,14 @@ def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> Non
         log.warning("%s: %s", runs, remark)
 
 
-def tell_rest(completed: Sequence[Experiment]) -> None:
+def send_rest(completed: Sequence[Experiment]) -> None:
     """Send W&B what it lacks of completed runs, because a process was killed too early or W&B failed."""
     for experiment in completed:
         folder = experiment.folder
         if unfinished(folder.path) is None or (done := folder.completed()) is None:
             continue
-        if told := catch_up(folder, done, experiment.wandb):
-            log.info("%s: W&B lacked a part of it; %s", folder.path, told)
+        if outcome := catch_up(folder, done, experiment.wandb):
+            log.info("%s: W&B lacked a part of it; %s", folder.path, outcome)
 
 
 def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:

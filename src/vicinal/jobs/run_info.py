@@ -76,7 +76,7 @@ def catch_up(folder: RunFolder, result: dict[str, Any], settings: WandbConfig) -
         return None
     if record.being_written(folder.path, PATIENCE):
         return "W&B's own process is still at it"
-    if (lacking := record.unfinished(folder.path)) is not None:  # the process may have told it meanwhile
+    if (lacking := record.unfinished(folder.path)) is not None:  # the process may have sent it meanwhile
         show(folder, result, settings, lacking or None)
     left = record.unfinished(folder.path)
     return "W&B has all of it now" if left is None else "W&B still lacks a part of it"

@@ -148,7 +148,7 @@ def train(experiment: Experiment, saved: Saved, data: ImageData, sweep: str | No
         ready = context.session_seconds()
         if saved.training is not None:
             restore(state, saved, context.news, folder)
-            if state.history.predictions:  # nothing is left to train, and the last row has to be told again
+            if state.history.predictions:  # nothing is left to train, and the last row has to be reported again
                 trackers.predictions(predictions(state.history, loaders))
         trackers.restore(state.history.rows, state.train_metrics.steps)
         checkpointer.save(state)

@@ -26,8 +26,8 @@ MAX_PAGE_SECONDS = 10.0  # longest time between two pages: an older one says tha
 class Live:
     """The views of a running sweep, made from the folders of its runs: it does not matter which processes train them.
 
-    No error here stops the sweep. `epochs` are those of finished runs by their ids, and `waiting` the ids of the runs
-    that are to be trained.
+    No error here stops the sweep. `epochs` has the number of epochs that each run is to have, by its id, and `waiting`
+    the ids of the runs that are to be trained.
     """
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:

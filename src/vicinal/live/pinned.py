@@ -33,11 +33,11 @@ class Pinned:
 
     @property
     def encoding(self) -> str:
-        """Of the terminal."""
+        """Encoding of the terminal."""
         return self._console.encoding
 
     def resized(self) -> bool:
-        """Whether the terminal has another size than it was last drawn on."""
+        """True if the terminal has another size than it was last drawn on."""
         return self._measure() != self._size
 
     def draw(self, block: Callable[[int, int], RenderableType], printed: Sequence[str] = ()) -> None:
@@ -65,7 +65,7 @@ class Pinned:
         self._block = []
 
     def _again(self) -> tuple[list[Text], int]:
-        """What has to be printed once more, and how many lines above the cursor have to be erased before."""
+        """Return what has to be printed once more, and how many lines above the cursor have to be erased before."""
         before, self._size = self._size, self._measure()
         if self._size == before:
             return [], len(self._block)

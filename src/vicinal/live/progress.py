@@ -81,8 +81,8 @@ class Progress:
 class Watch:
     """Reads the state of a sweep repeatedly; a file is read again if it has changed.
 
-    `epochs` are those of finished runs by their ids, and `waiting` the ids of the runs that are to be trained from now
-    on.
+    `epochs` has the number of epochs that each run is to have, by its id, and `waiting` the ids of the runs that are to
+    be trained from now on.
     """
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:

@@ -22,7 +22,7 @@ class Mask(ABC):
     """The weight m of the sample itself in ``m * x + (1 - m) * x[partner]``. A subclass is a frozen dataclass."""
 
     hard: ClassVar[bool] = False
-    """Whether m is 0 or 1 everywhere, so that integers can be mixed as well."""
+    """True if m is 0 or 1 everywhere, so that integers can be mixed as well."""
 
     @abstractmethod
     def mix(self, x: Tensor, other: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from vicinal.mixing.transforms import Transform
 
 @dataclass(frozen=True)
 class MixPlan:
-    """What is mixed in one batch of B samples. A subclass may add fields; their tensors move along in :meth:`to`.
+    """The mixing of one batch of B samples. A subclass may add fields; their tensors move along in :meth:`to`.
 
     Attributes:
         lam: (B,) float32, the weight of the sample itself in its target, after any area correction.

@@ -39,7 +39,7 @@ class Strategy(ABC):
 
     @property
     def depths(self) -> Sequence[str]:
-        """Where this strategy mixes: "input" or names of blocks; empty if nowhere."""
+        """Places where this strategy mixes: "input" or names of blocks; empty if nowhere."""
         return (INPUT,)
 
     @property

@@ -1,4 +1,4 @@
-"""What depends on the kind of target: one file per task. No other package names a metric."""
+"""Tasks: all that depends on the kind of target, one file each. No other package names a metric."""
 
 from vicinal.tasks.classification import CLASSIFICATION
 from vicinal.tasks.metric import MeanMetric, Metric

@@ -48,7 +48,7 @@ class Metric:
 
     @property
     def percent(self) -> bool:
-        """Whether it is a share in [0, 1], shown in percent, whose interval stays between 0 and 100 %."""
+        """True for a share in [0, 1], shown in percent, whose interval stays between 0 and 100 %."""
         return self.unit == "%"
 
     @property
@@ -57,7 +57,7 @@ class Metric:
         return 1.0 if self.percent else math.inf
 
     def improves(self, new: float, old: float) -> bool:
-        """Whether ``new`` is strictly better than ``old``."""
+        """Return whether ``new`` is strictly better than ``old``."""
         return new > old if self.better == "higher" else new < old
 
 

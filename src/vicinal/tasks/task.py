@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Bounds(NamedTuple):
-    """What a perfect model would reach on mixed targets, (B,) each: why train scores stay low and losses high.
+    """Values that a perfect model would reach on mixed targets, (B,) each: why train scores stay low and losses high.
 
     same: whether a sample and its partner have the same target.
     entropy: of the mixed target, in nats.

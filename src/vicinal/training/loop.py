@@ -47,8 +47,8 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
     while (epoch := training.epoch) <= epochs:
         train_metrics = train_epoch(training, loaders.train, tracker, checkpointer)
         if epoch == first and learner.stayed_eager:
-            wish = learner.settings.compile
-            log.warning("trainer.compile=%s: torch compiled nothing of the model, which runs uncompiled", wish)
+            request = learner.settings.compile
+            log.warning("trainer.compile=%s: torch compiled nothing of the model, which runs uncompiled", request)
         trained = time.perf_counter()
         loss, train_score = train_metrics.read()
         row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr}

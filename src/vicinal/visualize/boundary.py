@@ -69,7 +69,7 @@ def show(toys: Sequence[str], out: Path, seed: int = 0) -> Path:
 def toy(name: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return points of two classes that no line separates: (count, 2) float32 in [-1.5, 1.5], and labels (count,).
 
-    As many of each. Moons and circles are scikit-learn's ``make_moons`` and ``make_circles``, with noise.
+    Each class has half of them. Moons and circles are scikit-learn's ``make_moons`` and ``make_circles``, with noise.
     """
     if name == "spirals":
         return spirals(count, seed)

@@ -50,7 +50,7 @@ def environment() -> Environment:
 
 
 def missing(value: object) -> bool:
-    """Whether a number is undefined."""
+    """Return whether a number is undefined."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

@@ -84,7 +84,7 @@ class OfflineRecord:
 
     @property
     def uploaded(self) -> bool:
-        """Whether ``wandb sync`` has left its marker."""
+        """True once ``wandb sync`` has left its marker."""
         return any(self.folder.glob("*.wandb.synced"))
 
     def upload(self, url: str) -> str | None:
