@@ -15,6 +15,10 @@ from vicinal.experiment import Experiment
 REPO = Path(__file__).parents[2]
 EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").glob("*.yaml")))
 ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb"
+MIXUP = (
+    "alpha, alpha_end, prob, per_sample, members, law, low, high, lam, partner, group, bandwidth, labels, "
+    "label_weight, kappa, tau, window, taper, mixed_weight, clean_weight, together"
+)
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
     "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
@@ -53,7 +57,7 @@ REFUSED = [
     ("dataset.augment=3", "dataset.augment=3: must be true or false"),
     ("dataset.mean=0.5", "dataset.mean=0.5: must be a list of numbers or null"),
     ("model=mlp model.hidden=64", "model.hidden=64: must be a list of integers"),
-    ("mixup=manifold mixup.layers=input", "mixup.layers=input: must be a list of strings"),
+    ("mixup=manifold mixup.layers=input", "mixup.layers=input: must be a list of strings or null"),
     ("seed=null", "seed=null: must be an integer in [0, 9223372036854775807]"),
     ("seed=1.5", "seed=1.5: must be an integer in [0, 9223372036854775807]"),
     # keys
@@ -96,9 +100,9 @@ REFUSED = [
     (
         "mixup.aplha=1",
         "mixup.aplha=1: vicinal.mixing.InputMixup has no such argument; "
-        "did you mean alpha? allowed: alpha, prob, per_sample, mixed_weight, clean_weight",
+        f"did you mean alpha? allowed: {MIXUP}",
     ),
-    ("~mixup.alpha", "mixup.alpha=???: is missing; vicinal.mixing.InputMixup needs it"),
+    ("~mixup.alpha", "mixup.alpha=null: must be a finite number >= 0"),
     ("~optimizer.lr", "optimizer.lr=???: is missing; torch.optim.SGD needs it"),
     ("~seed", "seed=???: is missing"),
     ("trainer.clip_grad_norm=???", "trainer.clip_grad_norm=???: is missing"),
@@ -110,7 +114,7 @@ REFUSED = [
     (
         "model=resnet19",
         "model=resnet19: no such option; did you mean resnet18? allowed: cnn, mlp, preact_resnet18, preact_resnet34, "
-        "resnet18, torchvision, wide_resnet28_10",
+        "resnet18, torchvision, vit_tiny, wide_resnet28_10",
     ),
     ("wandb=off", "wandb=off: no such option; allowed: default"),
     ("experiment=nothing", f"experiment=nothing: no such option; allowed: {EXPERIMENTS}"),
@@ -527,7 +531,7 @@ def test_a_mistake_in_a_file_is_found_like_one_on_the_command_line(folder: Path,
         "word": "trainer.epochs=many: must be an integer in [1, 1000000]",
         "typo": f"trainer.epoch: no such key; did you mean epochs? allowed: {TRAINER}",
         "own": "mixup.strength=1: vicinal.mixing.InputMixup has no such argument; "
-        "allowed: alpha, prob, per_sample, mixed_weight, clean_weight",
+        f"allowed: {MIXUP}",
     }
     for name, message in messages.items():
         assert train("--config-dir", str(folder / "own"), f"experiment={name}") == (1, "", f"error: {message}\n")

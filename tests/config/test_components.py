@@ -49,6 +49,8 @@ COMPONENTS = [path for path in FOUND if str(path.parent) in GROUPS and path.name
 EXPERIMENTS = [path.name for path in FOUND if path.parent.name == "experiment"]
 PARTS = {"CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100), "MNIST": (1, 28, 10)}
 """Channels, size and classes of torchvision's data sets that experiments use."""
+ALSO = {"mixup/transmix": ["model=vit_tiny"]}
+"""Of an option that needs another one."""
 CLASSES = 10
 """Of the tree of images."""
 
@@ -88,7 +90,7 @@ def test_all_options_are_found() -> None:
 @pytest.mark.parametrize("path", COMPONENTS, ids=str)
 def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed: Callable[..., DictConfig]) -> None:
     group, option = path.parts
-    experiment = Experiment.composed(composed(f"{group}={option}"))
+    experiment = Experiment.composed(composed(f"{group}={option}", *ALSO.get(str(path), ())))
     component = getattr(experiment, group)
     file = content(path)
     parameters, hints = _signature(group, component.target)

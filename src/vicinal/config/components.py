@@ -89,7 +89,7 @@ class Component:
         images = {item.name for item in fields(GROUPS["dataset"])}
         keys = {self.group: (f"{self.group}._target_", self.target)}
         keys |= {name: (f"dataset.{name}", value) for name, value in runtime.items() if name in images}
-        keys |= {name: (f"{self.group}.{name}", value) for name, value in self.values.items()}
+        keys |= {name: (f"{self.group}.{name}", value) for name, value in (self.defaults | self.values).items()}
         if begins and begins[1] in keys:
             return ConfigError(*keys[begins[1]], begins[2])
         large = set(re.findall(r"\d{4,}", reason))
