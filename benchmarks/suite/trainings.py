@@ -89,9 +89,7 @@ class Run:
             self.hardware,
             steps_per_epoch=len(self.loaders.train),
         )
-        self.training = TrainState(
-            self.learner, streams, MixedExamples(data, 0, 1, Tracker()), self.experiment.sizes.classes
-        )
+        self.training = TrainState(self.learner, streams, MixedExamples(data, 0, 1, Tracker()), data.counts)
 
     def epoch(self, checkpointer: Checkpointer | None = None) -> None:
         """Run the next epoch in the real loop, without validation."""

@@ -70,6 +70,13 @@ def test_the_numbers_of_mnist(tmp_path):
     assert source.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
+def test_training_images_are_counted_by_class():
+    source = random_source()
+    train = source.train.choose(torch.tensor([0, 4, 5, 8, 10]))  # the last class has none
+    data = load(source._replace(train=train), **OPTIONS)
+    assert data.counts.tolist() == np.bincount(data.train.labels.numpy(), minlength=4).tolist() == [3, 1, 1, 0]
+
+
 def test_statistics_equal_numpys():
     train = random_source().train
     images = train.images

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from vicinal.data.label_noise import LabelNoise
@@ -23,6 +24,10 @@ class Images(NamedTuple):
     def pixels(self) -> Tensor:
         """Return a copy of these N images, (N, C, H, W) uint8."""
         return self.images.clone() if self.rows is None else self.images[self.rows]
+
+    def counts(self, classes: int) -> Tensor:
+        """Return the number of images per class, (K,) int64."""
+        return torch.bincount(self.labels, minlength=classes)
 
 
 class Source(NamedTuple):
@@ -48,3 +53,8 @@ class ImageData:
     skipped: tuple[str, ...] = ()  # files that could not be used
     noise: LabelNoise | None = None  # wrong labels of the training part
     contents: Mapping[str, str] = field(default_factory=dict)  # {name: hash} of what was read, from ``contents.py``
+
+    @property
+    def counts(self) -> Tensor:
+        """Training images per class, (K,) int64, by the labels that are trained on."""
+        return self.train.counts(len(self.class_names))

@@ -75,7 +75,7 @@ class RunContext:
         parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
         learner = Learner(model, *parts, experiment.trainer, experiment.hardware, steps_per_epoch=steps)
         examples = MixedExamples(self.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker)
-        return TrainState(learner, streams, examples, experiment.sizes.classes)
+        return TrainState(learner, streams, examples, self.data.counts)
 
     def save(self, content: dict[str, Any]) -> None:
         """Write a checkpoint, and keep the one before it."""

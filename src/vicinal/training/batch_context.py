@@ -15,15 +15,13 @@ class BatchContext:
 
     Args:
         learner: has the strategy and the model.
-        labels: of all training images, (N,) int64.
-        classes: number of classes.
+        counts: training images per class, (K,) int64, on the CPU.
         steps: per epoch.
     """
 
-    def __init__(self, learner: Learner, labels: Tensor, classes: int, steps: int) -> None:
-        self._learner, self._steps = learner, steps
+    def __init__(self, learner: Learner, counts: Tensor, steps: int) -> None:
+        self._learner, self._counts, self._steps = learner, counts, steps
         self._needs = learner.strategy.needs
-        self._counts = torch.bincount(labels.cpu(), minlength=classes) if "counts" in self._needs else None
 
     def __call__(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Context:
         """Return the facts on a batch: images (B, C, H, W) and labels (B,), before the step after ``step`` others."""
@@ -34,7 +32,7 @@ class BatchContext:
             images=images if "images" in self._needs else None,
             saliency=saliency(self._learner, images, labels) if "saliency" in self._needs else None,
             labels=labels.cpu() if "labels" in self._needs else None,
-            counts=self._counts,
+            counts=self._counts if "counts" in self._needs else None,
             epoch=epoch,
             epochs=epochs,
             progress=(epoch - 1 + step / self._steps) / epochs,

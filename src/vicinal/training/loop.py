@@ -86,7 +86,7 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
     train_metrics, mixing_stats = training.train_metrics, training.mixing_stats
     settings, device = learner.settings, learner.hardware.device
     started = time.perf_counter() - clock.epoch
-    contexts = BatchContext(learner, loader.labels, training.classes, len(loader))
+    contexts = BatchContext(learner, training.counts, len(loader))
     learner.model.train()
     with streams.default("dropout", device):
         for images, labels in loader.epoch(streams.order, streams.augmentation, skip=train_metrics.steps):

@@ -96,12 +96,15 @@ class Clock(Stateful):
 
 
 class TrainState(Stateful):
-    """A running training: its learner, its random streams and `examples`, which are shown each batch unmixed."""
+    """A running training: its learner, its random streams and `examples`, which are shown each batch unmixed.
+
+    `counts` are the training images per class, (K,) int64, on the CPU.
+    """
 
     STATE = ("lr", "learner", "streams", "mixed_examples", "train_metrics", "mixing_stats", "history", "clock")
 
-    def __init__(self, learner: Learner, streams: RngStreams, examples: MixedExamples, classes: int) -> None:
-        self.learner, self.streams, self.mixed_examples, self.classes = learner, streams, examples, classes
+    def __init__(self, learner: Learner, streams: RngStreams, examples: MixedExamples, counts: Tensor) -> None:
+        self.learner, self.streams, self.mixed_examples, self.counts = learner, streams, examples, counts
         self._begin_epoch()
         self.history = History()
         self.clock = Clock()
@@ -111,7 +114,7 @@ class TrainState(Stateful):
         device = learner.hardware.device
         self.train_metrics = TrainMetrics(device)
         """Sums over the steps of the running epoch; their number is the position in it."""
-        self.mixing_stats = MixingStats(learner.strategy.depths, self.classes, learner.objective, device)
+        self.mixing_stats = MixingStats(learner.strategy.depths, len(self.counts), learner.objective, device)
         """Counts of what the running epoch has mixed so far."""
         self.lr = learner.lr()
         """Learning rate of the first step of the running epoch."""
