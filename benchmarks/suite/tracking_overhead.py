@@ -59,7 +59,7 @@ class _Closed(MixingStats):
 
 
 def _unnoted(training: TrainState) -> None:
-    training.mixing_stats = _Closed((), 1, training.learner.objective, torch.device("cpu"))
+    training.mixing_stats = _Closed((), training.counts, training.learner.objective, torch.device("cpu"))
 
 
 def _cost(bench: Bench, name: str, words: Sequence[str], rounds: int) -> None:

@@ -88,6 +88,7 @@ class Run:
             self.experiment.trainer,
             self.hardware,
             steps_per_epoch=len(self.loaders.train),
+            counts=data.counts,
         )
         self.training = TrainState(self.learner, streams, MixedExamples(data, 0, 1, Tracker()), data.counts)
 

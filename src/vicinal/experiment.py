@@ -92,6 +92,9 @@ class Experiment:
         warmup = scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
+        if trainer.loss == "bce" and trainer.bce_threshold is not None and trainer.label_smoothing:
+            reason = "must be 0 with trainer.loss=bce, whose labels are whole unless trainer.bce_threshold=null"
+            raise ConfigError("trainer.label_smoothing", trainer.label_smoothing, reason)
         if trainer.threads == "auto":
             network = dry_build.meta_model(model, sizes)
             hardware = resolve(trainer, work(network, sizes.image_size, trainer.batch_size))

@@ -21,7 +21,8 @@ MIXUP = (
 )
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
-    "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
+    "label_smoothing, loss, bce_threshold, focal_gamma, class_weights, class_weights_beta, class_weights_from, "
+    "logit_adjustment, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (
     "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, label_noise, "
@@ -530,8 +531,7 @@ def test_a_mistake_in_a_file_is_found_like_one_on_the_command_line(folder: Path,
     messages = {
         "word": "trainer.epochs=many: must be an integer in [1, 1000000]",
         "typo": f"trainer.epoch: no such key; did you mean epochs? allowed: {TRAINER}",
-        "own": "mixup.strength=1: vicinal.mixing.InputMixup has no such argument; "
-        f"allowed: {MIXUP}",
+        "own": f"mixup.strength=1: vicinal.mixing.InputMixup has no such argument; allowed: {MIXUP}",
     }
     for name, message in messages.items():
         assert train("--config-dir", str(folder / "own"), f"experiment={name}") == (1, "", f"error: {message}\n")

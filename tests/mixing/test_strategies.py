@@ -18,6 +18,7 @@ from scipy import stats
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup, NoMix, Strategy, mixed_forward
 from vicinal.mixing.masks import Boxes
 from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks.losses import CrossEntropy
 
 LAYERS = ("input", "layer1", "layer2")
 SHAPE = (5, 3, 8, 8)
@@ -230,7 +231,7 @@ class TestRandomness:
         assert plan.mix(images).shape == SHAPE
         assert plan.targets(labels, 10).shape == (5, 10)
         assert CLASSIFICATION.score(plan, logits, labels).shape == (5,)
-        assert all(bound.shape == (5,) for bound in CLASSIFICATION.bounds(plan, labels, 10, 0.1))
+        assert all(bound.shape == (5,) for bound in CLASSIFICATION.bounds(plan, labels, 10, CrossEntropy(0.1)))
         loss = plan.loss(logits, labels, 0.1)
         loss.backward()  # type: ignore[no-untyped-call]
         assert loss.shape == ()

@@ -90,6 +90,13 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "trainer.compile": ([], ["trainer.compile=true"]),
     "trainer.deterministic": ([], ["trainer.deterministic=true"]),
     "trainer.label_smoothing": ([], ["trainer.label_smoothing=0.1"]),
+    "trainer.loss": ([], ["trainer.loss=focal"]),
+    "trainer.bce_threshold": (["trainer.loss=bce"], ["trainer.bce_threshold=0.2"]),
+    "trainer.focal_gamma": (["trainer.loss=focal"], ["trainer.focal_gamma=1"]),
+    "trainer.class_weights": ([], ["trainer.class_weights=inverse"]),
+    "trainer.class_weights_beta": (["trainer.class_weights=effective"], ["trainer.class_weights_beta=0.9"]),
+    "trainer.class_weights_from": (["trainer.class_weights=inverse"], ["trainer.class_weights_from=0.8"]),
+    "trainer.logit_adjustment": ([], ["trainer.logit_adjustment=1"]),
     "trainer.clip_grad_norm": ([], ["trainer.clip_grad_norm=1"]),
     "trainer.ema_decay": ([], ["trainer.ema_decay=0.99"]),
 }
@@ -132,7 +139,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 80
+    assert len(schema_keys()) == 87
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -10,6 +10,7 @@ from scipy import special, stats
 
 from vicinal.mixing import InputMixup, MixPlan
 from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks.losses import CrossEntropy
 
 SEED = st.integers(0, 2**32)
 
@@ -22,11 +23,11 @@ def drawn(batch: int, classes: int, seed: int, active: bool = True) -> tuple[Mix
 
 
 def ceiling_of(plan: MixPlan, labels: torch.Tensor) -> torch.Tensor:
-    return CLASSIFICATION.bounds(plan, labels, 100, 0.0).ceiling
+    return CLASSIFICATION.bounds(plan, labels, 100, CrossEntropy()).ceiling
 
 
 def floor_of(plan: MixPlan, labels: torch.Tensor, classes: int, smoothing: float = 0.0) -> torch.Tensor:
-    return CLASSIFICATION.bounds(plan, labels, classes, smoothing).floor
+    return CLASSIFICATION.bounds(plan, labels, classes, CrossEntropy(smoothing)).floor
 
 
 @given(batch=st.integers(1, 8), classes=st.integers(1, 6), seed=SEED, active=st.booleans())
@@ -76,7 +77,8 @@ def test_no_logits_get_past_them(batch: int, seed: int, smoothing: float) -> Non
 @given(classes=st.integers(2, 6), smoothing=st.sampled_from([0.0, 0.1, 1.0]))
 def test_the_floor_without_mixing_is_that_of_smoothing_alone(classes: int, smoothing: float) -> None:
     target = [smoothing / classes + (1 - smoothing) * (label == 0) for label in range(classes)]
-    assert CLASSIFICATION.clean_floor(classes, smoothing) == pytest.approx(stats.entropy(target), abs=2e-6)
+    floor = CLASSIFICATION.clean_floor(torch.ones(classes), CrossEntropy(smoothing))
+    assert floor == pytest.approx(stats.entropy(target), abs=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def train_three_steps(
     strategy: Strategy, learner: Learner, device: torch.device, forbid: Callable[[], AbstractContextManager[Any]]
 ) -> None:
     train_metrics = TrainMetrics(device)
-    mixing_stats = MixingStats(strategy.depths, 5, learner.objective, device)
+    mixing_stats = MixingStats(strategy.depths, torch.ones(5), learner.objective, device)
     generator = torch.Generator().manual_seed(0)
     images = torch.ones(8, 3, 8, 8, device=device)
     labels = torch.zeros(8, dtype=torch.int64, device=device)
@@ -370,7 +370,7 @@ def test_compiled_training_is_the_same(name: str) -> None:
     for images, labels, plan in batches(strategy, 40 if "blocks" in name else 8):
         graphs.add(plan.layer if plan.active else None)
         unmixed = copy.deepcopy(eager)(images).detach()
-        (loss, logits, _), (compiled_loss, compiled_logits, _) = (
+        (loss, logits, *_), (compiled_loss, compiled_logits, *_) = (
             learner.step(images, labels, plan) for learner in learners
         )
         torch.testing.assert_close(compiled_logits, logits, rtol=1e-3, atol=1e-4)

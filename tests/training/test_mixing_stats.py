@@ -22,6 +22,7 @@ from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, St
 from vicinal.mixing.masks import Mask, ScalarMask
 from vicinal.runs import checkpoint
 from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks.losses import CrossEntropy
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import FOLDED_BATCHES, LAM_BINS, MixingStats
 from vicinal.training.objective import Objective
@@ -168,7 +169,7 @@ def test_nothing_is_said_of_mixing_without_any(compose: Compose) -> None:
 def read(strategy: Strategy, batches: int, shape: tuple[int, ...], classes: int = 10) -> Row:
     """Return the statistics of so many batches."""
     generator = torch.Generator().manual_seed(0)
-    mixing_stats = MixingStats(strategy.depths, classes, Objective(CLASSIFICATION), CPU)
+    mixing_stats = MixingStats(strategy.depths, torch.ones(classes), Objective(CLASSIFICATION, CrossEntropy()), CPU)
     for _ in range(batches):
         labels = torch.randint(classes, shape[:1], generator=generator)
         mixing_stats.add(strategy.sample(shape, generator), labels, shape)
@@ -209,7 +210,7 @@ def test_the_histogram_follows_the_law(strategy: InputMixup | ManifoldMixup) -> 
 
 def test_bins_are_closed_below_and_the_last_on_both_sides() -> None:
     lam = torch.tensor([0.0, 0.05, 0.35, 0.7, 0.95, 1.0, 0.3499, 0.9999])
-    mixing_stats = MixingStats(["input"], 2, Objective(CLASSIFICATION), CPU)
+    mixing_stats = MixingStats(["input"], torch.ones(2), Objective(CLASSIFICATION, CrossEntropy()), CPU)
     mixing_stats.add(MixPlan(lam, torch.arange(8)), torch.zeros(8, dtype=torch.int64), (8, 1, 2, 2))
     row = mixing_stats.read()
     expected = [0] * LAM_BINS
@@ -265,7 +266,7 @@ def test_statistics_continue_to_the_bit(strategy: Strategy, monkeypatch: pytest.
     monkeypatch.setattr("vicinal.training.mixing_stats.FOLDED_BATCHES", 4)
 
     def fresh() -> MixingStats:
-        return MixingStats(strategy.depths, 10, Objective(CLASSIFICATION, label_smoothing=0.1), CPU)
+        return MixingStats(strategy.depths, torch.ones(10), Objective(CLASSIFICATION, CrossEntropy(0.1)), CPU)
 
     def steps(stats: MixingStats, numbers: range) -> Row:
         for number in range(13):

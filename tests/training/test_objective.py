@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -92,20 +91,15 @@ def test_the_usual_weights_are_one_pass_and_no_product() -> None:
     passes = 0
     loss = torch.tensor(2.0)
 
-    class Counted(type(CLASSIFICATION)):  # type: ignore[misc]
-        def loss(self, *_: Any) -> Tensor:
-            return loss
-
     def forward(images: Tensor, plan: MixPlan) -> Tensor:
         nonlocal passes
         passes += 1
         return torch.zeros(2, 3)
 
-    task = Counted("counted", (), "acc1")
     plan, labels = MixPlan(torch.ones(2), torch.arange(2)), torch.tensor([0, 1])
-    assert Objective(task)(forward, torch.zeros(2, 1), labels, plan).loss is loss
+    assert Objective(CLASSIFICATION, lambda *_: loss)(forward, torch.zeros(2, 1), labels, plan).loss is loss
     assert passes == 1
-    assert Objective(task, 0.0, 0.5, 2.0)(forward, torch.zeros(2, 1), labels, plan).loss == 5
+    assert Objective(CLASSIFICATION, lambda *_: loss, 0.5, 2.0)(forward, torch.zeros(2, 1), labels, plan).loss == 5
     assert passes == 3
 
 

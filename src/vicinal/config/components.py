@@ -16,7 +16,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 
-from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED, identity_values
+from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED, identity_values, without_effect
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
@@ -105,8 +105,7 @@ class Component:
 
     def effective(self) -> dict[str, Any]:
         """Return the target and every key that has an effect, without those whose switch is off."""
-        needs = {item.name: item.metadata["needs"] for item in fields(GROUPS[self.group])}
-        off = {name for name in self.values if needs.get(name) and not self.values[needs[name]]}
+        off = without_effect(GROUPS[self.group], self.values)
         return {"_target_": self.target} | {name: value for name, value in self.values.items() if name not in off}
 
     def identity(self) -> dict[str, Any]:

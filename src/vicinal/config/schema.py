@@ -34,14 +34,14 @@ def key(
     choices: Iterable[str] = (),  # allowed strings
     length: int | None = None,  # required number of items of a list
     neutral: bool = False,  # the key cannot change a result, so it is no part of a run's identity
-    needs: str = "",  # key of the same group; without it, this one has no effect and is no part of the identity
+    needs: str = "",  # switch of the same group, `key` or `key=value`; where it is off, the key has no effect
     since: str = "",  # version that added the key, if runs are older
     path: bool = False,  # of a file or folder; a leading ``~`` is the user's home
 ) -> Any:
     """Return a field of the schema.
 
     The default of a key with ``since`` must mean what older runs did; at its default it is no part of the identity, so
-    that they keep theirs.
+    that they keep theirs. A key without effect is no part of it either.
     """
     metadata = {**locals(), "choices": tuple(choices)}  # all of the arguments
     if isinstance(default, (list, dict)):
@@ -147,6 +147,28 @@ class TrainerConfig:
     compile: bool | str = key("auto", "torch.compile; auto = on GPUs; max = CUDA graphs", choices=("auto", "max"))
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
     label_smoothing: float = key(0.0, "fraction of the target spread over all classes; only in training", low=0, high=1)
+    loss: str = key("ce", "loss of the training", choices=("ce", "bce", "bce_softmax", "focal"), since="0.2")
+    bce_threshold: float | None = key(
+        0.0, "classes above it are whole labels; null = mixed", low=0, below=1, needs="loss=bce", since="0.2"
+    )
+    focal_gamma: float = key(2.0, "exponent of 1 - p", low=0, high=MANY, needs="loss=focal", since="0.2")
+    class_weights: str = key(
+        "none", "factor of the loss per class", choices=("none", "inverse", "effective"), since="0.2"
+    )
+    class_weights_beta: float = key(
+        0.9999, "beta of the effective number of images", low=0, below=1, needs="class_weights=effective", since="0.2"
+    )
+    class_weights_from: float = key(
+        0.0,
+        "done share of the training, or epochs above 1, when they begin",
+        low=0,
+        high=MANY,
+        needs="class_weights",
+        since="0.2",
+    )
+    logit_adjustment: float = key(
+        0.0, "factor of the log class share that is added to the logits in training", low=0, high=MANY, since="0.2"
+    )
     clip_grad_norm: float | None = key(None, "largest gradient norm; null = no clipping", above=0, high=BILLION)
     ema_decay: float | None = key(None, "decay per step of averaged weights, for evaluation; null = off", low=0, high=1)
     checkpoint_every: int | str = key(1, "epochs, or steps as in 200steps", low=1, high=BILLION, neutral=True)
@@ -208,17 +230,32 @@ KEYS: dict[str, Field[Any]] = {item.name: item for item in fields(Config) if ite
 NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"])  # they cannot change a result
 
 
+OFF = (False, 0, None, "none")
+"""Values of a switch that leave the keys which need it without effect."""
+
+
+def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:
+    """Return the keys of a group whose switch is off."""
+    off = set()
+    for item in fields(schema):
+        switch, _, value = item.metadata["needs"].partition("=")
+        if switch and (str(values[switch]) != value if value else values[switch] in OFF):
+            off.add(item.name)
+    return off
+
+
 def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the values that are part of a run's identity: no neutral ones, and no later ones at their default.
+    """Return the values that are part of a run's identity: no neutral ones, none without effect, no later defaults.
 
     The keys in ``own`` have another default than that of the schema.
     """
     metadata = {item.name: item.metadata for item in fields(schema)}
+    off = without_effect(schema, values)
 
     def counts(name: str) -> bool:
         known = metadata.get(name)
         is_default = known and known["since"] and name not in own and values[name] == known["default"]
-        return not known or not (known["neutral"] or is_default)
+        return name not in off and (not known or not (known["neutral"] or is_default))
 
     return {name: value for name, value in values.items() if counts(name)}
 

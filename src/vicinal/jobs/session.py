@@ -73,7 +73,7 @@ class RunContext:
         with streams.default("init"):
             model = make_model(experiment)
         parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
-        learner = Learner(model, *parts, experiment.trainer, experiment.hardware, steps_per_epoch=steps)
+        learner = Learner(model, *parts, experiment.trainer, experiment.hardware, steps, counts=self.data.counts)
         examples = MixedExamples(self.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker)
         return TrainState(learner, streams, examples, self.data.counts)
 

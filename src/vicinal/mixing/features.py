@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -234,11 +233,10 @@ class PatchUpLoss(MixPlan):
     inside: Tensor
     share: Tensor
 
-    def loss(
-        self, logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, weight: Tensor | None = None
+    def mean_loss(
+        self, per_sample_loss: Callable[[Tensor], Tensor], targets: Tensor, weight: Tensor | None = None
     ) -> Tensor:
-        cross_entropy = partial(F.cross_entropy, logits, reduction="none", label_smoothing=label_smoothing)
-        own, other = cross_entropy(labels), cross_entropy(labels[self.partner])
+        own, other = per_sample_loss(targets), per_sample_loss(targets[self.partner])
         inside = torch.lerp(other, own, self.inside.to(own.dtype))
         losses = self.share * own + (1 - self.share) * inside + torch.lerp(other, own, self.lam.to(own.dtype))
         return losses.mean() if weight is None else (weight * losses).mean()

@@ -142,7 +142,13 @@ class MixPlan:
         if not self.active and weight is None:
             return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         cross_entropy = partial(F.cross_entropy, logits, reduction="none", label_smoothing=label_smoothing)
-        losses = self.pair_loss(cross_entropy, labels)
+        return self.mean_loss(cross_entropy, labels, weight)
+
+    def mean_loss(
+        self, per_sample_loss: Callable[[Tensor], Tensor], targets: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean of :meth:`pair_loss`, a scalar; with ``weight`` (B,), of the weighted losses."""
+        losses = self.pair_loss(per_sample_loss, targets)
         return losses.mean() if weight is None else (weight * losses).mean()
 
     def own_share(self, shape: Sequence[int]) -> Tensor:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from vicinal.config.schema import TrainerConfig
     from vicinal.mixing import MixPlan
+    from vicinal.tasks.losses import Loss
 
 ECE_BINS = 15
 """Bins of equal width over [0, 1]."""
@@ -96,34 +98,37 @@ class Classification(Task):
     score_key = "acc1"
     loss_key = "nll"
 
-    def loss(
-        self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float, weight: Tensor | None = None
-    ) -> Tensor:
-        return plan.loss(outputs, targets, label_smoothing, weight)
+    def loss(self, settings: TrainerConfig, counts: Tensor | None, epoch: int) -> Loss:
+        from vicinal.tasks.losses import loss_of
+
+        return loss_of(settings, counts, epoch)
 
     def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the target's weight of the predicted class: lambda-weighted accuracy."""
         predicted = outputs.argmax(dim=1)
         return plan.pair_loss(lambda labels: (predicted == labels).float(), targets)
 
-    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, label_smoothing: float) -> Bounds:
+    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Loss) -> Bounds:
         import torch
 
         if not plan.pairs and plan.active:
             mixed = plan.targets(targets, classes)
-            smooth = (1 - label_smoothing) * mixed + label_smoothing / classes
             own = mixed.gather(1, targets[:, None])[:, 0]
-            entropy_of, floor = (torch.special.entr(part).sum(dim=1) for part in (mixed, smooth))
-            return Bounds(own > 1 - EPSILON, entropy_of, floor, mixed.amax(dim=1))
+            entropy_of = torch.special.entr(mixed).sum(dim=1)
+            return Bounds(own > 1 - EPSILON, entropy_of, loss.floor(mixed), mixed.amax(dim=1))
         same = targets == targets[plan.partner] if plan.active else torch.ones_like(targets, dtype=torch.bool)
         weight = torch.where(same, 1.0, plan.lam)  # of the sample's own class
-        floor = entropy(weight, classes, label_smoothing)
+        pairs = entropy(weight, classes, loss.label_smoothing) if loss.plain else None  # without building the targets
+        floor = loss.floor(plan.targets(targets, classes)) if pairs is None else pairs
         return Bounds(same, entropy(weight, classes), floor, torch.maximum(weight, 1 - weight))
 
-    def clean_floor(self, classes: int, label_smoothing: float) -> float:
+    def clean_floor(self, counts: Tensor, loss: Loss) -> float:
         import torch
 
-        return entropy(torch.ones(1), classes, label_smoothing).item()
+        if loss.plain:
+            return entropy(torch.ones(1), len(counts), loss.label_smoothing).item()
+        floors = loss.floor(torch.eye(len(counts), device=loss.device))
+        return float(floors.cpu().double() @ counts.double() / counts.sum())
 
     def caption(self, members: Sequence[tuple[float, int]], class_names: Sequence[str]) -> str:
         """Return such as ``0.73 cat + 0.27 dog``, or ``cat``."""

@@ -11,6 +11,7 @@ from vicinal.tasks.metric import Metric
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vicinal.config.schema import TrainerConfig
     from vicinal.mixing import MixPlan
 
 
@@ -55,12 +56,13 @@ class Task:
         """All metrics but the one that selects."""
         return [metric for metric in self.metrics if metric.key != self.selection]
 
-    def loss(
-        self, plan: MixPlan, outputs: Tensor, targets: Tensor, label_smoothing: float, weight: Tensor | None = None
-    ) -> Tensor:
-        """Return the mean loss of a mixed batch, a scalar, for the targets before mixing.
+    def loss(self, settings: TrainerConfig, counts: Tensor | None, epoch: int) -> Any:
+        """Return the loss of an epoch: ``loss(plan, outputs, targets, weight)`` is the mean of a mixed batch, a scalar.
 
-        With ``weight`` (B,), the mean of the weighted losses.
+        Args:
+            settings: of the trainer.
+            counts: training images per class, (K,) int64; None for a loss that does not depend on them.
+            epoch: from 1.
         """
         raise NotImplementedError
 
@@ -68,12 +70,12 @@ class Task:
         """Return the score of each mixed sample, (B,) float32, for the targets before mixing."""
         raise NotImplementedError
 
-    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, label_smoothing: float) -> Bounds:
-        """Return what :meth:`loss` and :meth:`score` can reach for each mixed sample."""
+    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds:
+        """Return what a loss and :meth:`score` can reach for each mixed sample; NaN where it is not known."""
         raise NotImplementedError
 
-    def clean_floor(self, classes: int, label_smoothing: float) -> float:
-        """Return the lowest :meth:`loss` of a sample that is not mixed."""
+    def clean_floor(self, counts: Tensor, loss: Any) -> float:
+        """Return the lowest mean loss of samples that are not mixed, by the training images per class, (K,)."""
         raise NotImplementedError
 
     def caption(self, members: Sequence[tuple[float, int]], class_names: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ def saliency(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
     nothing = MixPlan(torch.ones_like(labels, dtype=torch.float32), torch.arange(len(labels)), active=False)
     model.eval()
     with learner.hardware.autocast():
-        loss = objective.task.loss(nothing, model(x), labels, objective.label_smoothing)
+        loss = objective.loss(nothing, model(x), labels)
     (gradient,) = torch.autograd.grad(loss, x)
     model.train()
     return gradient.float().square().mean(dim=1).sqrt()

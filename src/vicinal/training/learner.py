@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -42,6 +43,7 @@ class Learner(Stateful):
         hardware: Hardware,
         steps_per_epoch: int,
         task: Task = CLASSIFICATION,
+        counts: Tensor | None = None,
     ) -> None:
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
@@ -59,9 +61,10 @@ class Learner(Stateful):
         self.ema = None if decay is None else ModelEma(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
         self.hooks = MixHooks(self.model, [*(depth for depth in strategy.depths if depth != INPUT), *strategy.reads])
-        weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
-        self.objective = Objective(task, settings.label_smoothing, *weights)
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
+        self._counts = None if counts is None else counts.to(hardware.device)
+        weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
+        self.objective = Objective(task, task.loss(settings, self._counts, epoch=1), *weights)
         if hardware.compile:
             # Graphs of an earlier run of this process would count as ours.
             torch.compiler.reset()
@@ -78,6 +81,11 @@ class Learner(Stateful):
         )
         self.eval_forward = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
         """The model that is evaluated, as a function of images."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Take the loss of an epoch, from 1, which may be another than before."""
+        loss = self.objective.task.loss(self.settings, self._counts, epoch)
+        self.objective = replace(self.objective, loss=loss)
 
     def step(self, images: Tensor, targets: Tensor, plan: MixPlan) -> StepOutput:
         """Make one optimizer step; what is returned is detached."""

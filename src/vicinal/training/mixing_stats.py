@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,14 +22,14 @@ FOLDED_BATCHES = 64
 class MixingStats(Stateful):
     """Counts of one epoch, kept on the device until they are read.
 
-    The `depths` are where the strategy mixes, "input" or names of blocks, and the `classes` their number. The lowest
-    loss and the highest score of the objective are reported.
+    The `depths` are where the strategy mixes, "input" or names of blocks, and `counts` the training images per class.
+    The lowest loss and the highest score of the objective are reported, as far as they are known.
     """
 
     STATE = ("batches", "samples", "mixed", "layers", "sums", "at_least", "waiting")
 
-    def __init__(self, depths: Sequence[str], classes: int, objective: Objective, device: torch.device) -> None:
-        self._classes, self._objective, self._device = classes, objective, device
+    def __init__(self, depths: Sequence[str], counts: Tensor, objective: Objective, device: torch.device) -> None:
+        self._counts, self._objective, self._device = counts, objective, device
         self.batches = 0
         self.samples = 0
         self.mixed = 0  # samples of batches that were mixed; the sums and counts are over these
@@ -71,8 +72,8 @@ class MixingStats(Stateful):
     def _count(self, plan: MixPlan, own: Tensor, labels: Tensor) -> None:
         own = own.to(self._device, non_blocking=True)
         objective = self._objective
-        bounds = objective.task.bounds(plan, labels, self._classes, objective.label_smoothing)
-        clean = objective.task.clean_floor(self._classes, objective.label_smoothing)
+        bounds = objective.task.bounds(plan, labels, len(self._counts), objective.loss)
+        clean = objective.task.clean_floor(self._counts, objective.loss)
         bounds = bounds._replace(floor=objective.lowest(plan, bounds.floor, clean))
         self.sums += torch.stack([own, *bounds]).sum(dim=1, dtype=self.sums.dtype)
         # Each edge is the float32 next to it, so that a lambda of 0.35 is in the bin that begins there. Counted as
@@ -88,11 +89,11 @@ class MixingStats(Stateful):
         *at_least, whole = map(int, self.at_least.tolist())
         unmixed = self.samples - self.mixed
         objective, task = self._objective, self._objective.task
-        clean = task.clean_floor(self._classes, objective.label_smoothing)
-        row: dict[str, Any] = {
-            f"train/{task.score_key}_ceiling": (ceiling + unmixed) / self.samples,
-            "train/loss_floor": (floor + unmixed * objective.lowest_unmixed(clean)) / self.samples,
-        }
+        clean = task.clean_floor(self._counts, objective.loss)
+        row: dict[str, Any] = {f"train/{task.score_key}_ceiling": (ceiling + unmixed) / self.samples}
+        lowest = floor + (unmixed and unmixed * objective.lowest_unmixed(clean))
+        if not math.isnan(lowest):
+            row["train/loss_floor"] = lowest / self.samples
         if not self.layers:
             return row
         row |= {

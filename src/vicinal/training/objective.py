@@ -35,8 +35,8 @@ class Objective:
     With both weights 1 this is RegMixup (arXiv 2206.14502). The score is that of the mixed images.
 
     Attributes:
-        task: has the loss of a batch.
-        label_smoothing: in [0, 1], of both terms.
+        task: scores the outputs.
+        loss: of both terms, as :meth:`Task.loss` returns it.
         mixed_weight: > 0, "lam" or "1-lam".
         clean_weight: >= 0, "lam" or "1-lam"; 0 is no second pass.
         together: one pass over the images and the mixed images, so that batch norm sees both at once; else the clean
@@ -44,7 +44,7 @@ class Objective:
     """
 
     task: Task
-    label_smoothing: float = 0.0
+    loss: Callable[..., Tensor]
     mixed_weight: Weight = 1.0
     clean_weight: Weight = 0.0
     together: bool = False
@@ -71,8 +71,8 @@ class Objective:
     def _term(self, weight: Weight, plan: MixPlan, mixing: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
         per_sample = _of(weight, plan.lam)
         if isinstance(per_sample, Tensor):
-            return self.task.loss(mixing, outputs, targets, self.label_smoothing, per_sample)
-        loss = self.task.loss(mixing, outputs, targets, self.label_smoothing)
+            return self.loss(mixing, outputs, targets, per_sample)
+        loss = self.loss(mixing, outputs, targets)
         return loss if weight == 1 else per_sample * loss  # the usual weight costs no kernel
 
     def lowest(self, plan: MixPlan, floor: Tensor, clean: float) -> Tensor:

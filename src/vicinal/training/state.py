@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -105,19 +105,25 @@ class TrainState(Stateful):
 
     def __init__(self, learner: Learner, streams: RngStreams, examples: MixedExamples, counts: Tensor) -> None:
         self.learner, self.streams, self.mixed_examples, self.counts = learner, streams, examples, counts
-        self._begin_epoch()
         self.history = History()
+        self._begin_epoch()
         self.clock = Clock()
 
     def _begin_epoch(self) -> None:
         learner = self.learner
+        learner.begin_epoch(self.epoch)
         device = learner.hardware.device
         self.train_metrics = TrainMetrics(device)
         """Sums over the steps of the running epoch; their number is the position in it."""
-        self.mixing_stats = MixingStats(learner.strategy.depths, len(self.counts), learner.objective, device)
+        self.mixing_stats = MixingStats(learner.strategy.depths, self.counts, learner.objective, device)
         """Counts of what the running epoch has mixed so far."""
         self.lr = learner.lr()
         """Learning rate of the first step of the running epoch."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.history.load_state_dict(state["history"])
+        self._begin_epoch()  # with the loss of that epoch
+        super().load_state_dict(state)
 
     @property
     def epoch(self) -> int:
