@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from vicinal.config.schema import TrainerConfig
     from vicinal.mixing import MixPlan
-    from vicinal.tasks.losses import Loss
+    from vicinal.tasks.losses import Loss, LossSettings
 
 ECE_BINS = 15
 """Bins of equal width over [0, 1]."""
@@ -98,7 +97,7 @@ class Classification(Task):
     score_key = "acc1"
     loss_key = "nll"
 
-    def loss(self, settings: TrainerConfig, counts: Tensor | None, epoch: int) -> Loss:
+    def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int) -> Loss:
         from vicinal.tasks.losses import loss_of
 
         return loss_of(settings, counts, epoch)

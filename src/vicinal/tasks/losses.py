@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +14,19 @@ from torch import Tensor
 
 from vicinal.mixing import MixPlan
 
-if TYPE_CHECKING:
-    from vicinal.config.schema import TrainerConfig
+
+class LossSettings(Protocol):
+    """Keys of the trainer that choose the loss."""
+
+    epochs: int
+    label_smoothing: float
+    loss: str
+    bce_threshold: float | None
+    focal_gamma: float
+    class_weights: str
+    class_weights_beta: float
+    class_weights_from: float
+    logit_adjustment: float
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,7 @@ def weights_of_classes(kind: str, counts: Tensor, beta: float) -> Tensor:
     return (raw * n.sum() / (raw * n).sum()).float()
 
 
-def loss_of(settings: TrainerConfig, counts: Tensor | None, epoch: int) -> Loss:
+def loss_of(settings: LossSettings, counts: Tensor | None, epoch: int) -> Loss:
     """Return the loss that the config names.
 
     Args:

@@ -11,8 +11,8 @@ from vicinal.tasks.metric import Metric
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vicinal.config.schema import TrainerConfig
     from vicinal.mixing import MixPlan
+    from vicinal.tasks.losses import LossSettings
 
 
 class Bounds(NamedTuple):
@@ -56,7 +56,7 @@ class Task:
         """All metrics but the one that selects."""
         return [metric for metric in self.metrics if metric.key != self.selection]
 
-    def loss(self, settings: TrainerConfig, counts: Tensor | None, epoch: int) -> Any:
+    def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int) -> Any:
         """Return the loss of an epoch: ``loss(plan, outputs, targets, weight)`` is the mean of a mixed batch, a scalar.
 
         Args:
