@@ -18,6 +18,8 @@ from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
 from vicinal.training.rng_streams import derive
 
+CUTS = ("val_size", "train_size", "imbalance", "imbalance_ratio")  # keys that say which images are trained on
+
 
 def make_model(experiment: Experiment) -> nn.Module:
     """Return a new network, with weights from torch's default generator."""
@@ -28,10 +30,10 @@ def make_model(experiment: Experiment) -> nn.Module:
 def check_cuts(experiment: Experiment) -> None:
     """Refuse an impossible cut, where the source can tell its labels without loading images. Raises UserError."""
     dataset = experiment.dataset
-    sizes = {name: dataset.values[name] for name in ("val_size", "train_size")}
+    cuts = {name: dataset.values[name] for name in CUTS}
     if preview := dataset.tell("preview"):
         with dataset.refusals():
-            split(preview, **sizes, seed=dataset.values["split_seed"])
+            split(preview, **cuts, seed=dataset.values["split_seed"])
 
 
 def check_steps(experiment: Experiment, data: ImageData) -> None:
@@ -53,7 +55,7 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
     check_cuts(experiment)
     values = experiment.dataset.values
     source = experiment.dataset()
-    keys = ("val_size", "train_size", "split_seed", "mean", "std")
+    keys = (*CUTS, "split_seed", "mean", "std")
     with experiment.dataset.refusals():
         data = load(source, **{name: values[name] for name in keys})
     sizes = (*data.train.images.shape[1:3], len(data.class_names))

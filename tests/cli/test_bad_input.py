@@ -20,8 +20,8 @@ TRAINER = (
     "label_smoothing, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (
-    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, label_noise, "
-    "augment, crop_padding, flip"
+    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, imbalance, "
+    "imbalance_ratio, label_noise, augment, crop_padding, flip"
 )
 EVERY = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
 TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"

@@ -27,6 +27,7 @@ RUNTIME = {
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "mixup": (),
 }  # arguments of a group's components that the program gives, not the config
+OFF = (False, 0, None, "none")  # values of a switch that leave other keys without effect
 OURS = (f"file://{CONF}",)  # places of options by default: ``conf/`` alone
 
 
@@ -106,7 +107,7 @@ class Component:
     def effective(self) -> dict[str, Any]:
         """Return the target and every key that has an effect, without those whose switch is off."""
         needs = {item.name: item.metadata["needs"] for item in fields(GROUPS[self.group])}
-        off = {name for name in self.values if needs.get(name) and not self.values[needs[name]]}
+        off = {name for name in self.values if needs.get(name) and self.values[needs[name]] in OFF}
         return {"_target_": self.target} | {name: value for name, value in self.values.items() if name not in off}
 
     def identity(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def key(
     choices: Iterable[str] = (),  # allowed strings
     length: int | None = None,  # required number of items of a list
     neutral: bool = False,  # the key cannot change a result, so it is no part of a run's identity
-    needs: str = "",  # key of the same group; without it, this one has no effect and is no part of the identity
+    needs: str = "",  # key of the same group; where it is off, this one has no effect and is no part of the identity
     since: str = "",  # version that added the key, if runs are older
     path: bool = False,  # of a file or folder; a leading ``~`` is the user's home
 ) -> Any:
@@ -64,6 +64,12 @@ class DatasetConfig:
     val_size: int | None = key(0, "images cut from train; null = the data's own part, or 1000", low=0, high=BILLION)
     train_size: int | None = key(None, "images kept of the rest for training; null = all", low=1, high=BILLION)
     split_seed: int = key(0, "seed of the validation and training cuts; not of the run", low=0, high=2**32 - 1)
+    imbalance: str = key(
+        "none", "how class sizes fall; training part only", choices=("none", "exponential", "step"), since="0.2"
+    )
+    imbalance_ratio: float = key(
+        10.0, "largest class size / smallest", low=1, high=BILLION, needs="imbalance", since="0.2"
+    )
     label_noise: float = key(0.0, "share of wrong training labels; by split_seed", low=0, high=1, since="0.2")
     augment: bool = key(False, "random crop and flip of the training images")
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
