@@ -12,7 +12,7 @@ from torch import nn
 from vicinal import dry_build
 from vicinal.config.components import Component
 from vicinal.data import CropFlip, ImageData, Images, Loader, Source, contents, fits, load, split, steps_per_epoch
-from vicinal.data.label_noise import symmetric
+from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
@@ -64,7 +64,10 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
             raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
     if share := values["label_noise"]:
         seed = derive(values["split_seed"], "label_noise")
-        labels, noise = symmetric(data.train.labels, share, experiment.sizes.classes, seed)
+        if values["label_noise_kind"] == "asymmetric":
+            labels, noise = asymmetric(data.train.labels, share, data.class_names, seed)
+        else:
+            labels, noise = symmetric(data.train.labels, share, experiment.sizes.classes, seed)
         data = replace(data, train=data.train._replace(labels=labels), noise=noise)
     return source, data
 

@@ -16,7 +16,7 @@ REPO = Path(__file__).parents[2]
 CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.stem != "base")
 SETS = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist", "svhn"]
 LOADED = {"_target_", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"}
-CUT = {"val_size", "train_size", "split_seed", "imbalance", "imbalance_ratio", "label_noise"}
+CUT = {"val_size", "train_size", "split_seed", "imbalance", "imbalance_ratio", "label_noise", "label_noise_kind"}
 MADE = {"augment", "crop_padding", "flip"}
 
 

@@ -39,6 +39,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.imbalance": ([], ["dataset.imbalance=step"]),
     "dataset.imbalance_ratio": (["dataset.imbalance=step"], ["dataset.imbalance_ratio=20"]),
     "dataset.label_noise": ([], ["dataset.label_noise=0.1"]),
+    "dataset.label_noise_kind": (["dataset.label_noise=0.1"], ["dataset.label_noise_kind=asymmetric"]),
     "trainer.eval_batch_size": ([], ["trainer.eval_batch_size=77"]),
     "dataset.augment": ([], ["dataset.augment=true"]),
     "dataset.crop_padding": (["dataset.augment=true"], ["dataset.crop_padding=2"]),
@@ -134,7 +135,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 82
+    assert len(schema_keys()) == 83
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -71,6 +71,13 @@ class DatasetConfig:
         10.0, "largest class size / smallest", low=1, high=BILLION, needs="imbalance", since="0.2"
     )
     label_noise: float = key(0.0, "share of wrong training labels; by split_seed", low=0, high=1, since="0.2")
+    label_noise_kind: str = key(
+        "symmetric",
+        "the wrong class: any other, or one that it is taken for",
+        choices=("symmetric", "asymmetric"),
+        needs="label_noise",
+        since="0.2",
+    )
     augment: bool = key(False, "random crop and flip of the training images")
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
