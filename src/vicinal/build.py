@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from vicinal import dry_build
 from vicinal.config.components import Component
 from vicinal.data import CropFlip, ImageData, Images, Loader, Source, contents, fits, load, split, steps_per_epoch
 from vicinal.data.label_noise import asymmetric, symmetric
+from vicinal.data.sampling import SAMPLERS
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
@@ -93,27 +95,27 @@ def _file_hashes(experiment: Experiment) -> dict[str, str] | None:
 
 
 def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:
-    """Return the parts, on the device where they fit; only the images that are trained on are augmented."""
+    """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
     augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
 
-    def make(images: Images, batch_size: int, augmentation: CropFlip | None = None) -> Loader:
+    def make(images: Images, batch_size: int, **training: Any) -> Loader:
         return Loader(
             images,
             batch_size,
             data.mean,
             data.std,
             device=hardware.device,
-            augmentation=augmentation,
             channels_last=settings.channels_last,
             stream=not fits(images, hardware.device) if settings.stream == "auto" else bool(settings.stream),
             compile=hardware.compile,
+            **training,
         )
 
     chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
     chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset].sort().values
     return Loaders(
-        train=make(data.train, settings.batch_size, augmentation=augmentation),
+        train=make(data.train, settings.batch_size, sampler=SAMPLERS[values["sampler"]], augmentation=augmentation),
         val=None if data.val is None else make(data.val, settings.eval_batch_size),
         test=make(data.test, settings.eval_batch_size),
         clean=make(data.train.choose(chosen), settings.eval_batch_size) if settings.clean_subset else None,

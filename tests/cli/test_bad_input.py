@@ -21,7 +21,7 @@ TRAINER = (
 )
 DATASET = (
     "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, imbalance, "
-    "imbalance_ratio, label_noise, label_noise_kind, augment, crop_padding, flip"
+    "imbalance_ratio, label_noise, label_noise_kind, sampler, augment, crop_padding, flip"
 )
 EVERY = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
 TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"

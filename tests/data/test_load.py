@@ -17,7 +17,7 @@ CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.st
 SETS = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist", "svhn"]
 LOADED = {"_target_", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"}
 CUT = {"val_size", "train_size", "split_seed", "imbalance", "imbalance_ratio", "label_noise", "label_noise_kind"}
-MADE = {"augment", "crop_padding", "flip"}
+MADE = {"sampler", "augment", "crop_padding", "flip"}
 
 
 def config(name: str) -> dict:

@@ -41,6 +41,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.label_noise": ([], ["dataset.label_noise=0.1"]),
     "dataset.label_noise_kind": (["dataset.label_noise=0.1"], ["dataset.label_noise_kind=asymmetric"]),
     "trainer.eval_batch_size": ([], ["trainer.eval_batch_size=77"]),
+    "dataset.sampler": ([], ["dataset.sampler=class_balanced"]),
     "dataset.augment": ([], ["dataset.augment=true"]),
     "dataset.crop_padding": (["dataset.augment=true"], ["dataset.crop_padding=2"]),
     "dataset.flip": (["dataset.augment=true"], ["dataset.flip=true"]),
@@ -135,7 +136,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 83
+    assert len(schema_keys()) == 84
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -78,6 +78,12 @@ class DatasetConfig:
         needs="label_noise",
         since="0.2",
     )
+    sampler: str = key(
+        "shuffle",
+        "which images an epoch has: each once, or each class as often",
+        choices=("shuffle", "class_balanced"),
+        since="0.2",
+    )
     augment: bool = key(False, "random crop and flip of the training images")
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
