@@ -14,6 +14,7 @@ from vicinal import dry_build
 from vicinal.config.components import Component
 from vicinal.data import CropFlip, ImageData, Images, Loader, Source, contents, fits, load, split, steps_per_epoch
 from vicinal.data.label_noise import asymmetric, symmetric
+from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
@@ -98,6 +99,8 @@ def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:
     """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
     augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
+    policy = Policy(values["augment"]) if isinstance(values["augment"], str) else None
+    trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy}
 
     def make(images: Images, batch_size: int, **training: Any) -> Loader:
         return Loader(
@@ -115,7 +118,7 @@ def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:
     chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
     chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset].sort().values
     return Loaders(
-        train=make(data.train, settings.batch_size, sampler=SAMPLERS[values["sampler"]], augmentation=augmentation),
+        train=make(data.train, settings.batch_size, **trained),
         val=None if data.val is None else make(data.val, settings.eval_batch_size),
         test=make(data.test, settings.eval_batch_size),
         clean=make(data.train.choose(chosen), settings.eval_batch_size) if settings.clean_subset else None,

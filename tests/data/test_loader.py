@@ -13,6 +13,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from vicinal.data import CropFlip, Images, Loader
+from vicinal.data.policies import POLICIES, Policy
 from vicinal.data.sampling import SAMPLERS, shuffle
 from vicinal.data.store import fits
 
@@ -208,6 +209,26 @@ def test_half_of_a_gpus_free_memory_is_for_the_data(monkeypatch):
         half = data.choose(torch.arange(30))  # of the same tensor, but only its own images would be moved
         assert fits(half, torch.device("cuda"))
     assert fits(data, CPU)
+
+
+@pytest.mark.parametrize("policy", [Policy(name) for name in POLICIES], ids=POLICIES)
+def test_a_policy_comes_after_the_crop_and_from_the_same_stream(policy):
+    """Also where the epoch is resumed inside, streamed, or could be compiled."""
+    order, augmentation = generators()
+    chunks = torch.randperm(20, generator=order).split(8)
+    crop, data, expected = CropFlip(2, True), numbered(20), []
+    for chosen in chunks:
+        cropped = crop.apply(data.images[chosen], crop.sample(len(chosen), augmentation))
+        changed = policy.apply(cropped, policy.sample(augmentation))
+        assert not torch.equal(changed, cropped)
+        expected.append(changed)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (MEAN, STD))
+    for options in ({}, {"stream": True, "channels_last": True}, {"compile": True}):
+        for done in range(4):
+            got = kept(loader(20, 8, crop, policy=policy, **options).epoch(*generators(), skip=done))
+            assert [labels.tolist() for _, labels in got] == [chosen.tolist() for chosen in chunks[done:]]
+            for (images, _), changed in zip(got, expected[done:], strict=True):
+                assert torch.equal(((images * std + mean) * 255).round().to(torch.uint8), changed)
 
 
 def test_an_abandoned_stream_leaves_no_thread():

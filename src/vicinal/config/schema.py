@@ -84,7 +84,11 @@ class DatasetConfig:
         choices=("shuffle", "class_balanced"),
         since="0.2",
     )
-    augment: bool = key(False, "random crop and flip of the training images")
+    augment: bool | str = key(
+        False,
+        "random crop and flip of the training images, and a policy of torchvision",
+        choices=("augmix", "randaugment", "trivialaugment"),
+    )
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
 
