@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +13,15 @@ from torch import nn
 from vicinal import dry_build
 from vicinal.config.components import Component
 from vicinal.data import CropFlip, ImageData, Images, Loader, Source, contents, fits, load, split, steps_per_epoch
-from vicinal.data.label_noise import symmetric
+from vicinal.data.label_noise import asymmetric, symmetric
+from vicinal.data.policies import Policy
+from vicinal.data.sampling import SAMPLERS
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
 from vicinal.training.rng_streams import derive
+
+CUTS = ("val_size", "train_size", "imbalance", "imbalance_ratio")  # keys that say which images are trained on
 
 
 def make_model(experiment: Experiment) -> nn.Module:
@@ -28,10 +33,10 @@ def make_model(experiment: Experiment) -> nn.Module:
 def check_cuts(experiment: Experiment) -> None:
     """Refuse an impossible cut, where the source can tell its labels without loading images. Raises UserError."""
     dataset = experiment.dataset
-    sizes = {name: dataset.values[name] for name in ("val_size", "train_size")}
+    cuts = {name: dataset.values[name] for name in CUTS}
     if preview := dataset.tell("preview"):
         with dataset.refusals():
-            split(preview, **sizes, seed=dataset.values["split_seed"])
+            split(preview, **cuts, seed=dataset.values["split_seed"])
 
 
 def check_steps(experiment: Experiment, data: ImageData) -> None:
@@ -53,7 +58,7 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
     check_cuts(experiment)
     values = experiment.dataset.values
     source = experiment.dataset()
-    keys = ("val_size", "train_size", "split_seed", "mean", "std")
+    keys = (*CUTS, "split_seed", "mean", "std")
     with experiment.dataset.refusals():
         data = load(source, **{name: values[name] for name in keys})
     sizes = (*data.train.images.shape[1:3], len(data.class_names))
@@ -62,7 +67,10 @@ def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
             raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
     if share := values["label_noise"]:
         seed = derive(values["split_seed"], "label_noise")
-        labels, noise = symmetric(data.train.labels, share, experiment.sizes.classes, seed)
+        if values["label_noise_kind"] == "asymmetric":
+            labels, noise = asymmetric(data.train.labels, share, data.class_names, seed)
+        else:
+            labels, noise = symmetric(data.train.labels, share, experiment.sizes.classes, seed)
         data = replace(data, train=data.train._replace(labels=labels), noise=noise)
     return source, data
 
@@ -88,27 +96,29 @@ def _file_hashes(experiment: Experiment) -> dict[str, str] | None:
 
 
 def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:
-    """Return the parts, on the device where they fit; only the images that are trained on are augmented."""
+    """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
     augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
+    policy = Policy(values["augment"]) if isinstance(values["augment"], str) else None
+    trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy}
 
-    def make(images: Images, batch_size: int, augmentation: CropFlip | None = None) -> Loader:
+    def make(images: Images, batch_size: int, **training: Any) -> Loader:
         return Loader(
             images,
             batch_size,
             data.mean,
             data.std,
             device=hardware.device,
-            augmentation=augmentation,
             channels_last=settings.channels_last,
             stream=not fits(images, hardware.device) if settings.stream == "auto" else bool(settings.stream),
             compile=hardware.compile,
+            **training,
         )
 
     chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
     chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset].sort().values
     return Loaders(
-        train=make(data.train, settings.batch_size, augmentation=augmentation),
+        train=make(data.train, settings.batch_size, **trained),
         val=None if data.val is None else make(data.val, settings.eval_batch_size),
         test=make(data.test, settings.eval_batch_size),
         clean=make(data.train.choose(chosen), settings.eval_batch_size) if settings.clean_subset else None,

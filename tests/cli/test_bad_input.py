@@ -25,8 +25,8 @@ TRAINER = (
     "logit_adjustment, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (
-    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, label_noise, "
-    "augment, crop_padding, flip"
+    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, imbalance, "
+    "imbalance_ratio, label_noise, label_noise_kind, sampler, augment, crop_padding, flip"
 )
 EVERY = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
 TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"
@@ -55,7 +55,12 @@ REFUSED = [
     ("optimizer.lr=[1,2]", "optimizer.lr=[1,2]: must be a number"),
     ("optimizer.lr={a:1}", "optimizer.lr={a:1}: must be a number"),
     ("mixup.alpha=null", "mixup.alpha=null: must be a number"),
-    ("dataset.augment=3", "dataset.augment=3: must be true or false"),
+    ("dataset.augment=3", "dataset.augment=3: must be true or false or a string"),
+    ("dataset.augment=no", "dataset.augment=no: must be one of augmix, randaugment, trivialaugment, true, false"),
+    (
+        "dataset.channels=2 dataset.mean=null dataset.std=null dataset.augment=augmix",
+        "dataset.augment=augmix: must be true or false: a policy needs 1 or 3 channels, and dataset.channels is 2",
+    ),
     ("dataset.mean=0.5", "dataset.mean=0.5: must be a list of numbers or null"),
     ("model=mlp model.hidden=64", "model.hidden=64: must be a list of integers"),
     ("mixup=manifold mixup.layers=input", "mixup.layers=input: must be a list of strings or null"),

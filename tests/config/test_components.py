@@ -240,7 +240,7 @@ def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
     left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
-    assert len(left_out) == 10
+    assert len(left_out) == 14
 
 
 # Experiments

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from vicinal import build
-from vicinal.data.label_noise import symmetric
+from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.experiment import Experiment
 from vicinal.jobs.reproduce import reproduce
 from vicinal.jobs.run import run
@@ -43,6 +43,44 @@ def test_all_other_classes_are_equally_likely() -> None:
 def test_golden_labels() -> None:
     noisy, noise = symmetric(torch.arange(8) % 4, 0.5, 4, seed=1)
     assert (noise.index.tolist(), noisy.tolist()) == ([2, 4, 5, 6], [0, 1, 1, 3, 3, 2, 1, 3])
+
+
+@given(st.lists(st.integers(0, 3), max_size=60), st.floats(0, 1), st.integers(0, 2**63 - 1))
+def test_a_pair_flip_turns_the_share_of_each_class_into_the_next(labels: list[int], share: float, seed: int) -> None:
+    given_labels = torch.tensor(labels, dtype=torch.int64)
+    noisy, noise = asymmetric(given_labels, share, "abcd", seed)
+    assert torch.equal((noisy != given_labels).nonzero().flatten(), noise.index)
+    for label in range(4):
+        wrong = noisy[given_labels == label]
+        assert ((wrong == label) | (wrong == (label + 1) % 4)).all()
+        assert (wrong != label).sum() == round(share * len(wrong))
+    assert torch.equal(noise.label, noisy[noise.index])
+    assert torch.equal(noise.true_label, given_labels[noise.index])
+    assert torch.equal(noisy, asymmetric(given_labels, share, "abcd", seed)[0])
+
+
+def test_cifar_10_has_a_map_of_its_own() -> None:
+    """The transition matrix of Patrini et al. for a rate of 0.3, by class in the order of the data set."""
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    labels = torch.arange(10_000) % 10
+    noisy, noise = asymmetric(labels, 0.3, names, seed=0)
+    transitions = torch.bincount(labels * 10 + noisy, minlength=100).view(10, 10) / 1000
+    expected = torch.eye(10)
+    for label, other in ((9, 1), (2, 0), (4, 7), (3, 5), (5, 3)):
+        expected[label, label], expected[label, other] = 0.7, 0.3
+    assert torch.equal(transitions, expected)
+    assert len(noise.index) == 1500
+    assert not torch.equal(noisy, asymmetric(labels, 0.3, names, seed=1)[0])
+
+
+def test_a_run_with_asymmetric_noise(compose: Compose) -> None:
+    words = (*TINY, "dataset.label_noise=0.25", "dataset.imbalance=step")
+    noisy, symmetrical = (
+        build.load_data(compose(*words, f"dataset.label_noise_kind={kind}")) for kind in ("asymmetric", "symmetric")
+    )
+    assert noisy.noise is not None
+    assert noisy.noise.label.tolist() == ((noisy.noise.true_label + 1) % 10).tolist()
+    assert not torch.equal(noisy.train.labels, symmetrical.train.labels)
 
 
 def test_a_run_has_clean_validation_and_test_and_noise_that_strategies_and_seeds_share(compose: Compose) -> None:
@@ -80,6 +118,7 @@ def test_the_wrong_labels_are_listed_and_sealed(compose: Compose) -> None:
 
 def test_without_noise_a_run_keeps_its_id_and_says_zero(compose: Compose) -> None:
     assert compose("dataset.label_noise=0").run_id == compose().run_id
+    assert compose("dataset.label_noise_kind=asymmetric").run_id == compose().run_id
     assert compose("dataset.label_noise=0.1").cell_id != compose().cell_id
     experiment = compose(*TINY, "dataset.train_size=50")
     assert run(experiment)["noisy_labels"] == 0

@@ -16,7 +16,8 @@ REPO = Path(__file__).parents[2]
 CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.stem != "base")
 SETS = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist", "svhn"]
 LOADED = {"_target_", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"}
-CUT = {"val_size", "train_size", "split_seed", "label_noise", "augment", "crop_padding", "flip"}
+CUT = {"val_size", "train_size", "split_seed", "imbalance", "imbalance_ratio", "label_noise", "label_noise_kind"}
+MADE = {"sampler", "augment", "crop_padding", "flip"}
 
 
 def config(name: str) -> dict:
@@ -39,7 +40,7 @@ def test_every_data_set_says_the_same_things_in_the_same_order():
     assert [path.stem for path in CONF] == SETS
     for path in CONF:
         found = config(path.stem)
-        assert {key for key in found if key not in ("name", "folder", "on_error")} == LOADED | CUT
+        assert {key for key in found if key not in ("name", "folder", "on_error")} == LOADED | CUT | MADE
         assert ("name" in found) == found["_target_"].endswith("torchvision_dataset")
         for key in ("mean", "std"):
             assert found[key] is None or len(found[key]) == found["channels"]

@@ -13,6 +13,8 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from vicinal.data import CropFlip, Images, Loader
+from vicinal.data.policies import POLICIES, Policy
+from vicinal.data.sampling import SAMPLERS, shuffle
 from vicinal.data.store import fits
 
 CPU = torch.device("cpu")
@@ -31,7 +33,7 @@ def kept(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[tor
     return [(images.clone(), labels) for images, labels in batches]
 
 
-def loader(size: int, batch_size: int, augmentation: CropFlip | None = None, **options: bool) -> Loader:
+def loader(size: int, batch_size: int, augmentation: CropFlip | None = None, **options: object) -> Loader:
     return Loader(numbered(size), batch_size, MEAN, STD, device=CPU, augmentation=augmentation, **options)
 
 
@@ -74,9 +76,15 @@ def test_an_epoch_has_every_image_once(size, batch_size, seed):
 
 
 @settings(deadline=None, max_examples=30)
-@given(size=st.integers(1, 40), batch_size=st.integers(1, 9), flip=st.booleans(), data=st.data())
-def test_an_epoch_resumed_inside_goes_on_bit_for_bit(size, batch_size, flip, data):
-    ours = loader(size, batch_size, CropFlip(2, flip))
+@given(
+    size=st.integers(1, 40),
+    batch_size=st.integers(1, 9),
+    flip=st.booleans(),
+    sampler=st.sampled_from([*SAMPLERS.values()]),
+    data=st.data(),
+)
+def test_an_epoch_resumed_inside_goes_on_bit_for_bit(size, batch_size, flip, sampler, data):
+    ours = loader(size, batch_size, CropFlip(2, flip), sampler=sampler)
     done = data.draw(st.integers(0, len(ours)))
     whole, resumed = generators(), generators()
     expected = kept(ours.epoch(*whole))[done:]
@@ -138,9 +146,10 @@ def test_the_data_stays_as_it_was():
     stored_last=st.booleans(),
     chosen=st.booleans(),
     augmented=st.booleans(),
+    sampler=st.sampled_from([*SAMPLERS.values()]),
 )
 def test_a_streamed_data_set_gives_the_bits_of_one_on_the_device(
-    size, batch_size, channels, channels_last, stored_last, chosen, augmented
+    size, batch_size, channels, channels_last, stored_last, chosen, augmented, sampler
 ):
     data = numbered(size, channels)
     if stored_last:
@@ -155,6 +164,7 @@ def test_a_streamed_data_set_gives_the_bits_of_one_on_the_device(
             mean,
             std,
             device=CPU,
+            sampler=sampler,
             augmentation=CropFlip(2, True) if augmented else None,
             channels_last=channels_last,
             stream=stream,
@@ -201,6 +211,26 @@ def test_half_of_a_gpus_free_memory_is_for_the_data(monkeypatch):
     assert fits(data, CPU)
 
 
+@pytest.mark.parametrize("policy", [Policy(name) for name in POLICIES], ids=POLICIES)
+def test_a_policy_comes_after_the_crop_and_from_the_same_stream(policy):
+    """Also where the epoch is resumed inside, streamed, or could be compiled."""
+    order, augmentation = generators()
+    chunks = torch.randperm(20, generator=order).split(8)
+    crop, data, expected = CropFlip(2, True), numbered(20), []
+    for chosen in chunks:
+        cropped = crop.apply(data.images[chosen], crop.sample(len(chosen), augmentation))
+        changed = policy.apply(cropped, policy.sample(augmentation))
+        assert not torch.equal(changed, cropped)
+        expected.append(changed)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (MEAN, STD))
+    for options in ({}, {"stream": True, "channels_last": True}, {"compile": True}):
+        for done in range(4):
+            got = kept(loader(20, 8, crop, policy=policy, **options).epoch(*generators(), skip=done))
+            assert [labels.tolist() for _, labels in got] == [chosen.tolist() for chosen in chunks[done:]]
+            for (images, _), changed in zip(got, expected[done:], strict=True):
+                assert torch.equal(((images * std + mean) * 255).round().to(torch.uint8), changed)
+
+
 def test_an_abandoned_stream_leaves_no_thread():
     before = threading.active_count()
     batches = loader(60, 2, stream=True).epoch(*generators())
@@ -211,12 +241,16 @@ def test_an_abandoned_stream_leaves_no_thread():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("augmentation", [None, CropFlip(2, True), CropFlip(3, False)])
-def test_compiled_batches_are_the_same(augmentation):
+@pytest.mark.parametrize(
+    ("augmentation", "sampler"),
+    [(None, shuffle), (CropFlip(2, True), shuffle), (CropFlip(3, False), SAMPLERS["class_balanced"])],
+)
+def test_compiled_batches_are_the_same(augmentation, sampler):
     """One graph for the whole batches of an epoch, for all draws, and none for anything else."""
     torch._dynamo.reset()
     counters.clear()
-    plain, compiled = (loader(30, 8, augmentation, compile=on, channels_last=True) for on in (False, True))
+    options = {"sampler": sampler, "channels_last": True}
+    plain, compiled = (loader(30, 8, augmentation, compile=on, **options) for on in (False, True))
     for _ in range(2):
         for (images, labels), (same, same_labels) in zip(
             plain.epoch(*generators()), compiled.epoch(*generators()), strict=True

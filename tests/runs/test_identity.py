@@ -36,8 +36,12 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.val_size": ([], ["dataset.val_size=0"]),
     "dataset.train_size": ([], ["dataset.train_size=500"]),
     "dataset.split_seed": ([], ["dataset.split_seed=1"]),
+    "dataset.imbalance": ([], ["dataset.imbalance=step"]),
+    "dataset.imbalance_ratio": (["dataset.imbalance=step"], ["dataset.imbalance_ratio=20"]),
     "dataset.label_noise": ([], ["dataset.label_noise=0.1"]),
+    "dataset.label_noise_kind": (["dataset.label_noise=0.1"], ["dataset.label_noise_kind=asymmetric"]),
     "trainer.eval_batch_size": ([], ["trainer.eval_batch_size=77"]),
+    "dataset.sampler": ([], ["dataset.sampler=class_balanced"]),
     "dataset.augment": ([], ["dataset.augment=true"]),
     "dataset.crop_padding": (["dataset.augment=true"], ["dataset.crop_padding=2"]),
     "dataset.flip": (["dataset.augment=true"], ["dataset.flip=true"]),
@@ -139,7 +143,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 87
+    assert len(schema_keys()) == 91
 
 
 @pytest.mark.parametrize("key", CHANGES)
@@ -259,8 +263,9 @@ def test_runs_from_before_a_key_are_compared_as_if_they_had_its_default(monkeypa
     monkeypatch.setitem(SCHEMAS, "dataset", Later)
     older = SimpleNamespace(config={"dataset": {"channels": 1}}, choices={})
     newer = SimpleNamespace(config={"dataset": {"channels": 1, "label_noise": 0.2}}, choices={})
-    assert effective(older) == {"dataset.channels": "1", "dataset.label_noise": "0"}  # type: ignore[arg-type]
-    assert effective(newer) == {"dataset.channels": "1", "dataset.label_noise": "0.2"}  # type: ignore[arg-type]
+    for run, share in ((older, "0"), (newer, "0.2")):
+        found = effective(run)  # type: ignore[arg-type]
+        assert (found["dataset.channels"], found["dataset.label_noise"]) == ("1", share)
 
 
 def test_only_keys_that_are_added_later_are_left_out_at_their_default() -> None:

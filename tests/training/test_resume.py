@@ -186,6 +186,8 @@ VARIANTS = {
     "manifold-per-sample-blocks": "mixup=manifold mixup.layers=[input,block1,hidden] mixup.per_sample=true",
     "augmented": "dataset.augment=true dataset.flip=true dataset.crop_padding=2",
     "augmented-cutmix-ema": "dataset.augment=true mixup=cutmix trainer.ema_decay=0.9 trainer.label_smoothing=0.1",
+    "augmix-dropout": "dataset.augment=augmix",
+    "class-balanced": "dataset.sampler=class_balanced mixup=remix",
     "no-validation": "dataset.val_size=0 trainer.ema_decay=0.5",
     "one-image-left-over": "dataset.train_size=121",
     "adamw": "optimizer=adamw optimizer.lr=0.01",

@@ -50,6 +50,9 @@ def check_images(values: Mapping[str, Any]) -> None:
         if values[name] is not None and len(values[name]) != channels:
             allowed = f"must be null or a list of {channels}, one number per channel"
             raise ConfigError(f"dataset.{name}", values[name], allowed)
+    if isinstance(values["augment"], str) and channels not in (1, 3):
+        allowed = f"must be true or false: a policy needs 1 or 3 channels, and dataset.channels is {channels}"
+        raise ConfigError("dataset.augment", values["augment"], allowed)
     if values["augment"] and values["crop_padding"] > size:
         allowed = f"must be an integer in [0, {size}], dataset.image_size"
         raise ConfigError("dataset.crop_padding", values["crop_padding"], allowed)

@@ -64,8 +64,31 @@ class DatasetConfig:
     val_size: int | None = key(0, "images cut from train; null = the data's own part, or 1000", low=0, high=BILLION)
     train_size: int | None = key(None, "images kept of the rest for training; null = all", low=1, high=BILLION)
     split_seed: int = key(0, "seed of the validation and training cuts; not of the run", low=0, high=2**32 - 1)
+    imbalance: str = key(
+        "none", "how class sizes fall; training part only", choices=("none", "exponential", "step"), since="0.2"
+    )
+    imbalance_ratio: float = key(
+        10.0, "largest class size / smallest", low=1, high=BILLION, needs="imbalance", since="0.2"
+    )
     label_noise: float = key(0.0, "share of wrong training labels; by split_seed", low=0, high=1, since="0.2")
-    augment: bool = key(False, "random crop and flip of the training images")
+    label_noise_kind: str = key(
+        "symmetric",
+        "the wrong class: any other, or one that it is taken for",
+        choices=("symmetric", "asymmetric"),
+        needs="label_noise",
+        since="0.2",
+    )
+    sampler: str = key(
+        "shuffle",
+        "which images an epoch has: each once, or each class as often",
+        choices=("shuffle", "class_balanced"),
+        since="0.2",
+    )
+    augment: bool | str = key(
+        False,
+        "random crop and flip of the training images, and a policy of torchvision",
+        choices=("augmix", "randaugment", "trivialaugment"),
+    )
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
 

@@ -41,13 +41,22 @@ def load(
     split_seed: int,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    imbalance: str = "none",
+    imbalance_ratio: float = 1.0,
 ) -> ImageData:
     """Split a source by :func:`split`, and find how its pixels are normalised.
 
     `mean` and `std` are one number per channel, of pixels scaled to [0, 1]; None = of the training images left by the
     split. Raises ValueError: a cut is impossible, or `mean` or `std` do not fit the channels.
     """
-    train, val, test = split(source, val_size=val_size, train_size=train_size, seed=split_seed)
+    train, val, test = split(
+        source,
+        val_size=val_size,
+        train_size=train_size,
+        seed=split_seed,
+        imbalance=imbalance,
+        imbalance_ratio=imbalance_ratio,
+    )
     if mean is None or std is None:
         own_mean, own_std = channel_statistics(train)
         mean, std = (own_mean if mean is None else mean), (own_std if std is None else std)

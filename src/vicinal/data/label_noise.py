@@ -1,9 +1,13 @@
 """Wrong training labels, to measure what a network memorises."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+SIMILAR = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
+"""Classes of CIFAR-10 that are taken for another (Patrini et al., arXiv 1609.03683, section 5)."""
 
 
 @dataclass(frozen=True)
@@ -32,4 +36,25 @@ def symmetric(labels: Tensor, share: float, classes: int, seed: int) -> tuple[Te
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))].sort().values
     true = labels[chosen]
     wrong = (true + torch.randint(1, classes, true.shape, generator=generator)) % classes
+    return labels.index_copy(0, chosen, wrong), LabelNoise(chosen, wrong, true)
+
+
+def asymmetric(labels: Tensor, share: float, class_names: Sequence[str], seed: int) -> tuple[Tensor, LabelNoise]:
+    """Replace a share of the labels of each class by the one class that it is taken for.
+
+    That is :data:`SIMILAR` where the data have all of its classes, and then five of the ten stay right; else class k
+    becomes k + 1, and the last the first ("pair flip": Han et al., arXiv 1804.06872, section 4). Both papers give each
+    label of a class the same chance to be wrong; here exactly round(share * n) of its n labels are. Labels are (N,)
+    int64.
+    """
+    names = list(class_names)
+    mistaken = {label: (label + 1) % len(names) for label in range(len(names))}
+    if {*SIMILAR, *SIMILAR.values()} <= set(names):
+        mistaken = {names.index(name): names.index(other) for name, other in SIMILAR.items()}
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    members = {label: shuffled[labels[shuffled] == label] for label in mistaken}
+    chosen = torch.cat([own[: round(share * len(own))] for own in members.values()]).sort().values
+    true = labels[chosen]
+    wrong = torch.tensor([mistaken[label] for label in true.tolist()], dtype=torch.int64)
     return labels.index_copy(0, chosen, wrong), LabelNoise(chosen, wrong, true)

@@ -1,12 +1,14 @@
 """Make batches of a decoded data set by indexing, without workers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from vicinal.data.augmentation import CropFlip, Draws
 from vicinal.data.images import Images
+from vicinal.data.policies import Policy
+from vicinal.data.sampling import shuffle
 from vicinal.data.store import DeviceDataset, HostDataset
 
 
@@ -22,11 +24,13 @@ class Loader:
         mean: one number per channel, of pixels scaled to [0, 1].
         std: same as mean.
         device: of the batches.
+        sampler: returns the places of the images of a shuffled epoch, from labels, number and generator.
         augmentation: of the batches of a shuffled epoch.
+        policy: of these batches, after the augmentation.
         channels_last: memory format of the batches, for convolutions on tensor cores and AMX.
         stream: leave the data set in the host's memory and gather batches ahead of their use; else it is moved to the
             device as it is. The batches are the same.
-        compile: make augmented batches of full size by one compiled loop, if they are not streamed.
+        compile: make augmented batches of full size by one compiled loop, if there is no policy and no stream.
     """
 
     def __init__(
@@ -37,12 +41,15 @@ class Loader:
         std: Sequence[float],
         *,
         device: torch.device,
+        sampler: Callable[[Tensor, int, torch.Generator], Tensor] = shuffle,
         augmentation: CropFlip | None = None,
+        policy: Policy | None = None,
         channels_last: bool = False,
         stream: bool = False,
         compile: bool = False,  # noqa: A002 - the name of the key
     ) -> None:
-        self.batch_size, self.augmentation = batch_size, augmentation
+        self.batch_size, self.augmentation, self.policy = batch_size, augmentation, policy
+        self._sampler, self._given = sampler, images.labels
         self._largest = min(batch_size, max(len(images.labels), 1))
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.store = (HostDataset if stream else DeviceDataset)(images, self._largest, device, layout)
@@ -57,7 +64,7 @@ class Loader:
         self._batch = torch.empty((self._largest, *shape), device=device, memory_format=layout)
         self._canvas: Tensor | None = None
         # Nothing else is compiled: dynamo's limit of graphs per function is shared by all loaders.
-        compiled = compile and augmentation is not None and not stream
+        compiled = compile and augmentation is not None and policy is None and not stream
         self._compiled = torch.compile(self._assemble, dynamic=False) if compiled else None
 
     def __len__(self) -> int:
@@ -68,16 +75,17 @@ class Loader:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one shuffled pass, without the first `skip`.
 
-        All randomness comes from the two CPU generators: one permutation from `order`, and the draws of each batch from
+        All randomness comes from the two CPU generators: the sampler's from `order`, and the draws of each batch from
         `augmentation` as it is made. Skipped batches are drawn but not made, so that an epoch can be resumed inside.
 
         A single image left over at the end is left out of this epoch: batch norm cannot normalise one value.
         """
-        permutation = torch.randperm(len(self.labels), generator=order)[: _shuffled(len(self.labels), self.batch_size)]
-        chunks = self._chunks(permutation)
+        chunks = self._chunks(self._sampler(self._given, _shuffled(len(self._given), self.batch_size), order))
         if self.augmentation:
             for chunk in chunks[:skip]:
                 self.augmentation.sample(len(chunk), augmentation)
+                if self.policy:
+                    self.policy.sample(augmentation)
         yield from self._make(chunks[skip:], augmentation)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -103,6 +111,8 @@ class Loader:
                 if self._canvas is None:
                     self._canvas = augmentation.canvas(images, self._largest)
                 images = augmentation.apply(images, draws, self._canvas)
+                if self.policy:
+                    images = self.policy.apply(images, self.policy.sample(generator))
             batch = self._batch[: len(chunk)].copy_(images).mul_(self.scale).add_(self.shift)
             yield batch, self.labels[chunk.to(device, non_blocking=True)]
 

@@ -8,24 +8,34 @@ import torch
 from torch import Tensor
 
 from vicinal.data.images import Images, Source
+from vicinal.data.imbalance import imbalanced
 
 VAL_SIZE = 1000  # images to cut from train if ``val_size`` is None and a source can tell that it has no validation part
 
 
 def split(
-    source: Source, *, val_size: int | None, train_size: int | None, seed: int
+    source: Source,
+    *,
+    val_size: int | None,
+    train_size: int | None,
+    seed: int,
+    imbalance: str = "none",
+    imbalance_ratio: float = 1.0,
 ) -> tuple[Images, Images | None, Images]:
     """Cut a validation split from the training images, then a subset from the rest; return (train, val, test).
 
     Both cuts are stratified: a class has its share of the images to within one. They depend only on `seed`, and the
-    validation split does not depend on `train_size`, so runs on more or fewer images select on the same ones. Images
-    keep their order. Raises ValueError: one side of a cut would lack a class, or the source has no validation part.
+    validation split does not depend on `train_size`, so runs on more or fewer images select on the same ones. What is
+    left may get a long tail; validation and test have none. Images keep their order. Raises ValueError: one side of a
+    cut would lack a class, or the source has no validation part.
 
     Args:
         source: its test part is passed through.
         val_size: images in the validation split; 0 for none, None for the validation part that the source has.
         train_size: images to train on; None for all that the validation split leaves.
         seed: of the cuts, 0 to 2**32 - 1; not that of a run.
+        imbalance: how the training images get a long tail, by :func:`vicinal.data.imbalance.imbalanced`.
+        imbalance_ratio: largest class size / smallest.
     """
     train, val = source.train, source.val if val_size is None else None
     if val_size is None and val is None:
@@ -37,6 +47,8 @@ def split(
         otherwise = f"null, {len(train.labels)}"
         _, chosen = _cut(train.labels, train_size, seed, "train_size", otherwise, source.class_names)
         train = train.choose(chosen)
+    if imbalance != "none":
+        train = train.choose(imbalanced(train.labels, imbalance, imbalance_ratio, seed, source.class_names))
     return train, val, source.test
 
 

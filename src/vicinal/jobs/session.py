@@ -56,6 +56,9 @@ class RunContext:
             *(self.info.name, hardware.device.type, hardware.precision, hardware.threads),
             *(0 if part is None else len(part.labels) for part in (data.train, data.val, data.test)),
         )
+        if experiment.dataset.values["imbalance"] != "none":
+            sizes = ", ".join(f"{name} {count}" for name, count in zip(data.class_names, data.counts, strict=True))
+            log.info("training images per class (dataset.imbalance): %s", sizes)
         if data.noise is not None:
             file = self.folder.noisy_labels
             write(file, data.noise.to_csv(data.train.rows).encode())
@@ -122,6 +125,7 @@ class RunContext:
             "versions": here["versions"],
             "data": data.contents,
             "skipped_files": list(data.skipped),
+            "class_counts": data.counts.tolist(),
             "noisy_labels": 0 if data.noise is None else len(data.noise.index),
             "changed": self._changed,
             "wandb": wandb_record(experiment.trackers, self.info),

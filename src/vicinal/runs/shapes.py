@@ -102,6 +102,7 @@ COMPLETED: Shape = {
     "hardware": HARDWARE,
     "versions": VERSIONS,
     "data?": {str: str},
+    "class_counts?": [whole],
     "noisy_labels?": whole,
     "changed": [str],
     "wandb": {"mode": str, "id": (str,)},

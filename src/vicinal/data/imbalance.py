@@ -1,0 +1,39 @@
+"""Training sets with a long tail: classes of different size, cut from those of a balanced set."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def falls(classes: int, kind: str, ratio: float) -> list[float]:
+    """Return by how much each class is smaller than the first: from 1 to `ratio`.
+
+    ``exponential``: ratio**(k / (K - 1)) for class k (Cui et al., arXiv 1901.05555, section 5.1). ``step``: `ratio` for
+    the last half of the classes. Both as in LDAM (Cao et al., arXiv 1906.07413, section 4).
+    """
+    last_half = (classes + 1) // 2
+    places = [k / (classes - 1) if kind == "exponential" else float(k >= last_half) for k in range(classes)]
+    return [ratio**place for place in places]
+
+
+def imbalanced(labels: Tensor, kind: str, ratio: float, seed: int, class_names: Sequence[str]) -> Tensor:
+    """Return the indices, ascending, of the images to keep of labels (N,) int64 so that the set has a long tail.
+
+    Sizes are rounded down. The first class keeps as many as allow the ratio to all others: of equally large classes it
+    keeps all. Images are drawn at random, and a smaller class has some of those that a larger one would have. Raises
+    ValueError: a class would be empty.
+    """
+    shape = falls(len(class_names), kind, ratio)
+    counts = torch.bincount(labels, minlength=len(class_names)).tolist()
+    if 0 in counts:
+        raise ValueError(f"imbalance must be none: {class_names[counts.index(0)]} has no training images, got {kind}")
+    largest = int(min(count * fall for count, fall in zip(counts, shape, strict=True)))
+    if ratio > largest:
+        reason = f"of {class_names[-1]} nothing would be left beside {largest} of {class_names[0]}"
+        raise ValueError(f"imbalance_ratio must be less: {reason}, got {ratio}")
+    shuffled = torch.from_numpy(np.random.RandomState(seed).permutation(len(labels)))
+    members = torch.split(shuffled[labels[shuffled].argsort(stable=True)], counts)
+    kept = [indices[: int(largest / fall)] for indices, fall in zip(members, shape, strict=True)]
+    return torch.cat(kept).sort().values
