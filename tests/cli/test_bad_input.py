@@ -16,8 +16,8 @@ REPO = Path(__file__).parents[2]
 EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").glob("*.yaml")))
 ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb"
 MIXUP = (
-    "alpha, alpha_end, prob, per_sample, members, law, low, high, lam, partner, group, bandwidth, labels, "
-    "label_weight, kappa, tau, window, taper, mixed_weight, clean_weight, together"
+    "alpha, alpha_end, prob, per_sample, members, law, beta, low, high, lam, partner, group, balance, bandwidth, "
+    "labels, label_weight, kappa, tau, window, taper, mixed_weight, clean_weight, together"
 )
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "

@@ -34,7 +34,7 @@ OPTIONS = {
     "hydra/launcher": 1,
     "hydra/output": 1,
     "hydra/sweeper": 1,
-    "mixup": 23,
+    "mixup": 25,
     "model": 8,
     "optimizer": 3,
     "scheduler": 4,
@@ -131,6 +131,7 @@ def test_defaults_of_a_target_are_those_of_its_file() -> None:
             if default not in (inspect.Parameter.empty, None) and file.get(name) not in (None, default):
                 different.append(f"{path}: {name}")
     assert different == [  # several options of one class
+        *(f"mixup/balanced: {key}" for key in ("per_sample", "law", "beta", "partner")),
         "mixup/regmixup: clean_weight",
         "mixup/regmixup: together",
         "mixup/remix: labels",

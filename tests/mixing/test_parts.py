@@ -18,6 +18,7 @@ from vicinal.mixing.label_rules import LABEL_RULES, Remix
 from vicinal.mixing.laws import LAWS, Law, Truncated
 from vicinal.mixing.partners import PARTNERS
 from vicinal.mixing.schedule import Schedule
+from vicinal.mixing.unimix import UniMix
 
 SHAPE = (6, 3, 8, 8)
 LABELS = torch.tensor([0, 1, 0, 1, 2, 2])
@@ -33,13 +34,14 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def law(name: str, alpha: float = 1.0, low: float = 0.3, high: float = 0.5, lam: float = 0.7) -> Law:
-    part = InputMixup(alpha, law=name, low=low, high=high, lam=lam)._parts["law"]
+    part = InputMixup(alpha, law=name, low=low, high=high, lam=lam, beta=0.2)._parts["law"]
     assert isinstance(part, Law)
     return part
 
 
 ORACLES = {
     "beta": lambda x: stats.beta.cdf(x, 0.5, 0.5),
+    "asymmetric": stats.beta(0.5, 0.2).cdf,
     "folded": lambda x: np.clip(2 * stats.beta.cdf(x, 0.5, 0.5) - 1, 0, 1),
     "truncated": lambda x: np.clip(
         (stats.beta.cdf(x, 0.5, 0.5) - stats.beta.cdf(0.3, 0.5, 0.5))
@@ -103,7 +105,9 @@ def test_an_interval_that_a_law_does_not_reach_is_refused() -> None:
 @pytest.mark.parametrize(
     ("keys", "refusal"),
     [
-        ({"law": "gauss"}, "law must be one of beta, folded, truncated, uniform, constant, got gauss"),
+        ({"law": "gauss"}, "law must be one of beta, asymmetric, folded, truncated, uniform, constant, got gauss"),
+        ({"law": "asymmetric", "beta": 0.0}, "beta must be a finite number > 0, and alpha too, got 0.0 and 1.0"),
+        ({"partner": "class_balanced", "balance": -1.0}, "balance must be a finite number >= 0, got -1.0"),
         ({"law": "uniform", "low": -0.1}, r"low must be in \[0, 1\], got -0.1"),
         ({"law": "uniform", "low": 0.6, "high": 0.5}, r"high must be in \[low, 1\], got 0.5"),
         ({"law": "constant", "lam": 1.5}, r"lam must be in \[0, 1\], got 1.5"),
@@ -126,7 +130,7 @@ def test_what_cannot_be_is_refused(keys: dict[str, object], refusal: str) -> Non
 
 
 def test_keys_without_effect_are_named() -> None:
-    always = {"group", "bandwidth", "label_weight", "kappa", "tau", "together"}
+    always = {"beta", "group", "balance", "bandwidth", "label_weight", "kappa", "tau", "together"}
     assert InputMixup.unused() == always | {"low", "high", "lam"}
     assert InputMixup.unused(law="uniform") == always | {"alpha", "alpha_end", "members", "lam"}
     assert InputMixup.unused(law="uniform", partner="nearest") == (
@@ -178,6 +182,30 @@ def test_classes_of_partners() -> None:
         3, seeded(), Context(labels=torch.zeros(3, dtype=torch.long))
     )
     assert alone.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_rare_classes_are_partners_more_often(balance: float) -> None:
+    partners = draws("class_balanced", count=1000, balance=balance).flatten()
+    weights = torch.tensor([10.0, 100.0, 20.0], dtype=torch.float64)[LABELS] ** -balance
+    expected = 6000 * weights / weights.sum()
+    assert stats.chisquare(torch.bincount(partners, minlength=6).numpy(), expected.numpy()).pvalue > 0.01
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_unimix_is_its_formula(seed: int) -> None:
+    """From the lambda that input mixup draws with the same numbers."""
+    keys = {"alpha": 0.8, "per_sample": True, "partner": "class_balanced", "balance": 0.5}
+    plain = InputMixup(**keys).sample(SHAPE, seeded(seed), CONTEXT)  # type: ignore[arg-type]
+    plan = UniMix(alpha=0.8).sample(SHAPE, seeded(seed), CONTEXT)
+    assert torch.equal(plan.partner, plain.partner)
+    counts = [10, 100, 20]
+    for own, lam, before, partner in zip(LABELS, plan.lam, plain.lam, plan.partner, strict=True):
+        other = counts[LABELS[partner]]
+        assert lam.item() == pytest.approx((before.item() + other / (counts[own] + other)) % 1, abs=1e-6)
+    x = torch.randn(SHAPE, generator=seeded(1))
+    weight = plan.lam[:, None, None, None]
+    torch.testing.assert_close(plan.mix(x), weight * x + (1 - weight) * x[plan.partner])
 
 
 def test_a_kernel_of_labels() -> None:

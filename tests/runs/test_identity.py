@@ -71,12 +71,14 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.members": ([], ["mixup.members=3"]),
     "mixup.layers": (["mixup=manifold"], ["mixup.layers=[input]"]),
     "mixup.law": ([], ["mixup.law=folded"]),
+    "mixup.beta": (["mixup.law=asymmetric"], ["mixup.beta=0.5"]),
     "mixup.low": (["mixup.law=uniform"], ["mixup.low=0.1"]),
     "mixup.high": (["mixup.law=truncated"], ["mixup.high=0.9"]),
     "mixup.lam": (["mixup.law=constant"], ["mixup.lam=0.3"]),
     "mixup.alpha_end": ([], ["mixup.alpha_end=1"]),
     "mixup.partner": ([], ["mixup.partner=roll"]),
     "mixup.group": (["mixup.partner=nearest"], ["mixup.group=4"]),
+    "mixup.balance": (["mixup.partner=class_balanced"], ["mixup.balance=0.5"]),
     "mixup.bandwidth": (["mixup.partner=label_kernel"], ["mixup.bandwidth=2"]),
     "mixup.labels": ([], ["mixup.labels=majority"]),
     "mixup.label_weight": (["mixup.labels=constant"], ["mixup.label_weight=0.7"]),
@@ -143,7 +145,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 91
+    assert len(schema_keys()) == 93
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -171,7 +171,18 @@ METHODS = (
         "alignmix",
         "moex",
     ),
-    *("noisy_features", "ricap", "zeta", "cutout mixup.size=3", "random_erasing", "regmixup", "remix", "one_of"),
+    *(
+        "noisy_features",
+        "ricap",
+        "zeta",
+        "cutout mixup.size=3",
+        "random_erasing",
+        "regmixup",
+        "remix",
+        "unimix",
+        "balanced",
+        "one_of",
+    ),
 )
 VARIANTS = {
     **{method.split()[0]: f"mixup={method}" for method in METHODS},

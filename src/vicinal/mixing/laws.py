@@ -90,6 +90,35 @@ class Folded(Law):
 
 
 @dataclass(frozen=True)
+class Asymmetric(Law):
+    """Beta(alpha, beta), whose mean is alpha / (alpha + beta): Balanced-MixUp has Beta(1, beta) (arXiv 2109.09850).
+
+    Attributes:
+        alpha: > 0, finite.
+        beta: > 0, finite.
+    """
+
+    alpha: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        if not (self.alpha > 0 and 0 < self.beta < math.inf):
+            raise ValueError(f"beta must be a finite number > 0, and alpha too, got {self.beta} and {self.alpha}")
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        from scipy.special import betaincinv
+
+        _, angle = two_uniforms(count, generator)
+        return torch.from_numpy(betaincinv(self.alpha, self.beta, angle.numpy()))
+
+    def below(self, x: float) -> float:
+        from scipy.special import betainc
+
+        return float(betainc(self.alpha, self.beta, x))
+
+
+@dataclass(frozen=True)
 class Uniform(Law):
     """Every lambda in [low, high] is as likely as any other.
 
@@ -186,6 +215,7 @@ class Truncated(Law):
 
 LAWS: dict[str, type[Law]] = {
     "beta": Beta,
+    "asymmetric": Asymmetric,
     "folded": Folded,
     "truncated": Truncated,
     "uniform": Uniform,

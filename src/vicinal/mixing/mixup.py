@@ -37,10 +37,12 @@ class Mixup(Strategy):
         per_sample: one lambda (box, decision) per sample instead of one per batch.
         law: a name in :data:`~vicinal.mixing.laws.LAWS`, or a law.
         members: samples that are mixed: 2, or more where a strategy takes them: their weights are Dirichlet(alpha).
+        beta: of the law ``asymmetric``, Beta(alpha, beta).
         low, high: interval of the laws ``uniform`` and ``truncated``.
         lam: of the law ``constant``.
         partner: a name in :data:`~vicinal.mixing.partners.PARTNERS`, or a rule.
         group: of the rule ``nearest``, samples that are matched at once.
+        balance: of the rule ``class_balanced``.
         bandwidth: of the rule ``label_kernel``.
         labels: a name in :data:`~vicinal.mixing.label_rules.LABEL_RULES`, or a rule.
         label_weight: of the rule ``constant``.
@@ -62,11 +64,13 @@ class Mixup(Strategy):
     per_sample: bool = False
     members: int = 2
     law: str | Law = "beta"
+    beta: float = 1.0
     low: float = 0.0
     high: float = 1.0
     lam: float = 0.5
     partner: str | PartnerRule = "permutation"
     group: int = 8
+    balance: float = 1.0
     bandwidth: float = 1.0
     labels: str | LabelRule = "area"
     label_weight: float = 0.5

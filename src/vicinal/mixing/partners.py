@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -88,6 +89,28 @@ class OtherClass(PartnerRule):
 
 
 @dataclass(frozen=True)
+class ClassBalanced(PartnerRule):
+    """A sample of a rare class more often: P(j) ~ n(y_j)^-balance, with n training images of its class.
+
+    UniMix (Xu et al., arXiv 2111.03874; Prior-LT ``core.py``): with replacement, within the batch.
+
+    Attributes:
+        balance: >= 0; 0 does not look at the classes, 1 makes the classes in the batch as likely as one another.
+    """
+
+    needs = frozenset({"labels", "counts"})
+    balance: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.balance < math.inf:
+            raise ValueError(f"balance must be a finite number >= 0, got {self.balance}")
+
+    def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        sizes = need(context.counts, "counts")[need(context.labels, "labels")].double()
+        return sizes.pow(-self.balance).multinomial(batch, replacement=True, generator=generator)
+
+
+@dataclass(frozen=True)
 class LabelKernel(PartnerRule):
     """A sample whose target is near: P(j) ~ exp(-(y_i - y_j)^2 / (2 bandwidth^2)), self included, with replacement.
 
@@ -161,6 +184,7 @@ PARTNERS: dict[str, type[PartnerRule]] = {
     "same_class": SameClass,
     "other_class": OtherClass,
     "nearest": Nearest,
+    "class_balanced": ClassBalanced,
     "label_kernel": LabelKernel,
     "blank": NoPartner,
 }

@@ -1,0 +1,47 @@
+"""UniMix: lambda and partner by the sizes of the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vicinal.mixing.context import NOTHING, Context, need
+from vicinal.mixing.label_rules import LabelRule
+from vicinal.mixing.mixup import Mixup
+from vicinal.mixing.partners import PartnerRule
+from vicinal.mixing.plan import MixPlan
+from vicinal.mixing.several import blend
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniMix(Mixup):
+    """Input mixup with a larger part of the rarer class (Xu et al., arXiv 2111.03874; Prior-LT ``core.py``).
+
+    Lambda of sample i with partner j is (Beta(alpha, alpha) + n_j / (n_i + n_j)) mod 1, with n training images of the
+    class. Partners are drawn by ``balance``, of the paper 0.5 for CIFAR-10 and 0.1 for CIFAR-100. Its loss has
+    ``trainer.logit_adjustment=1``.
+    """
+
+    most_members: ClassVar[int] = 2
+    per_sample: bool = True
+    partner: str | PartnerRule = "class_balanced"
+    balance: float = 0.5
+    labels: str | LabelRule = "area"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return super().needs | {"labels", "counts"}
+
+    def make_plan(
+        self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
+    ) -> MixPlan:
+        sizes = need(context.counts, "counts")[need(context.labels, "labels")].double()
+        other = sizes[partner]
+        return blend(torch.where(lam < 1, (lam + other / (sizes + other)) % 1, lam), partner)
+
+    def law_of_lambda(self, bins: int, context: Context = NOTHING) -> list[float] | None:
+        return None  # it depends on the classes of the pairs
