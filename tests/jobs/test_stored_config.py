@@ -175,7 +175,7 @@ def test_every_component_of_ours_may_be_named(compose: Callable[..., Experiment]
         "regmixup",
         "remix",
     ]  # of another's file
-    assert len(files) == 44
+    assert len(files) == 46
     for file, target in targets:
         assert target is None or _defined(target, OWN[file.parent.name]), target
 
