@@ -37,8 +37,9 @@ def test_its_code_gives_a_loss_whose_gradient_reaches_all_weights():
 def test_its_tables_name_every_option_and_every_experiment():
     for group in ("dataset", "model", "optimizer", "scheduler", "mixup"):
         [row] = re.findall(rf"^\| `{group}` \| (.*) \|$", README, re.MULTILINE)
-        options = {path.stem for path in (CONF / group).glob("*.yaml")} - {"base"}
-        assert options <= set(re.findall(r"`([a-z0-9_]+)`", row)), group
+        files = [path.relative_to(CONF / group) for path in (CONF / group).rglob("*.yaml")]
+        options = {str(path.with_suffix("")) for path in files} - {"base"}
+        assert options <= set(re.findall(r"`([a-z0-9_/]+)`", row)), group
     named = set(re.findall(r"experiment=(\w+)", "".join(PAGES)))
     assert named == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
 

@@ -202,6 +202,7 @@ GROUPS: dict[str, type] = {
 SCHEMAS: dict[str, type] = {**GROUPS, "trainer": TrainerConfig, "wandb": WandbConfig}
 NAMED: dict[str, type] = {"tracker": TrackerConfig}  # {name: component}, of several options, as in ``tracker=[a,b]``
 VIEWS = ("tracker", "wandb")  # groups that show a run and cannot change its result, so no part of its identity
+CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")  # the groups of ``conf/config.yaml``
 KEYS: dict[str, Field[Any]] = {item.name: item for item in fields(Config) if item.metadata} | {
     f"{group}.{item.name}": item for group, schema in SCHEMAS.items() for item in fields(schema)
 }  # all keys of the schema with one value, such as ``seed`` and ``optimizer.lr``
@@ -229,9 +230,12 @@ def later_keys() -> dict[str, Any]:
 
 
 def register() -> None:
-    """Make the schema known to Hydra as the config named ``schema``."""
+    """Make the schema known to Hydra as the config named ``schema``, and the options that are in folders."""
     from hydra.core.config_store import ConfigStore
 
+    from vicinal.config.option_folders import list_folders
+
+    list_folders()
     schema = OmegaConf.structured(Config)
     for group in (*GROUPS, *NAMED):
         # Hydra takes any key here; components.bind refuses those that the chosen option lacks. Before there is a job,
