@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def test_its_code_gives_a_loss_whose_gradient_reaches_all_weights():
 def test_its_tables_name_every_option_and_every_experiment():
     for group in ("dataset", "model", "optimizer", "scheduler", "mixup"):
         [row] = re.findall(rf"^\| `{group}` \| (.*) \|$", README, re.MULTILINE)
-        options = {path.stem for path in (CONF / group).glob("*.yaml")} - {"base"}
-        assert options <= set(re.findall(r"`([a-z0-9_]+)`", row)), group
+        files = [path.relative_to(CONF / group) for path in (CONF / group).rglob("*.yaml")]
+        options = {str(path.with_suffix("")) for path in files} - {"base"}
+        assert options <= set(re.findall(r"`([a-z0-9_/]+)`", row)), group
     named = set(re.findall(r"experiment=(\w+)", "".join(PAGES)))
     assert named == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
 
@@ -83,6 +85,7 @@ def test_its_strategy_works(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_mixing", raising=False)  # docs/extending.md has one too
     code, printed, err = train("--config-dir", "my", "mixup=none,fixed", "mixup.lam=0.6,0.7", "dry_run=true", "-m")
     assert (code, err) == (0, "")
     assert "3 different runs" in printed or printed.count("│ new") == 3

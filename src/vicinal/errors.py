@@ -1,6 +1,7 @@
 """Errors that a user can correct: one line, and never a traceback."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 
@@ -31,11 +32,11 @@ def written(value: object) -> str:
 
 
 def suggest(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
-    """Return ``did you mean a? allowed: a, b, c`` for an unknown word, or a dotted key that ends in it."""
+    """Return ``did you mean a? allowed: a, b, c`` for an unknown word, or a dotted key or a path that ends in it."""
     known = [name for name in known if not name.startswith("_")]
     close = difflib.get_close_matches(word, known, n=1)
     if not close:
-        last = {name.rpartition(".")[2]: name for name in reversed([*elsewhere]) if name != word}
+        last = {re.split("[./]", name)[-1]: name for name in reversed([*known, *elsewhere]) if name != word}
         close = [last[name] for name in difflib.get_close_matches(word, last, n=1, cutoff=0.8)]
     allowed = "allowed: " + ", ".join(known) if known else "it takes none"
     return (f"did you mean {close[0]}? " if close else "") + allowed

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from vicinal import dry_build
 from vicinal.config import redaction, request
 from vicinal.config.components import Component, bind, places_of
-from vicinal.config.schema import TrainerConfig, WandbConfig, identity_values
+from vicinal.config.identity import identity_values
+from vicinal.config.schema import TrainerConfig, WandbConfig
 from vicinal.data import VAL_SIZE, Source
 from vicinal.dry_build import Sizes
 from vicinal.errors import ConfigError, written

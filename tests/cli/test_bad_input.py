@@ -36,7 +36,8 @@ NO_KEY = (
 )
 TOO_MANY = "jobs are too many for one sweep, which has at most 100000"
 QUOTE = "text of such characters is quoted:"
-OPTIONS = ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base"))
+PRESETS = sorted(f"reference/{file.stem}" for file in (CONF / "mixup/reference").iterdir())
+OPTIONS = ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base") + PRESETS)
 OPTION = "must be the name of an option; --help lists them"
 SWEEP = "several values are a sweep, which needs -m; a list is written [a,b]"
 
@@ -117,6 +118,9 @@ REFUSED = [
     ("+experiment=mnist_cnn", "+experiment=mnist_cnn: experiment is there already; leave out the +"),
     # options
     ("mixup=cutmx", "mixup=cutmx: no such option; did you mean cutmix? allowed: " + OPTIONS),
+    ("mixup=reference/tim", "mixup=reference/tim: no such option; did you mean reference/timm? allowed: " + OPTIONS),
+    ("mixup=timm", "mixup=timm: no such option; did you mean reference/timm? allowed: " + OPTIONS),
+    ("mixup/reference=timm", "mixup/reference=timm: an option in a folder is written mixup=reference/timm"),
     (
         "model=resnet19",
         "model=resnet19: no such option; did you mean resnet18? allowed: cnn, mlp, preact_resnet18, preact_resnet34, "

@@ -41,7 +41,8 @@ def test_help_shows_groups_options_keys_and_examples(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
     for group in ("dataset", "experiment", "mixup", "model", "optimizer", "scheduler", "trainer", "wandb"):
-        options = sorted(path.stem for path in (REPO / "conf" / group).glob("*.yaml"))
+        files = [path.relative_to(REPO / "conf" / group) for path in (REPO / "conf" / group).rglob("*.yaml")]
+        options = sorted(str(path.with_suffix("")) for path in files)
         assert f"{group}: {', '.join(options)}" in lines
     examples = [line for line in lines if line.startswith("  python train.py")]
     assert len(examples) >= 3

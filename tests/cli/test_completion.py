@@ -74,5 +74,6 @@ def bash(tmp_path: Path) -> Iterator[Bash]:
 def test_tab_completes_groups_options_and_keys(bash: Bash, command: str, tmp_path: Path) -> None:
     bash.type(f'eval "$({command} -sc install=bash)"; echo in""stalled\n', "installed")
     assert "mixup=cutmix" in bash.type(f"{command} mixup=cutm\t", "mixup=cutmix")
+    assert "mixup=reference/timm" in bash.type(" mixup=reference/ti\t", "mixup=reference/timm")
     assert "trainer.epochs=" in bash.type(" trainer.epo\t", r"trainer\.epochs=")
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["train.py"]

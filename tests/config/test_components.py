@@ -24,6 +24,7 @@ from vicinal.config.validation import supported
 from vicinal.data import Images, Source, contents, imagefolder, sources
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
+from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
     "dataset": 8,
@@ -35,6 +36,7 @@ OPTIONS = {
     "hydra/output": 1,
     "hydra/sweeper": 1,
     "mixup": 25,
+    "mixup/reference": 8,
     "model": 8,
     "optimizer": 3,
     "scheduler": 4,
@@ -45,7 +47,7 @@ OPTIONS = {
 }
 """How many files each folder of conf/ has."""
 FOUND = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml") if path.parent != CONF)
-COMPONENTS = [path for path in FOUND if str(path.parent) in GROUPS and path.name != "base"]
+COMPONENTS = [path for path in FOUND if path.parts[0] in GROUPS and path.name != "base"]
 EXPERIMENTS = [path.name for path in FOUND if path.parent.name == "experiment"]
 PARTS = {"CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100), "MNIST": (1, 28, 10)}
 """Channels, size and classes of torchvision's data sets that experiments use."""
@@ -59,7 +61,7 @@ def content(path: Path) -> dict[str, Any]:
     """The keys of an option, with those of the file that it is based on."""
     own: Any = OmegaConf.to_container(OmegaConf.load((CONF / path).with_suffix(".yaml")))
     for base in own.pop("defaults", []):
-        own = {**content(path.with_name(base)), **own}
+        own = {**content(Path(path.parts[0], base)), **own}  # a name counts from the group, in a folder too
     return dict(own)
 
 
@@ -89,7 +91,7 @@ def test_all_options_are_found() -> None:
 
 @pytest.mark.parametrize("path", COMPONENTS, ids=str)
 def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed: Callable[..., DictConfig]) -> None:
-    group, option = path.parts
+    group, option = path.parts[0], "/".join(path.parts[1:])
     experiment = Experiment.composed(composed(f"{group}={option}", *ALSO.get(str(path), ())))
     component = getattr(experiment, group)
     file = content(path)
@@ -105,7 +107,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     assert set(component.arguments) == (set(file) - idle) & set(own)
     ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set()
     assert set(file) - set(own) <= ours, "a key that nothing reads"
-    nested = {"strategies", "weights"} if option == "one_of" else set()  # each is checked when it is built
+    nested = {"strategies", "weights"} if called is OneOf else set()  # each is checked when it is built
     assert all(name in typed or supported(hints[name]) is not Any for name in set(file) - nested), (
         "a key nothing checks"
     )
@@ -122,7 +124,7 @@ def test_defaults_of_a_target_are_those_of_its_file() -> None:
     different = []
     for path in COMPONENTS:
         file = content(path)
-        if not file["_target_"].startswith("vicinal."):
+        if not file["_target_"].startswith("vicinal.") or path.parts[1] == "reference":  # others' defaults, on purpose
             continue
         parameters, _ = _signature(path.parts[0], file["_target_"])
         for name, parameter in parameters.items():

@@ -144,7 +144,10 @@ def test_values_to_sweep_over_without_a_recipe_are_named(train: Train) -> None:
             ["hydra.searchpath=[my]", "mixup=halvs"],
             "mixup=halvs: no such option; did you mean halves? allowed: "
             + ", ".join(
-                sorted(["halves", *(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base")])
+                [
+                    *sorted({"halves", *(file.stem for file in (CONF / "mixup").glob("*.yaml"))} - {"base"}),
+                    *sorted(f"reference/{file.stem}" for file in (CONF / "mixup/reference").iterdir()),
+                ]
             ),
         ),
     ],
@@ -171,6 +174,16 @@ def test_a_broken_file_that_is_not_chosen_stops_nothing(train: Train, tmp_path: 
     (tmp_path / "my/mixup/list.yaml").write_text("- a\n")
     words = ["hydra.searchpath=[my]", "mixup=none,halves", "mixup.strength=0.4,0.8", "dry_run=true", "-m"]
     assert train(*words)[0] == 0
+
+
+def test_an_option_in_a_folder_is_crossed_and_its_keys_are_known(train: Train, tmp_path: Path) -> None:
+    """A key that only it has is accepted beside the others, as that of any option."""
+    (tmp_path / "my/mixup/house").mkdir()
+    (tmp_path / "my/mixup/halves.yaml").rename(tmp_path / "my/mixup/house/halves.yaml")
+    words = ["--config-dir=my", "mixup=glob([house/*,reference/t*])", "mixup.strength=0.4,0.8", "dry_run=true", "-m"]
+    code, printed, err = train(*words)
+    assert (code, err, printed.count("│ new")) == (0, "", 4)
+    assert [name for name in ("house/halves", "reference/timm", "reference/torchvision") if name not in printed] == []
 
 
 @pytest.mark.parametrize("folder", ["--config-dir=my", "hydra.searchpath=[my]"])

@@ -78,6 +78,8 @@ TARGETS = [
     ("mixup", {"_target_": "vicinal.runs.checkpoint.load"}),
     ("mixup", {"_target_": ["vicinal.mixing.InputMixup"]}),
     ("mixup", {"_target_": None}),
+    ("mixup", {"law": {"_target_": "vicinal.mixing.laws.torch.load"}}),
+    ("mixup", {"law": {"_target_": "vicinal.models.mlp.MLP"}}),
     ("mixup", {"alpha": {"_target_": "os.system", "command": "true"}}),
     ("mixup", {"alpha": [{"_target_": "evil_fade.Fade", "_partial_": True}]}),
     ("model", {"_target_": "vicinal.mixing.InputMixup"}),
@@ -292,3 +294,15 @@ def test_a_copied_folder_is_a_run_all_the_same(original: RunFolder, tmp_path: Pa
     copy = RunFolder(Path(shutil.copytree(original.path, tmp_path / original.path.name)))
     alter(copy, defaults=["schema", "_self_", {"override hydra/help": "vicinal"}], hydra={"job": {"name": "train"}})
     assert reproduce(copy.path).verdict() == "bit-identical"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["mixup=one_of", "mixup=reference/timm", "mixup.law={_target_:vicinal.mixing.laws.Uniform,low:0.3,high:0.5}"],
+)
+def test_parts_of_a_strategy_need_no_trust(compose: Callable[..., Experiment], tmp_path: Path, words: str) -> None:
+    from vicinal.jobs.provenance import config_file
+
+    experiment = compose(*QUICK, words)
+    (tmp_path / "config.yaml").write_bytes(config_file(experiment))
+    assert Experiment.composed(stored_config(tmp_path / "config.yaml")).run_id == experiment.run_id

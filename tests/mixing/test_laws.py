@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vicinal.mixing.laws import symmetric_beta, symmetric_beta_cdf
+from vicinal.mixing.beta import symmetric_beta, symmetric_beta_cdf
 
 FINITE = st.floats(min_value=5e-324, max_value=1.7e308, allow_subnormal=True)
 

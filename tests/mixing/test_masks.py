@@ -54,6 +54,22 @@ def test_a_whole_box_has_even_sides_and_no_more_than_its_area(lam: float, centre
         assert bottom - top == 2 * (int(32 * math.sqrt(1 - lam)) // 2)
 
 
+@given(lams=st.lists(LAM, min_size=1, max_size=3), height=SIDE, width=SIDE, seed=SEED)
+def test_odd_sides_are_those_of_the_area(lams: list[float], height: int, width: int, seed: int) -> None:
+    """timm's rule: half a side, rounded down, before the centre, and the rest of it from there on."""
+    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), height, width, seeded(seed), odd_sides=True)
+    replay = seeded(seed)
+    for side, first, end in ((height, *boxes.sides[:2]), (width, *boxes.sides[2:])):
+        for lam, centre, low, high in zip(
+            lams, torch.randint(side, (len(lams),), generator=replay), first, end, strict=True
+        ):
+            length = int(side * math.sqrt(1 - lam))
+            pixels = [
+                pixel for pixel in range(centre - length // 2, centre - length // 2 + length) if 0 <= pixel < side
+            ]
+            assert list(range(low, high)) == pixels
+
+
 def test_centres_are_uniform_over_all_pixels() -> None:
     count, side = 40_000, 5
     lam = torch.full((count,), 1 - (2 / side) ** 2 - 1e-9, dtype=torch.float64)  # half a side is one pixel

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vicinal.analysis.cells import effective
+from vicinal.config.identity import identity_values
 from vicinal.config.schema import (
     GROUPS,
     SCHEMAS,
@@ -15,7 +16,6 @@ from vicinal.config.schema import (
     DatasetConfig,
     TrainerConfig,
     WandbConfig,
-    identity_values,
     key,
 )
 from vicinal.experiment import Experiment
@@ -71,6 +71,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.members": ([], ["mixup.members=3"]),
     "mixup.layers": (["mixup=manifold"], ["mixup.layers=[input]"]),
     "mixup.law": ([], ["mixup.law=folded"]),
+    "mixup.odd_sides": (["mixup=cutmix"], ["mixup.odd_sides=true"]),
     "mixup.beta": (["mixup.law=asymmetric"], ["mixup.beta=0.5"]),
     "mixup.low": (["mixup.law=uniform"], ["mixup.low=0.1"]),
     "mixup.high": (["mixup.law=truncated"], ["mixup.high=0.9"]),
@@ -145,7 +146,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 93
+    assert len(schema_keys()) == 94
 
 
 @pytest.mark.parametrize("key", CHANGES)

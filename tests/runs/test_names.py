@@ -21,6 +21,7 @@ Compose = Callable[..., Experiment]
         ("optimizer.lr=5e-2 trainer.epochs=3", "digits-cnn-input-alpha0.2-lr0.05-epochs3"),
         ("model=preact_resnet18 model.width=8 seed=2", "digits-preact_resnet18-input-alpha0.2-width8"),
         ("optimizer=adamw optimizer.lr=0.001", "digits-cnn-input-alpha0.2-lr0.001-adamw"),
+        ("mixup=reference/fastai", "digits-cnn-reference_fastai-alpha0.4"),
         ("mixup={alpha:1,prob:0.5}", "digits-cnn-input-alpha1-prob0.5"),
         ("mixup=manifold mixup.layers=[input,block1]", "digits-cnn-manifold-alpha2-layers_input_block1"),
         ("trainer.precision=bf16 trainer.ema_decay=null", "digits-cnn-input-alpha0.2-precision_bf16-ema_decay_null"),

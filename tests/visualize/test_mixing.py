@@ -176,7 +176,12 @@ def test_without_a_law_there_is_no_picture_of_one(script: Any, tmp_path: Path) -
         (
             ["mixup=cutmx"],
             "error: mixup=cutmx: no such option; did you mean cutmix? allowed: "
-            + ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base")),
+            + ", ".join(
+                [
+                    *sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base"),
+                    *sorted(f"reference/{file.stem}" for file in (CONF / "mixup/reference").iterdir()),
+                ]
+            ),
         ),
         (["mixup.alpha=-1"], "error: mixup.alpha=-1: must be a finite number in [0, 1000000]"),
         (["--images", "0"], "error: argument --images: 0: must be an integer >= 1; --help says more"),

@@ -10,7 +10,8 @@ from typing import Any
 from vicinal.analysis.comparison import Cell
 from vicinal.analysis.load import RunSet
 from vicinal.analysis.records import ABSENT, Run, flat, grouped
-from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig, later_keys
+from vicinal.config.identity import later_keys
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig
 from vicinal.errors import UserError, suggest, written
 
 STRATEGY = "mixup"  # group whose options and keys tell the cells of a folder apart by default

@@ -13,10 +13,11 @@ from functools import cache
 from typing import Any
 
 from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.object_type import ObjectType
 from omegaconf import MISSING, OmegaConf
 
-from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED, identity_values, without_effect
+from vicinal.config.identity import identity_values, without_effect
+from vicinal.config.option_folders import options_of
+from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
@@ -182,7 +183,7 @@ def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
     for place in places:
         source = SourcesRegistry.instance().resolve(place.partition("://")[0])("", place)
         if source.is_group(group):
-            for option in source.list(group, ObjectType.CONFIG):
+            for option in options_of(group, source.list):
                 with suppress(Exception):  # a faulty file is refused when it is chosen
                     content = source.load_config(f"{group}/{option}").config
                     keys.update(map(str, content if OmegaConf.is_dict(content) else ()))

@@ -18,7 +18,7 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from vicinal.config.composition import parse
 from vicinal.config.redaction import redact
-from vicinal.config.schema import BASE, GROUPS, VIEWS
+from vicinal.config.schema import BASE, CHOOSABLE
 from vicinal.config.validation import describe_key, suggest_key
 from vicinal.errors import UserError, suggest
 from vicinal.utils.escaping import visible
@@ -26,7 +26,7 @@ from vicinal.utils.escaping import visible
 MISSING_FOLDER = r"provider=hydra\.searchpath in [\w-]+, path=(.*) is not available\."  # a warning of Hydra
 COMPOSERS = {"hydra", "omegaconf", "yaml", "antlr4"}  # packages that read the command line and the YAML files
 CALLERS = {"vicinal", "hydra_plugins"}  # packages whose own errors are bugs
-CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")  # the groups of ``conf/config.yaml``
+FOLDERS = tuple(f"{group}/" for group in CHOOSABLE)  # whose options may be in folders: ``mixup=reference/timm``
 LONGEST_WORD = 500  # characters without a space that a line shows whole
 NO_KEY = (
     "cannot be read as key=value; a key has letters, digits and _, groups and keys joined by dots, "
@@ -131,6 +131,9 @@ def _translated(reason: str, words: Sequence[str]) -> str | None:
         return f"+{_word(match[1], words)}: {match[1]} is there already; leave out the +"
     if match := re.match(r"In '(.+)': Could not override '(.+)'\. No match in the defaults list", reason):
         return f"{match[1]}.yaml: override {match[2]}: there is no such group; {suggest(match[2], CHOOSABLE)}"
+    if (match := re.match(r"Could not override '(\w+)/(.+)'\. No match in", reason)) and match[1] in CHOOSABLE:
+        folder, option = match[2], _word(f"{match[1]}/{match[2]}", words).rpartition("=")[2]
+        return f"{match[1]}/{folder}={option}: an option in a folder is written {match[1]}={folder}/{option}"
     if match := re.match(r"Could not override '(.+)'\. No match in the defaults list", reason):
         return f"{_word(match[1], words)}: the config is a resolved one, in which there is nothing left to choose"
     if match := re.match("Error merging override (.+)", reason):
@@ -186,7 +189,8 @@ def _quoted(word: str) -> str:
 
 
 def _missing_config(error: MissingConfigException) -> str:
-    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    path = str(error.missing_cfg_file)
+    group, _, option = path.partition("/") if path.startswith(FOLDERS) else path.rpartition("/")
     if group and error.options:
         options = [name for name in error.options if name != BASE]
         return f"{group}={option}: no such option; {suggest(option, options)}"

@@ -8,7 +8,7 @@ brings its own keys, and nothing here changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,7 @@ class MixupConfig:
     group: int = key(8, "samples that partner=nearest matches at once", low=1, high=MANY, since="0.2")
     balance: float = key(1.0, "of partner=class_balanced: exponent of 1 / class size", low=0, high=MANY, since="0.2")
     bandwidth: float = key(1.0, "of partner=label_kernel, in the unit of the labels", above=0, high=MANY, since="0.2")
+    odd_sides: bool = key(False, "boxes of CutMix may have odd sides", since="0.2")
     labels: Any = key("area", "rule for the weight of the sample's own label", since="0.2")
     label_weight: float = key(0.5, "weight of the own label under labels=constant", low=0, high=1, since="0.2")
     kappa: float = key(3.0, "of labels=remix: ratio of class sizes", low=1, high=MANY, since="0.2")
@@ -249,51 +250,20 @@ GROUPS: dict[str, type] = {
 SCHEMAS: dict[str, type] = {**GROUPS, "trainer": TrainerConfig, "wandb": WandbConfig}
 NAMED: dict[str, type] = {"tracker": TrackerConfig}  # {name: component}, of several options, as in ``tracker=[a,b]``
 VIEWS = ("tracker", "wandb")  # groups that show a run and cannot change its result, so no part of its identity
+CHOOSABLE = (*GROUPS, "trainer", *VIEWS, "experiment")  # the groups of ``conf/config.yaml``
 KEYS: dict[str, Field[Any]] = {item.name: item for item in fields(Config) if item.metadata} | {
     f"{group}.{item.name}": item for group, schema in SCHEMAS.items() for item in fields(schema)
 }  # all keys of the schema with one value, such as ``seed`` and ``optimizer.lr``
 NEUTRAL = frozenset(key for key, item in KEYS.items() if item.metadata["neutral"])  # they cannot change a result
 
 
-OFF = (False, 0, None, "none")
-"""Values of a switch that leave the keys which need it without effect."""
-
-
-def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:
-    """Return the keys of a group whose switch is off."""
-    off = set()
-    for item in fields(schema):
-        switch, _, value = item.metadata["needs"].partition("=")
-        if switch and (str(values[switch]) != value if value else values[switch] in OFF):
-            off.add(item.name)
-    return off
-
-
-def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the values that are part of a run's identity: no neutral ones, none without effect, no later defaults.
-
-    The keys in ``own`` have another default than that of the schema.
-    """
-    metadata = {item.name: item.metadata for item in fields(schema)}
-    off = without_effect(schema, values)
-
-    def counts(name: str) -> bool:
-        known = metadata.get(name)
-        is_default = known and known["since"] and name not in own and values[name] == known["default"]
-        return name not in off and (not known or not (known["neutral"] or is_default))
-
-    return {name: value for name, value in values.items() if counts(name)}
-
-
-def later_keys() -> dict[str, Any]:
-    """Return {dotted key: default} of keys that older configs lack; the default means the same."""
-    return {key: item.metadata["default"] for key, item in KEYS.items() if item.metadata["since"]}
-
-
 def register() -> None:
-    """Make the schema known to Hydra as the config named ``schema``."""
+    """Make the schema known to Hydra as the config named ``schema``, and the options that are in folders."""
     from hydra.core.config_store import ConfigStore
 
+    from vicinal.config.option_folders import list_folders
+
+    list_folders()
     schema = OmegaConf.structured(Config)
     for group in (*GROUPS, *NAMED):
         # Hydra takes any key here; components.bind refuses those that the chosen option lacks. Before there is a job,

@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vicinal.config.schema import SCHEMAS, identity_values
+from vicinal.config.identity import identity_values
+from vicinal.config.schema import SCHEMAS
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import ABSENT, Job, swept_keys, value
 from vicinal.report import terminal

@@ -11,7 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from vicinal.config.schema import NEUTRAL, VIEWS, TrainerConfig, later_keys
+from vicinal.config.identity import later_keys
+from vicinal.config.schema import NEUTRAL, VIEWS, TrainerConfig
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.jobs.bitwise_diff import Part, compare, environments

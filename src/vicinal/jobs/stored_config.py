@@ -36,6 +36,7 @@ OWN = {
     # Modules one by one: other trackers write to any file that they are given.
     "tracker": ("vicinal.tracking.csv_file", "vicinal.tracking.tensorboard", "vicinal.tracking.wandb.tracker"),
 }  # packages of the components of each group; all others have to be trusted by name
+NESTED = ("mixup",)  # groups whose components are made of others; nothing in their package reads or writes files
 HYDRAS = ("defaults", "hydra")  # instructions to Hydra, which are not followed in a stored config
 TARGET = re.compile(r"(^|\.)_target_($|[.\[])")  # key that is a target, or is inside one
 NAME = "stored"  # name of the config in Hydra's store
@@ -102,9 +103,9 @@ def checked(file: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _allowed(key: str, trusted: Sequence[str]) -> tuple[str, ...]:
-    """Return the prefixes allowed for a ``_target_``: our own only for the group's, not for one deeper in it."""
+    """Return the prefixes allowed for a ``_target_``: our own for the group's, and deeper only where it has parts."""
     group, *path = key.split(".")
-    own = path[-1:] == ["_target_"] and len(path) == (2 if group in NAMED else 1)
+    own = path[-1:] == ["_target_"] and (group in NESTED or len(path) == (2 if group in NAMED else 1))
     return (*(OWN.get(group, ()) if own else ()), *trusted)
 
 

@@ -90,43 +90,49 @@ class Boxes(Mask):
     corners: Tensor | None = None
 
     @classmethod
-    def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator) -> Boxes:
+    def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator, odd_sides: bool = False) -> Boxes:
         """Draw boxes of area about (1 - lam) * height * width around uniform centres, cut off at the border.
 
         As in the reference (clovaai/CutMix-PyTorch ``train.py``, ``rand_bbox``; arXiv 1905.04899, section 3.1): sides
-        int(side * sqrt(1 - lam)), centre uniform over the pixels, half a side to both sides of it, clipped.
+        int(side * sqrt(1 - lam)), centre uniform over the pixels, half a side, rounded down, to both sides of it,
+        clipped.
 
         Args:
             lam: float64 (B,) or (1,).
             height: of the images, in pixels.
             width: of the images, in pixels.
             generator: on the CPU.
+            odd_sides: as in :meth:`around`.
         """
         size = (height, width)
         if lam.numel() == 1:
             centres = [int(centre) for centre in uniform_centres(1, size, generator)]
-            halves = [int(side * math.sqrt(1 - lam.item())) // 2 for side in size]
             sides: list[list[int]] = []
-            for side, centre, half in zip(size, centres, halves, strict=True):
-                sides += [[max(centre - half, 0)], [min(centre + half, side)]]
+            for side, centre in zip(size, centres, strict=True):
+                length = int(side * math.sqrt(1 - lam.item()))
+                sides += [[max(centre - length // 2, 0)], [min(centre + (length + odd_sides) // 2, side)]]
             return cls(sides, size)
         share = (1 - lam).sqrt_()
-        return cls.around(
-            uniform_centres(lam.numel(), size, generator), [(side * share).long() >> 1 for side in size], size
-        )
+        centred = uniform_centres(lam.numel(), size, generator)
+        return cls.around(centred, [(side * share).long() for side in size], size, odd_sides)
 
     @classmethod
-    def around(cls, centres: Sequence[Tensor], halves: Sequence[Tensor], size: tuple[int, int]) -> Boxes:
+    def around(
+        cls, centres: Sequence[Tensor], lengths: Sequence[Tensor], size: tuple[int, int], odd_sides: bool = False
+    ) -> Boxes:
         """Return boxes around centres, cut off at the border.
 
         Args:
             centres: rows and columns, int64 (B,) or (1,) each, in pixels.
-            halves: of the heights and of the widths, the same.
+            lengths: heights and widths, the same.
             size: height and width of the images.
+            odd_sides: whether an odd length stays odd, with the extra pixel below or right of the centre; else it is
+                made even, one less.
         """
         sides: list[list[int]] = []
-        for side, centre, half in zip(size, centres, halves, strict=True):
-            sides += [(centre - half).clamp_(min=0).tolist(), (centre + half).clamp_(max=side).tolist()]
+        for side, centre, length in zip(size, centres, lengths, strict=True):
+            first, end = centre - (length >> 1), centre + ((length + odd_sides) >> 1)
+            sides += [first.clamp_(min=0).tolist(), end.clamp_(max=side).tolist()]
         return cls(sides, size)
 
     @property

@@ -100,8 +100,8 @@ class Cutout(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        size, half = (shape[-2], shape[-1]), torch.where(lam < 1, self.size // 2, 0)
-        boxes = Boxes.around(uniform_centres(len(lam), size, generator), [half, half], size)
+        size, length = (shape[-2], shape[-1]), torch.where(lam < 1, self.size, 0)
+        boxes = Boxes.around(uniform_centres(len(lam), size, generator), [length, length], size)
         return MixPlan(lam, partner, mask=boxes)
 
 

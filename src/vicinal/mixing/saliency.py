@@ -51,8 +51,8 @@ class SaliencyMix(Mixup):
         size, images = (shape[-2], shape[-1]), need(context.images, "images")
         peak = centre_surround(images.detach()).flatten(1).argmax(dim=1).cpu()[partner]
         share = (1 - lam).sqrt().expand(shape[0])
-        halves = [(side * share).long() // 2 for side in size]
-        return MixPlan(lam, partner, mask=Boxes.around([peak // size[1], peak % size[1]], halves, size))
+        lengths = [(side * share).long() for side in size]
+        return MixPlan(lam, partner, mask=Boxes.around([peak // size[1], peak % size[1]], lengths, size))
 
 
 @dataclass(frozen=True, kw_only=True)

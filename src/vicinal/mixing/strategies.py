@@ -77,10 +77,16 @@ class CutMix(Mixup):
     The partner's pixels are pasted into a box of area about 1 - lambda. The box is cut off at the border, so it is
     smaller than drawn: at 32 pixels E[1 - lambda] is 0.278 for alpha 0.2 and 0.299 for alpha 1, not 0.5.
     The reference sets lambda to 1 - box area / image area: ``labels="area"``.
+
+    Attributes:
+        odd_sides: whether a side of an odd number of pixels stays odd (timm from 1.0.29); else it is one less (the
+            reference, torchvision, timm before).
     """
+
+    odd_sides: bool = False
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        boxes = Boxes.sample(lam, shape[-2], shape[-1], generator)
+        boxes = Boxes.sample(lam, shape[-2], shape[-1], generator, self.odd_sides)
         return MixPlan(lam, partner, mask=boxes)

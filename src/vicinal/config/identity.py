@@ -1,0 +1,43 @@
+"""Which values of a config are part of a run's identity: those that can change its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from vicinal.config.schema import KEYS
+
+OFF = (False, 0, None, "none")
+"""Values of a switch that leave the keys which need it without effect."""
+
+
+def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:
+    """Return the keys of a group whose switch is off."""
+    off = set()
+    for item in fields(schema):
+        switch, _, value = item.metadata["needs"].partition("=")
+        if switch in values and (str(values[switch]) != value if value else values[switch] in OFF):
+            off.add(item.name)
+    return off
+
+
+def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the values that are part of a run's identity: no neutral ones, none without effect, no later defaults.
+
+    The keys in ``own`` have another default than that of the schema.
+    """
+    metadata = {item.name: item.metadata for item in fields(schema)}
+    off = without_effect(schema, values)
+
+    def counts(name: str) -> bool:
+        known = metadata.get(name)
+        is_default = known and known["since"] and name not in own and values[name] == known["default"]
+        return name not in off and (not known or not (known["neutral"] or is_default))
+
+    return {name: value for name, value in values.items() if counts(name)}
+
+
+def later_keys() -> dict[str, Any]:
+    """Return {dotted key: default} of keys that older configs lack; the default means the same."""
+    return {key: item.metadata["default"] for key, item in KEYS.items() if item.metadata["since"]}
