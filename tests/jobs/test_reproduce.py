@@ -82,10 +82,10 @@ def test_a_repetition_of_a_repetition(folder: RunFolder) -> None:
     found = reproduce(folder.path)
     assert (found.verdict(), found.identical, found.notes, found.differences) == ("bit-identical", True, [], [])
     assert [(part.name, part.extent) for part in found.parts] == [
-        ("metrics", "3 epochs, 79 values"),
+        ("metrics", "3 epochs, 85 values"),
         ("weights", "4 tensors, 610 values"),
         ("best weights", "4 tensors, 610 values"),
-        ("scores", "22 values"),
+        ("scores", "26 values"),
     ]
     assert not RUN_NAME.match(found.now.path.name)  # a report on the whole output folder counts no run twice
     second = reproduce(folder.path)

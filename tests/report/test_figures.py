@@ -64,7 +64,7 @@ def test_the_other_metrics_are_the_mean_and_the_interval_of_the_results(runs: An
     comparison = alpha_sweep(runs)
     picture = pictures(comparison)[-1]
     assert picture.name == "metrics"
-    assert len(picture.panels) == len(CLASSIFICATION.metrics) - 1
+    assert len(picture.panels) == len(CLASSIFICATION.computed) - 1
     for panel, metric in enumerate(("acc5", "nll", "ece")):
         for index, series in enumerate(picture.panels[panel].series):
             cell, row = comparison.cells[index], comparison.table.iloc[index]

@@ -60,7 +60,7 @@ def fill(runs: Any) -> None:
 
 
 def scores(accuracy: float, spread: float) -> dict[str, float]:
-    others = {metric.key: accuracy for metric in CLASSIFICATION.metrics}
+    others = {metric.key: accuracy for metric in CLASSIFICATION.computed}
     return {**others, SPREAD.key: spread}
 
 
@@ -97,11 +97,29 @@ def test_results_from_before_the_metric_have_an_empty_cell_and_a_note(runs: Any,
     assert grids(comparison)[0].rows[2][-2] == "-"
 
 
+def test_a_metric_of_some_trainings_is_shown_where_one_has_it(runs: Any) -> None:
+    """And a result that lacks it is no older one."""
+    few = CLASSIFICATION.metric("acc_few")
+    fill(runs)
+    balanced = compare(runs.found(*ALPHA))
+    for seed in range(3):
+        runs.add("cutmix", 1.0, seed, 0.5, about=with_scores({**scores(0.5, 0.5), few.key: 0.25}))
+    comparison = compare(runs.found(*ALPHA))
+    assert few.heading == "few-shot (%) ↑"
+    for found, cells in ((balanced, None), (comparison, ["-", "-", "25.00"])):
+        grid = grids(found)[0]
+        column = grid.headings.index(few.heading) if few.heading in grid.headings else None
+        assert (column and [row[column] for row in grid.rows]) == cells
+        keys = {key for plots in sections(found.task).values() for plot in plots for key in plot.keys}
+        assert (f"val/{few.key}" in keys) == (f"val/{few.key} mean" in found.table) == (cells is not None)
+        assert not [note for note in found.notes if few.key in note]
+
+
 def test_the_other_metrics_make_room_first(runs: Any) -> None:
     fill(runs)
     sweep = runs.sweep(*ALPHA)
     stream = io.StringIO()
-    others = [metric.heading for metric in CLASSIFICATION.metrics[1:]]
+    others = [metric.heading for metric in CLASSIFICATION.computed[1:]]
     finish(sweep, console=Console(file=stream, width=120, force_terminal=True, color_system=None, legacy_windows=False))
     line = next(line for line in stream.getvalue().splitlines() if line.startswith("not shown"))
     assert line == f"not shown, for lack of room: {'; '.join(others)}; folder"

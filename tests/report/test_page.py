@@ -110,7 +110,7 @@ def test_every_number_is_that_of_the_csv_to_the_last_digit(comparison: Compariso
             name: row[name] for name in columns if row[name] or name.rpartition(" ")[2] not in ("std", "low", "high")
         }
 
-    others = [f"test/last/{metric.key} mean" for metric in CLASSIFICATION.metrics[1:]]
+    others = [f"test/last/{metric.key} mean" for metric in CLASSIFICATION.computed[1:]]
     for cell, row in zip(comparison.cells, rows(comparison.table), strict=True):
         assert of_row(numbers, "scores", cell.cell_id) == there(row, "n", *STATISTICS, *others)
     pairs = [name for name in comparison.pairs.columns if name not in ("cell", "cell id", "baseline", "score", "why")]
@@ -227,7 +227,7 @@ def test_a_single_cell_with_one_seed_is_a_page_too(runs: Any, val: float | None)
     if val is None:
         wanted |= {"val mean": "", "val_best mean": "", "test/best_val mean": ""}
     numbers = of_row(parsed.numbers, "scores", cell.cell_id)
-    others = {f"test/last/{metric.key} mean" for metric in CLASSIFICATION.metrics[1:]}
+    others = {f"test/last/{metric.key} mean" for metric in CLASSIFICATION.computed[1:]}
     assert others < numbers.keys()
     assert {column: text for column, text in numbers.items() if column not in others} == wanted
     tables = ["chosen"] if val else []
@@ -332,7 +332,7 @@ def test_the_page_asks_for_nothing_complains_of_nothing_and_could_not_ask(opened
 def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison: Comparison) -> None:
     plots = shared.plots()
     table = comparison.table
-    panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.metrics) - 1}
+    panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.computed) - 1}
     assert list(plots) == [f"{name}-{index}" for name, count in panels.items() for index in range(count)]
     for plot, score in (("response-0", "val"), ("response-1", "test/last")):
         lines = {series["name"]: series for series in plots[plot]}

@@ -17,7 +17,7 @@ from vicinal.tasks import CLASSIFICATION
 
 NAN = math.nan
 ALPHA = ("mixup", "mixup.alpha")
-OTHERS = [metric for metric in CLASSIFICATION.metrics if metric.key != CLASSIFICATION.selection]
+OTHERS = [metric for metric in CLASSIFICATION.computed if metric.key != CLASSIFICATION.selection]
 ACCURACY, LIKELIHOOD = CLASSIFICATION.metric("acc1"), CLASSIFICATION.metric("nll")
 
 

@@ -28,7 +28,7 @@ from vicinal.training.train_metrics import DivergedError
 Compose = Callable[..., Experiment]
 ROOT = Path(__file__).parents[2]
 STRATEGIES = ("none", "input", "manifold", "cutmix")
-METRICS = tuple(metric.key for metric in CLASSIFICATION.metrics)
+METRICS = tuple(metric.key for metric in CLASSIFICATION.computed)
 TINY = (
     "dataset.train_size=200",
     "dataset.val_size=100",

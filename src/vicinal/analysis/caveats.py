@@ -68,7 +68,7 @@ def missing_metrics(cells: Sequence[Cell]) -> list[str]:
     """Name the runs whose results lack a metric of the task, as those of older versions may."""
     lines = []
     runs = [(f"{cell.label} seed {run.seed}", run.scored()) for cell in cells for run in cell.completed]
-    for metric in common_task(cells).metrics:
+    for metric in common_task(cells).computed:
         if labels := [label for label, parts in runs if any(metric.key not in scores for scores in parts)]:
             lines.append(
                 f"results of an older version lack {metric.key}, and are left out of its column: {few(labels)}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vicinal.analysis.records import Run, task_of
+from vicinal.analysis.records import Run, shown_task, task_of
 from vicinal.analysis.statistics import Summary, summarise
 from vicinal.tasks import Metric, Task
 
@@ -36,8 +36,8 @@ def headings(cells: Sequence[Cell]) -> dict[str, str]:
 
 
 def common_task(cells: Iterable[Cell]) -> Task:
-    """Return the task of all cells. Raises UserError if there are several."""
-    return task_of(run for cell in cells for run in cell.runs)
+    """Return the task of all cells, with the metrics that any of them has. Raises UserError if there are several."""
+    return shown_task([run for cell in cells for run in cell.runs])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -144,6 +144,11 @@ def task_of(runs: Iterable[Run]) -> Task:
     if len(names) > 1:
         raise UserError(f"these runs are of several tasks ({', '.join(names)}): choose one with --where KEY=VALUE")
     return task_named(names[0] if names else None)
+
+
+def shown_task(runs: Sequence[Run]) -> Task:
+    """Return the task of all runs, of the metrics that only some trainings compute with those that any of them has."""
+    return task_of(runs).showing({key for run in runs for scores in run.scored() for key in scores})
 
 
 def lookup(run: Run, key: str) -> str | None:

@@ -13,7 +13,7 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 
 from vicinal.analysis.load import SWEEP, load_runs
-from vicinal.analysis.records import Run, task_of
+from vicinal.analysis.records import Run, shown_task
 from vicinal.dashboards.sections import Plot, Sections, available, logged, sections
 from vicinal.errors import UserError
 from vicinal.runs.files import read
@@ -101,7 +101,7 @@ def make(sweep: Path, score: str = "", more: Sequence[str] = (), entity: str = "
         raise UserError(f"{sweep}: no folder of a sweep that has ended; it has no {SWEEP} or no report/{tables.name}")
     loaded = load_runs(sweep)
     runs, swept = loaded.runs, loaded.swept or ()
-    parts, notes = available(sections(task_of(runs), score, more), logged(runs))
+    parts, notes = available(sections(shown_task(runs), score, more), logged(runs))
     name = sweep.resolve().name
     return Dashboard(
         parts,

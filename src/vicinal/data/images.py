@@ -58,3 +58,11 @@ class ImageData:
     def counts(self) -> Tensor:
         """Training images per class, (K,) int64, by the labels that are trained on."""
         return self.train.counts(len(self.class_names))
+
+    @property
+    def true_counts(self) -> Tensor:
+        """The same by the labels without noise."""
+        if self.noise is None:
+            return self.counts
+        labels = self.train.labels.index_copy(0, self.noise.index, self.noise.true_label)
+        return self.train._replace(labels=labels).counts(len(self.class_names))

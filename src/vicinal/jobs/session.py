@@ -17,6 +17,7 @@ from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, fixed
 from vicinal.runs.files import write
 from vicinal.runs.signals import GracefulShutdown
+from vicinal.tasks import CLASSIFICATION
 from vicinal.tracking.console import Console
 from vicinal.tracking.run_files import RunFiles
 from vicinal.tracking.tracker import Tracker, Trackers
@@ -76,7 +77,11 @@ class RunContext:
         with streams.default("init"):
             model = make_model(experiment)
         parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
-        learner = Learner(model, *parts, experiment.trainer, experiment.hardware, steps, counts=self.data.counts)
+        balanced = experiment.dataset.values["imbalance"] == "none"
+        task = CLASSIFICATION if balanced else CLASSIFICATION.bind(self.data.true_counts.tolist())
+        learner = Learner(
+            model, *parts, experiment.trainer, experiment.hardware, steps, task=task, counts=self.data.counts
+        )
         examples = MixedExamples(self.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker)
         return TrainState(learner, streams, examples, self.data.counts)
 

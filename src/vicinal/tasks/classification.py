@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from vicinal.tasks.class_accuracy import BalancedAccuracy, GroupAccuracy
 from vicinal.tasks.metric import MeanMetric, Metric
 from vicinal.tasks.task import Bounds, Task
 
@@ -167,6 +168,10 @@ CLASSIFICATION = Classification(
         MeanMetric("nll", "negative log-likelihood", "nats", "lower", nll, short="NLL"),
         CalibrationError("ece", "expected calibration error", "%", "lower", short="ECE"),
         MeanMetric("brier", "Brier score", "", "lower", brier, short="Brier"),
+        BalancedAccuracy("balanced_acc", "balanced accuracy", "%", "higher", short="balanced"),
+        GroupAccuracy("acc_many", "accuracy of the largest classes", "%", "higher", "many", short="many-shot"),
+        GroupAccuracy("acc_medium", "accuracy of the medium classes", "%", "higher", "medium", short="medium-shot"),
+        GroupAccuracy("acc_few", "accuracy of the smallest classes", "%", "higher", "few", short="few-shot"),
     ),
     selection="acc1",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +45,15 @@ class Metric:
     def value(self, totals: Tensor, count: int) -> Tensor:
         """Return the metric, a finite scalar, from the total of :meth:`sums` over ``count`` samples."""
         raise NotImplementedError
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be computed: some metrics have to be bound first, which only some trainings do."""
+        return True
+
+    def bind(self, counts: Sequence[int]) -> Metric:
+        """Return the metric for a training on so many images of each class."""
+        return self
 
     @property
     def percent(self) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from vicinal.tasks.metric import Metric
 
@@ -35,7 +35,7 @@ class Task:
     """A kind of target. A subclass, one file each, has the methods below; B targets are a tensor (B, ...)."""
 
     name: str  # as ``result.json`` records it
-    metrics: tuple[Metric, ...]  # that evaluation computes, in the order in which they are shown
+    metrics: tuple[Metric, ...]  # in the order in which they are shown
     selection: str  # key of the metric on validation that chooses epochs, cells and points of a search
     score_key: ClassVar[
         str
@@ -45,6 +45,20 @@ class Task:
     def metric(self, key: str) -> Metric:
         """Return the metric of a key. Raises KeyError."""
         return {metric.key: metric for metric in self.metrics}[key]
+
+    @property
+    def computed(self) -> list[Metric]:
+        """All metrics that evaluation computes: some wait for :meth:`bind`."""
+        return [metric for metric in self.metrics if metric.ready]
+
+    def bind(self, counts: Sequence[int]) -> Self:
+        """Return the task of a training on so many images of each class, whose sizes matter."""
+        return replace(self, metrics=tuple(metric.bind(counts) for metric in self.metrics))
+
+    def showing(self, keys: Collection[str]) -> Task:
+        """Return the task without metrics that wait for :meth:`bind`, but for those with these keys."""
+        kept = tuple(metric for metric in self.metrics if metric.ready or metric.key in keys)
+        return self if len(kept) == len(self.metrics) else replace(self, metrics=kept)
 
     @property
     def selected(self) -> Metric:

@@ -47,7 +47,7 @@ def evaluate(
     `forward` is called instead of the model, such as its compiled form. What the task keeps of each sample is appended
     to `records`, one dictionary per batch.
     """
-    metrics = Metrics(task.metrics, hardware.device)
+    metrics = Metrics(task.computed, hardware.device)
     training = model.training
     model.eval()
     for images, targets in batches:
