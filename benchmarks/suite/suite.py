@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 PARTS = {
     "loader": "loading",
     "mixing": "mixing",
+    "methods": "methods",
     "step": "steps",
     "epoch": "epochs",
     "sweep": "sweeping",

@@ -17,7 +17,7 @@ import torch
 from vicinal.analysis.records import RUN_NAME
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.jobs.bitwise_diff import metrics, weights
+from vicinal.jobs.bitwise_diff import metrics, scores, weights
 from vicinal.jobs.reproduce import Reproduction, reproduce
 from vicinal.jobs.run import run
 from vicinal.runs import checkpoint
@@ -320,3 +320,14 @@ def test_the_script_says_what_is_wrong_in_one_line(folder: RunFolder, tmp_path: 
     code, out, err = call(folder.path, "trainer.device=tpu")
     assert (code, err.count("\n")) == (1, 1)
     assert err.startswith("error: trainer.device=tpu: must be ")
+
+
+def test_what_a_later_version_has_added_is_named_and_no_difference() -> None:
+    old, new = [{"epoch": 1, "val/acc1": 0.5}], [{"epoch": 1, "val/acc1": 0.5, "val/brier": 0.2}]
+    part = metrics(old, new)
+    assert part.identical
+    assert part.extent == "1 epochs, 2 values, without val/brier, which the original does not have"
+    assert metrics(new, old).parting == "epoch 1: val/brier 0.2 != nothing"
+    both = scores({"test": {"last": {"acc1": 0.5}}}, {"test": {"last": {"acc1": 0.5, "brier": 0.2}}})
+    assert both.identical
+    assert "without test/last/brier, which" in both.extent

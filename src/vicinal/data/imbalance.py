@@ -10,8 +10,8 @@ from torch import Tensor
 def falls(classes: int, kind: str, ratio: float) -> list[float]:
     """Return by how much each class is smaller than the first: from 1 to `ratio`.
 
-    ``exponential``: ratio**(k / (K - 1)) for class k (Cui et al., arXiv 1901.05555, section 5.1). ``step``: `ratio` for
-    the last half of the classes. Both as in LDAM (Cao et al., arXiv 1906.07413, section 4).
+    ``exponential``: ratio**(k / (K - 1)) for class k (Cui et al., arXiv 1901.05555). ``step``: `ratio` for
+    the last half of the classes. Both as in LDAM (Cao et al., arXiv 1906.07413).
     """
     last_half = (classes + 1) // 2
     places = [k / (classes - 1) if kind == "exponential" else float(k >= last_half) for k in range(classes)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 SIMILAR = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
-"""Classes of CIFAR-10 that are taken for another (Patrini et al., arXiv 1609.03683, section 5)."""
+"""Classes of CIFAR-10 that are taken for another (Patrini et al., arXiv 1609.03683)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def asymmetric(labels: Tensor, share: float, class_names: Sequence[str], seed: i
     """Replace a share of the labels of each class by the one class that it is taken for.
 
     That is :data:`SIMILAR` where the data have all of its classes, and then five of the ten stay right; else class k
-    becomes k + 1, and the last the first ("pair flip": Han et al., arXiv 1804.06872, section 4). Both papers give each
+    becomes k + 1, and the last the first ("pair flip": Han et al., arXiv 1804.06872). Both papers give each
     label of a class the same chance to be wrong; here exactly round(share * n) of its n labels are. Labels are (N,)
     int64.
     """

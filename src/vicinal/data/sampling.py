@@ -13,7 +13,7 @@ def class_balanced(labels: Tensor, size: int, generator: torch.Generator) -> Ten
     """Return `size` places of labels (N,) int64 >= 0, with replacement: each class as often, to within one.
 
     First the classes in a random order, then an image of each, all of which are equally likely (Kang et al., arXiv
-    1910.09217, section 4.1; there a class is drawn with replacement too). A small class repeats its images, and of a
+    1910.09217; there a class is drawn with replacement too). A small class repeats its images, and of a
     large one an epoch shows only a part.
     """
     counts = torch.bincount(labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.utils.nested import flat
 
 SCORES = ("epochs", "best_epoch", "val", "test")  # compared keys of ``result.json``
+SPLITS = ("val/", "test/")  # what evaluation has found; a later version may have more metrics
 IRRELEVANT = ("pid", "host", "started", "command", "continued", "checksum")  # uncompared keys of ``environment.json``
 
 
@@ -49,9 +50,11 @@ def compare(then: RunFolder, now: RunFolder, damage: Sequence[str]) -> list[Part
 
 
 def metrics(then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Part:
-    """Compare rows of ``metrics.jsonl``, except times, to the last digit."""
+    """Compare rows of ``metrics.jsonl``, except times and metrics that the older rows lack, to the last digit."""
     old, new = ([{name: row[name] for name in row if name not in TIME_FIELDS} for row in rows] for rows in (then, now))
-    extent = f"{len(old)} epochs, {sum(map(len, old))} values"
+    added = {key for row in new for key in row if key.startswith(SPLITS)} - {key for row in old for key in row}
+    new = [{key: row[key] for key in row if key not in added} for row in new]
+    extent = f"{len(old)} epochs, {sum(map(len, old))} values{_not_compared(added)}"
     for epoch, rows in enumerate(zip(old, new, strict=False), start=1):
         if parting := _first_difference(*rows):
             return Part("metrics", extent, f"epoch {epoch}: {parting}")
@@ -81,10 +84,16 @@ def weights(name: str, then: Mapping[str, Tensor], now: Mapping[str, Tensor]) ->
 
 
 def scores(then: Mapping[str, Any], now: Mapping[str, Any]) -> Part:
-    """Compare the scores in two ``result.json``, to the last digit."""
+    """Compare the scores in two ``result.json``, except those that the older one lacks, to the last digit."""
     old, new = (flat({name: result.get(name) for name in SCORES}) for result in (then, now))
-    parting = _first_difference(old, new)
-    return Part("scores", f"{len(old)} values", parting and f"scores: {parting}")
+    added = new.keys() - old.keys()
+    parting = _first_difference(old, {key: new[key] for key in new if key not in added})
+    return Part("scores", f"{len(old)} values{_not_compared(added)}", parting and f"scores: {parting}")
+
+
+def _not_compared(added: Collection[str]) -> str:
+    """Name what a later version has added, such as a metric."""
+    return f", without {', '.join(sorted(added))}, which the original does not have" if added else ""
 
 
 def environments(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

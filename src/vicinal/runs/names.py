@@ -10,12 +10,12 @@ from typing import Any
 
 from vicinal.config.composition import assigned
 from vicinal.config.redaction import TELLING_KEY, redact
-from vicinal.config.schema import GROUPS, Config, TrainerConfig
+from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig
 from vicinal.errors import written
 from vicinal.runs.files import safe_name
 
 TITLE = ("dataset", "model", "mixup")  # groups whose options begin the name of a run
-UNSHOWN_GROUPS = (*TITLE, "experiment", "wandb")  # groups whose options do not follow as words of the command line
+UNSHOWN_GROUPS = (*TITLE, "experiment", *VIEWS)  # groups whose options do not follow as words of the command line
 UNSHOWN_KEYS = {"seed", "trainer.device", "trainer.threads"}
 """Keys that have a place of their own, or say where a run is computed; neutral keys are not shown either."""
 LONGEST_RUN, LONGEST_PART = 80, 32

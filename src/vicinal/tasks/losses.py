@@ -137,7 +137,7 @@ class SoftmaxBinaryCrossEntropy(BinaryCrossEntropy):
 class TwoHot(Loss):
     """Binary cross-entropy to all classes whose weight in the target is above a threshold, each a whole label.
 
-    timm ``BinaryCrossEntropy(target_threshold)``; Wightman et al., arXiv 2110.00476, section 2. A sample's factor is
+    timm ``BinaryCrossEntropy(target_threshold)``; Wightman et al., arXiv 2110.00476. A sample's factor is
     the mean of the class weights over its target.
 
     Attributes:
@@ -184,7 +184,7 @@ def weights_of_classes(kind: str, counts: Tensor, beta: float) -> Tensor:
 
     Args:
         kind: "inverse", proportional to 1 / n, or "effective", to (1 - beta) / (1 - beta^n) (Cui et al.,
-            arXiv 1901.05555, equation 3).
+            arXiv 1901.05555).
         counts: training images per class, (K,).
         beta: in [0, 1).
     """
@@ -201,7 +201,7 @@ def loss_of(settings: LossSettings, counts: Tensor | None, epoch: int) -> Loss:
         settings: of the trainer.
         counts: training images per class, (K,) int64, on the device of the training; None where nothing needs them.
         epoch: from 1. Class weights begin late where ``class_weights_from`` says so (deferred re-weighting, Cao et al.,
-            arXiv 1906.07413, section 3.3).
+            arXiv 1906.07413).
     """
     makers: dict[str, Callable[[], Loss]] = {
         "ce": CrossEntropy,

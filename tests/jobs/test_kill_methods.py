@@ -1,0 +1,99 @@
+"""A sweep over every strategy, killed inside a run of each, ends with the bits of the sweep that nobody touched."""
+
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vicinal.config.schema import CONF
+from vicinal.tracking.run_files import TIME_FIELDS
+
+from ..forked import Forked
+
+pytestmark = pytest.mark.slow
+
+STRATEGIES = sorted(path.stem for path in (CONF / "mixup").glob("*.yaml") if path.stem not in ("base", "transmix"))
+SMALL = (
+    "trainer.epochs=2",
+    "dataset.train_size=60",
+    "dataset.val_size=20",
+    "trainer.batch_size=20",
+    "trainer.eval_batch_size=900",
+    "trainer.precision=fp32",
+    "trainer.threads=1",
+    "trainer.checkpoint_every=1steps",
+    "tracker=none",
+    "seed=0,1",
+    "mixup.alpha=0.5,1",
+    "-m",
+)
+VIT = ("model=vit_tiny", "model.width=16", "optimizer=adamw", "optimizer.lr=0.001")
+
+
+def runs(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.glob("outputs/runs/*"))}
+
+
+def in_work(folder: Path) -> str | None:
+    """The run that has a checkpoint of some of its steps, and no result."""
+    for name, run in runs(folder).items():
+        if (run / "checkpoint.pt").exists() and not (run / "result.json").exists():
+            return name
+    return None
+
+
+def start(words: tuple[str, ...], folder: Path) -> Forked:
+    return Forked(words, folder, folder / "out.txt", {**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def train(words: tuple[str, ...], folder: Path) -> None:
+    assert start(words, folder).wait(600) == 0, (folder / "out.txt").read_text()[-2000:]
+
+
+def train_and_kill(words: tuple[str, ...], folder: Path, draw: random.Random) -> None:
+    """Run the command, kill it inside a training, and run it again until it ends by itself."""
+    for _ in range(10):
+        process = start(words, folder)
+        while (name := in_work(folder)) is None:
+            assert process.poll() is None, f"no training could be hit: {(folder / 'out.txt').read_text()[-2000:]}"
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.05))
+        process.kill()
+        process.wait(60)
+        if in_work(folder) == name:  # else it was done in the meantime, and the next one's turn comes
+            return train(words, folder)
+    pytest.fail("no training could be hit")
+
+
+def record(run: Path) -> dict[str, Any]:
+    """All that a run has found, without the times."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((run / "result.json").read_text())
+    kept = {key: result[key] for key in ("test", "val", "val_best", "status")}
+    return {"rows": [{key: row[key] for key in row if key not in TIME_FIELDS} for row in rows], **kept}
+
+
+@pytest.mark.parametrize("network", ["cnn", "vit"])
+def test_every_strategy_goes_on_to_the_bit(network: str, tmp_path: Path) -> None:
+    strategies, own = (STRATEGIES, ()) if network == "cnn" else (["transmix"], VIT)
+    whole, struck, draw = tmp_path / "whole", tmp_path / "struck", random.Random(0)
+    whole.mkdir()
+    struck.mkdir()
+    train((f"mixup={','.join(strategies)}", *own, *SMALL), whole)
+    for strategy in strategies:
+        train_and_kill((f"mixup={strategy}", *own, *SMALL), struck, draw)
+
+    expected, found = runs(whole), runs(struck)
+    assert expected.keys() == found.keys()
+    assert len(expected) >= 2 * len(strategies)
+    for name, run in expected.items():
+        assert record(run) == record(found[name]), name
+        old, new = (torch.load(each / "checkpoint.pt", weights_only=True)["model"] for each in (run, found[name]))
+        assert all(torch.equal(old[key], new[key]) for key in old), name
+        assert (run / "mixed.png").read_bytes() == (found[name] / "mixed.png").read_bytes(), name
+        assert ("mixing/lam" in record(run)["rows"][-1]) == ("-none-" not in name), name
