@@ -13,8 +13,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ class Forked:
         self.returncode: int | None = None
         self._answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, out.open("ab") as printed:
-            socket.send_fds(_server()[0], [json.dumps(request).encode()], [printed.fileno(), theirs.fileno()])
+            SERVER.ask(json.dumps(request).encode(), [printed.fileno(), theirs.fileno()])
         self.pid = int(self._answers.recv(64))
 
     def poll(self) -> int | None:
@@ -71,13 +71,24 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-@cache
-def _server() -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
-    """Start the process that all are forked from; it ends with this one."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        server = subprocess.Popen([sys.executable, __file__], stdin=theirs, cwd=ROOT, start_new_session=True)
-    return ours, server
+class Server:
+    """The process that all are forked from, once there is need of it; it ends with this one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: socket.socket | None = None
+
+    def ask(self, request: bytes, descriptors: list[int]) -> None:
+        with self._lock:
+            if self._requests is None:
+                self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with theirs:
+                    command = [sys.executable, __file__]
+                    self._process = subprocess.Popen(command, stdin=theirs, cwd=ROOT, start_new_session=True)
+            socket.send_fds(self._requests, [request], descriptors)
+
+
+SERVER = Server()
 
 
 def _serve(requests: socket.socket) -> None:
