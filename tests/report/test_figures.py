@@ -64,7 +64,7 @@ def test_the_other_metrics_are_the_mean_and_the_interval_of_the_results(runs: An
     comparison = alpha_sweep(runs)
     picture = pictures(comparison)[-1]
     assert picture.name == "metrics"
-    assert len(picture.panels) == len(CLASSIFICATION.computed) - 1
+    assert len(picture.panels) == len(CLASSIFICATION.computed)
     for panel, metric in enumerate(("acc5", "nll", "ece")):
         for index, series in enumerate(picture.panels[panel].series):
             cell, row = comparison.cells[index], comparison.table.iloc[index]
@@ -74,6 +74,15 @@ def test_the_other_metrics_are_the_mean_and_the_interval_of_the_results(runs: An
             assert (series.low, series.high) == ((over.low,), (over.high,))
             assert series.y == (row[f"test/last/{metric} mean"],)
             assert (series.x_low, series.x_high) == ((row["test/last low"],), (row["test/last high"],))
+
+
+def test_the_time_of_training_is_drawn_against_the_score(runs: Any) -> None:
+    comparison = alpha_sweep(runs)
+    panel = pictures(comparison)[-1].panels[-1]
+    assert panel.y.title == "seconds of training"
+    found = {series.name: (series.x, series.y) for series in panel.series}
+    rows = zip(comparison.cells, comparison.table["test/last mean"], strict=True)
+    assert found == {cell.label: ((mean,), (2.0,)) for cell, mean in rows}
 
 
 def test_curves_are_means_and_ranges_over_the_completed_seeds(runs: Any) -> None:

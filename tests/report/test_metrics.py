@@ -80,7 +80,7 @@ def test_a_metric_of_the_table_is_in_every_output(runs: Any, added: Metric) -> N
     (cells, *_) = grids(comparison)
     assert [row[cells.headings.index(heading)] for row in cells.rows] == ["0.25", "1.5"]
     assert not [note for note in comparison.notes if "older version" in note]
-    panel = pictures(comparison)[-1].panels[-1]
+    panel = pictures(comparison)[-1].panels[-2]
     assert panel.y.title == "sharpness of the output, nats"
     assert [series.y for series in panel.series] == [(0.25,), (1.5,)]
     keys = {key for plots in sections(comparison.task).values() for plot in plots for key in plot.keys}

@@ -332,7 +332,7 @@ def test_the_page_asks_for_nothing_complains_of_nothing_and_could_not_ask(opened
 def test_the_plots_have_the_numbers_of_the_comparison(shared: Opened, comparison: Comparison) -> None:
     plots = shared.plots()
     table = comparison.table
-    panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.computed) - 1}
+    panels = {"response": 2, "learning": 3, "metrics": len(CLASSIFICATION.computed)}
     assert list(plots) == [f"{name}-{index}" for name, count in panels.items() for index in range(count)]
     for plot, score in (("response-0", "val"), ("response-1", "test/last")):
         lines = {series["name"]: series for series in plots[plot]}

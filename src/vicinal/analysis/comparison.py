@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,11 @@ class Cell:
         """Summarise what ``scores`` returns."""
         task = task_of(self.runs)
         return summarise(list(self.scores(name, metric).values()), task.metric(metric or task.selection).limit)
+
+    def seconds(self) -> Summary:
+        """Summarise the seconds of training, without evaluation, of the completed runs that say it."""
+        found = [run.seconds["train"] for run in self.completed if "train" in run.seconds]
+        return summarise(found, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)

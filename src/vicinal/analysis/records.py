@@ -47,6 +47,7 @@ class Run:
     val_best: dict[str, float] | None = None  # the same of the best epoch; None in older results too
     test: dict[str, dict[str, float] | None] = field(default_factory=dict)
     """{"last": scores, "best_val": scores or None, "median10": scores}; empty if not completed."""
+    seconds: dict[str, Any] = field(default_factory=dict)  # {"train": ..., "evaluation": ..., "total": ...}
     hardware: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)

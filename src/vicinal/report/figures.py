@@ -99,7 +99,7 @@ class _Drawing:
         return Picture("learning", "Learning curves", caption, tuple(panels))
 
     def metrics(self) -> Picture:
-        """Draw every other metric against the selection metric."""
+        """Draw every other metric, and the seconds of training, against the selection metric."""
         score, panels = self.comparison.score, []
         for metric in self.task.others:
             dots = []
@@ -108,7 +108,16 @@ class _Drawing:
                     dots.append(replace(self._dot(cell, row, other.mean), low=(other.low,), high=(other.high,)))
             if dots:
                 panels.append(Panel(self._axis(score), _axis(metric.title, metric), tuple(dots)))
-        caption = f"Mean over seeds and, both ways, its {INTERVAL}."
+        times = [(cell, row, cell.seconds()) for cell, row in self._rows(score)]
+        if dots := [
+            replace(self._dot(cell, row, time.mean), low=(time.low,), high=(time.high,))
+            for cell, row, time in times
+            if time.n
+        ]:
+            panels.append(Panel(self._axis(score), Axis("seconds of training"), tuple(dots)))
+        caption = (
+            f"Mean over seeds and, both ways, its {INTERVAL}. Seconds are without evaluation, as they were measured."
+        )
         if lower := [metric.title for metric in (self.metric, *self.task.others) if metric.better == "lower"]:
             caption += f" Lower is better: {', '.join(lower)}."
         return Picture("metrics", f"Other metrics against {self.metric.title}", caption, tuple(panels))
