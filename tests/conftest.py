@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest_plugins = ["tests.stored_sweeps"]
+pytest_plugins = ["tests.composed", "tests.stored_sweeps"]
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Which a run in this process handles itself."""
@@ -66,6 +66,12 @@ def no_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """What a test starts trains on the CPU, unless the test is marked ``gpu``."""
     if not request.node.get_closest_marker("gpu"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture(autouse=True)
+def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process nothing waits for the disk: whoever reads a file sees the same with and without it."""
+    monkeypatch.setattr(os, "fsync", os.fstat)
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +200,7 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     from hydra import compose as compose_config
     from hydra import initialize_config_dir
 
-    from vicinal.config.schema import CONF, register
+    from vicinal.config.schema import CONF
     from vicinal.experiment import Experiment
 
     def composed(*overrides: str) -> Experiment:
@@ -204,7 +210,6 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return Experiment.composed(compose_config("config", [*words, *overrides], return_hydra_config=True))
 
-    register()
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     yield composed
     torch.set_num_threads(threads)

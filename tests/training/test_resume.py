@@ -46,7 +46,7 @@ TINY = (
     "trainer.epochs=3",
     "trainer.precision=fp32",
     "trainer.threads=1",
-    "trainer.eval_batch_size=20",
+    "trainer.eval_batch_size=150",  # three batches of test images
 )
 STEPS = 5
 EPOCHS = 3
