@@ -29,8 +29,10 @@ from vicinal.runs.folder import RunFolder
 from vicinal.runs.locks import held
 from vicinal.tracking.run_files import TIME_FIELDS
 
+from ..forked import Forked
+
 TRAIN = Path(__file__).parents[2] / "train.py"
-SMALL = ("trainer.precision=bf16", "dataset.train_size=200", "dataset.val_size=100", "trainer.batch_size=20")
+SMALL = ("trainer.precision=bf16", "dataset.train_size=200", "dataset.val_size=100", "trainer.batch_size=50")
 PARALLEL = ("hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "wandb.mode=disabled", "-m")
 
 
@@ -126,11 +128,11 @@ class Sweep:
     def __init__(self, folder: Path, *words: str) -> None:
         self.folder, self.words = folder, words
         folder.mkdir()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self, *more: str) -> "subprocess.Popen[bytes]":
         with (self.folder / "out.txt").open("wb") as out:
-            self.process = subprocess.Popen(
+            self.process = process = subprocess.Popen(
                 [sys.executable, str(TRAIN), *self.words, *more],
                 cwd=self.folder,
                 stdout=out,
@@ -138,7 +140,14 @@ class Sweep:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        return self.process
+        return process
+
+    def fork(self, *more: str) -> Forked:
+        """Start the same without the imports; it still starts the server of its workers."""
+        out = self.folder / "out.txt"
+        out.write_bytes(b"")
+        self.process = process = Forked([*self.words, *more], self.folder, out)
+        return process
 
     def wait(self) -> tuple[int, str]:
         assert self.process is not None
@@ -147,6 +156,10 @@ class Sweep:
 
     def run(self, *more: str) -> tuple[int, str]:
         self.start(*more)
+        return self.wait()
+
+    def run_forked(self) -> tuple[int, str]:
+        self.fork()
         return self.wait()
 
     def runs(self) -> list[Path]:
@@ -160,7 +173,7 @@ class Sweep:
         limit = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < limit, (self.folder / "out.txt").read_text()
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def workers(self) -> list[int]:
         """Of this sweep, once they handle SIGTERM, which the server that they are forked from ignores."""
@@ -230,7 +243,7 @@ def test_the_bits_and_the_table_are_those_of_the_serial_sweep(make: Callable[...
     words = ("mixup=input,cutmix", "seed=0,1", *SMALL, "trainer.epochs=3", "trainer.threads=1")
     serial = make("serial", *words, "wandb.mode=disabled", "-m")
     parallel = make("parallel", *words, *PARALLEL)
-    (code, plain), (other, lines) = serial.run(), parallel.run()
+    (code, plain), (other, lines) = serial.run_forked(), parallel.run()
     assert (code, other) == (0, 0), plain + lines
     assert_same(serial, parallel, 4)
     assert len({(run / "checkpoint.pt").read_bytes() for run in serial.runs()}) == 4
@@ -262,7 +275,7 @@ def test_threads_are_those_that_the_parent_sees(make: Callable[..., Sweep], monk
     code, printed = sweep.run()
     assert code == 0, printed
     assert [result(run)["hardware"]["threads"] for run in sweep.runs()] == [1, 1]
-    code, printed = sweep.run()
+    code, printed = sweep.run_forked()
     assert code == 0
     assert "2 of 2 runs are completed already" in printed
     assert "made with" not in printed
@@ -272,7 +285,7 @@ def test_threads_are_those_that_the_parent_sees(make: Callable[..., Sweep], monk
 def test_a_failing_job_leaves_the_others(make: Callable[..., Sweep]) -> None:
     words = ("optimizer.lr=1e30,0.05,0.06", *SMALL, "trainer.epochs=2", "trainer.threads=1")
     sweep = make("sweep", *words, *PARALLEL)
-    code, printed = sweep.run()
+    code, printed = sweep.run_forked()
     assert code == 1, printed
     assert printed.splitlines()[-1] == "error: 1 of 3 jobs failed; the reasons are in the table"
     assert "optimizer.lr=1e+30 | failed: the loss is not finite" in printed
@@ -337,7 +350,7 @@ def test_what_keeps_a_job_from_beginning_is_raised_and_ends_the_others(tmp_path:
 
 
 ENDS = {"SIGTERM": 143, "SIGINT": 130, "SIGTERM to all": 143}
-LONG = ("mixup=input,cutmix", "seed=0,1", *SMALL, "trainer.epochs=60", "trainer.threads=1")
+LONG = ("mixup=input,cutmix", "seed=0,1", *SMALL, "trainer.epochs=40", "trainer.threads=1")
 NEVER = "trainer.checkpoint_every=1000"
 """All that a signal leaves is of its own saving."""
 
@@ -345,7 +358,7 @@ NEVER = "trainer.checkpoint_every=1000"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     sweep = Sweep(tmp_path_factory.mktemp("whole") / "sweep", *LONG, NEVER, *PARALLEL)
-    code, printed = sweep.run()
+    code, printed = sweep.run_forked()
     assert code == 0, printed
     return sweep
 
@@ -356,7 +369,7 @@ def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
     name: str, make: Callable[..., Sweep], whole: Sweep
 ) -> None:
     sweep = make("sweep", *LONG, NEVER, *PARALLEL)
-    process = sweep.start()
+    process = sweep.start() if name == "SIGINT" else sweep.fork()
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
     number = getattr(signal, name.split()[0])
     if name == "SIGTERM":
@@ -375,7 +388,7 @@ def test_an_interrupted_sweep_saves_all_its_jobs_and_goes_on(
     ]
     assert len(positions) == 2  # the others have not begun
     assert min(positions) >= 2
-    code, printed = sweep.run()
+    code, printed = sweep.run_forked()
     assert code == 0, printed
     assert printed.count("going on in epoch") == 2
     assert_same(whole, sweep, 4)
@@ -396,7 +409,7 @@ def test_a_ctrl_c_while_torch_is_imported_is_a_plain_end(make: Callable[..., Swe
 @pytest.mark.slow
 def test_a_worker_that_is_asked_alone_to_stop_is_one_line(make: Callable[..., Sweep]) -> None:
     sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
-    sweep.start()
+    sweep.fork()
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
     os.kill(sweep.workers()[0], signal.SIGTERM)
     code, printed = sweep.wait()
@@ -412,7 +425,7 @@ def test_a_worker_that_is_asked_alone_to_stop_is_one_line(make: Callable[..., Sw
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_parent_that_was_killed(make: Callable[..., Sweep]) -> None:
     sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
-    process = sweep.start()
+    process = sweep.fork()
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
     assert len(sweep.workers()) == 2
     process.kill()
@@ -454,7 +467,7 @@ def test_a_worker_that_is_asked_to_stop_in_the_middle_of_an_import_leaves(
 @pytest.mark.slow
 def test_a_worker_that_was_killed_is_one_line_and_the_other_saves(make: Callable[..., Sweep]) -> None:
     sweep = make("sweep", *LONG, NEVER, *PARALLEL, "trainer.epochs=1000")
-    sweep.start()
+    sweep.fork()
     sweep.until(lambda: len(sweep.rows()) == 2 and min(sweep.rows()) >= 2)
     os.kill(sweep.workers()[0], signal.SIGKILL)
     code, printed = sweep.wait()

@@ -15,13 +15,18 @@ import filelock
 import pytest
 
 from vicinal.config.schema import CONF
+from vicinal.runs.locks import held
 from vicinal.tracking.wandb.server import ABANDONED
+
+from ...forked import Forked
 
 pytestmark = pytest.mark.slow
 
 Read = Callable[[Path], Any]
 TRAIN = CONF.parent / "train.py"
-EPOCHS = 300
+EPOCHS = 60
+LONG = 150
+"""Epochs that take longer than W&B's start, which is beside them."""
 TINY = ("dataset.train_size=200", "trainer.batch_size=20", "trainer.threads=1", "wandb.mode=offline", "wandb.images=4")
 SECOND = 1.0
 """Of rows that a kill may cost: W&B's record is flushed that often."""
@@ -30,14 +35,18 @@ LATE = 0.3
 
 
 class Job:
-    """A process that trains one run."""
+    """A process that trains one run: forked, or started, so that W&B is ready by the first epochs."""
 
-    def __init__(self, output: Path) -> None:
-        words = [f"output_dir={output}", f"trainer.epochs={EPOCHS}", "trainer.checkpoint_every=10", *TINY]
-        self.output = output
-        self.process = subprocess.Popen(
-            [sys.executable, TRAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def __init__(self, output: Path, epochs: int = EPOCHS, *, start: bool = False) -> None:
+        words = [f"output_dir={output}", f"trainer.epochs={epochs}", "trainer.checkpoint_every=10", *TINY]
+        self.output, self.epochs, self.out = output, epochs, output / "out.txt"
+        self.process: subprocess.Popen[bytes] | Forked
+        if start:
+            with self.out.open("wb") as out:
+                self.process = subprocess.Popen([sys.executable, TRAIN, *words], stdout=out, stderr=subprocess.STDOUT)
+        else:
+            self.out.write_bytes(b"")
+            self.process = Forked(words, output, self.out)
         self.seen: list[tuple[float, int]] = []
         """When there were how many rows in ``metrics.jsonl``."""
 
@@ -53,11 +62,15 @@ class Job:
     def wait(self, until: Callable[[], bool]) -> None:
         limit = time.monotonic() + 120
         while not until():
-            assert self.process.poll() is None, self.process.communicate()[0]
+            assert self.process.poll() is None, self.out.read_text()
             assert time.monotonic() < limit
             file = next(self.output.glob("runs/*/metrics.jsonl"), None)
             self.seen.append((time.monotonic(), file.read_bytes().count(b"\n") if file else 0))
             time.sleep(0.01)
+
+    def wandb_holds_the_record(self) -> bool:
+        """Its process has come as far as to what it is told first; it then works on without the training."""
+        return any(map(held, self.output.glob("runs/*/wandb/.lock")))
 
     def wandb_has_begun(self) -> bool:
         return any("W&B is offline" in file.read_text() for file in self.output.glob("runs/*/train.log"))
@@ -71,7 +84,7 @@ class Job:
         killed = time.monotonic()
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
         return killed
 
 
@@ -80,18 +93,18 @@ def epochs_until_the_kill(job: Job, seed: int) -> None:
     job.wait(lambda: job.seen[-1][1] >= more)
 
 
-def continued(output: Path, read: Read) -> Any:
+def continued(job: Job, read: Read) -> Any:
     """Give the same command again, to the end; W&B's one record of it all."""
-    again = Job(output)
-    out, _ = again.process.communicate()
-    assert again.process.returncode == 0, out
+    again = Job(job.output, job.epochs)
+    code, out = again.process.wait(300), again.out.read_text()
+    assert code == 0, out
     assert "going on in epoch" in out
     assert "W&B is off " not in out
     whole = read(again.folder)  # one record only: the continued run has told all again
     assert whole.exit_code == 0
     assert "error" not in whole.summary
     assert whole.history == again.rows()
-    assert [row["epoch"] for row in whole.history] == list(range(1, EPOCHS + 1))
+    assert [row["epoch"] for row in whole.history] == list(range(1, job.epochs + 1))
     assert json.loads((again.folder / "result.json").read_text())["wandb"]["id"] == whole.id
     return whole
 
@@ -99,7 +112,7 @@ def continued(output: Path, read: Read) -> Any:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_with_all_that_it_has_started(tmp_path: Path, read_offline_run: Read, seed: int) -> None:
     """As by a power cut, or by Slurm."""
-    job = Job(tmp_path)
+    job = Job(tmp_path, LONG)
     job.wait(job.wandb_has_begun)
     epochs_until_the_kill(job, seed)
     killed = job.kill(alone=False)
@@ -111,7 +124,7 @@ def test_killed_with_all_that_it_has_started(tmp_path: Path, read_offline_run: R
     assert run.exit_code is None  # which W&B shows as crashed
     assert not (job.folder / "result.json").exists()
 
-    whole = continued(tmp_path, read_offline_run)
+    whole = continued(job, read_offline_run)
     assert run.id in (whole.id, "")  # killed in the record's first second
     assert run.captions in (whole.captions, {})
 
@@ -119,8 +132,8 @@ def test_killed_with_all_that_it_has_started(tmp_path: Path, read_offline_run: R
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_alone(tmp_path: Path, read_offline_run: Read, seed: int) -> None:
     """As for its memory, or by a kill -9 of somebody's: W&B has every row, whether or not it was ready by then."""
-    job = Job(tmp_path)
-    job.wait(lambda: job.seen != [] and job.seen[-1][1] > 0)
+    job = Job(tmp_path, start=seed == 0)
+    job.wait(lambda: job.seen != [] and job.seen[-1][1] > 0 and job.wandb_holds_the_record())
     epochs_until_the_kill(job, seed)
     job.kill(alone=True)
     rows = job.rows()
@@ -130,22 +143,21 @@ def test_killed_alone(tmp_path: Path, read_offline_run: Read, seed: int) -> None
     assert len(rows) - len(run.history) <= 1  # W&B is told after the file is written
     assert run.exit_code == 1
     assert run.summary["error"] == ABANDONED
-    assert continued(tmp_path, read_offline_run).id == run.id
+    assert continued(job, read_offline_run).id == run.id
 
 
 def test_killed_alone_and_continued_at_once(tmp_path: Path, read_offline_run: Read) -> None:
     """The new session waits until the old one's rows are told, and only W&B's process does."""
     job = Job(tmp_path)
-    job.wait(lambda: job.seen != [] and job.seen[-1][1] > 0)
+    job.wait(lambda: job.seen != [] and job.seen[-1][1] > 0 and job.wandb_holds_the_record())
     epochs_until_the_kill(job, 2)
     job.kill(alone=True)
-    continued(tmp_path, read_offline_run)
+    continued(job, read_offline_run)
 
 
 def test_a_run_that_diverges_has_failed(tmp_path: Path, read_offline_run: Read) -> None:
-    command = [sys.executable, TRAIN, f"output_dir={tmp_path}", "trainer.epochs=3", "optimizer.lr=1e30", *TINY]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    words = [f"output_dir={tmp_path}", "trainer.epochs=3", "optimizer.lr=1e30", *TINY]
+    assert Forked(words, tmp_path, tmp_path / "out.txt").wait(120) == 1
     (folder,) = (tmp_path / "runs").iterdir()
     run = read_offline_run(folder)
     reason = json.loads((folder / "result.json").read_text())["error"]
