@@ -20,6 +20,8 @@ import torch
 
 from vicinal.tracking.run_files import TIME_FIELDS
 
+from ..forked import Forked
+
 pytestmark = pytest.mark.slow
 
 TRAIN = Path(__file__).parents[2] / "train.py"
@@ -69,14 +71,14 @@ class Sweep:
         for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_DIR"):
             self.environment[name] = str(home)
         self.environment |= {"NETRC": str(home / "netrc"), "OMP_NUM_THREADS": "1"}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self._state: dict[Path, int] = {}
 
     def start(self, *command: str | Path) -> "subprocess.Popen[bytes]":
         """Start a process, the leader of a group of its own."""
         self._state = self.state()
         with (self.folder / "out.txt").open("wb") as out:
-            self.process = subprocess.Popen(
+            self.process = process = subprocess.Popen(
                 [sys.executable, *(command or (TRAIN, *self.words))],
                 cwd=self.folder,
                 env=self.environment,
@@ -86,7 +88,15 @@ class Sweep:
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # pytest may run under nohup
             )
-        return self.process
+        return process
+
+    def fork(self) -> Forked:
+        """Start the same without the imports."""
+        self._state = self.state()
+        out = self.folder / "out.txt"
+        out.write_bytes(b"")
+        self.process = process = Forked(self.words, self.folder, out, self.environment)
+        return process
 
     def wait(self, kind: str = "") -> Session:
         assert self.process is not None
@@ -101,7 +111,7 @@ class Sweep:
         limit = time.monotonic() + 300
         while self.process.poll() is None and not condition():
             assert time.monotonic() < limit, (self.folder / "out.txt").read_text()
-            time.sleep(0.003)
+            time.sleep(0.01)
         return self.process.poll() is None
 
     def state(self, pattern: str = "*") -> dict[Path, int]:
@@ -191,13 +201,15 @@ def struck(sweep: Sweep, number: signal.Signals, pace: Pace, draw: random.Random
     draw.shuffle(kinds)
     while kinds:
         kind = kinds[-1]
-        sweep.start()
         if kind == "anywhere":
+            sweep.start()
             seconds, more = draw.uniform(0, pace.start), 1
         elif kind == "preparation":
+            sweep.fork()
             sweep.until(sweep.touched)
             seconds, more = draw.uniform(0, pace.setup), 1
         else:
+            sweep.fork()
             sweep.until(lambda: sweep.touched("checkpoint.pt"))
             seconds, more = 300.0, 0
         done = sweep.epochs()
@@ -211,7 +223,7 @@ def struck(sweep: Sweep, number: signal.Signals, pace: Pace, draw: random.Random
         else:
             session = sweep.wait()
             pytest.fail(f"the process has ended before it was hit, {len(kinds)} kills early:\n{session.out}")
-    sweep.start()
+    sweep.fork()
     session = sweep.wait()
     assert session.code == 0, session.out
 
@@ -411,7 +423,7 @@ def one(tmp_path: Path) -> Iterator[Sweep]:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGHUP", 129), ("SIGUSR1", 138), ("SIGUSR2", 140)])
 def test_a_signal_finishes_the_step_saves_and_leaves(one: Sweep, name: str, code: int) -> None:
-    process = one.start()
+    process = one.fork()
     assert one.until(lambda: one.epochs() >= 2)
     process.send_signal(signal.Signals[name])
     session = one.wait()
