@@ -30,19 +30,19 @@ from vicinal.runs import mixed_sheet
 from vicinal.runs.folder import RunFolder
 
 from ..following import page_of, printed, states, watch, worked_on
+from ..forked import Forked
 
 TRAIN = Path(__file__).parents[2] / "train.py"
+SMALL = ("dataset.train_size=200", "dataset.val_size=100")
+"""An epoch then takes a quarter of the time."""
+PLAIN = ("trainer.threads=1", "wandb.mode=disabled", "-m")
 
 
-def launch(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(TRAIN), *words, "trainer.threads=1", "wandb.mode=disabled", "-m"]
-    with (folder / "out.txt").open("ab") as out:
-        return subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-        )
+def launch(folder: Path, *words: str) -> Forked:
+    return Forked([*words, *PLAIN], folder, folder / "out.txt")
 
 
-def the_page(folder: Path, process: subprocess.Popen[bytes]) -> Path:
+def the_page(folder: Path, process: Forked) -> Path:
     """Where it is, once it is there."""
     while not (found := list(folder.glob("outputs/sweeps/*/report/report.html"))):
         assert process.poll() is None, (folder / "out.txt").read_text()
@@ -83,10 +83,10 @@ def opened(chromium: Any, file: Path, width: int = 1200, scheme: str = "light") 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "parallel"])
-def test_an_open_tab_follows_a_sweep_to_its_report(chromium: Any, tmp_path: Path, launcher: str) -> None:
-    words = ["mixup=none,cutmix", "seed=0,1", "trainer.epochs=60", f"hydra/launcher={launcher}"]
-    process = launch(tmp_path, *words)
+@pytest.mark.parametrize(("launcher", "epochs"), [("basic", 60), ("parallel", 100)])
+def test_an_open_tab_follows_a_sweep_to_its_report(chromium: Any, tmp_path: Path, launcher: str, epochs: int) -> None:
+    words = ["mixup=none,cutmix", "seed=0,1", f"trainer.epochs={epochs}", f"hydra/launcher={launcher}"]
+    process = launch(tmp_path, *words, *SMALL)
     try:
         file = the_page(tmp_path, process)
         with opened(chromium, file) as (page, complaints):
@@ -96,7 +96,7 @@ def test_an_open_tab_follows_a_sweep_to_its_report(chromium: Any, tmp_path: Path
                         Math.round(document.activeElement.getBoundingClientRect().top)]"""
             page.evaluate("window.sameTab = true; document.body.style.minHeight = '5000px'; scrollTo(0, 150)")
             before = page.evaluate(where)
-            assert first < grown(page, first) <= 240
+            assert first < grown(page, first) <= 4 * epochs
             assert page.evaluate("window.sameTab")
             assert page.evaluate(where) == before
             assert before[0] == "jobs-caption"
@@ -164,7 +164,7 @@ def test_a_page_that_nobody_writes_any_more_says_so(chromium: Any, sweep: Path, 
 @pytest.mark.slow
 def test_killed_at_random_moments_the_page_and_the_table_tell_the_truth(tmp_path: Path, chromium: Any) -> None:
     draw = random.Random(0)
-    words = ["mixup=none,cutmix", "seed=0,1,2", "trainer.epochs=40", "dataset.train_size=200"]
+    words = ["mixup=none,cutmix", "seed=0,1,2", "trainer.epochs=40", *SMALL]
     seen: dict[str, int] = {}
     for kill in range(10):
         process = launch(tmp_path, *words, *(["hydra/launcher=parallel"] if kill % 2 else []))
@@ -218,7 +218,8 @@ def test_on_a_terminal_one_table_stays_below_the_lines(tmp_path: Path, launcher:
         words = [
             "mixup=none,cutmix",
             "seed=0,1",
-            "trainer.epochs=20",
+            "trainer.epochs=40",
+            *SMALL,
             f"hydra/launcher={launcher}",
             "wandb.mode=disabled",
         ]
@@ -244,16 +245,17 @@ def test_on_a_terminal_one_table_stays_below_the_lines(tmp_path: Path, launcher:
     assert len(set(epochs)) >= 3
     assert {row[2] for table in rows for row in table} == {"planned", "running", "completed"}
     lines = [line for line in plain.split("\r\n") if "val acc1" in line]
-    assert len(lines) == 4 * 20  # every epoch's line is there, whole
-    assert all(re.search(r"epoch +\d+/20  loss [\d.]+ .* left$|epoch 20/20", line) for line in lines)
+    assert len(lines) == 4 * 40  # every epoch's line is there, whole
+    assert all(re.search(r"epoch +\d+/40  loss [\d.]+ .* left$|epoch 40/40", line) for line in lines)
     assert "━━" not in plain.partition("follow it")[0]
     assert plain.index("top-1 accuracy") > plain.rindex("time left ┃")
 
 
 def test_piped_there_are_plain_lines_and_no_table(tmp_path: Path) -> None:
-    process = launch(tmp_path, "seed=0,1", "trainer.epochs=2", "dataset.train_size=200")
-    assert process.wait(120) == 0
-    printed = (tmp_path / "out.txt").read_text()
+    command = [sys.executable, str(TRAIN), "seed=0,1", "trainer.epochs=2", "dataset.train_size=200", *PLAIN]
+    ended = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    printed = ended.stdout
+    assert ended.returncode == 0, printed
     assert "\x1b" not in printed
     assert "time left" not in printed
     assert len(re.findall(r"^epoch \d/2  loss", printed, re.MULTILINE)) == 4
