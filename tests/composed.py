@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict
 from vicinal.config.schema import CONF, register
 
 FOLDERS = {"pkg://hydra.conf", str(CONF), f"file://{CONF}", "structured://"}
-OUTPUT = re.compile(r"output_dir=([\w./-]+)")
+OUTPUT = re.compile(r"output_dir=/[\w./-]+", re.ASCII)
 """Word that names the test's own folder, which is the same config in another place."""
 
 

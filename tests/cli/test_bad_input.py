@@ -36,7 +36,7 @@ NO_KEY = (
 )
 TOO_MANY = "jobs are too many for one sweep, which has at most 100000"
 QUOTE = "text of such characters is quoted:"
-PRESETS = sorted(f"reference/{file.stem}" for file in (CONF / "mixup/reference").iterdir())
+PRESETS = sorted(f"{file.parent.name}/{file.stem}" for file in (CONF / "mixup").glob("*/*.yaml"))
 OPTIONS = ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base") + PRESETS)
 OPTION = "must be the name of an option; --help lists them"
 SWEEP = "several values are a sweep, which needs -m; a list is written [a,b]"

@@ -146,7 +146,7 @@ def test_values_to_sweep_over_without_a_recipe_are_named(train: Train) -> None:
             + ", ".join(
                 [
                     *sorted({"halves", *(file.stem for file in (CONF / "mixup").glob("*.yaml"))} - {"base"}),
-                    *sorted(f"reference/{file.stem}" for file in (CONF / "mixup/reference").iterdir()),
+                    *sorted(f"{file.parent.name}/{file.stem}" for file in (CONF / "mixup").glob("*/*.yaml")),
                 ]
             ),
         ),

@@ -15,6 +15,7 @@ from scipy.stats import chisquare
 
 from vicinal.mixing import Mixup
 from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks.losses import CrossEntropy
 from vicinal.training.objective import Objective
 
 from .presets import drawn, one, permuted, plan_of, preset
@@ -83,7 +84,9 @@ def test_the_loss_of_regmixup_is_the_mean_over_clean_and_mixed_images() -> None:
     with drawn(0.75, alpha=20.0), permuted(PARTNER):
         plan = plan_of(strategy, IMAGES)
     weight = torch.randn(1, CLASSES, generator=torch.Generator().manual_seed(0))
-    objective = Objective(CLASSIFICATION, 0.0, strategy.mixed_weight, strategy.clean_weight, strategy.together)
+    objective = Objective(
+        CLASSIFICATION, CrossEntropy(), strategy.mixed_weight, strategy.clean_weight, strategy.together
+    )
     loss = objective(lambda images, plan: plan.mix(images).flatten(1) @ weight, IMAGES, LABELS, plan).loss
 
     logits = torch.cat([IMAGES.flatten(1), MIXED[:, None]]) @ weight

@@ -179,7 +179,7 @@ def test_without_a_law_there_is_no_picture_of_one(script: Any, tmp_path: Path) -
             + ", ".join(
                 [
                     *sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base"),
-                    *sorted(f"reference/{file.stem}" for file in (CONF / "mixup/reference").iterdir()),
+                    *sorted(f"{file.parent.name}/{file.stem}" for file in (CONF / "mixup").glob("*/*.yaml")),
                 ]
             ),
         ),
