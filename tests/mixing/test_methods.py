@@ -428,7 +428,7 @@ def test_patchup_by_hand(soft: bool) -> None:
     weight = lam if soft else 0.0
     total = kept + (1 - kept) * weight
     expected = kept * own + (1 - kept) * (weight * own + (1 - weight) * other) + total * own + (1 - total) * other
-    torch.testing.assert_close(settled.loss(logits, labels), expected.mean())
+    torch.testing.assert_close(PatchUp.mixed_weight * settled.loss(logits, labels), expected.mean())
     torch.testing.assert_close(settled.lam, total.expand(4))
 
 

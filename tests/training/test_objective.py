@@ -121,6 +121,18 @@ def test_the_floor_is_that_of_both_terms(compose: Compose, words: str) -> None:
         assert after["train/loss"] > after["train/loss_floor"]
 
 
+def test_the_floor_of_patchup_is_that_of_its_three_terms(compose: Compose) -> None:
+    """They are twice the loss to the mixed target, so the floor is twice as high too."""
+    floors = []
+    for words in ((), ("mixup.mixed_weight=1",)):
+        experiment = compose(*TINY, "model=cnn", "mixup=patchup", "mixup.block=3", *words)
+        run(experiment)
+        rows = [json.loads(line) for line in experiment.folder.metrics.read_text().splitlines()]
+        assert all(0 < row["train/loss_floor"] < row["train/loss"] for row in rows)
+        floors.append([row["train/loss_floor"] for row in rows])
+    assert floors[0] == pytest.approx([2 * floor for floor in floors[1]], rel=1e-6)
+
+
 def test_the_keys_are_neutral_at_their_defaults(compose: Compose) -> None:
     for strategy in ("input", "manifold", "cutmix"):
         plain = compose(f"mixup={strategy}")

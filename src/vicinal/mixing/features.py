@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -182,7 +182,7 @@ class AlignMix(ManifoldMixup):
 
 @dataclass(frozen=True, kw_only=True)
 class PatchUpPlan(MixPlan):
-    """Blocks of hidden features that are swapped or mixed with the partner's, and the three terms of PatchUp's loss.
+    """Blocks of hidden features that are swapped or mixed with the partner's.
 
     block: side of a block, in positions.
     gamma: about the share of the positions that is in blocks.
@@ -223,31 +223,16 @@ class PatchUpPlan(MixPlan):
             return self
         kept = self.kept[0]
         inside = self.lam if self.soft else torch.zeros_like(self.lam)
-        return PatchUpLoss(kept + (1 - kept) * inside, self.partner, self.layer, inside=inside, share=kept)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PatchUpLoss(MixPlan):
-    """PatchUp's loss (section 3.2): share L(own) + (1 - share) L(inside) + L(``lam``)."""
-
-    inside: Tensor
-    share: Tensor
-
-    def mean_loss(
-        self, per_sample_loss: Callable[[Tensor], Tensor], targets: Tensor, weight: Tensor | None = None
-    ) -> Tensor:
-        own, other = per_sample_loss(targets), per_sample_loss(targets[self.partner])
-        inside = torch.lerp(other, own, self.inside.to(own.dtype))
-        losses = self.share * own + (1 - self.share) * inside + torch.lerp(other, own, self.lam.to(own.dtype))
-        return losses.mean() if weight is None else (weight * losses).mean()
+        return MixPlan(kept + (1 - kept) * inside, self.partner, self.layer)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchUp(ManifoldMixup):
     """PatchUp (Faramarzi et al., arXiv 2006.07794, section 3; chandar-lab/PatchUp): mix or swap blocks of features.
 
-    Blocks are drawn per channel and position, the same for the whole batch. The loss has three terms, so it is about
-    twice that of other strategies. At "input" the blocks are of pixels, where the reference does CutMix instead.
+    Blocks are drawn per channel and position, the same for the whole batch. At "input" they are of pixels, where the
+    reference does CutMix instead. With the share p that is kept, and the target's weights w = p + (1 - p) lambda, the
+    paper's loss is p L(own) + (1 - p) L(inside) + L(w). The first two terms are L(w) as well, so ``mixed_weight`` is 2.
 
     Attributes:
         block: >= 1, side of a block in positions; made odd, and at most the side of the features.
@@ -256,6 +241,7 @@ class PatchUp(ManifoldMixup):
     """
 
     most_members: ClassVar[int] = 2
+    mixed_weight: float | str = 2.0
     block: int = 7
     gamma: float = 0.75
     soft: bool = True
