@@ -1,7 +1,7 @@
 """What Hydra has composed once is copied when a test composes it again, which saves a tenth of a second each time.
 
 Only what comes of the files in ``conf/`` alone, which no test changes: with other folders, and of the stored config of
-a run, Hydra composes anew.
+a run, Hydra composes itself.
 """
 
 import pickle

@@ -70,6 +70,7 @@ class Experiment:
         config["wandb"] = wandb_settings.with_variables(config["wandb"])
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
+        request.check_loss(trainer)
         hardware, checkpoint_every = resolve(trainer), Interval.parse(trainer.checkpoint_every)
 
         def chosen(group: str) -> Component:
@@ -93,9 +94,6 @@ class Experiment:
         warmup = scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
-        if trainer.loss == "bce" and trainer.bce_threshold is not None and trainer.label_smoothing:
-            reason = "must be 0 with trainer.loss=bce, whose labels are whole unless trainer.bce_threshold=null"
-            raise ConfigError("trainer.label_smoothing", trainer.label_smoothing, reason)
         if trainer.threads == "auto":
             network = dry_build.meta_model(model, sizes)
             hardware = resolve(trainer, work(network, sizes.image_size, trainer.batch_size))

@@ -43,6 +43,13 @@ def check_output(output: str) -> None:
         raise ConfigError("output_dir", output, f"must be a folder, and {existing} is a file")
 
 
+def check_loss(trainer: TrainerConfig) -> None:
+    """Raise ConfigError if keys of the loss contradict each other."""
+    if trainer.loss == "bce" and trainer.bce_threshold is not None and trainer.label_smoothing:
+        allowed = "must be 0 with trainer.loss=bce, whose labels are whole unless trainer.bce_threshold=null"
+        raise ConfigError("trainer.label_smoothing", trainer.label_smoothing, allowed)
+
+
 def check_images(values: Mapping[str, Any]) -> None:
     """Raise ConfigError if keys of a data set contradict each other."""
     channels, size = values["channels"], values["image_size"]

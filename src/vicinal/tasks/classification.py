@@ -118,8 +118,10 @@ class Classification(Task):
             return Bounds(own > 1 - EPSILON, entropy_of, loss.floor(mixed), mixed.amax(dim=1))
         same = targets == targets[plan.partner] if plan.active else torch.ones_like(targets, dtype=torch.bool)
         weight = torch.where(same, 1.0, plan.lam)  # of the sample's own class
-        pairs = entropy(weight, classes, loss.label_smoothing) if loss.plain else None  # without building the targets
-        floor = loss.floor(plan.targets(targets, classes)) if pairs is None else pairs
+        if loss.plain:
+            floor = entropy(weight, classes, loss.label_smoothing)  # without building the targets
+        else:
+            floor = loss.floor(plan.targets(targets, classes))
         return Bounds(same, entropy(weight, classes), floor, torch.maximum(weight, 1 - weight))
 
     def clean_floor(self, counts: Tensor, loss: Loss) -> float:
@@ -127,8 +129,7 @@ class Classification(Task):
 
         if loss.plain:
             return entropy(torch.ones(1), len(counts), loss.label_smoothing).item()
-        floors = loss.floor(torch.eye(len(counts), device=loss.device))
-        return float(floors.cpu().double() @ counts.double() / counts.sum())
+        return float(loss.floor(torch.eye(len(counts))).double() @ counts.double() / counts.sum())
 
     def caption(self, members: Sequence[tuple[float, int]], class_names: Sequence[str]) -> str:
         """Return such as ``0.73 cat + 0.27 dog``, or ``cat``."""

@@ -31,7 +31,7 @@ class LossSettings(Protocol):
 
 @dataclass(frozen=True)
 class Loss(ABC):
-    """A loss of logits (B, K), given by its cost of each class: a mixed target has the weighted sum of their costs.
+    """A loss of logits (B, K) and the corrections that all losses can have.
 
     Attributes:
         label_smoothing: in [0, 1], the share of the target that is spread evenly over the classes.
@@ -48,9 +48,25 @@ class Loss(ABC):
         """True for the cross-entropy with nothing but label smoothing, whose floor has a form of its own."""
         return False
 
-    @property
-    def device(self) -> torch.device | None:
-        return None if self.class_weights is None else self.class_weights.device
+    @abstractmethod
+    def __call__(self, plan: MixPlan, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the mean loss of a mixed batch, a scalar; with ``weight`` (B,), the mean of the weighted losses."""
+
+    @abstractmethod
+    def floor(self, targets: Tensor) -> Tensor:
+        """Return the lowest loss, (B,), for soft targets (B, K) before smoothing; NaN where it is not known."""
+
+    def adjusted(self, logits: Tensor) -> Tensor:
+        """Return the logits that the loss is taken of (Menon et al., arXiv 2007.07314, equation 10)."""
+        return logits if self.log_prior is None else logits + self.log_prior
+
+    def weighed(self, values: Tensor) -> Tensor:
+        """Return values of the classes, (B, K), times the class weights."""
+        return values if self.class_weights is None else values * self.class_weights.to(values)
+
+
+class PerClassLoss(Loss):
+    """A loss that is given by its cost of each class: a mixed target has the weighted sum of their costs."""
 
     @abstractmethod
     def costs(self, logits: Tensor) -> Tensor:
@@ -66,29 +82,18 @@ class Loss(ABC):
         return torch.where(targets.amax(dim=1) == total, 0.0, math.nan)
 
     def __call__(self, plan: MixPlan, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the mean loss of a mixed batch, a scalar; with ``weight`` (B,), the mean of the weighted losses."""
-        return plan.mean_loss(self._per_label(self.adjusted(logits)), labels, weight)
-
-    def floor(self, targets: Tensor) -> Tensor:
-        """Return the lowest loss, (B,), for soft targets (B, K) before smoothing."""
-        weighted = self._weighed(torch.lerp(targets, torch.ones_like(targets) / targets.shape[1], self.label_smoothing))
-        return self.lowest(weighted, weighted.sum(dim=1))
-
-    def adjusted(self, logits: Tensor) -> Tensor:
-        """Return the logits that the loss is taken of (Menon et al., arXiv 2007.07314, equation 10)."""
-        return logits if self.log_prior is None else logits + self.log_prior
-
-    def _per_label(self, logits: Tensor) -> Callable[[Tensor], Tensor]:
-        costs = self._weighed(self.costs(logits))
+        costs = self.weighed(self.costs(self.adjusted(logits)))
         if self.label_smoothing:  # the same for all labels is the mean
             costs = torch.lerp(costs, costs.mean(dim=1, keepdim=True), self.label_smoothing)
-        return lambda labels: costs.gather(1, labels[:, None])[:, 0]
+        return plan.mean_loss(lambda labels: costs.gather(1, labels[:, None])[:, 0], labels, weight)
 
-    def _weighed(self, values: Tensor) -> Tensor:
-        return values if self.class_weights is None else values * self.class_weights.to(values.dtype)
+    def floor(self, targets: Tensor) -> Tensor:
+        even = torch.full_like(targets, 1 / targets.shape[1])
+        weighed = self.weighed(torch.lerp(targets, even, self.label_smoothing))
+        return self.lowest(weighed, weighed.sum(dim=1))
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(PerClassLoss):
     """The cross-entropy of softmax probabilities, in nats."""
 
     @property
@@ -108,7 +113,7 @@ class CrossEntropy(Loss):
         return floor
 
 
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(PerClassLoss):
     """The binary cross-entropy of each class's sigmoid, the mean over the classes (timm ``BinaryCrossEntropy``)."""
 
     def costs(self, logits: Tensor) -> Tensor:
@@ -137,8 +142,8 @@ class SoftmaxBinaryCrossEntropy(BinaryCrossEntropy):
 class TwoHot(Loss):
     """Binary cross-entropy to all classes whose weight in the target is above a threshold, each a whole label.
 
-    timm ``BinaryCrossEntropy(target_threshold)``; Wightman et al., arXiv 2110.00476. A sample's factor is
-    the mean of the class weights over its target.
+    timm ``BinaryCrossEntropy(target_threshold)``; Wightman et al., arXiv 2110.00476. A sample's factor is the mean of
+    the class weights over its target.
 
     Attributes:
         threshold: >= 0.
@@ -152,18 +157,15 @@ class TwoHot(Loss):
         whole = (mixed > self.threshold).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, whole, reduction="none").mean(dim=1)
         if self.class_weights is not None:
-            losses = losses * self._weighed(mixed).sum(dim=1)
+            losses = losses * self.weighed(mixed).sum(dim=1)
         return losses.mean() if weight is None else (weight * losses).mean()
-
-    def costs(self, logits: Tensor) -> Tensor:
-        raise NotImplementedError("a whole label has no share of the loss")
 
     def floor(self, targets: Tensor) -> Tensor:
         return targets.new_zeros(len(targets))
 
 
 @dataclass(frozen=True)
-class Focal(Loss):
+class Focal(PerClassLoss):
     """The focal loss (1 - p)^gamma * -log p of softmax probabilities (Lin et al., arXiv 1708.02002, equation 4).
 
     Its floor for mixed targets is not known.

@@ -53,11 +53,10 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
         loss, train_score = train_metrics.read()
         row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr}
         row |= {"train/loss": loss, f"train/{task.score_key}": train_score, **training.mixing_stats.read()}
-        law = learner.strategy.law_of_lambda(
-            LAM_BINS, Context(epoch=epoch, epochs=epochs, progress=(epoch - 0.5) / epochs)
-        )
-        if law is not None and (epoch == 1 or learner.strategy.needs & {"progress"}):
-            row["mixing/lam_law"] = law
+        if epoch == 1 or "progress" in learner.strategy.needs:
+            middle = Context(epoch=epoch, epochs=epochs, progress=(epoch - 0.5) / epochs)
+            if (law := learner.strategy.law_of_lambda(LAM_BINS, middle)) is not None:
+                row["mixing/lam_law"] = law
         if loaders.clean is not None:
             clean = score(training, loaders.clean, epoch * steps, checkpointer)
             row |= {f"train_clean/{task.score_key}": clean[task.score_key], "train_clean/loss": clean[task.loss_key]}
