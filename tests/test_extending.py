@@ -72,6 +72,7 @@ def test_own_parts_are_used_and_recorded(folder: Path, monkeypatch: pytest.Monke
     [environment] = (folder / "parts").glob("runs/*/environment.json")
     assert any(name.endswith("my_mixing.py") for name in json.loads(environment.read_text())["sources"])
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "my_mixing", raising=False)  # README.md has one too
     from my_mixing import Opposite, Sharpened, Triangular
 
     from vicinal.mixing import InputMixup
@@ -103,6 +104,7 @@ def test_all_the_others_make_a_run(folder: Path) -> None:
 
 def test_every_other_band_is_the_partners(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "my_mixing", raising=False)  # README.md has one too
     from my_mixing import Stripes
 
     images = torch.arange(6.0)[:, None, None, None].expand(6, 1, 4, 6)
