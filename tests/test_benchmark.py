@@ -29,7 +29,7 @@ from benchmarks.suite.synthetic import images
 from benchmarks.suite.table import markdown
 from benchmarks.suite.timing import Case, Spread, Timings, measure, slope
 from vicinal.config.schema import CONF
-from vicinal.data import Images
+from vicinal.data import Samples
 from vicinal.mixing import MixPlan
 
 
@@ -160,11 +160,11 @@ def test_unequal_work_is_refused():
 
 def test_a_crop_is_told_from_another_image():
     data = images(8)
-    alone = our_loader(Images(data.images, torch.arange(8)), torch.device("cpu"))
+    alone = our_loader(Samples(data.inputs, torch.arange(8)), torch.device("cpu"))
     [(made, indices)] = alone.epoch(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
-    assert is_crop(made, data.images[indices]).all()
-    assert not is_crop(made, data.images[indices].roll(1, 0)).any()
-    assert not is_crop(made.flip(-2), data.images[indices]).any()
+    assert is_crop(made, data.inputs[indices]).all()
+    assert not is_crop(made, data.inputs[indices].roll(1, 0)).any()
+    assert not is_crop(made.flip(-2), data.inputs[indices]).any()
 
 
 STOPPED_AT = range(5)

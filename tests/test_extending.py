@@ -30,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write_text(content)
     source = digits()
     parts = {"train": source.train, "test": source.test}
-    arrays = {f"{name}_images": part.pixels().numpy() for name, part in parts.items()}
-    np.savez(folder / "mine.npz", **arrays, **{f"{name}_labels": part.labels.numpy() for name, part in parts.items()})
+    arrays = {f"{name}_images": part.gathered().numpy() for name, part in parts.items()}
+    np.savez(folder / "mine.npz", **arrays, **{f"{name}_labels": part.targets.numpy() for name, part in parts.items()})
     return folder
 
 

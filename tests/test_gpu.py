@@ -22,7 +22,7 @@ import torch
 from benchmarks.suite.bench import Bench
 from benchmarks.suite.gpu import step_checks, training_checks
 from vicinal.config.schema import TrainerConfig
-from vicinal.data import Images
+from vicinal.data import Samples
 from vicinal.data.store import fits
 from vicinal.jobs.bitwise_diff import compare
 from vicinal.launch import gpu_memory
@@ -145,7 +145,7 @@ def test_streaming_begins_where_half_of_the_free_memory_would_not_do() -> None:
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     for share, enough in ((0.4, True), (0.6, False)):
         count = int(share * free) // image.numel()
-        data = Images(image.expand(count, -1, -1, -1), torch.zeros(1, dtype=torch.int64).expand(count))
+        data = Samples(image.expand(count, -1, -1, -1), torch.zeros(1, dtype=torch.int64).expand(count))
         assert fits(data, device) is enough
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vicinal.config.schema import CONF
+from vicinal.config.schema import BASES, CONF
 from vicinal.models.preact_resnet import PreActResNet
 
 README = (CONF.parent / "README.md").read_text()
@@ -39,7 +39,7 @@ def test_its_tables_name_every_option_and_every_experiment():
     for group in ("dataset", "model", "optimizer", "scheduler", "mixup"):
         [row] = re.findall(rf"^\| `{group}` \| (.*) \|$", README, re.MULTILINE)
         files = [path.relative_to(CONF / group) for path in (CONF / group).rglob("*.yaml")]
-        options = {str(path.with_suffix("")) for path in files} - {"base"}
+        options = {str(path.with_suffix("")) for path in files} - {*BASES}
         assert options <= set(re.findall(r"`([a-z0-9_/]+)`", row)), group
     named = set(re.findall(r"experiment=(\w+)", "".join(PAGES)))
     assert named == {path.stem for path in (CONF / "experiment").glob("*.yaml")}

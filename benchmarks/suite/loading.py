@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from benchmarks.suite.bench import Bar, Bench, SkippedError, peer, same_work
 from benchmarks.suite.synthetic import MEAN, STD, images
 from benchmarks.suite.timing import Case
-from vicinal.data import CropFlip, Images, Loader
+from vicinal.data import CropFlip, Loader, Samples
 
 BATCH, PADDING = 128, 4
 
@@ -22,7 +22,7 @@ def measure(bench: Bench) -> None:
     """A shuffled epoch of crops, flips and normalisation, by 0 workers (a core against a core) and by 2."""
     data = images(1000 if bench.quick else 10_000)
     ours = our_loader(data, bench.device)
-    about = f"shuffled epoch of {len(data.labels)} images of 32 pixels"
+    about = f"shuffled epoch of {len(data.targets)} images of 32 pixels"
     streams = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
     name = "our loader"
     workers = {0: Bar(20), 2: Bar(10)}
@@ -45,14 +45,14 @@ def measure(bench: Bench) -> None:
         bench.row(name, f"DataLoader with PIL, {count} workers", ratio, bar=bar, threads=threads)
 
 
-def our_loader(data: Images, device: torch.device, augmented: bool = True) -> Loader:
+def our_loader(data: Samples, device: torch.device, augmented: bool = True) -> Loader:
     """Return the loader as a run makes it."""
     augmentation = CropFlip(PADDING, flip=True) if augmented else None
     return Loader(data, BATCH, MEAN, STD, device=device, augmentation=augmentation, channels_last=True)
 
 
 def classic_loader(
-    data: Images, workers: int, device: torch.device, *, augmented: bool = True, shuffle: bool = True
+    data: Samples, workers: int, device: torch.device, *, augmented: bool = True, shuffle: bool = True
 ) -> DataLoader[Any]:
     """Torchvision's CIFAR-10, with our pixels in the place of the files', and the usual transforms; as it is meant.
 
@@ -63,8 +63,8 @@ def classic_loader(
     cifar = peer("torchvision.datasets").CIFAR10
     crop = [transforms.RandomCrop(32, padding=PADDING), transforms.RandomHorizontalFlip()] if augmented else []
     dataset = cifar.__new__(cifar)  # its __init__ wants CIFAR's files; its __getitem__ is what is to be timed
-    dataset.data = data.images.permute(0, 2, 3, 1).contiguous().numpy()
-    dataset.targets = data.labels.tolist()
+    dataset.data = data.inputs.permute(0, 2, 3, 1).contiguous().numpy()
+    dataset.targets = data.targets.tolist()
     dataset.transform = transforms.Compose([*crop, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
     dataset.target_transform = None
     return DataLoader(
@@ -85,14 +85,14 @@ def drain(batches: Any, device: torch.device) -> int:
     return count
 
 
-def check(data: Images, device: torch.device) -> None:
+def check(data: Samples, device: torch.device) -> None:
     """Check that both sides give the same numbers in order, and when shuffled crops and flips of all the images.
 
     Raises:
         UnequalWorkError: they do not.
         SkippedError: torchvision is not there.
     """
-    few = Images(data.images[:300], torch.arange(300))
+    few = Samples(data.inputs[:300], torch.arange(300))
     plain, theirs = (
         our_loader(few, device, augmented=False),
         classic_loader(few, 0, device, augmented=False, shuffle=False),
@@ -107,9 +107,9 @@ def check(data: Images, device: torch.device) -> None:
         for number, (made, indices) in enumerate(batches):
             seen.append(indices.cpu())
             if number == 0:
-                found = is_crop(made[:16].cpu(), few.images[indices[:16].cpu()])
+                found = is_crop(made[:16].cpu(), few.inputs[indices[:16].cpu()])
                 same_work(bool(found.all()), "not a crop and flip of the image")
-        same_work(torch.equal(torch.cat(seen).sort().values, few.labels), "an epoch is not each image once")
+        same_work(torch.equal(torch.cat(seen).sort().values, few.targets), "an epoch is not each image once")
 
 
 def is_crop(made: Tensor, originals: Tensor) -> Tensor:

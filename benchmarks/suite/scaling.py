@@ -12,7 +12,7 @@ from benchmarks.suite.processes import Trainings
 from benchmarks.suite.synthetic import image_data, images
 from benchmarks.suite.timing import Case, Spread, Timings, slope
 from benchmarks.suite.trainings import Run
-from vicinal.data import Images
+from vicinal.data import Samples
 
 LINEAR = Bar(1.05, at_least=False)
 
@@ -36,7 +36,7 @@ def _loader(bench: Bench) -> None:
     streams = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
 
     def epoch(count: int) -> Callable[[], object]:
-        loader = our_loader(Images(everything.images[:count], everything.labels[:count]), bench.device)
+        loader = our_loader(Samples(everything.inputs[:count], everything.targets[:count]), bench.device)
         return lambda: drain(loader.epoch(*streams), bench.device)
 
     _curve(bench, "epoch of the loader", "images", sizes, [epoch(count) for count in sizes], rounds=3)
@@ -47,7 +47,7 @@ def _tiny_model(bench: Bench) -> None:
     everything = image_data(max(sizes))
     calls = []
     for count in sizes:
-        train = Images(everything.train.images[:count], everything.train.labels[:count])
+        train = Samples(everything.train.inputs[:count], everything.train.targets[:count])
         data = type(everything)(train, None, everything.test, everything.class_names, everything.mean, everything.std)
         words = ("model=mlp", "model.hidden=[]", "trainer.batch_size=500", f"trainer.threads={bench.threads}")
         calls.append(Run(bench.folder, count, *words, data=data).epoch)

@@ -11,7 +11,7 @@ from benchmarks.suite.processes import Trainings, python
 from benchmarks.suite.synthetic import images
 from benchmarks.suite.timing import Case, Spread
 from benchmarks.suite.upper_bound import throughput
-from vicinal.data import Images
+from vicinal.data import Samples
 
 ALPHAS = ("0", "0.1", "0.2", "0.4", "0.8", "1", "2", "4")
 OFFLINE = "wandb.mode=offline"
@@ -112,7 +112,7 @@ def write_mnist(root: Path, count: int) -> None:
     folder = root / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for name, data in {"train": images(count, 1, 28), "t10k": images(1000, 1, 28, seed=1)}.items():
-        pixels, labels = data.images.squeeze(1).contiguous(), data.labels.byte()
+        pixels, labels = data.inputs.squeeze(1).contiguous(), data.targets.byte()
         (folder / f"{name}-images-idx3-ubyte").write_bytes(_idx(pixels.shape) + pixels.numpy().tobytes())
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(_idx(labels.shape) + labels.numpy().tobytes())
 
@@ -126,10 +126,10 @@ def write_tree(root: Path, count: int) -> None:
     """Write random images as PNG files: ``count`` to train on and 500 to test on."""
     from PIL import Image
 
-    parts: dict[str, Images] = {"train": images(count), "test": images(500, seed=1)}
+    parts: dict[str, Samples] = {"train": images(count), "test": images(500, seed=1)}
     for part, data in parts.items():
-        pixels = data.images.permute(0, 2, 3, 1).contiguous().numpy()
-        for number, (image, label) in enumerate(zip(pixels, data.labels.tolist(), strict=True)):
+        pixels = data.inputs.permute(0, 2, 3, 1).contiguous().numpy()
+        for number, (image, label) in enumerate(zip(pixels, data.targets.tolist(), strict=True)):
             folder = root / part / str(label)
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{number}.png", compress_level=1)

@@ -16,7 +16,7 @@ from torch.optim import SGD, Optimizer
 from benchmarks.suite.synthetic import MEAN, STD, image_data
 from vicinal import build
 from vicinal.config.schema import CONF, register
-from vicinal.data import ImageData
+from vicinal.data import RunData
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.runs.signals import GracefulShutdown
@@ -54,7 +54,7 @@ def experiment(folder: Path, *words: str, settings: Sequence[str] = SETTINGS) ->
         )
 
 
-def run_on(job: Experiment, load_data: Callable[[], ImageData]) -> dict[str, Any]:
+def run_on(job: Experiment, load_data: Callable[[], RunData]) -> dict[str, Any]:
     """Run a whole experiment on other data than its own."""
     with patch.object(build, "load_data", lambda experiment: load_data()):
         return run(job)
@@ -70,12 +70,13 @@ class Run:
         data: instead.
     """
 
-    def __init__(self, folder: Path, images: int | None, *words: str, data: ImageData | None = None) -> None:
+    def __init__(self, folder: Path, images: int | None, *words: str, data: RunData | None = None) -> None:
         self.experiment = experiment(folder, *words, settings=QUIET if images is None else SETTINGS)
         self.hardware = self.experiment.hardware
         apply(self.hardware, self.experiment.trainer)
         if data is None:
             data = build.load_data(self.experiment) if images is None else image_data(images)
+        counts = self.experiment.task.counts(data.train.targets, self.experiment.sizes.classes)
         self.loaders: Loaders = build.make_loaders(self.experiment, data)
         streams = RngStreams(0)
         with streams.default("init"):
@@ -88,9 +89,9 @@ class Run:
             self.experiment.trainer,
             self.hardware,
             steps_per_epoch=len(self.loaders.train),
-            counts=data.counts,
+            counts=counts,
         )
-        self.training = TrainState(self.learner, streams, MixedExamples(data, 0, 1, Tracker()), data.counts)
+        self.training = TrainState(self.learner, streams, MixedExamples(data, 0, 1, Tracker()), counts)
 
     def epoch(self, checkpointer: Checkpointer | None = None) -> None:
         """Run the next epoch in the real loop, without validation."""

@@ -53,7 +53,7 @@ def _speed(folder: Path, shape: Shape, threads: int, seconds: float, *words: str
 
     channels, size = shape
     data = image_data(256, 128, channels, size)
-    statistics = f"dataset.mean={list(data.mean)}", f"dataset.std={list(data.std)}"
+    statistics = f"dataset.mean={list(data.mean or ())}", f"dataset.std={list(data.std or ())}"
     bare = Bare.beside(Run(folder, 256, *words, *statistics, f"trainer.threads={threads}", data=data))
     torch.set_num_threads(threads)
     for _ in range(WARMUP_STEPS):

@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.vicinal_launcher import ParallelLauncher
-from vicinal.config.schema import BASE
+from vicinal.config.schema import BASES
 from vicinal.errors import ConfigError, UserError
 from vicinal.launch.packing import AUTO
 from vicinal.utils.gc_pause import without_collections
@@ -114,7 +114,7 @@ class GridSweeper(BasicSweeper):
 
         def options(group: str, results_filter: Any = None) -> list[str]:
             found = loader.get_group_options(group, results_filter, overrides=own)
-            return [name for name in found if name != BASE]
+            return [name for name in found if name not in BASES]
 
         globs: Any = SimpleNamespace(get_group_options=options)
         parser, compose = OverridesParser.create(globs), composer(loader, self.config)

@@ -12,7 +12,19 @@ from torch import nn
 
 from vicinal import dry_build
 from vicinal.config.components import Component
-from vicinal.data import CropFlip, ImageData, Images, Loader, Source, contents, fits, load, split, steps_per_epoch
+from vicinal.data import (
+    CropFlip,
+    Images,
+    Loader,
+    RunData,
+    Samples,
+    Source,
+    contents,
+    fits,
+    load,
+    split,
+    steps_per_epoch,
+)
 from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS
@@ -26,64 +38,74 @@ CUTS = ("val_size", "train_size", "imbalance", "imbalance_ratio")  # keys that s
 
 def make_model(experiment: Experiment) -> nn.Module:
     """Return a new network, with weights from torch's default generator."""
-    model: nn.Module = experiment.model(**experiment.sizes._asdict())
+    model: nn.Module = experiment.model(**experiment.sizes.arguments)
     return model
 
 
 def check_cuts(experiment: Experiment) -> None:
-    """Refuse an impossible cut, where the source can tell its labels without loading images. Raises UserError."""
+    """Refuse an impossible cut, where the source can tell its targets without loading inputs. Raises UserError."""
     dataset = experiment.dataset
     cuts = {name: dataset.values[name] for name in CUTS}
     if preview := dataset.tell("preview"):
         with dataset.refusals():
-            split(preview, **cuts, seed=dataset.values["split_seed"])
+            split(preview, **cuts, seed=dataset.values["split_seed"], strata=experiment.task.strata)
 
 
-def check_steps(experiment: Experiment, data: ImageData) -> None:
+def check_steps(experiment: Experiment, data: RunData) -> None:
     """Refuse a schedule that does not fit the number of steps, which only the data can show. Raises ConfigError."""
-    steps = steps_per_epoch(len(data.train.labels), experiment.trainer.batch_size)
+    steps = steps_per_epoch(len(data.train.targets), experiment.trainer.batch_size)
     dry_build.check_schedule(experiment.optimizer, experiment.scheduler, experiment.trainer.epochs, steps)
 
 
-def load_data(experiment: Experiment) -> ImageData:
-    """Return the data with hashes of their sources, once the schedule fits. Raises as :func:`load_images`."""
-    source, data = load_images(experiment)
+def load_data(experiment: Experiment) -> RunData:
+    """Return the data with hashes of their sources, once the schedule fits. Raises as :func:`load_samples`."""
+    source, data = load_samples(experiment)
     check_steps(experiment, data)
     hashes = _file_hashes(experiment)
-    return replace(data, contents=contents.of_images(source) if hashes is None else hashes)
+    return replace(data, contents=contents.of_samples(source) if hashes is None else hashes)
 
 
-def load_images(experiment: Experiment) -> tuple[Source, ImageData]:
-    """Return the source, and its images, split and with label noise. UserError: out of reach, or a key does not fit."""
+def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
+    """Return the source, and its data, split and with label noise. UserError: out of reach, or a key does not fit."""
     check_cuts(experiment)
-    values = experiment.dataset.values
+    values, task, sizes = experiment.dataset.values, experiment.task, experiment.sizes
     source = experiment.dataset()
     keys = (*CUTS, "split_seed", "mean", "std")
     with experiment.dataset.refusals():
-        data = load(source, **{name: values[name] for name in keys})
-    sizes = (*data.train.images.shape[1:3], len(data.class_names))
-    for (name, expected), real in zip(experiment.sizes._asdict().items(), sizes, strict=True):
-        if expected != real:
-            raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
+        data = load(source, **{name: values.get(name) for name in keys}, inputs=sizes.inputs, strata=task.strata)
+    shape = data.train.inputs.shape[1:]
+    if isinstance(sizes.inputs, Images):
+        for name, real in zip(("channels", "image_size"), shape, strict=False):
+            if (expected := values[name]) != real:
+                raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
+    elif tuple(shape) != sizes.inputs.shape:
+        allowed = (
+            f"must return inputs (N, {', '.join(map(str, sizes.inputs.shape))}), not (N, {', '.join(map(str, shape))})"
+        )
+        raise ConfigError("dataset._target_", experiment.dataset.target, allowed)
+    if sizes.classes != len(data.class_names):
+        raise ConfigError("dataset.classes", sizes.classes, f"must be {len(data.class_names)}, as in the data")
+    with experiment.dataset.refusals():
+        task.refuse(data, sizes.inputs.shape)
     if share := values["label_noise"]:
         seed = derive(values["split_seed"], "label_noise")
         if values["label_noise_kind"] == "asymmetric":
-            labels, noise = asymmetric(data.train.labels, share, data.class_names, seed)
+            labels, noise = asymmetric(data.train.targets, share, data.class_names, seed)
         else:
-            labels, noise = symmetric(data.train.labels, share, experiment.sizes.classes, seed)
-        data = replace(data, train=data.train._replace(labels=labels), noise=noise)
+            labels, noise = symmetric(data.train.targets, share, experiment.sizes.classes, seed)
+        data = replace(data, train=data.train._replace(targets=labels), noise=noise)
     return source, data
 
 
 def data_contents(experiment: Experiment) -> dict[str, str]:
-    """Return {name: hash} of a run's data now, without those in its identity; may load the images to hash them."""
+    """Return {name: hash} of a run's data now, without those in its identity; may load the samples to hash them."""
     hashes = _file_hashes(experiment)
-    return image_hashes(experiment.dataset) if hashes is None else hashes
+    return sample_hashes(experiment.dataset) if hashes is None else hashes
 
 
 @cache
-def image_hashes(dataset: Component) -> dict[str, str]:
-    return contents.of_images(dataset())
+def sample_hashes(dataset: Component) -> dict[str, str]:
+    return contents.of_samples(dataset())
 
 
 def _file_hashes(experiment: Experiment) -> dict[str, str] | None:
@@ -95,28 +117,30 @@ def _file_hashes(experiment: Experiment) -> dict[str, str] | None:
     return {} if hasattr(dataset.called, "fingerprint") else None
 
 
-def make_loaders(experiment: Experiment, data: ImageData) -> Loaders:
+def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
-    augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if values["augment"] else None
-    policy = Policy(values["augment"]) if isinstance(values["augment"], str) else None
-    trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy}
+    augment = values.get("augment", False)
+    augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if augment else None
+    policy = Policy(augment) if isinstance(augment, str) else None
+    moved = experiment.task.moved if experiment.task.moves else None
+    trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy, "moved": moved}
 
-    def make(images: Images, batch_size: int, **training: Any) -> Loader:
+    def make(samples: Samples, batch_size: int, **training: Any) -> Loader:
         return Loader(
-            images,
+            samples,
             batch_size,
             data.mean,
             data.std,
             device=hardware.device,
             channels_last=settings.channels_last,
-            stream=not fits(images, hardware.device) if settings.stream == "auto" else bool(settings.stream),
+            stream=not fits(samples, hardware.device) if settings.stream == "auto" else bool(settings.stream),
             compile=hardware.compile,
             **training,
         )
 
     chooser = torch.Generator().manual_seed(derive(values["split_seed"], "clean"))
-    chosen = torch.randperm(len(data.train.labels), generator=chooser)[: settings.clean_subset].sort().values
+    chosen = torch.randperm(len(data.train.targets), generator=chooser)[: settings.clean_subset].sort().values
     return Loaders(
         train=make(data.train, settings.batch_size, **trained),
         val=None if data.val is None else make(data.val, settings.eval_batch_size),

@@ -13,12 +13,14 @@ from torch import nn
 
 from vicinal.config.components import Component
 from vicinal.config.validation import leaves
+from vicinal.data import Inputs
 from vicinal.errors import ConfigError, suggest
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.context import Context
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
+from vicinal.tasks import TASKS, Task
 from vicinal.training.hardware import host_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
@@ -26,17 +28,40 @@ STEPS = 1000  # steps per epoch of a schedule that is tried before the data are 
 
 
 class Sizes(NamedTuple):
-    channels: int
-    image_size: int
-    classes: int
+    """Sizes of a network's inputs and outputs."""
+
+    inputs: Inputs
+    classes: int  # or numbers of a target
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Arguments of the network."""
+        return {**self.inputs.arguments, "classes": self.classes}
 
 
 @lru_cache(maxsize=8)
 def meta_model(model: Component, sizes: Sizes) -> nn.Module:
     """Return the network without memory behind its weights."""
     with torch.device("meta"):
-        network: nn.Module = model(**sizes._asdict())
+        network: nn.Module = model(**sizes.arguments)
     return network
+
+
+@cache
+def make_task(dataset: Component) -> Task:
+    """Return the task that a data set names. Raises ConfigError."""
+    value = dataset.values["task"]
+    if isinstance(value, str):
+        if value not in TASKS:
+            raise ConfigError("dataset.task", value, suggest(value, TASKS))
+        return TASKS[value]
+    from hydra.utils import instantiate
+
+    with dataset.refusals():
+        task = instantiate(value, _convert_="all")
+    if not isinstance(task, Task):
+        raise ConfigError("dataset.task", value, "must be a name, or the _target_ of a subclass of vicinal.tasks.Task")
+    return task
 
 
 @cache
@@ -48,28 +73,28 @@ def make_strategy(mixup: Component) -> Strategy:
 
 @cache
 def check_network(
-    model: Component, sizes: Sizes, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
+    model: Component, sizes: Sizes, task: Task, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
 ) -> None:
-    """Send shapes through the network plain and mixed in each of the layers; if ``single``, one image alone.
+    """Send shapes through the network plain and mixed in each of the layers; if ``single``, one sample alone.
 
-    Raises ConfigError if it does not fit this machine's memory, the images, the batch or the blocks to mix or read.
+    Raises ConfigError if it does not fit this machine's memory, the data, the batch or the blocks to mix or read.
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
-    with model.refusals(**sizes._asdict()):
-        check_model(network, *sizes)
-    if single and (reason := refuses_one(network, sizes.channels, sizes.image_size)):
+    with model.refusals(**sizes.arguments):
+        check_model(network, sizes.inputs.example(2), task.output_shape(sizes.classes, sizes.inputs.shape))
+    if single and (reason := refuses_one(network, sizes.inputs.example(1))):
         raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {model.target}: {reason}")
     missing = [name for name in reads if name not in dict(network.named_modules(remove_duplicate=False))]
     if missing:
         raise ConfigError("mixup.attention", missing[0], f"no block of {model.target}; model=vit_tiny has one")
-    images = torch.empty(2, sizes.channels, sizes.image_size, sizes.image_size, device="meta")
+    inputs = sizes.inputs.example(2)
     for layer in dict.fromkeys(layers):
         if layer == INPUT:
             continue
-        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), layer=layer).to(images.device)
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), layer=layer).to(inputs.device)
         try:
-            mixed_forward(network, images, plan)
+            mixed_forward(network, inputs, plan)
         except ValueError:
             allowed = suggest(layer, [INPUT, *block_names(network)])
             raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
@@ -80,7 +105,7 @@ def check_network(
 @cache
 def check_strategy(mixup: Component, sizes: Sizes) -> None:
     """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
-    shape, generator = (DRAWN, sizes.channels, sizes.image_size, sizes.image_size), torch.Generator().manual_seed(0)
+    shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
     context = Context(
         images=torch.rand(shape, generator=generator),
         saliency=torch.rand(DRAWN, *shape[2:], generator=generator),
@@ -114,7 +139,7 @@ def _check_memory(network: nn.Module, model: Component, sizes: Sizes) -> None:
     if 2 * weights <= (memory := host_memory()):
         return
     keys = {f"model.{name}": value for name, value in model.arguments.items()}
-    keys |= {f"dataset.{name}": value for name, value in sizes._asdict().items()}
+    keys |= {f"dataset.{name}": value for name, value in sizes.arguments.items()}
     largest = {name: max((part for _, part in leaves(keys[name]) if isinstance(part, int)), default=0) for name in keys}
     name = max(keys, key=largest.__getitem__)  # to blame
     needs = f"its weights and gradients would take {2 * weights / 1e9:.3g} GB"

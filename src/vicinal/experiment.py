@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pydoc
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from vicinal.config import redaction, request
 from vicinal.config.components import Component, bind, places_of
 from vicinal.config.identity import identity_values
 from vicinal.config.schema import TrainerConfig, WandbConfig
-from vicinal.data import VAL_SIZE, Source
+from vicinal.config.validation import leaves
+from vicinal.data import INPUTS, VAL_SIZE, Source
 from vicinal.dry_build import Sizes
 from vicinal.errors import ConfigError, written
 from vicinal.mixing import Strategy
@@ -24,6 +26,7 @@ from vicinal.mixing.strategies import ManifoldMixup
 from vicinal.models import block_names
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.names import cell_id, run_id, run_name
+from vicinal.tasks import Task
 from vicinal.tracking.choice import make_trackers
 from vicinal.tracking.tracker import Tracker
 from vicinal.tracking.wandb import settings as wandb_settings
@@ -49,7 +52,8 @@ class Experiment:
     mixup: Component
     optimizer: Component
     scheduler: Component
-    sizes: Sizes  # sizes of images and logits; the classes of a tree of images are counted
+    task: Task  # kind of the targets, before it knows them
+    sizes: Sizes  # sizes of inputs and outputs; the classes of a tree of images are counted
     strategy: Strategy
     effective: dict[str, Any]  # values that can change a result, without the seed and keys that have no effect
     cell_id: str  # hash of ``effective``
@@ -70,22 +74,25 @@ class Experiment:
         config["wandb"] = wandb_settings.with_variables(config["wandb"])
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
-        request.check_loss(trainer)
         hardware, checkpoint_every = resolve(trainer), Interval.parse(trainer.checkpoint_every)
 
-        def chosen(group: str) -> Component:
-            return bind(group, config[group], places)
+        def chosen(group: str, inputs: tuple[str, ...] = ()) -> Component:
+            return bind(group, config[group], places, inputs)
 
         places = places_of(hydra)
         dataset = chosen("dataset")
-        request.check_images(dataset.values)
+        task = dry_build.make_task(dataset)
+        request.check_data(dataset.values, task)
+        request.check_loss(trainer, task)
+        if (trainer.loss,) == task.losses[:1]:
+            trainer.loss = config["trainer"]["loss"] = "auto"  # so that both words have one identity
         preview: Source | None = dataset.tell("preview")
         if preview and dataset.values["val_size"] is None and preview.val is None:
             config["dataset"]["val_size"] = VAL_SIZE
             dataset = chosen("dataset")
-        sizes = _sizes(dataset.values, preview.class_names if preview else ())
+        sizes = _sizes(dataset.values, preview)
 
-        model = chosen("model")
+        model = chosen("model", tuple(sizes.inputs.arguments))
         if config["mixup"].get("layers", ()) is None:
             layers = getattr(pydoc.locate(config["mixup"]["_target_"]), "default_layers", ManifoldMixup.default_layers)
             config["mixup"]["layers"] = layers(block_names(dry_build.meta_model(model, sizes)))
@@ -96,7 +103,7 @@ class Experiment:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
         if trainer.threads == "auto":
             network = dry_build.meta_model(model, sizes)
-            hardware = resolve(trainer, work(network, sizes.image_size, trainer.batch_size))
+            hardware = resolve(trainer, work(network, math.prod(sizes.inputs.shape[1:]), trainer.batch_size))
 
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = {"trainer": identity_values(TrainerConfig, config["trainer"])}
@@ -109,15 +116,14 @@ class Experiment:
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
             config, choices, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
-            sizes, strategy, effective, cell, folder,
+            task, sizes, strategy, effective, cell, folder,
         )  # fmt: skip
         experiment._declare_public()
         # A run that is completed has passed this, and torch imports two seconds of compilers for it.
         if config["rerun"] or folder.completed() is None:
             with without_collections("torch._dynamo"):
-                dry_build.check_network(
-                    model, sizes, tuple(strategy.depths), tuple(strategy.reads), single=trainer.batch_size == 1
-                )
+                depths, reads = tuple(strategy.depths), tuple(strategy.reads)
+                dry_build.check_network(model, sizes, task, depths, reads, single=trainer.batch_size == 1)
                 dry_build.check_strategy(mixup, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
@@ -140,7 +146,8 @@ class Experiment:
     @property
     def targets(self) -> tuple[str, ...]:
         """Dotted names of the components and of the parts in their arguments."""
-        return tuple(target for component in self.components for target in component.targets)
+        own = [value for key, value in leaves(self.dataset.values["task"], "task") if key.endswith("_target_")]
+        return (*(target for component in self.components for target in component.targets), *own)
 
     def settings(self) -> dict[str, Any]:
         """Return the config without choices, and without keys that have no effect, such as alpha under ``none``."""
@@ -169,14 +176,23 @@ class Experiment:
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
 
 
-def _sizes(dataset: Mapping[str, Any], names: tuple[str, ...]) -> Sizes:
-    """Return the sizes of images and logits; the number of classes is given or counted."""
+def _sizes(dataset: Mapping[str, Any], preview: Source | None) -> Sizes:
+    """Return the sizes of inputs and outputs; those that the config leaves open are counted."""
+    names = preview.class_names if preview else ()
     classes: int = dataset["classes"] or len(names)
     if not classes:
         raise ConfigError("dataset.classes", None, "must be an integer >= 2; only a folder of images can be counted")
     if names and len(names) != classes:
         raise ConfigError("dataset.classes", classes, f"must be {len(names)}, as in the data")
-    return Sizes(dataset["channels"], dataset["image_size"], classes)
+    kind = INPUTS[dataset["inputs"]]
+    values = {item.name: dataset[item.name] for item in fields(kind)}
+    for (name, value), real in zip(values.items(), preview.train.inputs.shape[1:] if preview else (), strict=False):
+        if value is None:
+            values[name] = real
+    for name, value in values.items():
+        if value is None:
+            raise ConfigError(f"dataset.{name}", None, "must be an integer >= 1; the source does not count it")
+    return Sizes(kind(**values), classes)
 
 
 def _settings(config: dict[str, Any], components: tuple[Component, ...]) -> dict[str, Any]:

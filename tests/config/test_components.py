@@ -19,15 +19,15 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from vicinal.config.components import RUNTIME, _signature, bind
-from vicinal.config.schema import CONF, GROUPS, TrainerConfig, WandbConfig, register
+from vicinal.config.schema import BASES, CONF, GROUPS, TrainerConfig, WandbConfig, register
 from vicinal.config.validation import supported
-from vicinal.data import Images, Source, contents, imagefolder, sources
+from vicinal.data import Samples, Source, contents, imagefolder, sources
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
-    "dataset": 8,
+    "dataset": 11,
     "experiment": 12,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
@@ -38,7 +38,7 @@ OPTIONS = {
     "mixup": 26,
     "mixup/matched": 7,
     "mixup/reference": 8,
-    "model": 8,
+    "model": 9,
     "optimizer": 3,
     "scheduler": 4,
     "tracker": 4,
@@ -48,11 +48,15 @@ OPTIONS = {
 }
 """How many files each folder of conf/ has."""
 FOUND = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml") if path.parent != CONF)
-COMPONENTS = [path for path in FOUND if path.parts[0] in GROUPS and path.name != "base"]
+COMPONENTS = [path for path in FOUND if path.parts[0] in GROUPS and path.name not in BASES]
 EXPERIMENTS = [path.name for path in FOUND if path.parent.name == "experiment"]
 PARTS = {"CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100), "MNIST": (1, 28, 10)}
 """Channels, size and classes of torchvision's data sets that experiments use."""
-ALSO = {"mixup/transmix": ["model=vit_tiny"]}
+ALSO = {
+    "mixup/transmix": ["model=vit_tiny"],
+    "dataset/table": ["dataset.target=[y]"],
+    "model/table_mlp": ["dataset=diabetes", "model=table_mlp"],
+}
 """Of an option that needs another one."""
 CLASSES = 10
 """Of the tree of images."""
@@ -62,6 +66,8 @@ def content(path: Path) -> dict[str, Any]:
     """The keys of an option, with those of the file that it is based on."""
     own: Any = OmegaConf.to_container(OmegaConf.load((CONF / path).with_suffix(".yaml")))
     for base in own.pop("defaults", []):
+        if isinstance(base, dict):  # another group's option
+            continue
         own = {**content(Path(path.parts[0], base)), **own}  # a name counts from the group, in a folder too
     return dict(own)
 
@@ -74,6 +80,7 @@ def tree(tmp_path: Path) -> Path:
             (tmp_path / f"tree/{part}/class{name}").mkdir(parents=True)
             for index in range(4):  # enough for three parts
                 (tmp_path / f"tree/{part}/class{name}/{index}.jpg").touch()
+    (tmp_path / "tree/table.csv").write_text("a,y\n1,2\n3,4\n5,6\n7,8\n9,0\n")
     return tmp_path / "tree"
 
 
@@ -97,7 +104,11 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     component = getattr(experiment, group)
     file = content(path)
     parameters, hints = _signature(group, component.target)
-    own = {name: each for name, each in parameters.items() if name not in RUNTIME[group]}
+    own = {
+        name: each
+        for name, each in parameters.items()
+        if name not in (*RUNTIME[group], *experiment.sizes.inputs.arguments)
+    }
     typed = typing.get_type_hints(GROUPS[group])
 
     assert experiment.choices[group] == option
@@ -246,10 +257,10 @@ def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
 # Experiments
 
 
-def random_images(count: int, channels: int, size: int, classes: int) -> Images:
+def random_images(count: int, channels: int, size: int, classes: int) -> Samples:
     generator = torch.Generator().manual_seed(count)
     pixels = torch.randint(0, 256, (count, channels, size, size), dtype=torch.uint8, generator=generator)
-    return Images(pixels, torch.arange(count) % classes)
+    return Samples(pixels, torch.arange(count) % classes)
 
 
 def random_source(channels: int, size: int, classes: int) -> Source:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from vicinal import build
-from vicinal.data import Images, Source, contents, imagefolder
+from vicinal.data import Samples, Source, contents, imagefolder
 from vicinal.data.contents import HashCache
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
@@ -173,11 +173,11 @@ from pathlib import Path
 
 import torch
 
-from vicinal.data import Images, Source
+from vicinal.data import Samples, Source
 
 
-def images(size: int, pixels: int = 0) -> Images:
-    return Images(torch.zeros(size, 1, pixels, pixels, dtype=torch.uint8), torch.arange(size) % 3)
+def images(size: int, pixels: int = 0) -> Samples:
+    return Samples(torch.zeros(size, 1, pixels, pixels, dtype=torch.uint8), torch.arange(size) % 3)
 
 
 def own(file: str, image_size: int) -> Source:
@@ -220,7 +220,7 @@ def test_a_source_of_ones_own_tells_its_classes_its_cuts_and_what_identifies_it(
     assert composed("c").run_id != first.run_id
     assert composed("a", "dataset.val_size=null").dataset.values["val_size"] == 1000
     data = build.load_data(first)
-    assert (len(data.train.labels), data.contents) == (24, {})
+    assert (len(data.train.targets), data.contents) == (24, {})
 
     def refused(name: str, *more: str) -> str:
         with pytest.raises(ConfigError) as refusal:
@@ -238,24 +238,24 @@ def source(channels: int = 3) -> Source:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (12, channels, 4, 5), dtype=torch.uint8, generator=generator)
     labels = torch.arange(12) % 2
-    return Source(Images(images[:8], labels[:8]), Images(images[8:], labels[8:]), ("a", "b"))
+    return Source(Samples(images[:8], labels[:8]), Samples(images[8:], labels[8:]), ("a", "b"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_memory_format_of_images_does_not_count(channels: int) -> None:
     plain = source(channels)
-    images = plain.train.images.to(memory_format=torch.channels_last)
-    other = plain._replace(train=Images(images, plain.train.labels))
-    assert contents.of_images(other) == contents.of_images(plain)
+    images = plain.train.inputs.to(memory_format=torch.channels_last)
+    other = plain._replace(train=Samples(images, plain.train.targets))
+    assert contents.of_samples(other) == contents.of_samples(plain)
 
 
 def test_every_part_of_a_source_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = source()
-    expected = contents.of_images(plain)
+    expected = contents.of_samples(plain)
     assert expected.keys() == {"train", "test", "class names"}
 
     def differing(**parts) -> set[str]:
-        found = contents.of_images(plain._replace(**parts))
+        found = contents.of_samples(plain._replace(**parts))
         return {name for name in expected if found[name] != expected[name]}
 
     images, labels, _ = plain.train
@@ -263,11 +263,11 @@ def test_every_part_of_a_source_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     pixel[7, 2, 3, 4] ^= 1
     label[7] = 0
     assert differing() == set()
-    assert differing(train=Images(pixel, labels)) == {"train"}
-    assert differing(train=Images(images, label)) == {"train"}
-    assert differing(train=Images(images, labels, torch.arange(8).flip(0))) == {"train"}
-    assert differing(train=Images(images.reshape(8, 3, 5, 4), labels)) == {"train"}
-    assert differing(test=Images(plain.test.images.flip(0), plain.test.labels)) == {"test"}
+    assert differing(train=Samples(pixel, labels)) == {"train"}
+    assert differing(train=Samples(images, label)) == {"train"}
+    assert differing(train=Samples(images, labels, torch.arange(8).flip(0))) == {"train"}
+    assert differing(train=Samples(images.reshape(8, 3, 5, 4), labels)) == {"train"}
+    assert differing(test=Samples(plain.test.inputs.flip(0), plain.test.targets)) == {"test"}
     assert differing(class_names=("b", "a")) == {"class names"}
     monkeypatch.setattr(contents, "CHUNK", 3)
     assert differing() == set()

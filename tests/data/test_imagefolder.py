@@ -66,9 +66,9 @@ def test_pixels_equal_torchvisions_transforms(tree, size, channels):
     assert first.class_names == ("ant", "bee")
     for part, name in ((first.train, "train"), (first.test, "test")):
         theirs = ImageFolder(tree / name, transform=transforms.Compose(steps))
-        assert part.images.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(part.images, torch.stack([image for image, _ in theirs]))
-        assert part.labels.tolist() == theirs.targets
+        assert part.inputs.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(part.inputs, torch.stack([image for image, _ in theirs]))
+        assert part.targets.tolist() == theirs.targets
 
 
 def test_a_tree_is_decoded_once(tree):
@@ -94,13 +94,13 @@ def test_a_changed_tree_is_decoded_again(tree):
     assert len(list((tree.parent / "cache").iterdir())) == 2  # another time is reason enough
 
     Image.new("RGB", (16, 16), "red").save(image)
-    assert load(tree).train.images[0, :, 8, 8].tolist() == [254, 0, 0]
+    assert load(tree).train.inputs[0, :, 8, 8].tolist() == [254, 0, 0]
 
     next((tree / "test/bee").iterdir()).unlink()
-    assert len(load(tree).test.labels) == 3
+    assert len(load(tree).test.targets) == 3
 
-    assert load(tree, size=8).train.images.shape[1:] == (3, 8, 8)
-    assert load(tree, channels=1).train.images.shape[1:] == (1, 16, 16)
+    assert load(tree, size=8).train.inputs.shape[1:] == (3, 8, 8)
+    assert load(tree, channels=1).train.inputs.shape[1:] == (1, 16, 16)
     assert not list((tree.parent / "cache").glob("*.tmp"))
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_cache_is_named_and_made_again(tree, damage, caplog):
     first = load(tree)
     (cache,) = (tree.parent / "cache").iterdir()
     whole = cache.read_bytes()
-    pixels = whole.index(first.train.images.permute(0, 2, 3, 1).numpy().tobytes())
+    pixels = whole.index(first.train.inputs.permute(0, 2, 3, 1).numpy().tobytes())
     flipped = bytes([whole[pixels] ^ 1])
     broken = {
         "empty": b"",
@@ -130,7 +130,7 @@ def test_a_damaged_cache_is_named_and_made_again(tree, damage, caplog):
 
 def test_a_cache_that_cannot_be_written_costs_a_line(tree, caplog):
     (tree.parent / "cache").write_text("a file where the folder should be")
-    assert len(load(tree).train.labels) == 14
+    assert len(load(tree).train.targets) == 14
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "cannot be written, so the next run decodes again (" in record.getMessage()
 
@@ -206,7 +206,7 @@ def only_image(tree: Path, image: Any, name: str = "0.png", channels: int = 1, *
     for old in (tree / "train/ant").iterdir():
         old.unlink()
     image.save(tree / "train/ant" / name, **options)
-    return load(tree, channels=channels).train.images[0]
+    return load(tree, channels=channels).train.inputs[0]
 
 
 @pytest.mark.parametrize("name", ["0.png", "0.tif", "0.pgm"])
@@ -363,7 +363,7 @@ def test_a_link_to_nothing_is_named(tree):
 def test_a_pipe_is_not_waited_for(tree, caplog):
     caplog.set_level("INFO")
     os.mkfifo(tree / "train/bee/9.jpg")
-    assert len(load(tree).train.labels) == 14
+    assert len(load(tree).train.targets) == 14
     assert left_out(caplog, tree) == "left out: 1 no file"
 
 
@@ -402,12 +402,12 @@ def test_a_folder_for_validation_is_used(tree, name, caplog):
     source = load(tree, val_size=None)
     assert same(source, plain)
     assert source.val is not None
-    assert source.val.images.flatten(1).unique(dim=1).flatten().tolist() == [100, 101]
-    assert source.val.labels.tolist() == [0, 1]
+    assert source.val.inputs.flatten(1).unique(dim=1).flatten().tolist() == [100, 101]
+    assert source.val.targets.tolist() == [0, 1]
     assert f"{folder}: its images are for validation, and none are cut from train" in caplog.messages
     train, val, _ = split(source, val_size=None, train_size=4, seed=0)
     assert val is source.val
-    assert torch.equal(train.labels, split(plain, val_size=0, train_size=4, seed=0)[0].labels)
+    assert torch.equal(train.targets, split(plain, val_size=0, train_size=4, seed=0)[0].targets)
 
 
 def test_a_number_of_images_leaves_the_folder_alone(tree, caplog):
@@ -461,7 +461,7 @@ def test_a_tree_without_one_has_its_validation_cut_from_train(compose, tree):
     examined.cache_clear()
     own = compose(*words)
     assert own.dataset.values["val_size"] is None
-    assert len(build.load_data(own).val.labels) == 2
+    assert len(build.load_data(own).val.targets) == 2
     assert compose(*words, "dataset.val_size=4").run_id == explicit
 
 
@@ -490,11 +490,11 @@ def test_bad_files_can_be_skipped(tree, caplog):
     for _ in ("decoded", "from the cache"):
         caplog.clear()
         source = load(tree, val_size=None, on_error="skip")
-        assert torch.equal(source.train.images, whole.train.images[1:])
-        assert source.train.images.is_contiguous(memory_format=torch.channels_last)
-        assert source.train.labels.tolist() == [0] * 6 + [1] * 7
-        assert torch.equal(source.test.images, whole.test.images[1:])
-        assert source.test.labels.tolist() == [0, 1, 1]
+        assert torch.equal(source.train.inputs, whole.train.inputs[1:])
+        assert source.train.inputs.is_contiguous(memory_format=torch.channels_last)
+        assert source.train.targets.tolist() == [0] * 6 + [1] * 7
+        assert torch.equal(source.test.inputs, whole.test.inputs[1:])
+        assert source.test.targets.tolist() == [0, 1, 1]
         assert same(Source(source.val, source.val, ()), Source(whole.val, whole.val, ()))
         assert source.skipped == tuple(sorted(str(file.relative_to(tree)) for file in files))
         [line] = [line for line in caplog.messages if "skipped" in line]

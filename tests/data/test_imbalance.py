@@ -77,8 +77,8 @@ def test_only_the_training_part_has_a_tail_and_noise_comes_after_it(compose: Com
     whole, tail = build.load_data(compose(*TINY)), build.load_data(compose(*words))
     assert tail.val is not None
     assert whole.val is not None
-    assert tail.val.labels.tolist() == whole.val.labels.tolist()
-    assert torch.equal(tail.test.labels, whole.test.labels)
+    assert tail.val.targets.tolist() == whole.val.targets.tolist()
+    assert torch.equal(tail.test.targets, whole.test.targets)
     counts = tail.counts.tolist()
     assert counts == [int(counts[0] / 20 ** (k / 9)) for k in range(10)]
     assert counts[0] == whole.counts[0]

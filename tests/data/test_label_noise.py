@@ -80,7 +80,7 @@ def test_a_run_with_asymmetric_noise(compose: Compose) -> None:
     )
     assert noisy.noise is not None
     assert noisy.noise.label.tolist() == ((noisy.noise.true_label + 1) % 10).tolist()
-    assert not torch.equal(noisy.train.labels, symmetrical.train.labels)
+    assert not torch.equal(noisy.train.targets, symmetrical.train.targets)
 
 
 def test_a_run_has_clean_validation_and_test_and_noise_that_strategies_and_seeds_share(compose: Compose) -> None:
@@ -89,12 +89,12 @@ def test_a_run_has_clean_validation_and_test_and_noise_that_strategies_and_seeds
     other = build.load_data(compose(*TINY, "dataset.label_noise=0.4", "mixup=none", "seed=7"))
     assert clean.noise is None
     assert noisy.noise is not None
-    assert (noisy.train.labels != clean.train.labels).sum() == round(0.4 * len(clean.train.labels)) == 495
-    assert torch.equal(noisy.train.labels, other.train.labels)
+    assert (noisy.train.targets != clean.train.targets).sum() == round(0.4 * len(clean.train.targets)) == 495
+    assert torch.equal(noisy.train.targets, other.train.targets)
     assert noisy.val is not None
     assert clean.val is not None
-    assert torch.equal(noisy.val.labels, clean.val.labels)
-    assert torch.equal(noisy.test.labels, clean.test.labels)
+    assert torch.equal(noisy.val.targets, clean.val.targets)
+    assert torch.equal(noisy.test.targets, clean.test.targets)
     cut = build.load_data(compose(*TINY, "dataset.label_noise=0.4", "dataset.split_seed=1"))
     assert cut.noise is not None
     assert not torch.equal(cut.noise.index, noisy.noise.index)
@@ -108,7 +108,7 @@ def test_the_wrong_labels_are_listed_and_sealed(compose: Compose) -> None:
     assert rows[0] == ["image", "label", "true_label"]
     assert result["noisy_labels"] == len(rows) - 1 == 25
     assert clean.rows is not None
-    true = dict(zip(clean.rows.tolist(), clean.labels.tolist(), strict=True))
+    true = dict(zip(clean.rows.tolist(), clean.targets.tolist(), strict=True))
     assert all(true[int(image)] == int(label) for image, _, label in rows[1:])
     assert experiment.folder.damage() == []
     experiment.folder.noisy_labels.write_text("image,label,true_label\n")

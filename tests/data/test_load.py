@@ -10,26 +10,28 @@ import pytest
 import torch
 import yaml
 
-from vicinal.data import Images, Source, channel_statistics, digits, load, torchvision_dataset
+from vicinal.data import Samples, Source, channel_statistics, digits, load, torchvision_dataset
 
 REPO = Path(__file__).parents[2]
-CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.stem != "base")
 SETS = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist", "svhn"]
-LOADED = {"_target_", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"}
+CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.stem in SETS)
+LOADED = {"_target_", "inputs", "task", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"}
 CUT = {"val_size", "train_size", "split_seed", "imbalance", "imbalance_ratio", "label_noise", "label_noise_kind"}
 MADE = {"sampler", "augment", "crop_padding", "flip"}
 
 
 def config(name: str) -> dict:
-    own, base = (yaml.safe_load((REPO / "conf/dataset" / f"{each}.yaml").read_text()) for each in (name, "base"))
+    names = (name, "base", "base_any")
+    own, base, every = (yaml.safe_load((REPO / "conf/dataset" / f"{each}.yaml").read_text()) for each in names)
     assert own.pop("defaults") == ["base"]
-    return {**base, **own}
+    assert base.pop("defaults") == ["base_any"]
+    return {**every, **base, **own}
 
 
 def random_source(channels: int = 3) -> Source:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, channels, 5, 5), dtype=torch.uint8, generator=generator)
-    part = Images(images, torch.arange(40) % 4)
+    part = Samples(images, torch.arange(40) % 4)
     return Source(part, part, tuple("abcd"))
 
 
@@ -50,7 +52,7 @@ def test_the_numbers_of_digits():
     source, written = digits(), config("digits")
     mean, std = channel_statistics(source.train)
     assert [round(x, 4) for x in (*mean, *std)] == [*written["mean"], *written["std"]]
-    assert source.train.images.shape[1:] == (written["channels"], written["image_size"], written["image_size"])
+    assert source.train.inputs.shape[1:] == (written["channels"], written["image_size"], written["image_size"])
     assert len(source.class_names) == written["classes"]
 
 
@@ -65,22 +67,26 @@ def test_the_numbers_of_mnist(tmp_path):
     source, written = torchvision_dataset(str(tmp_path), "MNIST"), config("mnist")
     mean, std = channel_statistics(source.train)
     assert [round(x, 4) for x in (*mean, *std)] == [*written["mean"], *written["std"]]
-    assert source.train.images.shape == (60_000, written["channels"], written["image_size"], written["image_size"])
-    assert source.test.images.shape == (10_000, 1, 28, 28)
+    assert source.train.inputs.shape == (60_000, written["channels"], written["image_size"], written["image_size"])
+    assert source.test.inputs.shape == (10_000, 1, 28, 28)
     assert len(source.class_names) == written["classes"]
-    assert source.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert source.test.targets.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
 def test_training_images_are_counted_by_class():
     source = random_source()
     train = source.train.choose(torch.tensor([0, 4, 5, 8, 10]))  # the last class has none
     data = load(source._replace(train=train), **OPTIONS)
-    assert data.counts.tolist() == np.bincount(data.train.labels.numpy(), minlength=4).tolist() == [3, 1, 1, 0]
+    assert (
+        CLASSIFICATION.counts(data.train.targets, 4).tolist()
+        == np.bincount(data.train.targets.numpy(), minlength=4).tolist()
+        == [3, 1, 1, 0]
+    )
 
 
 def test_statistics_equal_numpys():
     train = random_source().train
-    images = train.images
+    images = train.inputs
     mean, std = channel_statistics(train)
     pixels = images.numpy().astype(np.float64) / 255
     np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)), rtol=1e-14)
@@ -91,7 +97,7 @@ def test_what_is_not_given_is_computed_from_the_training_part_alone():
     source = random_source()
     data = load(source, **OPTIONS | {"val_size": 8, "train_size": 20, "std": [1, 2, 3]})
     assert data.val is not None
-    assert [len(part.labels) for part in (data.train, data.val, data.test)] == [20, 8, 40]
+    assert [len(part.targets) for part in (data.train, data.val, data.test)] == [20, 8, 40]
     assert data.mean == channel_statistics(data.train)[0] != channel_statistics(source.train)[0]
     assert data.std == (1, 2, 3)
     assert data.class_names == tuple("abcd")
@@ -115,6 +121,6 @@ def test_a_normalisation_that_does_not_fit_is_refused(given, line):
 
 def test_a_channel_of_one_value_is_refused():
     source = random_source()
-    source.train.images[:, 1] = 7
+    source.train.inputs[:, 1] = 7
     with pytest.raises(ValueError, match="std must be above 0; a channel of one value needs a std set by hand"):
         load(source, **OPTIONS)

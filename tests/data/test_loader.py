@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from vicinal.data import CropFlip, Images, Loader
+from vicinal.data import CropFlip, Loader, Samples
 from vicinal.data.policies import POLICIES, Policy
 from vicinal.data.sampling import SAMPLERS, shuffle
 from vicinal.data.store import fits
@@ -21,11 +21,11 @@ CPU = torch.device("cpu")
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-def numbered(size: int, channels: int = 3, side: int = 8) -> Images:
+def numbered(size: int, channels: int = 3, side: int = 8) -> Samples:
     """Random images whose labels are their indices, so that a batch tells who is in it."""
     generator = torch.Generator().manual_seed(size)
     images = torch.randint(0, 256, (size, channels, side, side), dtype=torch.uint8, generator=generator)
-    return Images(images, torch.arange(size))
+    return Samples(images, torch.arange(size))
 
 
 def kept(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -48,7 +48,7 @@ def test_batches_equal_torchvisions(device, channels_last):
     ours = Loader(data, 16, MEAN, STD, device=torch.device(device), channels_last=channels_last)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
     samples = [
-        (transform(to_pil_image(image)), int(label)) for image, label in zip(data.images, data.labels, strict=True)
+        (transform(to_pil_image(image)), int(label)) for image, label in zip(data.inputs, data.targets, strict=True)
     ]
     order, augmentation = generators()
     permutation = torch.randperm(50, generator=torch.Generator().manual_seed(0)).tolist()
@@ -120,7 +120,7 @@ def test_global_randomness_is_left_alone():
 
 def test_augmented_batches_are_the_augmented_bytes_normalised():
     """Padding is black before it is normalised: (0 - mean) / std, not 0."""
-    data = Images(torch.full((64, 3, 4, 4), 255, dtype=torch.uint8), torch.arange(64))
+    data = Samples(torch.full((64, 3, 4, 4), 255, dtype=torch.uint8), torch.arange(64))
     ours = Loader(data, 64, MEAN, STD, device=CPU, augmentation=CropFlip(4, False))
     ((images, _),) = ours.epoch(*generators())
     for channel, mean, std in zip(images.unbind(1), MEAN, STD, strict=True):
@@ -130,11 +130,11 @@ def test_augmented_batches_are_the_augmented_bytes_normalised():
 
 def test_the_data_stays_as_it_was():
     data = numbered(20)
-    before = data.images.clone()
+    before = data.inputs.clone()
     ours = Loader(data, 8, MEAN, STD, device=CPU, augmentation=CropFlip(1, True))
     for images, _ in (*ours.epoch(*generators()), *ours.batches()):
         images.zero_()
-    assert torch.equal(data.images, before)
+    assert torch.equal(data.inputs, before)
 
 
 @settings(deadline=None, max_examples=40)
@@ -153,7 +153,7 @@ def test_a_streamed_data_set_gives_the_bits_of_one_on_the_device(
 ):
     data = numbered(size, channels)
     if stored_last:
-        data = data._replace(images=data.images.contiguous(memory_format=torch.channels_last))
+        data = data._replace(inputs=data.inputs.contiguous(memory_format=torch.channels_last))
     if chosen:
         data = data.choose(torch.randperm(size)[: (size + 1) // 2].sort().values)
     mean, std = MEAN[:channels], STD[:channels]
@@ -176,7 +176,7 @@ def test_a_streamed_data_set_gives_the_bits_of_one_on_the_device(
             assert torch.equal(images, same)
             assert images.stride() == same.stride()
             assert torch.equal(labels, same_labels)
-            plain = data.images[labels] if ours else None  # labels are places
+            plain = data.inputs[labels] if ours else None  # labels are places
             if plain is not None:
                 pixels = (images * torch.tensor(std).view(1, -1, 1, 1) + torch.tensor(mean).view(1, -1, 1, 1)) * 255
                 assert torch.equal(pixels.round().to(torch.uint8), plain)
@@ -185,24 +185,24 @@ def test_a_streamed_data_set_gives_the_bits_of_one_on_the_device(
 def test_a_data_set_of_the_right_layout_is_used_where_it_lies():
     for last, layout in ((False, torch.contiguous_format), (True, torch.channels_last)):
         data = numbered(20)
-        images = data.images.contiguous(memory_format=layout)
-        ours = Loader(Images(images, data.labels), 8, MEAN, STD, device=CPU, channels_last=last)
-        assert ours.store.images.data_ptr() == images.data_ptr()
+        images = data.inputs.contiguous(memory_format=layout)
+        ours = Loader(Samples(images, data.targets), 8, MEAN, STD, device=CPU, channels_last=last)
+        assert ours.store.inputs.data_ptr() == images.data_ptr()
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_part_of_another_layout_is_copied_alone(stream):
     """Not all that the tensor holds, once for each part of it."""
     data = numbered(60)
-    part = Images(data.images.contiguous(memory_format=torch.channels_last), data.labels).choose(torch.arange(40, 50))
+    part = Samples(data.inputs.contiguous(memory_format=torch.channels_last), data.targets).choose(torch.arange(40, 50))
     ours = Loader(part, 8, MEAN, STD, device=CPU, stream=stream)
-    assert ours.store.images.untyped_storage().nbytes() == part.pixels().nbytes
-    assert torch.equal(ours.store.images, part.pixels())
+    assert ours.store.inputs.untyped_storage().nbytes() == part.gathered().nbytes
+    assert torch.equal(ours.store.inputs, part.gathered())
 
 
 def test_half_of_a_gpus_free_memory_is_for_the_data(monkeypatch):
     data = numbered(60)
-    size = data.images.nbytes
+    size = data.inputs.nbytes
     for free, enough in ((2 * size, True), (2 * size - 2, False)):
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda device, free=free: (free, 10 * size))
         assert fits(data, torch.device("cuda")) is enough
@@ -218,7 +218,7 @@ def test_a_policy_comes_after_the_crop_and_from_the_same_stream(policy):
     chunks = torch.randperm(20, generator=order).split(8)
     crop, data, expected = CropFlip(2, True), numbered(20), []
     for chosen in chunks:
-        cropped = crop.apply(data.images[chosen], crop.sample(len(chosen), augmentation))
+        cropped = crop.apply(data.inputs[chosen], crop.sample(len(chosen), augmentation))
         changed = policy.apply(cropped, policy.sample(augmentation))
         assert not torch.equal(changed, cropped)
         expected.append(changed)

@@ -45,8 +45,8 @@ def test_a_run_trains_on_each_class_as_often_and_evaluates_each_image_once(
     loaders = build.make_loaders(experiment, data)
     epoch = loaders.train.epoch(torch.Generator(), torch.Generator())
     drawn = torch.cat([labels for _, labels in epoch]).bincount(minlength=10)
-    assert drawn.sum() == len(data.train.labels)
+    assert drawn.sum() == len(data.train.targets)
     assert drawn.max() - drawn.min() <= 1
     assert loaders.clean is not None
     for part in (loaders.clean, loaders.test):
-        assert torch.equal(torch.cat([labels for _, labels in part.batches()]), part.labels)
+        assert torch.equal(torch.cat([labels for _, labels in part.batches()]), part.targets)

@@ -104,12 +104,12 @@ def test_tensors_equal_torchvisions_items(name, tmp_path, monkeypatch):
         choice = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
         with warnings.catch_warnings(action="ignore"):  # ours has to read the same files without one
             theirs = getattr(datasets, name)(tmp_path, **choice)
-        assert part.images.dtype == torch.uint8
-        assert part.images.shape[1] == channels
-        assert part.images.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(part.images, torch.stack([pil_to_tensor(image) for image, _ in theirs]))
-        assert part.labels.dtype == torch.int64
-        assert part.labels.tolist() == [label for _, label in theirs]
+        assert part.inputs.dtype == torch.uint8
+        assert part.inputs.shape[1] == channels
+        assert part.inputs.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(part.inputs, torch.stack([pil_to_tensor(image) for image, _ in theirs]))
+        assert part.targets.dtype == torch.int64
+        assert part.targets.tolist() == [label for _, label in theirs]
     assert socket.getdefaulttimeout() is None
 
 
@@ -123,8 +123,8 @@ def test_the_files_that_are_said_to_be_read_are_all_that_is_read(name, tmp_path,
         if file.is_file() and file not in files:
             file.unlink()
     again = torchvision_dataset(**asked)
-    assert torch.equal(first.train.images, again.train.images)
-    assert torch.equal(first.test.images, again.test.images)
+    assert torch.equal(first.train.inputs, again.train.inputs)
+    assert torch.equal(first.test.inputs, again.test.inputs)
     assert all(file.is_file() for file in files)
 
 
@@ -178,20 +178,20 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path):
 
 def test_digits_are_scikit_learns_with_a_fixed_stratified_test_part():
     source, bunch = digits(), load_digits()
-    assert source.train.images.shape == (1437, 1, 8, 8)
-    assert source.test.images.shape == (360, 1, 8, 8)
+    assert source.train.inputs.shape == (1437, 1, 8, 8)
+    assert source.test.inputs.shape == (360, 1, 8, 8)
     assert source.class_names == tuple("0123456789")
     share = np.bincount(bunch.target) * 360 / 1797
-    assert np.abs(source.test.labels.bincount().numpy() - share).max() < 1
+    assert np.abs(source.test.targets.bincount().numpy() - share).max() < 1
     _, test = train_test_split(range(1797), test_size=360, stratify=bunch.target, random_state=0)
     expected = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None][sorted(test)]
-    assert torch.equal(source.test.images, expected)
-    assert source.test.labels.tolist() == bunch.target[sorted(test)].tolist()
+    assert torch.equal(source.test.inputs, expected)
+    assert source.test.targets.tolist() == bunch.target[sorted(test)].tolist()
     # Every image is there once, with its label: compare the two sets as sorted rows.
-    ours = torch.cat([torch.cat([p.images.flatten(1), p.labels[:, None]], 1) for p in (source.train, source.test)])
+    ours = torch.cat([torch.cat([p.inputs.flatten(1), p.targets[:, None]], 1) for p in (source.train, source.test)])
     scaled = np.floor(bunch.data * 255 / 16 + 0.5)
     theirs = np.concatenate([scaled, bunch.target[:, None]], 1)
     halves = bunch.data == 8  # 127.5, which round() takes to the even 128 as well
     assert (scaled[halves] == 128).all()
     assert sorted(map(tuple, ours.tolist())) == sorted(map(tuple, theirs.astype(int).tolist()))
-    assert torch.equal(digits().test.images, source.test.images)
+    assert torch.equal(digits().test.inputs, source.test.inputs)

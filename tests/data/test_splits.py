@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from vicinal.data import Images, Source, split
+from vicinal.data import Samples, Source, split
 from vicinal.data.splits import stratified
 
 
@@ -17,12 +17,12 @@ def source(counts: list[int]) -> Source:
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     images = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1)
-    test = Images(images[:1], labels[:1])
-    return Source(Images(images, labels), test, tuple(map(str, range(len(counts)))))
+    test = Samples(images[:1], labels[:1])
+    return Source(Samples(images, labels), test, tuple(map(str, range(len(counts)))))
 
 
-def indices(images: Images) -> list[int]:
-    return images.pixels().flatten().tolist()
+def indices(images: Samples) -> list[int]:
+    return images.gathered().flatten().tolist()
 
 
 @settings(deadline=None)
@@ -38,10 +38,10 @@ def test_cuts_are_stratified_disjoint_and_in_order(counts, seed, data):
     assert test is whole.test
     for part in (train, val):
         assert indices(part) == sorted(indices(part))
-        assert torch.equal(part.labels, whole.train.labels[indices(part)])
-        assert part.images is whole.train.images  # nothing is copied
-        share = torch.tensor(counts) * len(part.labels) / total
-        assert (part.labels.bincount(minlength=classes) - share).abs().max() < 1
+        assert torch.equal(part.targets, whole.train.targets[indices(part)])
+        assert part.inputs is whole.train.inputs  # nothing is copied
+        share = torch.tensor(counts) * len(part.targets) / total
+        assert (part.targets.bincount(minlength=classes) - share).abs().max() < 1
 
 
 @settings(deadline=None, max_examples=300)
@@ -53,7 +53,7 @@ def test_cuts_are_stratified_disjoint_and_in_order(counts, seed, data):
 )
 def test_a_cut_is_scikit_learns_to_the_last_index(counts, seed, data):
     """Equal counts, and so ties that are broken by lot, among them; labels need not begin at 0 or follow each other."""
-    labels = source(counts).train.labels * 3 + 2
+    labels = source(counts).train.targets * 3 + 2
     total, classes = sum(counts), len(counts)
     size = data.draw(st.integers(classes, total - classes))
     rest, chosen = train_test_split(range(total), test_size=size, stratify=labels.numpy(), random_state=seed)
@@ -69,7 +69,7 @@ def test_a_subset_is_stratified_and_leaves_the_validation_split_alone(counts, se
     classes = len(counts)
     val_size = data.draw(st.integers(classes, sum(counts) // 2))
     everything, expected, _ = split(whole, val_size=val_size, train_size=None, seed=seed)
-    left = len(everything.labels)
+    left = len(everything.targets)
     train_size = data.draw(st.integers(classes, left - classes) | st.just(left))
     train, val, _ = split(whole, val_size=val_size, train_size=train_size, seed=seed)
     assert expected is not None
@@ -78,8 +78,8 @@ def test_a_subset_is_stratified_and_leaves_the_validation_split_alone(counts, se
     assert len(indices(train)) == train_size
     assert set(indices(train)) <= set(indices(everything))
     assert indices(train) == sorted(indices(train))
-    share = everything.labels.bincount(minlength=classes) * train_size / left
-    assert (train.labels.bincount(minlength=classes) - share).abs().max() < 1
+    share = everything.targets.bincount(minlength=classes) * train_size / left
+    assert (train.targets.bincount(minlength=classes) - share).abs().max() < 1
 
 
 def test_the_seed_and_nothing_else_decides():

@@ -34,5 +34,5 @@ def test_each_config_is_its_targets_signature_with_a_comment_a_line():
         assert all("#" in line for line in file.read_text().splitlines() if not line.startswith("_target_")), file
         with torch.device("meta"):
             model = build(3, 32, 10, **config)
-        check(model, 3, 32, 10)
+        check(model, torch.empty(2, 3, 32, 32, device="meta"), (10,))
         assert len(block_names(model)) >= 2

@@ -15,11 +15,15 @@ from vicinal.models.torchvision_zoo import torchvision_model
 from vicinal.models.wide_resnet import WideResNet
 
 
+def meta_images(channels: int, size: int) -> torch.Tensor:
+    return torch.empty(2, channels, size, size, device="meta")
+
+
 def refusal_of(name: str, image_size: int) -> str | None:
     try:
         with torch.device("meta"):
             model = torchvision_model(1, image_size, 10, name=name)
-        check(model, 1, image_size, 10)
+        check(model, meta_images(1, image_size), (10,))
     except ValueError as refusal:
         return str(refusal)
     return None
@@ -60,7 +64,7 @@ def test_the_check_leaves_a_real_network_and_the_random_numbers_as_they_are():
     modes = [module.training for module in model.modules()]
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random = torch.get_rng_state()
-    check(model, 3, 8, 10)
+    check(model, meta_images(3, 8), (10,))
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
@@ -71,7 +75,7 @@ def test_the_check_does_not_compute():
     with torch.device("meta"):
         model = WideResNet(3, 2048, 10)  # a real forward would be some 90 Tflop
     start = time.perf_counter()
-    check(model, 3, 2048, 10)
+    check(model, meta_images(3, 2048), (10,))
     assert time.perf_counter() - start < 5
 
 
@@ -95,12 +99,12 @@ class Lambda(nn.Module):
 )
 def test_what_are_no_logits_is_refused(function, message):
     with pytest.raises(ValueError, match=f"^model {re.escape(message)}$"):
-        check(Lambda(function), 1, 8, 10)
+        check(Lambda(function), meta_images(1, 8), (10,))
 
 
 def test_a_size_that_cannot_be_helped_by_a_larger_one_gets_the_reason():
     with pytest.raises(ValueError, match=r"^image_size does not fit Lambda: .*, got 9$") as refusal:
-        check(Lambda(lambda layer, x: layer(x.flatten(1))), 1, 9, 10)
+        check(Lambda(lambda layer, x: layer(x.flatten(1))), meta_images(1, 9), (10,))
     assert "64" in str(refusal.value)  # the rest are torch's words
     assert "\n" not in str(refusal.value)
 
@@ -116,4 +120,4 @@ def test_a_size_that_cannot_be_helped_by_a_larger_one_gets_the_reason():
     ids=["branch", "item", "nonzero", "constant"],
 )
 def test_a_forward_that_needs_values_is_let_through(function):
-    assert check(Lambda(function), 1, 8, 10) is None
+    assert check(Lambda(function), meta_images(1, 8), (10,)) is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vicinal.data import ImageData
+from vicinal.data import RunData
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.runs import environment
@@ -145,7 +145,7 @@ def test_no_file_of_a_run_has_a_secret(
     experiment = compose(f"dataset.root={SECRET}", "model=mlp", "dataset.train_size=100", "trainer.epochs=1")
     if fails:
 
-        def refuse(experiment: Experiment, data: ImageData) -> None:
+        def refuse(experiment: Experiment, data: RunData) -> None:
             raise PermissionError(f"server says no to {SECRET}")
 
         monkeypatch.setattr("vicinal.jobs.session.make_loaders", refuse)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vicinal.build import image_hashes
+from vicinal.build import sample_hashes
 from vicinal.data import contents, imagefolder, sources
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
@@ -40,14 +40,14 @@ CODE = {
 from pathlib import Path
 import numpy as np
 import torch
-from vicinal.data import Images, Source, contents
+from vicinal.data import Samples, Source, contents
 
 HERE = Path(__file__).parent / "images.npz"
 
 def stored() -> Source:
     with np.load(HERE) as file:
         images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"])
-    return Source(Images(images[20:], labels[20:]), Images(images[:20], labels[:20]), ("a", "b"))
+    return Source(Samples(images[20:], labels[20:]), Samples(images[:20], labels[:20]), ("a", "b"))
 
 @contents.reads(lambda: [HERE])
 def declared() -> Source:
@@ -115,7 +115,7 @@ class Same:
         imagefolder.examined.cache_clear()
         contents.opened.clear()
         environment.versions.cache_clear()
-        image_hashes.cache_clear()
+        sample_hashes.cache_clear()
         self.caplog.clear()
         if again or (kind, *more) not in self.experiments:
             words = (*TINY, *RUNS[kind], f"output_dir={self.world}/outputs", *more)
@@ -148,7 +148,7 @@ def same(
     yield Same(compose, world, experiments, caplog)
     source.forget()
     environment.versions.cache_clear()
-    image_hashes.cache_clear()
+    sample_hashes.cache_clear()
 
 
 def other(what: str, names: str) -> str:

@@ -9,23 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import recall_score
 
+from vicinal.data import RunData, Samples
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
-from vicinal.tasks import CLASSIFICATION
-from vicinal.training.evaluation import Metrics
+from vicinal.tasks import CLASSIFICATION, Task
+from vicinal.tasks.metric import Totals
 
 GROUPS = ("acc_many", "acc_medium", "acc_few")
 
 
+def bound(counts: list[int]) -> Task:
+    """The task of a training on so many images of each class."""
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    part = Samples(torch.empty(len(labels), 1, 0, 0, dtype=torch.uint8), labels)
+    data = RunData(part, None, part, tuple(map(str, range(len(counts)))), (0.0,), (1.0,))
+    return CLASSIFICATION.bind(data, uneven=True)
+
+
 def classes_of(counts: list[int]) -> list[tuple[int, ...]]:
-    task = CLASSIFICATION.bind(counts)
+    task = bound(counts)
     return [task.metric(key).classes for key in GROUPS]  # type: ignore[attr-defined]
 
 
 def measure(counts: list[int], predicted: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     """All metrics of predictions, in two batches."""
-    task = CLASSIFICATION.bind(counts)
-    metrics = Metrics(task.computed, torch.device("cpu"))
+    task = bound(counts)
+    metrics = Totals(task.computed, torch.device("cpu"))
     for chosen in (slice(0, 1), slice(1, None)):
         metrics.update(task.read(F.one_hot(predicted[chosen], len(counts)).float()), labels[chosen])
     return metrics.compute()

@@ -15,13 +15,13 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from vicinal.mixing import MixPlan
 from vicinal.tasks import CLASSIFICATION
-from vicinal.training.evaluation import Metrics
+from vicinal.tasks.metric import Totals
 
 CPU = torch.device("cpu")
 
 
 def measure(logits: Tensor, labels: Tensor, cuts: list[int] | None = None) -> dict[str, float]:
-    metrics = Metrics(CLASSIFICATION.computed, CPU)
+    metrics = Totals(CLASSIFICATION.computed, CPU)
     inner = sorted(cuts or [])
     for start, end in zip([0, *inner], [*inner, len(labels)], strict=True):
         if start < end:

@@ -12,7 +12,7 @@ import torch
 
 from vicinal import training
 from vicinal.tasks import CLASSIFICATION, TASKS, MeanMetric, Metric
-from vicinal.training.evaluation import Metrics
+from vicinal.tasks.metric import Totals
 from vicinal.training.state import History
 
 
@@ -49,7 +49,7 @@ class Ratio(Metric):
 def test_any_metric_is_computed_from_sums_over_the_batches() -> None:
     outputs, targets = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).abs()
     square = MeanMetric("square", "", "", "lower", lambda outputs, targets: (outputs - targets) ** 2)
-    metrics = Metrics((Ratio("ratio", "", "", "higher"), square), torch.device("cpu"))
+    metrics = Totals((Ratio("ratio", "", "", "higher"), square), torch.device("cpu"))
     for start in range(0, 50, 7):
         metrics.update(outputs[start : start + 7], targets[start : start + 7])
     ratio = float((outputs * targets).sum() / (outputs + targets).sum())

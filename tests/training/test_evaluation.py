@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from vicinal.tasks import CLASSIFICATION
-from vicinal.training.evaluation import Metrics, evaluate
+from vicinal.tasks.metric import Totals
+from vicinal.training.evaluation import evaluate
 from vicinal.training.hardware import Hardware
 
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ def test_evaluation_leaves_everything_as_it_was(training: bool) -> None:
     with torch.no_grad():
         normal = (images.flatten(1) - 0) / (1 + 1e-5) ** 0.5
         logits = normal @ model[3].weight.T + model[3].bias
-    metrics = Metrics(CLASSIFICATION.computed, CPU)
+    metrics = Totals(CLASSIFICATION.computed, CPU)
     metrics.update(CLASSIFICATION.read(logits), labels)
     assert scores == pytest.approx(metrics.compute(), rel=1e-5)
 

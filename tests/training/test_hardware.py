@@ -64,8 +64,8 @@ def test_auto_threads_are_what_a_process_may_use(
 
 def test_work_is_counted_by_the_shapes_of_the_weights() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 5))
-    assert hardware.work(model, image_size=8, batch_size=10) == 10 * (18 * 64 + 72 * 5) // 2
-    assert hardware.work(torch.nn.Identity(), image_size=8, batch_size=10) == 0
+    assert hardware.work(model, places=64, batch_size=10) == 10 * (18 * 64 + 72 * 5) // 2
+    assert hardware.work(torch.nn.Identity(), places=64, batch_size=10) == 0
 
 
 def test_deterministic_algorithms_end_with_the_run(compose: Callable[..., Any]) -> None:

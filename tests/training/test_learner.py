@@ -279,7 +279,7 @@ def train_three_steps(
             mixing_stats.add(plan, labels, images.shape)
             plan = plan.to(device)
             step = learner.step(images, labels, plan)
-            train_metrics.add(step.loss, step.score)
+            train_metrics.add(step.loss, step.score, len(step.score))
 
 
 @every_strategy

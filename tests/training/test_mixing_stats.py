@@ -315,7 +315,7 @@ def test_the_clean_subset_is_the_same_for_all(compose: Compose) -> None:
     assert not torch.equal(images, clean(compose(*words, "dataset.split_seed=1"))[0])
     data = build.load_data(compose(*TINY))
     mean, std = data.mean[0], data.std[0]
-    train = {pixels.numpy().tobytes() for pixels in data.train.pixels()}
+    train = {pixels.numpy().tobytes() for pixels in data.train.gathered()}
     chosen = {((image * std + mean) * 255).round().to(torch.uint8).numpy().tobytes() for image in images}
     assert len(chosen) == 60
     assert chosen <= train

@@ -13,13 +13,13 @@ CPU = torch.device("cpu")
 
 
 def add(train_metrics: TrainMetrics, loss: float) -> None:
-    train_metrics.add(torch.tensor(loss), torch.ones(2))
+    train_metrics.add(torch.tensor(loss), torch.ones(2), 2)
 
 
 def test_means_are_over_samples_not_over_steps() -> None:
     train_metrics = TrainMetrics(CPU)
-    train_metrics.add(torch.tensor(2.0), torch.tensor([1.0, 0.5, 0.0]))
-    train_metrics.add(torch.tensor(4.0), torch.tensor([1.0]))
+    train_metrics.add(torch.tensor(2.0), torch.tensor([1.0, 0.5, 0.0]), 3)
+    train_metrics.add(torch.tensor(4.0), torch.tensor([1.0]), 1)
     assert (train_metrics.steps, train_metrics.samples) == (2, 4)
     assert train_metrics.read() == pytest.approx((2.5, 0.625), rel=1e-6)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
-from vicinal.data import Images, Loader
+from vicinal.data import Loader, Samples
 from vicinal.errors import UserError
 from vicinal.jobs.run import run
 from vicinal.visualize.between import Line, between, chain, figure, jacobian_norm, lines, stored
@@ -81,7 +81,7 @@ def test_the_gradient_of_a_curved_network_is_that_of_torchs_jacobian() -> None:
 
 def test_pairs_are_random_images_that_differ_and_the_same_every_time() -> None:
     images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1)
-    test = Images(images, torch.arange(50))
+    test = Samples(images, torch.arange(50))
     some, labels = chain(test, 20)
     assert len({*labels.tolist()}) == 20
     assert some.flatten().tolist() == labels.tolist() != sorted(labels.tolist())
@@ -113,7 +113,7 @@ def test_the_weights_are_those_of_the_run(runs: dict[str, Path]) -> None:
         [(images, labels)] = loader.batches()
         with torch.inference_mode():
             logits = model(images)
-            other = model(Normalize(data.mean, data.std)(data.test.pixels().float() / 255))
+            other = model(Normalize(data.mean, data.std)(data.test.gathered().float() / 255))
         assert result.items() <= json.loads((path / "result.json").read_bytes()).items()
         assert (logits.argmax(dim=1) == labels).float().mean() == pytest.approx(result["test"]["last"]["acc1"])
         torch.testing.assert_close(other, logits, rtol=1e-4, atol=1e-4)
@@ -195,7 +195,7 @@ def test_runs_with_other_test_images_are_not_compared(runs: dict[str, Path], mon
         found = stored(path, *words)
         if path == second:
             test = found.data.test
-            return found._replace(data=replace(found.data, test=test._replace(images=test.images.flip(0))))
+            return found._replace(data=replace(found.data, test=test._replace(inputs=test.inputs.flip(0))))
         return found
 
     monkeypatch.setattr(module, "stored", other)

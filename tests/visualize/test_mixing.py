@@ -128,7 +128,7 @@ def test_pixels_undo_the_normalisation(shown: dict[str, tuple[Experiment, Row]])
     shown_pixels = torch.stack([row.pixels(sample.original) for sample in row.samples])
     values = {round(16 * value) / 16 for value in shown_pixels.flatten().tolist()}
     assert values <= {step / 16 for step in range(17)}
-    known = {image.numpy().tobytes() for image in data.train.pixels()}
+    known = {image.numpy().tobytes() for image in data.train.gathered()}
     plain = rows(jobs(["mixup=none", "seed=3"]), 3)[0]
     for sample in plain.samples:
         image = (plain.pixels(sample.original) * 255).round().to(torch.uint8)

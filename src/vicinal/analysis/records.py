@@ -36,7 +36,7 @@ class Run:
     """"completed", "failed", "running" (a process works on it now), "stopped" (started, without a result, and no
     process works on it) or "missing" (never started)."""
     error: str = ""  # why it is not completed; "" if it is
-    task: str = ""  # name of its task; "" if unknown
+    task: str | dict[str, Any] = ""  # its task as ``tasks.recorded`` has it; "" if unknown
     choices: dict[str, str] = field(default_factory=dict)  # {group: option}; empty if unknown
     config: dict[str, Any] = field(default_factory=dict)
     """{group: {key: value}}, the keys that have an effect; empty if unknown."""
@@ -139,12 +139,14 @@ def _configured(folder: RunFolder) -> dict[str, Any]:
     return found if misfit(found, {"choices": {str: str}, "config": CONFIG}) is None else {}
 
 
-def task_of(runs: Iterable[Run]) -> Task:
+def task_of(runs: Sequence[Run]) -> Task:
     """Return the task of all runs, as far as it is known. Raises UserError if there are several."""
-    names = sorted({task_named(run.task).name for run in runs if run.task or run.completed})
-    if len(names) > 1:
-        raise UserError(f"these runs are of several tasks ({', '.join(names)}): choose one with --where KEY=VALUE")
-    return task_named(names[0] if names else None)
+    completed = [run for run in runs if run.completed]  # only their tables are final, with the units of their data
+    tasks = list(dict.fromkeys(task_named(run.task) for run in completed or runs if run.task or run.completed))
+    if len(tasks) > 1:
+        names = ", ".join(sorted({task.name for task in tasks}))
+        raise UserError(f"these runs are of several tasks ({names}): choose one with --where KEY=VALUE")
+    return tasks[0] if tasks else task_named(None)
 
 
 def shown_task(runs: Sequence[Run]) -> Task:

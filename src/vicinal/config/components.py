@@ -23,7 +23,7 @@ from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
     "dataset": (),
-    "model": ("channels", "image_size", "classes"),
+    "model": ("classes",),  # and what the inputs are
     "optimizer": ("params",),
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "mixup": (),
@@ -123,12 +123,15 @@ def places_of(hydra: Any) -> tuple[str, ...]:
     return tuple(f"{source.schema}://{source.path}" for source in hydra.runtime.config_sources)
 
 
-def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) -> Component:
+def bind(
+    group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS, inputs: tuple[str, ...] = ()
+) -> Component:
     """Check the resolved config of one group against its schema and its target's signature.
 
     A key that the target does not take is accepted if another option of the group has it, so that a sweep can cross
     options with a key of some of them; it is ``ineffective`` then. The group is one of :data:`GROUPS`, or one of
-    :data:`NAMED` with a dot and the component's name. Raises ConfigError.
+    :data:`NAMED` with a dot and the component's name. A network takes the arguments ``inputs`` beside those of
+    :data:`RUNTIME`. Raises ConfigError.
     """
     kind = group.partition(".")[0]
     shared = {**GROUPS, **NAMED}[kind]
@@ -136,10 +139,12 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     target = str(node.get("_target_", MISSING))
     if target == MISSING:
         raise ConfigError(f"{group}._target_", MISSING, "is missing; choose an option that names a class or function")
-    parameters, hints = _signature(group, target)
-    own = [name for name in parameters if name not in RUNTIME.get(kind, ())]
+    runtime = (*inputs, *RUNTIME.get(kind, ()))
+    parameters, hints = _signature(group, target, inputs)
+    own = [name for name in parameters if name not in runtime]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
-    ours = list(schema) if group == "dataset" else ["_target_"]
+    is_data = group == "dataset"
+    ours = _keys_of_inputs(str(node.get("inputs", schema["inputs"].default))) if is_data else ["_target_"]
     taken = dict.fromkeys([*own, *ours])
     typed = hints_of(shared)
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
@@ -152,7 +157,7 @@ def bind(group: str, node: Mapping[str, Any], places: tuple[str, ...] = OURS) ->
     _check_numbers(group, present)
     defaults = {name: parameters[name].default for name in own}
     needed = {name for name in taken if defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty}
-    needed |= {name for name in schema if schema[name].default == MISSING} | values.keys()
+    needed |= {name for name in taken if name in schema and schema[name].default == MISSING} | values.keys()
     for name in taken:
         if name in needed and name not in present:
             raise ConfigError(f"{group}.{name}", MISSING, f"is missing; {target} needs it")
@@ -177,6 +182,17 @@ def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
 
 
 @cache
+def _keys_of_inputs(kind: str) -> list[str]:
+    """Return the keys of data sets with inputs of a kind: all but those that only another kind has."""
+    kept: list[str] = []
+    for item in fields(GROUPS["dataset"]):
+        switch, _, value = item.metadata["needs"].partition("=")
+        if kind in value.split(",") if switch == "inputs" else not switch or switch in kept:
+            kept.append(item.name)
+    return kept
+
+
+@cache
 def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
     """Return the keys that the options of a group have, in ``conf/`` and in the user's own folders and packages."""
     keys: set[str] = set()
@@ -191,8 +207,13 @@ def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
 
 
 @cache
-def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
-    """Return the parameters of a target and their types. Raises ConfigError if it is no component of the group."""
+def _signature(
+    group: str, target: str, inputs: tuple[str, ...] = ()
+) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    """Return the parameters of a target and their types. Raises ConfigError if it is no component of the group.
+
+    It has to take the arguments ``inputs`` and those of :data:`RUNTIME`.
+    """
 
     def refused(reason: str) -> ConfigError:
         return ConfigError(f"{group}._target_", target, reason)
@@ -217,10 +238,22 @@ def _signature(group: str, target: str) -> tuple[Mapping[str, inspect.Parameter]
     if not fits:
         raise refused(f"must be a subclass of {kind.__name__}, or a function that returns one")
     takes_all = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    runtime = RUNTIME.get(group, ())
+    runtime = (*inputs, *RUNTIME.get(group, ()))
     if not takes_all and not parameters.keys() >= {*runtime}:
-        raise refused(f"must take the arguments {', '.join(runtime)}")
+        others = f"; for these data choose {fitting}" if (fitting := _taking(group, runtime)) else ""
+        raise refused(f"must take the arguments {', '.join(runtime)}{others}")
     return parameters, hints
+
+
+def _taking(group: str, runtime: tuple[str, ...]) -> str:
+    """Name the options of ``conf/`` whose target takes these arguments, such as ``model=cnn or model=mlp``."""
+    fitting = []
+    for file in sorted((CONF / group).glob("*.yaml")):
+        content: Any = OmegaConf.load(file)
+        called: Any = pydoc.locate(str(content.get("_target_")))
+        if called is not None and inspect.signature(called).parameters.keys() >= {*runtime}:
+            fitting.append(f"{group}={file.stem}")
+    return " or ".join(fitting)
 
 
 @cache
@@ -230,7 +263,7 @@ def _kinds() -> dict[str, type]:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-    from vicinal.data.images import Source
+    from vicinal.data.samples import Source
     from vicinal.mixing import Strategy
 
     return {"dataset": Source, "model": Module, "mixup": Strategy, "optimizer": Optimizer, "scheduler": LRScheduler}

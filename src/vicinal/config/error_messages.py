@@ -18,7 +18,7 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from vicinal.config.composition import parse
 from vicinal.config.redaction import redact
-from vicinal.config.schema import BASE, CHOOSABLE
+from vicinal.config.schema import BASES, CHOOSABLE
 from vicinal.config.validation import describe_key, suggest_key
 from vicinal.errors import UserError, suggest
 from vicinal.utils.escaping import visible
@@ -192,7 +192,7 @@ def _missing_config(error: MissingConfigException) -> str:
     path = str(error.missing_cfg_file)
     group, _, option = path.partition("/") if path.startswith(FOLDERS) else path.rpartition("/")
     if group and error.options:
-        options = [name for name in error.options if name != BASE]
+        options = [name for name in error.options if name not in BASES]
         return f"{group}={option}: no such option; {suggest(option, options)}"
     reason = _first_line(error)
     if match := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):

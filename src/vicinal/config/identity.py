@@ -17,7 +17,8 @@ def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:
     off = set()
     for item in fields(schema):
         switch, _, value = item.metadata["needs"].partition("=")
-        if switch in values and (str(values[switch]) != value if value else values[switch] in OFF):
+        on = value.split(",") if value else ()
+        if switch in values and (str(values[switch]) not in on if on else values[switch] in OFF):
             off.add(item.name)
     return off
 

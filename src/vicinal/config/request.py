@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vicinal.config import validation
 from vicinal.config.schema import GROUPS, KEYS, Config, TrainerConfig, WandbConfig
-from vicinal.errors import ConfigError
+from vicinal.errors import ConfigError, written
+from vicinal.tasks import Task
 
 
 def resolved(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -43,15 +44,36 @@ def check_output(output: str) -> None:
         raise ConfigError("output_dir", output, f"must be a folder, and {existing} is a file")
 
 
-def check_loss(trainer: TrainerConfig) -> None:
-    """Raise ConfigError if keys of the loss contradict each other."""
+def check_loss(trainer: TrainerConfig, task: Task) -> None:
+    """Raise ConfigError if keys of the loss contradict each other or the task."""
+    if trainer.loss not in ("auto", *task.losses):
+        allowed = f"must be one of auto, {', '.join(task.losses)} with dataset.task={task.name}"
+        raise ConfigError("trainer.loss", trainer.loss, allowed)
+    if not task.has_classes:
+        for name in ("label_smoothing", "class_weights", "logit_adjustment"):
+            value, default = getattr(trainer, name), KEYS[f"trainer.{name}"].default
+            if value != default:
+                allowed = f"must be {written(default)}: a sample of dataset.task={task.name} has not one class"
+                raise ConfigError(f"trainer.{name}", value, allowed)
     if trainer.loss == "bce" and trainer.bce_threshold is not None and trainer.label_smoothing:
         allowed = "must be 0 with trainer.loss=bce, whose labels are whole unless trainer.bce_threshold=null"
         raise ConfigError("trainer.label_smoothing", trainer.label_smoothing, allowed)
 
 
+def check_data(values: Mapping[str, Any], task: Task) -> None:
+    """Raise ConfigError if keys of a data set contradict each other or the task."""
+    if not task.has_classes:
+        for name in ("imbalance", "label_noise", "sampler"):
+            value, default = values[name], KEYS[f"dataset.{name}"].default
+            if value != default:
+                allowed = f"must be {written(default)}: a sample of dataset.task={task.name} has not one class"
+                raise ConfigError(f"dataset.{name}", value, allowed)
+    if values["inputs"] == "image":
+        check_images(values)
+
+
 def check_images(values: Mapping[str, Any]) -> None:
-    """Raise ConfigError if keys of a data set contradict each other."""
+    """Raise ConfigError if keys of images contradict each other."""
     channels, size = values["channels"], values["image_size"]
     for name in ("mean", "std"):
         if values[name] is not None and len(values[name]) != channels:

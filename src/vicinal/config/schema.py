@@ -18,7 +18,7 @@ from omegaconf import MISSING, OmegaConf
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next((conf for conf in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if conf.is_dir()), PACKAGE / "conf")
 """Folder of the YAML files: in an installed package, or at the top of the checkout."""
-BASE = "base"  # file of a group with the keys of all its options; no option itself
+BASES = ("base", "base_any")  # files of a group with the keys of all its options, or of some; no options themselves
 MANY, BILLION = 10**6, 10**9  # bounds of unlimited numbers: far above use, far below overflow and endless loops
 LARGEST = 2**63 - 1  # the largest integer that torch, NumPy and the files of a run can hold
 
@@ -34,7 +34,7 @@ def key(
     choices: Iterable[str] = (),  # allowed strings
     length: int | None = None,  # required number of items of a list
     neutral: bool = False,  # the key cannot change a result, so it is no part of a run's identity
-    needs: str = "",  # switch of the same group, `key` or `key=value`; where it is off, the key has no effect
+    needs: str = "",  # switch of the same group, `key` or `key=value,value`; where it is off, the key has no effect
     since: str = "",  # version that added the key, if runs are older
     path: bool = False,  # of a file or folder; a leading ``~`` is the user's home
 ) -> Any:
@@ -53,14 +53,30 @@ def key(
 class DatasetConfig:
     """Data, its split and its augmentation; all but the first three keys work the same for every source."""
 
-    _target_: str = key(MISSING, "function that loads the official train and test parts as uint8 tensors")
+    _target_: str = key(MISSING, "function that loads the official train and test parts as tensors")
+    inputs: str = key("image", "kind of the inputs", choices=("image", "audio", "tokens", "table"), since="0.2")
+    task: Any = key("classification", "kind of the targets: its name, or a task's _target_", since="0.2")
     root: str = key(MISSING, "folder of the data on this machine; a download makes it", neutral=True, path=True)
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
-    channels: int = key(MISSING, "channels of an image", low=1, high=1024)
-    image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536)
+    channels: int = key(MISSING, "channels of an image", low=1, high=1024, needs="inputs=image")
+    image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536, needs="inputs=image")
+    rate: int = key(MISSING, "samples of sound per second", low=1, high=MANY, needs="inputs=audio")
+    length: int = key(
+        MISSING, "samples of a clip, or words of a sentence", low=1, high=BILLION, needs="inputs=audio,tokens"
+    )
+    vocabulary: int = key(
+        MISSING, "different words, with 0 for none and 1 for any other", low=3, high=MANY, needs="inputs=tokens"
+    )
+    features: int | None = key(
+        None, "columns of a table; null = counted by the source", low=1, high=MANY, needs="inputs=table"
+    )
     classes: int | None = key(None, "number of classes; null = counted by the source", low=2, high=MANY)
-    mean: list[float] | None = key(None, "per channel, in [0, 1]; null = of the training images", low=-MANY, high=MANY)
-    std: list[float] | None = key(None, "per channel, in [0, 1]; null = of the training images", above=0, high=MANY)
+    mean: list[float] | None = key(
+        None, "per channel, in [0, 1]; null = of the training images", low=-MANY, high=MANY, needs="inputs=image"
+    )
+    std: list[float] | None = key(
+        None, "per channel, in [0, 1]; null = of the training images", above=0, high=MANY, needs="inputs=image"
+    )
     val_size: int | None = key(0, "images cut from train; null = the data's own part, or 1000", low=0, high=BILLION)
     train_size: int | None = key(None, "images kept of the rest for training; null = all", low=1, high=BILLION)
     split_seed: int = key(0, "seed of the validation and training cuts; not of the run", low=0, high=2**32 - 1)
@@ -88,6 +104,7 @@ class DatasetConfig:
         False,
         "random crop and flip of the training images, and a policy of torchvision",
         choices=("augmix", "randaugment", "trivialaugment"),
+        needs="inputs=image",
     )
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
@@ -95,7 +112,7 @@ class DatasetConfig:
 
 @dataclass
 class ModelConfig:
-    _target_: str = key(MISSING, "network: (channels, image_size, classes, own keys...) -> logits")
+    _target_: str = key(MISSING, "network: (what the inputs are, classes, own keys...) -> outputs")
 
 
 @dataclass
@@ -173,7 +190,7 @@ class TrainerConfig:
     compile: bool | str = key("auto", "torch.compile; auto = on GPUs; max = CUDA graphs", choices=("auto", "max"))
     deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
     label_smoothing: float = key(0.0, "fraction of the target spread over all classes; only in training", low=0, high=1)
-    loss: str = key("ce", "loss of the training", choices=("ce", "bce", "bce_softmax", "focal"), since="0.2")
+    loss: str = key("auto", "loss of the training; auto = the first that the task has", since="0.2")
     bce_threshold: float | None = key(
         0.0, "classes above it are whole labels; null = mixed", low=0, below=1, needs="loss=bce", since="0.2"
     )

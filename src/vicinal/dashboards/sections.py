@@ -59,7 +59,14 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
     validation chose; the keys in `more` get a panel of their own among the learning curves.
     """
     score, key, train_key = score or f"test/best_val/{task.selection}", task.selection, task.score_key
-    split, train_score = score.rpartition("/")[0] or "test/last", task.metric(train_key).title
+    split = score.rpartition("/")[0] or "test/last"
+    scored = []
+    if train_key is not None:
+        title, column = task.metric(train_key).title, f"train/{train_key}"
+        scored = [
+            _curves(f"{title}, train, and its ceiling", column, f"{column}_ceiling"),
+            _curves(f"{title} on clean train images", f"train_clean/{train_key}"),
+        ]
     others = [(metric.title, f"{split}/{metric.key}") for metric in task.metrics if f"{split}/{metric.key}" != score]
     return {
         "Alpha curve": [
@@ -72,9 +79,9 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
         ],
         "Learning curves": [
             *(_curves(f"{metric.title}, validation", f"val/{metric.key}") for metric in task.metrics),
-            _curves(f"{train_score}, train, and its ceiling", f"train/{train_key}", f"train/{train_key}_ceiling"),
+            *scored[:1],
             _curves("train loss and its floor", "train/loss", "train/loss_floor"),
-            _curves(f"{train_score} on clean train images", f"train_clean/{train_key}"),
+            *scored[1:],
             _curves("loss on clean train images", "train_clean/loss"),
             _curves(f"{task.metric(key).title}, test, last epochs", f"test/{key}"),
             *(Plot(column, "curves", (column,), optional=False) for column in more),

@@ -1,4 +1,4 @@
-"""Hashes of the content of a data set: of the files that its source declares, else of the images that it returns."""
+"""Hashes of the content of a data set: of the files that its source declares, else of the samples that it returns."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from vicinal.data.images import Images, Source
+from vicinal.data.samples import Samples, Source
 
 CHUNK = 10_000  # images that are hashed at a time
 SETTLED_SECONDS = 2.0  # age of a file whose hash is kept: a newer one may change again without a new time stamp
@@ -67,16 +67,18 @@ def of_files(files: Sequence[Path], cache_dir: Path) -> dict[str, str]:
     return digests
 
 
-def of_images(source: Source) -> dict[str, str]:
-    """Return {part: hash} of the images (N, C, H, W), labels (N,) and names that a source returned."""
-    digests = {name: _of_part(part) for name, part in source._asdict().items() if isinstance(part, Images)}
+def of_samples(source: Source) -> dict[str, str]:
+    """Return {part: hash} of the inputs, targets and names that a source returned."""
+    digests = {name: _of_part(part) for name, part in source._asdict().items() if isinstance(part, Samples)}
     return {**digests, "class names": hashlib.sha256(repr(source.class_names).encode()).hexdigest()[:DIGITS]}
 
 
-def _of_part(part: Images) -> str:
-    digest = hashlib.sha256(repr((tuple(part.images.shape), part.images.dtype, part.labels.dtype)).encode())
-    pixels = part.images.permute(0, 2, 3, 1)  # mostly as they are in memory: then nothing is copied
-    for tensor in (pixels, part.labels, *([] if part.rows is None else [part.rows])):
+def _of_part(part: Samples) -> str:
+    digest = hashlib.sha256(repr((tuple(part.inputs.shape), part.inputs.dtype, part.targets.dtype)).encode())
+    inputs = part.inputs
+    if inputs.dim() == 4:
+        inputs = inputs.permute(0, 2, 3, 1)  # mostly as they are in memory: then nothing is copied
+    for tensor in (inputs, part.targets, *([] if part.rows is None else [part.rows])):
         for chunk in torch.split(tensor, CHUNK):
             digest.update(chunk.contiguous().numpy().data)
     return digest.hexdigest()[:DIGITS]

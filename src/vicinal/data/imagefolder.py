@@ -17,7 +17,7 @@ import torch
 
 from vicinal.data.contents import reads, saved_hashes, stamp
 from vicinal.data.image_tree import EXTENSIONS, FAIL, ImageTree
-from vicinal.data.images import Images, Source
+from vicinal.data.samples import Samples, Source
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def preview(folder: str, val_size: int | None, on_error: str = FAIL, **_: Any) -
     tree, parts = examined(folder, val_size, on_error), {}
     for part, samples in tree.samples.items():
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-        parts[part] = Images(torch.empty(len(labels), 1, 0, 0, dtype=torch.uint8), labels)
+        parts[part] = Samples(torch.empty(len(labels), 1, 0, 0, dtype=torch.uint8), labels)
     return Source(parts["train"], parts["test"], tree.class_names, parts.get("val"))
 
 
@@ -86,7 +86,7 @@ def imagefolder(
     if tree.unusable:
         log.warning("%s: %s", tree.root, tree.describe_skipped())
     for part, place in tree.parts.items():
-        if empty := sorted({*range(len(tree.class_names))} - {*images[part].labels.tolist()}):
+        if empty := sorted({*range(len(tree.class_names))} - {*images[part].targets.tolist()}):
             name = tree.class_names[empty[0]]
             raise ValueError(f"root: no image of {place / name} can be used: {tree.describe_skipped()}")
     return Source(images["train"], images["test"], tree.class_names, images.get("val"), tree.skipped())
@@ -115,7 +115,7 @@ def _cache_key(tree: ImageTree, image_size: int, channels: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Images:
+def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Samples:
     """Decode one part, without the files that are skipped."""
     samples = tree.samples[part]
     images = torch.empty((len(samples), size, size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
@@ -140,8 +140,8 @@ def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Images:
     labels = torch.tensor([label for _, label in samples])
     good = torch.tensor([path not in tree.unusable for path, _ in samples])
     if good.all():
-        return Images(images, labels)
-    return Images(images[good].contiguous(memory_format=torch.channels_last), labels[good])
+        return Samples(images, labels)
+    return Samples(images[good].contiguous(memory_format=torch.channels_last), labels[good])
 
 
 def _pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
@@ -176,7 +176,7 @@ def _eight_bits(image: Any) -> tuple[Any, bool]:
     return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)), True
 
 
-def _load(file: Path, tree: ImageTree) -> dict[str, Images] | None:
+def _load(file: Path, tree: ImageTree) -> dict[str, Samples] | None:
     """Read the parts from a cache file and note the skipped files; return None if it is missing or damaged."""
     if not file.exists():
         return None
@@ -185,7 +185,7 @@ def _load(file: Path, tree: ImageTree) -> dict[str, Images] | None:
             if damaged := archive.testzip():  # torch.load does not compare checksums
                 raise ValueError(f"wrong checksum of {damaged}")
         parts, undecoded = torch.load(file, weights_only=True)
-        images = {part: Images(images, labels) for part, (images, labels) in parts.items()}
+        images = {part: Samples(images, labels) for part, (images, labels) in parts.items()}
     except Exception as error:  # torch.load raises a dozen types, by where the damage is
         log.warning("%s is damaged and is made again (%s)", file, str(error).partition("\n")[0])
         return None
@@ -194,12 +194,12 @@ def _load(file: Path, tree: ImageTree) -> dict[str, Images] | None:
     return images
 
 
-def _save(file: Path, parts: Mapping[str, Images], undecoded: Mapping[str, str]) -> None:
+def _save(file: Path, parts: Mapping[str, Samples], undecoded: Mapping[str, str]) -> None:
     """Write a cache file whole or not at all; a run does not need it, so a full disk costs no more than a line."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        content = {name: (part.images, part.labels) for name, part in parts.items()}
+        content = {name: (part.inputs, part.targets) for name, part in parts.items()}
         torch.save((content, undecoded), temporary)
         temporary.replace(file)
     except (OSError, RuntimeError) as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vicinal.data.contents import reads
-from vicinal.data.images import Images, Source
+from vicinal.data.samples import Samples, Source
 from vicinal.data.splits import stratified
 
 DIGITS_TEST_SIZE = 360  # a fifth of the 1797 images
@@ -41,11 +41,12 @@ FILES = {
 """Folder below ``root`` and files in it that torchvision reads, of each class."""
 
 
-def _digits_file() -> Path:
+def embedded(name: str) -> Path:
+    """Return the path of a file that is embedded in scikit-learn."""
     package = find_spec("sklearn")  # not imported, which takes a second
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    return Path(package.origin).with_name("datasets") / "data" / name
 
 
 def _torchvision_files(root: str, name: str) -> Sequence[Path]:
@@ -53,18 +54,18 @@ def _torchvision_files(root: str, name: str) -> Sequence[Path]:
     return [Path(root).expanduser() / folder / file for file in files]
 
 
-@reads(lambda: [_digits_file()])
+@reads(lambda: [embedded("digits.csv.gz")])
 def digits() -> Source:
     """Load the 1797 grey 8x8 digits that are embedded in scikit-learn: images (N, 1, 8, 8).
 
     Pixels from 0 to 16 are scaled to 0 to 255. There is no official test set: 360 images, stratified and the same for
     every run, are held out as one.
     """
-    table = np.loadtxt(_digits_file(), delimiter=",")
+    table = np.loadtxt(embedded("digits.csv.gz"), delimiter=",")
     pixels = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8)).mul(255 / 16).round().to(torch.uint8)
     labels = torch.from_numpy(table[:, -1]).long()
     train, test = stratified(labels, DIGITS_TEST_SIZE, DIGITS_TEST_SEED)
-    return Source(Images(pixels[train], labels[train]), Images(pixels[test], labels[test]), tuple("0123456789"))
+    return Source(Samples(pixels[train], labels[train]), Samples(pixels[test], labels[test]), tuple("0123456789"))
 
 
 @reads(_torchvision_files)
@@ -100,12 +101,12 @@ def torchvision_dataset(root: str, name: str) -> Source:
     return Source(_read(train), _read(test), tuple(class_names))
 
 
-def _read(dataset: Any) -> Images:
-    """Return the arrays of a torchvision data set as Images, whatever their layout."""
+def _read(dataset: Any) -> Samples:
+    """Return the arrays of a torchvision data set as Samples, whatever their layout."""
     labels = torch.as_tensor(dataset.labels if hasattr(dataset, "labels") else dataset.targets, dtype=torch.int64)
     pixels: Tensor = torch.as_tensor(dataset.data)
     if pixels.ndim == 3:  # MNIST and Fashion-MNIST: (N, H, W)
         pixels = pixels[:, None]
     elif pixels.shape[-1] == 3:  # CIFAR: (N, H, W, C); SVHN is (N, C, H, W) already
         pixels = pixels.permute(0, 3, 1, 2)
-    return Images(pixels.contiguous(memory_format=torch.channels_last), labels)
+    return Samples(pixels.contiguous(memory_format=torch.channels_last), labels)

@@ -1,16 +1,21 @@
 """Stratified cuts of a training set, fixed by their own seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vicinal.data.images import Images, Source
 from vicinal.data.imbalance import imbalanced
+from vicinal.data.samples import Samples, Source
 
 VAL_SIZE = 1000  # images to cut from train if ``val_size`` is None and a source can tell that it has no validation part
+
+
+def by_target(targets: Tensor) -> Tensor | None:
+    """Return the strata of targets that are classes: themselves."""
+    return targets
 
 
 def split(
@@ -21,7 +26,8 @@ def split(
     seed: int,
     imbalance: str = "none",
     imbalance_ratio: float = 1.0,
-) -> tuple[Images, Images | None, Images]:
+    strata: Callable[[Tensor], Tensor | None] = by_target,
+) -> tuple[Samples, Samples | None, Samples]:
     """Cut a validation split from the training images, then a subset from the rest; return (train, val, test).
 
     Both cuts are stratified: a class has its share of the images to within one. They depend only on `seed`, and the
@@ -36,29 +42,39 @@ def split(
         seed: of the cuts, 0 to 2**32 - 1; not that of a run.
         imbalance: how the training images get a long tail, by :func:`vicinal.data.imbalance.imbalanced`.
         imbalance_ratio: largest class size / smallest.
+        strata: returns the class of each target, for cuts of the same shares; None for random cuts.
     """
     train, val = source.train, source.val if val_size is None else None
     if val_size is None and val is None:
         raise ValueError("val_size must be an integer >= 0: the data have no validation part, got None")
     if val_size:
-        kept, held_out = _cut(train.labels, val_size, seed, "val_size", "0", source.class_names)
+        kept, held_out = _cut(
+            strata(train.targets), len(train.targets), val_size, seed, "val_size", "0", source.class_names
+        )
         train, val = train.choose(kept), train.choose(held_out)
-    if train_size is not None and train_size != len(train.labels):
-        otherwise = f"null, {len(train.labels)}"
-        _, chosen = _cut(train.labels, train_size, seed, "train_size", otherwise, source.class_names)
+    if train_size is not None and train_size != len(train.targets):
+        otherwise = f"null, {len(train.targets)}"
+        _, chosen = _cut(
+            strata(train.targets), len(train.targets), train_size, seed, "train_size", otherwise, source.class_names
+        )
         train = train.choose(chosen)
     if imbalance != "none":
-        train = train.choose(imbalanced(train.labels, imbalance, imbalance_ratio, seed, source.class_names))
+        train = train.choose(imbalanced(train.targets, imbalance, imbalance_ratio, seed, source.class_names))
     return train, val, source.test
 
 
 def _cut(
-    labels: Tensor, size: int, seed: int, name: str, otherwise: str, class_names: Sequence[str]
+    labels: Tensor | None, total: int, size: int, seed: int, name: str, otherwise: str, class_names: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    """Return :func:`stratified` indices, or refuse the size, which is the argument `name`."""
+    """Return :func:`stratified` indices, random ones without labels, or refuse the size, the argument `name`."""
+    if labels is None:
+        if not 0 < size < total:
+            raise ValueError(f"{name} must be {otherwise} or from 1 to {total - 1}, got {size}")
+        order = torch.from_numpy(np.random.RandomState(seed).permutation(total))
+        return order[size:].sort().values, order[:size].sort().values
     counts = torch.bincount(labels)
     single = [class_names[label] for label in torch.nonzero(counts == 1).flatten().tolist()]
-    total, classes = len(labels), int((counts > 0).sum())
+    classes = int((counts > 0).sum())
     if single:
         which = ", ".join(single[:3]) + (" and others" if len(single) > 3 else "")
         reason = f"a class with one image cannot be cut in two: {which}"

@@ -16,7 +16,7 @@ from vicinal.runs import checkpoint
 from vicinal.runs.files import DamagedError, read, read_json, sha256, write, write_json
 from vicinal.runs.predictions import Predictions
 from vicinal.runs.shapes import ENVIRONMENT
-from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks import recorded
 from vicinal.tracking.run_files import TIME_FIELDS, encode
 from vicinal.training.state import Row
 from vicinal.utils.escaping import visible
@@ -31,7 +31,7 @@ def run_metadata(experiment: Experiment) -> dict[str, Any]:
         "cell_id": experiment.cell_id,
         "name": experiment.name,
         "seed": experiment.seed,
-        "task": CLASSIFICATION.name,
+        "task": recorded(experiment.task),
         "choices": experiment.choices,
         "config": redacted(experiment.settings()),
     }
@@ -57,7 +57,7 @@ def write_config(experiment: Experiment, continued: bool) -> None:
 
 def write_environment(experiment: Experiment, here: dict[str, Any], continued: bool) -> None:
     """Write ``environment.json``: all of the first session, and of later ones (``here``) what differed."""
-    content, file = {"task": CLASSIFICATION.name, **here}, experiment.folder.environment
+    content, file = {"task": recorded(experiment.task), **here}, experiment.folder.environment
     if continued:
         try:
             earlier = read_json(file, ENVIRONMENT)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from vicinal import build
 from vicinal.config.components import Component
 from vicinal.config.redaction import redact
-from vicinal.data import ImageData
+from vicinal.data import RunData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import dry_run
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 class Loaded(NamedTuple):
     """Data of a run, loaded before its folder is made, so that a refusal leaves nothing behind."""
 
-    data: ImageData
+    data: RunData
     seconds: float  # time that loading took
     records: list[logging.LogRecord]  # log records of the meantime, for the run's own log
 
@@ -69,7 +69,7 @@ def check_data(experiments: Iterable[Experiment]) -> None:
     for first, *_ in by_dataset.values():
         build.check_cuts(first)  # all of them before anything is decoded and kept
     for group in by_dataset.values():
-        _, data = build.load_images(group[0])
+        _, data = build.load_samples(group[0])
         for experiment in group:
             build.check_steps(experiment, data)
 

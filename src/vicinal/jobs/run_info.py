@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vicinal.config.schema import WandbConfig
@@ -29,7 +26,6 @@ from vicinal.tracking.wandb.tracker import WandbTracker
 from vicinal.utils.nested import flat
 
 PATIENCE = 20.0  # seconds to wait for W&B's process, which may outlive a killed training and have all data
-TILES = 4  # tiles of a mixed image in a panel: itself, its partner, the mask and what entered the network
 
 
 def run_info(experiment: Experiment, sweep: str | None, wandb_id: str | None) -> RunInfo:
@@ -90,17 +86,9 @@ def settings(result: Mapping[str, Any]) -> WandbConfig:
 
 
 def _panel(file: Path) -> tuple[torch.Tensor, list[str]]:
-    """Read the mixed images from ``mixed.png``: uint8 (n, 4, C, H, W), n captions. ValueError: unequal sizes."""
-    from PIL import Image
-
-    rows = []
-    for png, caption in mixed_sheet.read(file, sys.maxsize):
-        with Image.open(io.BytesIO(png)) as image:
-            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-        _, size, width = pixels.shape  # images are square, so that what is left is the gaps
-        gap = (width - TILES * size) // (TILES - 1)
-        rows.append((torch.stack([pixels[:, :, at : at + size] for at in range(0, width, size + gap)]), caption))
-    images = torch.stack([tiles for tiles, _ in rows])
+    """Read the mixed images from ``mixed.png``: uint8 (n, T, C, H, W), n captions."""
+    rows = mixed_sheet.tiles(file)
+    images = torch.stack([torch.from_numpy(tiles) for tiles, _ in rows])
     grey = bool((images == images[:, :, :1]).all())
     return images[:, :, :1] if grey else images, [caption for _, caption in rows]
 

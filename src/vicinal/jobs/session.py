@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from vicinal.build import make_loaders, make_model
-from vicinal.data import ImageData
+from vicinal.data import RunData
 from vicinal.experiment import Experiment
 from vicinal.jobs.provenance import kept, run_metadata, write_config, write_environment
 from vicinal.jobs.resume import Saved, restore
@@ -17,7 +17,7 @@ from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, fixed
 from vicinal.runs.files import write
 from vicinal.runs.signals import GracefulShutdown
-from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks import recorded
 from vicinal.tracking.console import Console
 from vicinal.tracking.run_files import RunFiles
 from vicinal.tracking.tracker import Tracker, Trackers
@@ -38,7 +38,7 @@ EXAMPLE_BATCHES = 4  # batches from which the mixed examples are taken
 class RunContext:
     """One session of a run, with its files begun and the process set up; ``loading`` seconds went into the data."""
 
-    def __init__(self, experiment: Experiment, saved: Saved, data: ImageData, sweep: str | None, loading: float):
+    def __init__(self, experiment: Experiment, saved: Saved, data: RunData, sweep: str | None, loading: float):
         self._began = time.perf_counter() - loading
         self._earlier = saved.seconds
         self.experiment, self.data, self.folder = experiment, data, experiment.folder
@@ -53,18 +53,22 @@ class RunContext:
         self._changed = [*saved.changed, *self.news]
         self.info = run_info(experiment, sweep, saved.wandb_id)
         log.info(
-            "%s on %s (%s, %d threads): %d images to train on, %d to validate, %d to test",
+            "%s on %s (%s, %d threads): %d %s to train on, %d to validate, %d to test",
             *(self.info.name, hardware.device.type, hardware.precision, hardware.threads),
-            *(0 if part is None else len(part.labels) for part in (data.train, data.val, data.test)),
+            len(data.train.targets),
+            experiment.sizes.inputs.noun,
+            *(0 if part is None else len(part.targets) for part in (data.val, data.test)),
         )
+        self._counts = experiment.task.counts(data.train.targets, experiment.sizes.classes)
         if experiment.dataset.values["imbalance"] != "none":
-            sizes = ", ".join(f"{name} {count}" for name, count in zip(data.class_names, data.counts, strict=True))
+            sizes = ", ".join(f"{name} {count}" for name, count in zip(data.class_names, self._counts, strict=True))
             log.info("training images per class (dataset.imbalance): %s", sizes)
         if data.noise is not None:
             file = self.folder.noisy_labels
             write(file, data.noise.to_csv(data.train.rows).encode())
             text = "%d training labels are wrong on purpose (dataset.label_noise), as listed in %s"
             log.info(text, len(data.noise.index), file.name)
+        self.task = experiment.task.bind(data, uneven=experiment.dataset.values["imbalance"] != "none")
         self.loaders = make_loaders(experiment, data)
 
     def session_seconds(self) -> float:
@@ -77,13 +81,10 @@ class RunContext:
         with streams.default("init"):
             model = make_model(experiment)
         parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
-        balanced = experiment.dataset.values["imbalance"] == "none"
-        task = CLASSIFICATION if balanced else CLASSIFICATION.bind(self.data.true_counts.tolist())
-        learner = Learner(
-            model, *parts, experiment.trainer, experiment.hardware, steps, task=task, counts=self.data.counts
-        )
-        examples = MixedExamples(self.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker)
-        return TrainState(learner, streams, examples, self.data.counts)
+        counts = self._counts
+        learner = Learner(model, *parts, experiment.trainer, experiment.hardware, steps, task=self.task, counts=counts)
+        examples = MixedExamples(self.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker, self.task)
+        return TrainState(learner, streams, examples, counts)
 
     def save(self, content: dict[str, Any]) -> None:
         """Write a checkpoint, and keep the one before it."""
@@ -117,6 +118,7 @@ class RunContext:
         spent = {"setup": ready, "train": clock.train, "evaluation": clock.evaluation, "total": total, "epochs": times}
         return {
             **run_metadata(experiment),
+            "task": recorded(self.task),
             "epochs": experiment.trainer.epochs,
             "best_epoch": history.best_epoch,
             **scores,
@@ -130,14 +132,14 @@ class RunContext:
             "versions": here["versions"],
             "data": data.contents,
             "skipped_files": list(data.skipped),
-            "class_counts": data.counts.tolist(),
+            "class_counts": self._counts.tolist(),
             "noisy_labels": 0 if data.noise is None else len(data.noise.index),
             "changed": self._changed,
             "wandb": wandb_record(experiment.trackers, self.info),
         }
 
 
-def train(experiment: Experiment, saved: Saved, data: ImageData, sweep: str | None, loading: float) -> dict[str, Any]:
+def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None, loading: float) -> dict[str, Any]:
     """Train to the end, and write everything, the result last; return it. The done mark does not wait for W&B.
 
     Raises UserError if the training diverged, or if the code does not fit the checkpoint any more. After a signal it

@@ -37,3 +37,14 @@ class MLP(nn.Sequential):
             self.add_module(f"hidden{depth}", nn.Sequential(nn.Linear(inputs, units), nn.ReLU(), nn.Dropout(dropout)))
         self.add_module("head", nn.Linear(widths[-1], classes))
         self.blocks = tuple(f"hidden{depth}" for depth in range(1, len(widths)))
+
+
+def table_mlp(
+    features: int,
+    classes: int,
+    *,
+    hidden: list[int] = [128, 64],  # noqa: B006 - as above
+    dropout: float = 0.0,
+) -> MLP:
+    """Return the perceptron for rows of a table, (B, features)."""
+    return MLP(features, 1, classes, hidden=hidden, dropout=dropout)

@@ -1,11 +1,11 @@
-"""Check the arguments of a network, and that its images fit it, before any data is read."""
+"""Check the arguments of a network, and that its inputs fit it, before any data is read."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 PROBED_SIZES = (16, 32, 64, 128, 256, 512)
@@ -24,57 +24,62 @@ def is_probability(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a probability in [0, 1), got {value}")
 
 
-def check(model: nn.Module, channels: int, image_size: int, classes: int) -> None:
-    """Refuse a network that cannot turn images (2, channels, image_size, image_size) into logits (2, classes).
+def check(model: nn.Module, inputs: Tensor, output: tuple[int, ...] | None) -> None:
+    """Refuse a network that cannot turn inputs (2, ...) into outputs (2, *output), or of any kind if that is None.
 
     Nothing is computed: only shapes go through the network, on the meta device, in the mode it is in (a new network is
     in training mode). The network may be on any device. It stays as it is, with its running statistics, and so do
     random numbers. A network whose forward needs values, which shapes lack, is let through.
 
     Raises:
-        ValueError: on ``image_size``, with the smallest size that fits, or on ``model``, if it does not return logits.
+        ValueError: on ``image_size``, with the smallest size that fits, or on ``model``, if its outputs are others.
     """
     name = type(model).__name__
     try:
-        output = _forward(model, channels, image_size)
+        result = _forward(model, inputs)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         if "meta" in reason.lower():
             return
-        smallest = _smallest(model, channels, image_size)
+        if inputs.dim() != 4:
+            raise ValueError(f"model does not fit inputs of {tuple(inputs.shape[1:])}: {reason}") from error
+        smallest = _smallest(model, inputs)
         allowed = f"must be at least {smallest} for {name}" if smallest else f"does not fit {name}: {reason}"
-        raise ValueError(f"image_size {allowed}, got {image_size}") from error
-    result = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if result != (2, classes):
-        raise ValueError(f"model must return logits (2, {classes}) for 2 images, not {result}")
+        raise ValueError(f"image_size {allowed}, got {inputs.shape[-1]}") from error
+    if output is None:
+        return
+    found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+    if found != (2, *output):
+        what, kind = ("logits", "images") if inputs.dim() == 4 and len(output) == 1 else ("outputs", "samples")
+        raise ValueError(f"model must return {what} {(2, *output)} for 2 {kind}, not {found}")
 
 
-def refuses_one(model: nn.Module, channels: int, image_size: int) -> str:
-    """Return why a network that :func:`check` lets through cannot be trained on one image at a time; "" if it can.
+def refuses_one(model: nn.Module, inputs: Tensor) -> str:
+    """Return why a network that :func:`check` lets through cannot be trained on the input (1, ...); "" if it can.
 
     With one image of one pixel, batch norm has a single value per channel and cannot normalise it.
     """
     try:
-        _forward(model, channels, image_size, batch=1)
+        _forward(model, inputs)
     except ValueError as error:  # anything else has to do with values, which shapes do not have
         return str(error).partition("\n")[0]
     return ""
 
 
 @torch.no_grad()
-def _forward(model: nn.Module, channels: int, image_size: int, batch: int = 2) -> object:
+def _forward(model: nn.Module, inputs: Tensor) -> object:
     state = [*model.named_parameters(), *model.named_buffers()]
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state}
-    images = torch.empty(batch, channels, image_size, image_size, device="meta")
-    return functional_call(model, shapes, (images,))
+    return functional_call(model, shapes, (inputs,))
 
 
-def _smallest(model: nn.Module, channels: int, image_size: int) -> int | None:
-    """Return the smallest size above this one that goes through, if there is any."""
+def _smallest(model: nn.Module, images: Tensor) -> int | None:
+    """Return the smallest size above that of these images that goes through, if there is any."""
+    image_size = images.shape[-1]
 
     def goes_through(size: int) -> bool:
         try:
-            _forward(model, channels, size)
+            _forward(model, images.new_empty(*images.shape[:2], size, size))
         except Exception:
             return False
         return True

@@ -70,18 +70,16 @@ class _Drawing:
 
     def learning(self) -> Picture:
         """Draw score and loss over epochs, mean and range over seeds; on mixed batches with the best possible value."""
-        key, train_key = self.task.selection, self.task.score_key
-        train_score = self.task.metric(train_key)
-        label, train_label = (metric.short or metric.title for metric in (self.metric, train_score))
+        label = self.metric.short or self.metric.title
         axes = {
-            f"val/{key}": (_axis(f"validation, {label}", self.metric), ""),
+            f"val/{self.task.selection}": (_axis(f"validation, {label}", self.metric), ""),
             "train/loss": (Axis("train loss, as trained"), "train/loss_floor"),
-            f"train/{train_key}": (
-                _axis(f"train, as trained, {train_label}", train_score),
-                f"train/{train_key}_ceiling",
-            ),
-            f"train_clean/{train_key}": (_axis(f"train, clean images, {train_label}", train_score), ""),
         }
+        if (key := self.task.score_key) is not None:
+            score = self.task.metric(key)
+            label = score.short or score.title
+            axes[f"train/{key}"] = (_axis(f"train, as trained, {label}", score), f"train/{key}_ceiling")
+            axes[f"train_clean/{key}"] = (_axis(f"train, clean images, {label}", score), "")
         rows = {cell.label: self.comparison.curves(cell) for cell in self.comparison.cells}
         curves = {column: self._curves(rows, column) for column in axes}
         best = set(self.comparison.best)

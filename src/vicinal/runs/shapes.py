@@ -66,10 +66,24 @@ def histogram(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(number(count) and count >= 0 for count in value)
 
 
+def text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 250
+
+
 def task(value: Any) -> bool:
-    return isinstance(value, str) and value in TASKS
+    """Return whether it can be what ``tasks.recorded`` returns."""
+    if isinstance(value, str):
+        return value in TASKS
+    if misfit(value, {"name": text, "selection": text, "score": (text,), "metrics": [METRIC]}) is not None:
+        return False
+    keys = [metric["key"] for metric in value["metrics"]]
+    return value["selection"] in keys and value["score"] in (None, *keys)
 
 
+METRIC: Shape = {
+    **dict.fromkeys(("key", "title", "unit", "short"), text),
+    "better": lambda value: value in ("higher", "lower"),
+}
 PERCENT = {metric.key for item in TASKS.values() for metric in item.metrics if metric.percent}
 SCORES: Shape = {**{f"{key}?": share for key in PERCENT}, str: number}
 """Scores by metric; results of older versions lack some."""

@@ -1,16 +1,39 @@
 """Tasks: all that depends on the kind of target, one file each. No other package names a metric."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from vicinal.tasks.classification import CLASSIFICATION
-from vicinal.tasks.metric import MeanMetric, Metric
+from vicinal.tasks.metric import Evaluator, MeanMetric, Metric
+from vicinal.tasks.multilabel import MULTILABEL
+from vicinal.tasks.regression import REGRESSION
 from vicinal.tasks.task import Bounds, Task
 
-TASKS = {task.name: task for task in (CLASSIFICATION,)}
-"""By the name that ``result.json`` records."""
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}
+"""By the name that ``dataset.task`` takes."""
 
 
-def task_named(name: str | None) -> Task:
-    """Return the task that a record names; older records name none, and are of classification."""
-    return TASKS[name or CLASSIFICATION.name]
+def recorded(task: Task) -> str | dict[str, Any]:
+    """Return what ``result.json`` records of a task: the name of one of ours, or else its table of metrics."""
+    described, ours = task.described(), TASKS.get(task.name)
+    return task.name if ours is not None and ours.described() == described else described
 
 
-__all__ = ["CLASSIFICATION", "TASKS", "Bounds", "MeanMetric", "Metric", "Task", "task_named"]
+def task_named(record: str | Mapping[str, Any] | None) -> Task:
+    """Return the task of a record, with its table of metrics; older records have none, and are of classification."""
+    return TASKS[record or CLASSIFICATION.name] if not isinstance(record, Mapping) else Task.of_description(record)
+
+
+__all__ = [
+    "CLASSIFICATION",
+    "MULTILABEL",
+    "REGRESSION",
+    "TASKS",
+    "Bounds",
+    "Evaluator",
+    "MeanMetric",
+    "Metric",
+    "Task",
+    "recorded",
+    "task_named",
+]

@@ -1,10 +1,11 @@
-"""Classification: one class per image. Torch is imported inside the functions: tables read this module too."""
+"""Classification: one class per sample. Torch is imported inside the functions: tables read this module too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from vicinal.tasks.class_accuracy import BalancedAccuracy, GroupAccuracy
 from vicinal.tasks.metric import MeanMetric, Metric
@@ -12,8 +13,9 @@ from vicinal.tasks.task import Bounds, Task
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from vicinal.data.samples import RunData
     from vicinal.mixing import MixPlan
     from vicinal.tasks.losses import Loss, LossSettings
 
@@ -95,10 +97,16 @@ def _edges(device: torch.device) -> Tensor:
 
 
 class Classification(Task):
-    score_key = "acc1"
-    loss_key = "nll"
+    has_classes = True
+    losses = ("ce", "bce", "bce_softmax", "focal")
 
-    def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int) -> Loss:
+    def bind(self, data: RunData, uneven: bool) -> Self:
+        if not uneven:
+            return self
+        counts = self.counts(data.true_targets, len(data.class_names)).tolist()
+        return replace(self, metrics=tuple(metric.bind(counts) for metric in self.metrics))
+
+    def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None) -> Loss:
         from vicinal.tasks.losses import loss_of
 
         return loss_of(settings, counts, epoch)
@@ -137,7 +145,7 @@ class Classification(Task):
             return class_names[members[0][1]]
         return " + ".join(f"{weight:.2f} {class_names[label]}" for weight, label in members)
 
-    def read(self, outputs: Tensor) -> ClassOutputs:
+    def read(self, outputs: Tensor, model: nn.Module | None = None) -> ClassOutputs:
         logits = outputs.float()
         probabilities = logits.softmax(dim=1)
         return ClassOutputs(logits, probabilities, *probabilities.max(dim=1))
@@ -175,4 +183,6 @@ CLASSIFICATION = Classification(
         GroupAccuracy("acc_few", "accuracy of the smallest classes", "%", "higher", "few", short="few-shot"),
     ),
     selection="acc1",
+    score_key="acc1",
+    loss_key="nll",
 )

@@ -212,7 +212,9 @@ def loss_of(settings: LossSettings, counts: Tensor | None, epoch: int) -> Loss:
         "focal": lambda: Focal(gamma=settings.focal_gamma),
     }
     threshold = settings.bce_threshold or 0.0
-    loss = replace(makers[settings.loss](), label_smoothing=settings.label_smoothing)
+    loss = replace(
+        makers["ce" if settings.loss == "auto" else settings.loss](), label_smoothing=settings.label_smoothing
+    )
     done, start = epoch - 1, settings.class_weights_from
     if settings.class_weights != "none" and done >= (start if start > 1 else start * settings.epochs):
         assert counts is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class Metric:
         return True
 
     def bind(self, counts: Sequence[int]) -> Metric:
-        """Return the metric for a training on so many images of each class."""
+        """Return the metric for a training on so many samples of each class."""
         return self
 
     @property
@@ -81,3 +81,36 @@ class MeanMetric(Metric):
 
     def value(self, totals: Tensor, count: int) -> Tensor:
         return totals / count
+
+
+class Evaluator(Protocol):
+    """Computes the metrics of a task over batches."""
+
+    def update(self, outputs: Any, targets: Tensor) -> None:
+        """Add a batch: outputs as :meth:`Task.read` returns them, and targets (B, ...)."""
+
+    def compute(self) -> dict[str, float]:
+        """Return {key: value}."""
+
+
+class Totals(Evaluator):
+    """Running totals of some metrics over batches; only :meth:`compute` waits for the device."""
+
+    def __init__(self, metrics: Sequence[Metric], device: torch.device) -> None:
+        import torch
+
+        self._dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._metrics = metrics
+        self._totals = [torch.zeros((), dtype=self._dtype, device=device)] * len(metrics)
+        self._count = 0
+
+    def update(self, outputs: Any, targets: Tensor) -> None:
+        batch = [metric.sums(outputs, targets, self._dtype) for metric in self._metrics]
+        self._totals = [total + sums for total, sums in zip(self._totals, batch, strict=True)]
+        self._count += len(targets)
+
+    def compute(self) -> dict[str, float]:
+        import torch
+
+        values = [metric.value(total, self._count) for metric, total in zip(self._metrics, self._totals, strict=True)]
+        return dict(zip((metric.key for metric in self._metrics), torch.stack(values).tolist(), strict=True))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from vicinal.tasks.metric import Metric
+from vicinal.tasks.metric import Evaluator, Metric, Totals
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
+    from vicinal.data.augmentation import CropFlip, Draws
+    from vicinal.data.samples import RunData
     from vicinal.mixing import MixPlan
     from vicinal.tasks.losses import LossSettings
 
@@ -32,15 +35,24 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A kind of target. A subclass, one file each, has the methods below; B targets are a tensor (B, ...)."""
+    """A kind of target. A subclass, one file each, has the methods below; B targets are a tensor (B, ...).
+
+    Only the loss has to be there. This class itself is a table of metrics, as a result records it.
+    """
 
     name: str  # as ``result.json`` records it
     metrics: tuple[Metric, ...]  # in the order in which they are shown
     selection: str  # key of the metric on validation that chooses epochs, cells and points of a search
-    score_key: ClassVar[
-        str
-    ]  # of the metric that training batches are scored by: ``train/<key>``, ``train_clean/<key>``
-    loss_key: ClassVar[str]  # of the metric that is the loss without mixing: it becomes ``train_clean/loss``
+    score_key: str | None = field(default=None, kw_only=True)
+    """Metric that training batches are scored by: ``train/<key>``, ``train_clean/<key>``; None for none."""
+    loss_key: str | None = field(default=None, kw_only=True)
+    """Metric that is the loss without mixing: it becomes ``train_clean/loss``; None for none."""
+    has_classes: ClassVar[bool] = False
+    """Whether a target is one class: cuts are stratified then, and there can be imbalance and wrong labels."""
+    losses: ClassVar[tuple[str, ...]] = ()
+    """Names that ``trainer.loss`` takes; ``auto`` is the first."""
+    moves: ClassVar[bool] = False
+    """Whether targets have places in the image, and move with it: see :meth:`moved`."""
 
     def metric(self, key: str) -> Metric:
         """Return the metric of a key. Raises KeyError."""
@@ -50,10 +62,6 @@ class Task:
     def computed(self) -> list[Metric]:
         """All metrics that evaluation computes: some wait for :meth:`bind`."""
         return [metric for metric in self.metrics if metric.ready]
-
-    def bind(self, counts: Sequence[int]) -> Self:
-        """Return the task of a training on so many images of each class, whose sizes matter."""
-        return replace(self, metrics=tuple(metric.bind(counts) for metric in self.metrics))
 
     def showing(self, keys: Collection[str]) -> Task:
         """Return the task without metrics that wait for :meth:`bind`, but for those with these keys."""
@@ -70,35 +78,88 @@ class Task:
         """All metrics but the one that selects."""
         return [metric for metric in self.metrics if metric.key != self.selection]
 
-    def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int) -> Any:
+    def described(self) -> dict[str, Any]:
+        """Return the table of metrics in plain containers, for records that are read without the task's own code."""
+        names = [item.name for item in fields(Metric)]
+        metrics = [{name: asdict(metric)[name] for name in names} for metric in self.metrics]
+        return {"name": self.name, "selection": self.selection, "score": self.score_key, "metrics": metrics}
+
+    @classmethod
+    def of_description(cls, described: Mapping[str, Any]) -> Task:
+        """Return the table of metrics that :meth:`described` has given."""
+        names = [item.name for item in fields(Metric)]
+        metrics = tuple(Metric(**{name: metric[name] for name in names}) for metric in described["metrics"])
+        return Task(described["name"], metrics, described["selection"], score_key=described["score"])
+
+    def bind(self, data: RunData, uneven: bool) -> Self:
+        """Return the task of a training on these data; `uneven` if its classes were made of different size."""
+        return self
+
+    def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
+        """Refuse targets that do not fit the task or the inputs, each of this shape. Raises ValueError."""
+
+    def strata(self, targets: Tensor) -> Tensor | None:
+        """Return the class of each sample, (N,) int64, whose share all cuts keep; None for random cuts."""
+        return targets if self.has_classes else None
+
+    def counts(self, targets: Tensor, classes: int) -> Tensor:
+        """Return the number of samples per class, (K,) int64; (0,) where a sample has not one class."""
+        import torch
+
+        return torch.bincount(targets, minlength=classes) if self.has_classes else torch.zeros(0, dtype=torch.int64)
+
+    def output_shape(self, classes: int, inputs: Sequence[int]) -> tuple[int, ...] | None:
+        """Return the shape of the network's output for one sample of this shape; None if any will do."""
+        return (classes,)
+
+    def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None) -> Any:
         """Return the loss of an epoch: ``loss(plan, outputs, targets, weight)`` is the mean of a mixed batch, a scalar.
 
         Args:
             settings: of the trainer.
-            counts: training images per class, (K,) int64; None for a loss that does not depend on them.
+            counts: training samples per class, (K,) int64; None for a loss that does not depend on them.
             epoch: from 1.
+            model: whose outputs they are; for a network that brings its own loss.
         """
         raise NotImplementedError
 
-    def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the score of each mixed sample, (B,) float32, for the targets before mixing."""
-        raise NotImplementedError
+    def score(self, plan: MixPlan, outputs: Any, targets: Tensor) -> Tensor | None:
+        """Return the score of each mixed sample, (B,) float32, for the targets before mixing; None without a score."""
+        return None
 
-    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds:
-        """Return what a loss and :meth:`score` can reach for each mixed sample; NaN where it is not known."""
-        raise NotImplementedError
+    def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds | None:
+        """Return what a loss and :meth:`score` can reach for each mixed sample; NaN, or None, where it is not known."""
+        return None
 
     def clean_floor(self, counts: Tensor, loss: Any) -> float:
-        """Return the lowest mean loss of samples that are not mixed, by the training images per class, (K,)."""
-        raise NotImplementedError
+        """Return the lowest mean loss of samples that are not mixed, by the training samples per class, (K,)."""
+        return 0.0
 
-    def caption(self, members: Sequence[tuple[float, int]], class_names: Sequence[str]) -> str:
+    def caption(self, members: Sequence[tuple[float, Any]], class_names: Sequence[str]) -> str:
         """Describe the target of an example by the weight and the target of each sample in it."""
-        raise NotImplementedError
+        return " + ".join(f"{weight:.2f}" for weight, _ in members)
 
-    def read(self, outputs: Tensor) -> Any:
+    def tiles(self, shown: Tensor, plan: MixPlan, targets: Tensor) -> Tensor:
+        """Return the pictures of a few mixed samples, uint8 (n, T, C, H, W), with what can be shown of their targets.
+
+        Args:
+            shown: uint8 (n, 4, C, H, W): the first n samples of the batch, their partners, masks, and what they become.
+            plan: of the batch.
+            targets: (B, ...), before mixing.
+        """
+        return shown
+
+    def read(self, outputs: Any, model: nn.Module | None = None) -> Any:
         """Return what metrics are computed from, for the outputs of the model on a batch."""
         return outputs
+
+    def evaluator(self, device: torch.device) -> Evaluator:
+        """Return what computes the metrics over batches."""
+        return Totals(self.computed, device)
+
+    def moved(self, targets: Tensor, augmentation: CropFlip, draws: Draws) -> Tensor:
+        """Return the targets (B, ...) of images that are cropped and flipped so."""
+        raise NotImplementedError
 
     def record(self, outputs: Any, targets: Tensor) -> dict[str, Tensor]:
         """Return what is kept of each test sample after the last epoch, {name: (B, ...)}, if anything."""

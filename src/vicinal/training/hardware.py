@@ -49,14 +49,14 @@ class Hardware:
         return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
 
 
-def work(model: nn.Module, image_size: int, batch_size: int) -> int:
+def work(model: nn.Module, places: int, batch_size: int) -> int:
     """Return the mean over the layers of the multiplications in a step's forward pass, from the shapes of the weights.
 
     Each weight of a convolution is counted once per pixel of an image, as if no layer made it smaller; any other once.
+    Samples have so many ``places``: pixels, or points in time.
     """
-    pixels = image_size**2
     weights = [part for part in model.parameters() if part.ndim > 1]
-    return batch_size * sum(part.numel() * (pixels if part.ndim > 2 else 1) for part in weights) // max(1, len(weights))
+    return batch_size * sum(part.numel() * (places if part.ndim > 2 else 1) for part in weights) // max(1, len(weights))
 
 
 def auto_threads() -> int:

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils._pytree import tree_map
 
 from vicinal.config.schema import TrainerConfig
 from vicinal.errors import UserError
@@ -64,7 +65,7 @@ class Learner(Stateful):
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
         self._counts = None if counts is None else counts.to(hardware.device)
         weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
-        self.objective = Objective(task, task.loss(settings, self._counts, epoch=1), *weights)
+        self.objective = Objective(task, task.loss(settings, self._counts, 1, self.model), *weights)
         if hardware.compile:
             # Graphs of an earlier run of this process would count as ours.
             torch.compiler.reset()
@@ -80,20 +81,20 @@ class Learner(Stateful):
             self.model, settings.batch_size, "reduce-overhead" if hardware.cuda_graphs else None
         )
         self.eval_forward = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
-        """The model that is evaluated, as a function of images."""
+        """The model that is evaluated, as a function of inputs."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Take the loss of an epoch, from 1, which may be another than before."""
-        loss = self.objective.task.loss(self.settings, self._counts, epoch)
+        loss = self.objective.task.loss(self.settings, self._counts, epoch, self.model)
         self.objective = replace(self.objective, loss=loss)
 
-    def step(self, images: Tensor, targets: Tensor, plan: MixPlan) -> StepOutput:
+    def step(self, inputs: Tensor, targets: Tensor, plan: MixPlan) -> StepOutput:
         """Make one optimizer step; what is returned is detached."""
         if self.hardware.cuda_graphs:
             # The last step's outputs may be overwritten now.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.hardware.autocast():
-            output = self.objective(partial(self.hooks, forward=self.forward), images, targets, plan)
+            output = self.objective(partial(self.hooks, forward=self.forward), inputs, targets, plan)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
         if self.settings.clip_grad_norm is not None:
@@ -108,11 +109,12 @@ class Learner(Stateful):
         self.scheduler.step()
         if self.ema is not None:
             self.ema.update(self.model)
-        return StepOutput(output.loss.detach(), output.outputs.detach(), output.score.detach(), output.plan)
+        loss, outputs, score = tree_map(_detached, output[:3])
+        return StepOutput(loss, outputs, score, output.plan)
 
     def _compile_for_full_batches(
         self, model: nn.Module, batch_size: int, mode: str | None = None
-    ) -> Callable[[Tensor], Tensor]:
+    ) -> Callable[[Tensor], Any]:
         """Return the model compiled for full batches; the odd batch at the end is not worth its own compilation."""
         if not self.hardware.compile:
             return model
@@ -120,13 +122,13 @@ class Learner(Stateful):
 
         compiled = torch.compile(model, dynamic=False, mode=mode)
 
-        def forward(images: Tensor) -> Tensor:
-            if len(images) != batch_size:
-                return model(images)  # type: ignore[no-any-return]
+        def forward(inputs: Tensor) -> Any:
+            if len(inputs) != batch_size:
+                return model(inputs)
             before = counters["stats"]["unique_graphs"]
-            logits: Tensor = compiled(images)
+            outputs = compiled(inputs)
             self.graphs += counters["stats"]["unique_graphs"] - before
-            return logits
+            return outputs
 
         return forward
 
@@ -151,3 +153,7 @@ class Learner(Stateful):
         """Raise for a loss that is not finite, and name the schedule if that is the cause."""
         self.lr()
         raise DivergedError(when, self.optimizer.defaults["lr"], self.hardware.precision)
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value

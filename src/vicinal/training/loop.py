@@ -30,7 +30,7 @@ class Loaders:
     train: Loader
     val: Loader | None
     test: Loader
-    clean: Loader | None  # some of the training images, without augmentation
+    clean: Loader | None  # some of the training samples, without augmentation
     class_names: tuple[str, ...]
 
 
@@ -52,14 +52,18 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
         trained = time.perf_counter()
         loss, train_score = train_metrics.read()
         row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr}
-        row |= {"train/loss": loss, f"train/{task.score_key}": train_score, **training.mixing_stats.read()}
+        row["train/loss"] = loss
+        if task.score_key is not None:
+            row[f"train/{task.score_key}"] = train_score
+        row |= training.mixing_stats.read()
         if epoch == 1 or "progress" in learner.strategy.needs:
             middle = Context(epoch=epoch, epochs=epochs, progress=(epoch - 0.5) / epochs)
             if (law := learner.strategy.law_of_lambda(LAM_BINS, middle)) is not None:
                 row["mixing/lam_law"] = law
         if loaders.clean is not None:
             clean = score(training, loaders.clean, epoch * steps, checkpointer)
-            row |= {f"train_clean/{task.score_key}": clean[task.score_key], "train_clean/loss": clean[task.loss_key]}
+            keys = {task.score_key: task.score_key, "loss": task.loss_key}
+            row |= {f"train_clean/{name}": clean[key] for name, key in keys.items() if key is not None}
         if loaders.val is not None:
             row |= prefixed("val", score(training, loaders.val, epoch * steps, checkpointer))
         if epoch > epochs - LAST:
@@ -67,7 +71,8 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
             row |= prefixed("test", score(training, loaders.test, epoch * steps, checkpointer, records))
             if epoch == epochs:
                 history.set_predictions(records)
-                tracker.predictions(predictions(history, loaders))
+                if history.predictions:
+                    tracker.predictions(predictions(history, loaders))
         evaluated = time.perf_counter() - trained
         row |= {"throughput": train_metrics.samples / clock.epoch, "seconds": clock.epoch + evaluated}
         clock.train += clock.epoch
@@ -88,15 +93,15 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
     contexts = BatchContext(learner, training.counts, len(loader))
     learner.model.train()
     with streams.default("dropout", device):
-        for images, labels in loader.epoch(streams.order, streams.augmentation, skip=train_metrics.steps):
-            context = contexts(images, labels, training.epoch, train_metrics.steps)
-            decided = learner.strategy.sample(images.shape, streams.mixing, context)
+        for inputs, targets in loader.epoch(streams.order, streams.augmentation, skip=train_metrics.steps):
+            context = contexts(inputs, targets, training.epoch, train_metrics.steps)
+            decided = learner.strategy.sample(inputs.shape, streams.mixing, context)
             plan = decided.to(device)
-            training.mixed_examples(plan, images, labels)
-            step = learner.step(images, labels, plan)
+            training.mixed_examples(plan, inputs, targets)
+            step = learner.step(inputs, targets, plan)
             # Counted from the host's copy, unless the forward pass has settled the weights.
-            mixing_stats.add(decided if step.plan is plan else step.plan, labels, images.shape)
-            train_metrics.add(step.loss, step.score)
+            mixing_stats.add(decided if step.plan is plan else step.plan, targets, inputs.shape)
+            train_metrics.add(step.loss, step.score, len(targets))
             clock.epoch = time.perf_counter() - started
             if train_metrics.steps % settings.log_every == 0 or train_metrics.steps == len(loader):
                 if bad := train_metrics.first_bad_step():
@@ -104,7 +109,9 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
                 loss_so_far, score_so_far = train_metrics.read()
                 clock.epoch = time.perf_counter() - started  # reading has waited for the device
                 speed = train_metrics.samples / clock.epoch
-                means = {"loss": loss_so_far, learner.objective.task.score_key: score_so_far}
+                means = {"loss": loss_so_far}
+                if (key := learner.objective.task.score_key) is not None:
+                    means[key] = score_so_far
                 tracker.progress(Progress(training.epoch, train_metrics.steps, means, speed))
             checkpointer.after_step(training)
     return train_metrics
@@ -133,7 +140,7 @@ def score(
 
 
 def predictions(history: History, loaders: Loaders) -> Predictions:
-    """Return the predictions of the last epoch's weights for the test images."""
+    """Return the predictions of the last epoch's weights for the test samples."""
     arrays = {name: values.numpy() for name, values in history.predictions.items()}
     return Predictions(**arrays, class_names=loaders.class_names)
 

@@ -1,11 +1,11 @@
-"""Examples of the first batches: images, their partners, masks and the mixed images, with labels and lambdas."""
+"""Examples of the first batches: images, their partners, masks and the mixed images, with targets and lambdas."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from vicinal.data import ImageData
+from vicinal.data import RunData
 from vicinal.mixing import MixPlan
 from vicinal.tasks import CLASSIFICATION, Task
 from vicinal.tracking.tracker import Tracker
@@ -16,25 +16,26 @@ MOST_MEMBERS = 4
 
 
 class MixedExamples(Stateful):
-    """Collects `size` images of the first batches, evenly, and gives them to a tracker once there are enough.
+    """Collects `size` samples of the first batches, evenly, and gives them to a tracker once there are enough.
 
     From several batches, because one lambda (and one block) is drawn per batch. The data have the normalisation to be
-    undone and the class names; the task describes the targets.
+    undone and the class names; the task describes the targets. Nothing is shown of inputs that have no picture.
     """
 
     STATE = ("counts", "shown", "captions")
 
-    def __init__(self, data: ImageData, size: int, batches: int, tracker: Tracker, task: Task = CLASSIFICATION) -> None:
+    def __init__(self, data: RunData, size: int, batches: int, tracker: Tracker, task: Task = CLASSIFICATION) -> None:
         self._data, self._tracker, self._task = data, tracker, task
+        batches = batches if size and data.kind.pictured else 0
         self.counts = [size // batches + (batch < size % batches) for batch in range(batches)]
         self.shown: list[Tensor] = []
         self.captions: list[str] = []
 
-    def __call__(self, plan: MixPlan, images: Tensor, labels: Tensor) -> None:
-        """Look at the next batch: images (B, C, H, W) normalised and labels (B,) int64, both not mixed yet."""
+    def __call__(self, plan: MixPlan, inputs: Tensor, targets: Tensor) -> None:
+        """Look at the next batch: inputs (B, ...) normalised and targets (B, ...), both not mixed yet."""
         if not self.counts:
             return
-        shown, captions = mixed_images(plan, images, labels, self._data, self.counts.pop(0), self._task)
+        shown, captions = mixed_images(plan, inputs, targets, self._data, self.counts.pop(0), self._task)
         self.shown.append(shown)
         self.captions += captions
         self.show()
@@ -46,30 +47,30 @@ class MixedExamples(Stateful):
 
 
 def mixed_images(
-    plan: MixPlan, images: Tensor, labels: Tensor, data: ImageData, count: int, task: Task
+    plan: MixPlan, inputs: Tensor, targets: Tensor, data: RunData, count: int, task: Task
 ) -> tuple[Tensor, list[str]]:
-    """Return at most ``count`` images of a batch, how they are mixed, and a caption for each.
+    """Return at most ``count`` samples of a batch as pictures, how they are mixed, and a caption for each.
 
-    The images are (B, C, H, W), normalised as the data say, with labels (B,) int64.
+    The inputs are (B, ...), normalised as the data say, with targets (B, ...).
 
     Returns:
-        uint8 (n, 4, C, H, W) on the CPU: the image itself, its partner, the mask (white is the image's own, black its
-        partner's) and what enters the network; and captions such as ``0.73 cat + 0.27 dog``. Where a block inside the
-        network is mixed, what enters is the image itself and the caption names the block.
+        uint8 (n, T, C, H, W) on the CPU: the sample itself, its partner, the mask (white is the sample's own, black its
+        partner's), what enters the network, and the tiles that the task adds; and captions such as ``0.73 cat + 0.27
+        dog``. Where a block inside the network is mixed, what enters is the sample itself and the caption names the
+        block.
     """
-    own = plan.own_part(images)
-    entering = plan.mix(images) if plan.layer is None else images
+    own = plan.own_part(inputs)
+    entering = plan.mix(inputs) if plan.layer is None else inputs
     few = slice(count)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
-    parts = [part[few].float().cpu() * std + mean for part in (images, images[plan.partner], entering)]
+    parts = [data.unnormalised(part[few].float().cpu()) for part in (inputs, inputs[plan.partner], entering)]
     parts.insert(2, own[few].float().cpu())
-    shown = (torch.stack(parts, dim=1) * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
+    shown = torch.stack([data.kind.picture(part) for part in parts], dim=1).contiguous()
     weights, members = (plan.weights, plan.members) if plan.active else (plan.weights[:, :1], plan.members[:, :1])
     at = "" if plan.layer is None else f" at {plan.layer}"
     captions = []
-    for row_weights, row_labels in zip(weights[few].tolist(), labels[members[few]].tolist(), strict=True):
-        parts_of = list(zip(row_weights, row_labels, strict=True))
+    for row_weights, row_targets in zip(weights[few].tolist(), targets[members[few]].tolist(), strict=True):
+        parts_of = list(zip(row_weights, row_targets, strict=True))
         if len(parts_of) > MOST_MEMBERS:
             parts_of = sorted(parts_of, reverse=True)[:MOST_MEMBERS]
         captions.append(task.caption(parts_of, data.class_names) + at)
-    return shown, captions
+    return task.tiles(shown, plan, targets), captions

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from vicinal.mixing import MixPlan
 from vicinal.mixing.strategy import INPUT
+from vicinal.tasks import Bounds
 from vicinal.training.objective import Objective
 from vicinal.training.stateful import Stateful
 
 LAM_BINS = 20  # equal bins of [0, 1] in which lambda is counted; 1 belongs to the last
+LARGEST_TARGET = 1024  # numbers of a target that is looked at
 FOLDED_BATCHES = 64
 """Mixed batches that are counted at once: a step only keeps its plan, which is a few numbers per sample."""
 
@@ -22,7 +24,7 @@ FOLDED_BATCHES = 64
 class MixingStats(Stateful):
     """Counts of one epoch, kept on the device until they are read.
 
-    The `depths` are where the strategy mixes, "input" or names of blocks, and `counts` the training images per class.
+    The `depths` are where the strategy mixes, "input" or names of blocks, and `counts` the training samples per class.
     The lowest loss and the highest score of the objective are reported, as far as they are known.
     """
 
@@ -38,22 +40,24 @@ class MixingStats(Stateful):
         self.sums = torch.zeros(5, dtype=dtype, device=device)  # own share, and the task's bounds
         self.at_least = torch.zeros(LAM_BINS + 1, dtype=dtype, device=device)  # samples with lambda >= k / LAM_BINS
         self._edges = torch.arange(LAM_BINS + 1, device=device)[:, None] / LAM_BINS
-        self.waiting: list[tuple[Tensor, ...]] = []  # per mixed batch: lam, own share, partner, labels
+        self.waiting: list[tuple[Tensor, ...]] = []  # per mixed batch: lam, own share, partner, targets
 
-    def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
-        """Add a step: its plan on the host, labels (B,) on the device, and the shape (B, C, H, W) of its images."""
+    def add(self, plan: MixPlan, targets: Tensor, shape: Sequence[int]) -> None:
+        """Add a step: its plan on the host, targets (B, ...) on the device, and the shape (B, ...) of its inputs."""
         self.batches += 1
-        self.samples += len(labels)
+        self.samples += len(targets)
         if not plan.active:
             return
-        self.mixed += len(labels)
+        self.mixed += len(targets)
         depth = INPUT if plan.layer is None else plan.layer
         self.layers[depth] = self.layers.get(depth, 0) + 1
         own = plan.own_share(shape)
+        if targets[0].numel() > LARGEST_TARGET:
+            targets = targets.new_zeros(len(targets), 0)  # too much to keep, and no task bounds it
         if not plan.pairs or plan.lam.device.type != "cpu":
-            self._count(plan.to(self._device), own.expand_as(plan.lam), labels)
+            self._count(plan.to(self._device), own.expand_as(plan.lam), targets)
             return
-        self.waiting.append((plan.lam, own, plan.partner, labels))
+        self.waiting.append((plan.lam, own, plan.partner, targets))
         if len(self.waiting) == FOLDED_BATCHES:
             self._fold()
 
@@ -69,10 +73,12 @@ class MixingStats(Stateful):
         )  # a checkpoint's are on the host
         self.waiting.clear()
 
-    def _count(self, plan: MixPlan, own: Tensor, labels: Tensor) -> None:
+    def _count(self, plan: MixPlan, own: Tensor, targets: Tensor) -> None:
         own = own.to(self._device, non_blocking=True)
         objective = self._objective
-        bounds = objective.task.bounds(plan, labels, len(self._counts), objective.loss)
+        bounds = objective.task.bounds(plan, targets, len(self._counts), objective.loss)
+        if bounds is None:
+            bounds = Bounds(*own.new_full((4, len(own)), math.nan))
         clean = objective.task.clean_floor(self._counts, objective.loss)
         bounds = bounds._replace(floor=objective.lowest(plan, bounds.floor, clean))
         self.sums += torch.stack([own, *bounds]).sum(dim=1, dtype=self.sums.dtype)
@@ -90,7 +96,9 @@ class MixingStats(Stateful):
         unmixed = self.samples - self.mixed
         objective, task = self._objective, self._objective.task
         clean = task.clean_floor(self._counts, objective.loss)
-        row: dict[str, Any] = {f"train/{task.score_key}_ceiling": (ceiling + unmixed) / self.samples}
+        row: dict[str, Any] = {}
+        if not math.isnan(ceiling):
+            row[f"train/{task.score_key}_ceiling"] = (ceiling + unmixed) / self.samples
         lowest = floor + (unmixed and unmixed * objective.lowest_unmixed(clean))
         if not math.isnan(lowest):
             row["train/loss_floor"] = lowest / self.samples
@@ -103,6 +111,7 @@ class MixingStats(Stateful):
         }
         if self.mixed:
             row |= {"mixing/empty_boxes": whole / self.mixed, "mixing/same_class": same / self.mixed}
+        row = {name: value for name, value in row.items() if not math.isnan(value)}
         row |= {f"mixing/layer/{name}": count for name, count in self.layers.items()}
         counts = [one - other for one, other in zip(at_least, [*at_least[1:], 0], strict=True)]
         counts[-1] += unmixed

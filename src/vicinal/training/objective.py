@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +15,11 @@ from vicinal.tasks import Task
 
 
 class StepOutput(NamedTuple):
-    """The loss, a scalar, the model's outputs and the task's score (B,) on the mixed images, and the settled plan."""
+    """The loss, a scalar, the model's outputs and the task's score (B,) on the mixed samples, and the settled plan."""
 
     loss: Tensor
-    outputs: Tensor
-    score: Tensor
+    outputs: Any
+    score: Tensor | None
     plan: MixPlan
 
 
@@ -30,17 +30,17 @@ LAM, REST = "lam", "1-lam"
 
 @dataclass(frozen=True)
 class Objective:
-    """mixed_weight * loss on the mixed images + clean_weight * loss on the same images, unmixed.
+    """mixed_weight * loss on the mixed samples + clean_weight * loss on the same samples, unmixed.
 
-    With both weights 1 this is RegMixup (arXiv 2206.14502). The score is that of the mixed images.
+    With both weights 1 this is RegMixup (arXiv 2206.14502). The score is that of the mixed samples.
 
     Attributes:
         task: scores the outputs.
         loss: of both terms, as :meth:`Task.loss` returns it.
         mixed_weight: > 0, "lam" or "1-lam".
         clean_weight: >= 0, "lam" or "1-lam"; 0 is no second pass.
-        together: one pass over the images and the mixed images, so that batch norm sees both at once; else the clean
-            images are a second pass.
+        together: one pass over the samples and the mixed samples, so that batch norm sees both at once; else the clean
+            samples are a second pass.
     """
 
     task: Task
@@ -50,25 +50,25 @@ class Objective:
     together: bool = False
 
     def __call__(
-        self, forward: Callable[[Tensor, MixPlan], Tensor], images: Tensor, targets: Tensor, plan: MixPlan
+        self, forward: Callable[[Tensor, MixPlan], Any], inputs: Tensor, targets: Tensor, plan: MixPlan
     ) -> StepOutput:
-        """Compute the loss of images and targets (B, ...) that are not mixed yet, by ``forward(images, plan)``."""
+        """Compute the loss of inputs and targets (B, ...) that are not mixed yet, by ``forward(inputs, plan)``."""
         unmixed = replace(plan, layer=None, active=False)
         if not self.clean_weight:
-            outputs = forward(images, plan)
+            outputs = forward(inputs, plan)
             plan = plan.settled()
             total = self._term(self.mixed_weight, plan, plan, outputs, targets)
         else:
             if self.together:
-                clean, outputs = forward(torch.cat([images, images]), SecondHalf.of(plan)).chunk(2)
+                clean, outputs = forward(torch.cat([inputs, inputs]), SecondHalf.of(plan)).chunk(2)
             else:
-                outputs, clean = forward(images, plan), forward(images, unmixed)
+                outputs, clean = forward(inputs, plan), forward(inputs, unmixed)
             plan = plan.settled()
             total = self._term(self.mixed_weight, plan, plan, outputs, targets)
             total = total + self._term(self.clean_weight, plan, unmixed, clean, targets)
         return StepOutput(total, outputs, self.task.score(plan, outputs, targets), plan)
 
-    def _term(self, weight: Weight, plan: MixPlan, mixing: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
+    def _term(self, weight: Weight, plan: MixPlan, mixing: MixPlan, outputs: Any, targets: Tensor) -> Tensor:
         per_sample = _of(weight, plan.lam)
         if isinstance(per_sample, Tensor):
             return self.loss(mixing, outputs, targets, per_sample)

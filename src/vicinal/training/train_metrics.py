@@ -34,11 +34,11 @@ class TrainMetrics(Stateful):
         self.sums = torch.zeros(2, device=device)  # loss and score, over the samples
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)  # step from 1; 0 = none
 
-    def add(self, loss: Tensor, score: Tensor) -> None:
-        """Add a step: the mean loss, a scalar, and the task's score of each sample, (B,)."""
+    def add(self, loss: Tensor, score: Tensor | None, samples: int) -> None:
+        """Add a step on so many samples: the mean loss, a scalar, and the task's score of each, (B,), if it has one."""
         self.steps += 1
-        self.samples += len(score)
-        self.sums += torch.stack([loss.float() * len(score), score.sum()])
+        self.samples += samples
+        self.sums += torch.stack([loss.float() * samples, loss.new_zeros(()) if score is None else score.sum()])
         new = ~torch.isfinite(loss) & (self.first_bad == 0)
         self.first_bad = torch.where(new, self.steps, self.first_bad)
 

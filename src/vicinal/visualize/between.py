@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import Normalize
 
 from vicinal.analysis.records import grouped
 from vicinal.build import load_data, make_model
-from vicinal.data import ImageData, Images
+from vicinal.data import RunData, Samples
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs.reproduce import original
@@ -31,6 +31,7 @@ from vicinal.runs import checkpoint
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
 from vicinal.visualize.canvas import INK, OTHER_COLOR, STRATEGY_COLORS, write
+from vicinal.visualize.jobs import images_of
 
 PAIRS = 200
 PLACES = 11  # values of lambda, evenly from 0 to 1
@@ -49,7 +50,7 @@ class Stored(NamedTuple):
     result: dict[str, Any]  # content of its ``result.json``
     model: nn.Module
     """With the weights of the last epoch (the averaged ones, if they are what was scored), in evaluation mode."""
-    data: ImageData  # what it was trained and tested on
+    data: RunData  # what it was trained and tested on
 
 
 class Between(NamedTuple):
@@ -112,6 +113,7 @@ def stored(path: Path, overrides: Sequence[str] = (), trusted: Sequence[str] = (
     result = original(folder)
     words = ["trainer.device=cpu", "trainer.compile=false", *overrides]
     experiment = Experiment.composed(stored_config(folder.config, words, trusted))
+    images_of(experiment)
     model = make_model(experiment)
     try:
         model.load_state_dict(weights(folder))
@@ -134,11 +136,11 @@ def weights(folder: RunFolder) -> dict[str, Any]:
         raise UserError(f"{damage}, {advice}") from None
 
 
-def chain(test: Images, pairs: int) -> tuple[Tensor, Tensor]:
+def chain(test: Samples, pairs: int) -> tuple[Tensor, Tensor]:
     """Return images (pairs, C, H, W) uint8 and labels (pairs,): random, the same every time; neighbours are pairs."""
-    order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(test.targets), generator=torch.Generator().manual_seed(0))
     chosen = test.choose(order[:pairs])
-    return chosen.pixels(), chosen.labels
+    return chosen.gathered(), chosen.targets
 
 
 def between(model: nn.Module, images: Tensor, labels: Tensor, places: int = PLACES) -> Between:

@@ -10,6 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vicinal.config.schema import CONF, register
+from vicinal.data import Images
+from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import Job
 
@@ -33,5 +35,16 @@ def jobs(words: Sequence[str]) -> list[Job]:
         runs: dict[str, Job] = {}
         for point in points:
             experiment = Experiment.composed(compose("config", point, return_hydra_config=True))
+            images_of(experiment)
             runs.setdefault(experiment.run_id, Job(tuple(point), experiment))
     return list(runs.values())
+
+
+def images_of(experiment: Experiment) -> Images:
+    """Return the kind of an experiment's images. Raises ConfigError if its data are no images with one class each."""
+    inputs, task = experiment.sizes.inputs, experiment.task
+    if not isinstance(inputs, Images) or not task.has_classes:
+        values = experiment.dataset.values
+        name = "inputs" if not isinstance(inputs, Images) else "task"
+        raise ConfigError(f"dataset.{name}", values[name], "cannot be drawn: only classification of images can")
+    return inputs

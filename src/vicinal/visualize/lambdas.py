@@ -16,6 +16,7 @@ from scipy.stats import beta
 from vicinal.launch.grid import Job
 from vicinal.mixing import Mixup
 from vicinal.visualize.canvas import INK, OTHER_COLOR, STRATEGY_COLORS
+from vicinal.visualize.jobs import images_of
 
 Numbers = NDArray[np.float64]
 
@@ -40,7 +41,7 @@ def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRA
     for experiment in (job.experiment for job in jobs):
         if isinstance(experiment.strategy, Mixup) and experiment.strategy.alpha is not None:
             strategies.setdefault(experiment.choices["mixup"], experiment.strategy)
-    size = jobs[0].experiment.sizes.image_size
+    size = images_of(jobs[0].experiment).image_size
     return {alpha: _laws(strategies, alpha, (draws, 1, size, size)) for alpha in alphas}
 
 

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vicinal.build import load_data, make_loaders
-from vicinal.data import ImageData
+from vicinal.data import RunData
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import ABSENT, Job, swept_keys, value
 from vicinal.mixing import MixPlan
 from vicinal.training.rng_streams import RngStreams
 from vicinal.visualize.canvas import INK, OWN, PALE, PARTNER, STRATEGY_COLORS, write
-from vicinal.visualize.jobs import jobs
+from vicinal.visualize.jobs import images_of, jobs
 from vicinal.visualize.lambdas import ALPHAS, law_figure, laws
 
 IMAGES = 4
@@ -58,7 +58,7 @@ class Row(NamedTuple):
     """The first samples of one job, and lines that name it."""
 
     label: tuple[str, ...]
-    data: ImageData
+    data: RunData
     samples: list[Sample]
 
     def pixels(self, image: Tensor) -> Tensor:
@@ -73,14 +73,14 @@ def show(overrides: Sequence[str], out: Path, images: int = IMAGES, alphas: Sequ
     files = [write(out, partial(grid, rows(grid_jobs, images)))]
     by_alpha = laws(grid_jobs, alphas)
     if any(by_alpha.values()):
-        size = grid_jobs[0].experiment.sizes.image_size
+        size = images_of(grid_jobs[0].experiment).image_size
         files.append(write(out.with_name(f"{out.stem}-lambda{out.suffix}"), partial(law_figure, by_alpha, size)))
     return files
 
 
 def rows(jobs: Sequence[Job], images: int) -> list[Row]:
     """Return one row per job with its first samples. Jobs with the same images load them once."""
-    loaded: dict[str, ImageData] = {}
+    loaded: dict[str, RunData] = {}
     shown = []
     for job, label in zip(jobs, labels(jobs), strict=True):
         key = repr(job.experiment.dataset.identity())
@@ -100,7 +100,7 @@ def labels(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
     return shown
 
 
-def first_samples(experiment: Experiment, data: ImageData, number: int) -> list[Sample]:
+def first_samples(experiment: Experiment, data: RunData, number: int) -> list[Sample]:
     """Return the first sample of each of the first batches, ordered, augmented and mixed as a training does it."""
     loader, streams = make_loaders(experiment, data).train, RngStreams(experiment.seed)
     batches = chain.from_iterable(loader.epoch(streams.order, streams.augmentation) for _ in count())

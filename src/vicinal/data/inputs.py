@@ -1,0 +1,173 @@
+"""Kinds of input: their shape, and what a network has to know of them. Their fields are keys of the data set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from vicinal.data.samples import Samples
+
+CHUNK = 10_000  # images that are counted at a time: bincount needs eight bytes per pixel
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel or column."""
+
+
+@dataclass(frozen=True)
+class Inputs(ABC):
+    """A kind of input. Its fields are arguments of the networks that take it."""
+
+    noun: ClassVar[str]
+    """What several of them are called."""
+    dtype: ClassVar[torch.dtype]
+    """Of the decoded samples that a source returns."""
+    floats: ClassVar[bool] = True
+    """Whether what enters the network is floating point, normalised; else it is the numbers themselves, int64."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+
+    def statistics(self, samples: Samples) -> Statistics | None:
+        """Return mean and standard deviation of the samples, after integers are scaled to [0, 1] or [-1, 1]."""
+        return None
+
+    pictured: ClassVar[bool] = False
+    """Whether it can be seen: see :meth:`picture`."""
+
+    def picture(self, inputs: Tensor) -> Tensor:
+        """Return inputs (n, ...), after scaling and before normalisation, or masks of them, as uint8 (n, C, H, W)."""
+        raise NotImplementedError
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Arguments of a network."""
+        return asdict(self)
+
+    def example(self, batch: int, device: str = "meta") -> Tensor:
+        """Return a batch as it enters the network, of zeros."""
+        return torch.zeros(batch, *self.shape, dtype=torch.float32 if self.floats else torch.int64, device=device)
+
+
+@dataclass(frozen=True)
+class Images(Inputs):
+    """Square images (N, C, H, W) uint8."""
+
+    noun = "images"
+    pictured = True
+    dtype = torch.uint8
+    channels: int
+    image_size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.channels, self.image_size, self.image_size)
+
+    def picture(self, inputs: Tensor) -> Tensor:
+        return (inputs * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def statistics(self, samples: Samples) -> Statistics:
+        return channel_statistics(samples)
+
+
+@dataclass(frozen=True)
+class Waveforms(Inputs):
+    """Sound (N, 1, length) int16, with zeros after its end: silence and padding are the same.
+
+    Attributes:
+        rate: samples per second.
+        length: samples.
+    """
+
+    noun = "clips"
+    dtype = torch.int16
+    rate: int
+    length: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1, self.length)
+
+    def statistics(self, samples: Samples) -> Statistics:
+        return (0.0,), (1.0,)
+
+
+@dataclass(frozen=True)
+class Tokens(Inputs):
+    """Sentences (N, length) int64: numbers of words in [1, vocabulary), and 0 after the last."""
+
+    noun = "sentences"
+    dtype = torch.int64
+    floats = False
+    vocabulary: int
+    length: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+
+@dataclass(frozen=True)
+class Table(Inputs):
+    """Rows of a table (N, features) float32."""
+
+    noun = "rows"
+    dtype = torch.float32
+    features: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.features,)
+
+    def statistics(self, samples: Samples) -> Statistics:
+        rows = samples.gathered().double()
+        std = rows.std(dim=0, correction=0)
+        return tuple(rows.mean(dim=0).tolist()), tuple(std.masked_fill(std == 0, 1.0).tolist())
+
+
+INPUTS: dict[str, type[Inputs]] = {"image": Images, "audio": Waveforms, "tokens": Tokens, "table": Table}
+"""By the name that ``dataset.inputs`` takes."""
+
+FULL_SCALE = {torch.uint8: 255, torch.int16: 32768}
+"""Integers of these types are divided by so much before they are normalised."""
+
+
+def channel_statistics(images: Samples) -> Statistics:
+    """Return mean and population standard deviation per channel, of pixels scaled to [0, 1].
+
+    Exact up to the rounding of float64, since the 256 values are counted and pixels are not summed.
+    """
+    counts = torch.zeros(images.inputs.shape[1], 256, dtype=torch.int64)
+    for indices in torch.split(torch.arange(len(images.targets)), CHUNK):
+        for channel, count in zip(images.choose(indices).gathered().unbind(1), counts, strict=True):
+            count += torch.bincount(channel.flatten(), minlength=256)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    weights = counts.double() / counts.sum(1, keepdim=True)
+    means = weights @ values
+    variances = (weights * (values - means[:, None]).square()).sum(1)
+    return tuple(means.tolist()), tuple(variances.sqrt().tolist())
+
+
+def checked_statistics(
+    inputs: Inputs, samples: Samples, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Statistics | None:
+    """Return given numbers, and those of the samples where one is None. Raises ValueError: they do not fit."""
+    if mean is None or std is None:
+        own = inputs.statistics(samples)
+        if own is None:
+            return None
+        mean, std = (own[0] if mean is None else mean), (own[1] if std is None else std)
+    channels = inputs.shape[0]
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise ValueError(f"{name} must be null or a list of {channels}, one number per channel, got {list(values)}")
+    if not min(std) > 0:
+        raise ValueError(f"std must be above 0; a channel of one value needs a std set by hand, got {list(std)}")
+    return tuple(mean), tuple(std)
