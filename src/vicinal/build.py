@@ -72,7 +72,7 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     source = experiment.dataset()
     keys = (*CUTS, "split_seed", "mean", "std")
     with experiment.dataset.refusals():
-        data = load(source, **{name: values.get(name) for name in keys}, inputs=sizes.inputs, strata=task.strata)
+        data = load(source, **{name: values[name] for name in keys if name in values}, inputs=sizes.inputs, strata=task.strata)
     shape = data.train.inputs.shape[1:]
     if isinstance(sizes.inputs, Images):
         for name, real in zip(("channels", "image_size"), shape, strict=False):
