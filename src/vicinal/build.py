@@ -71,8 +71,9 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     values, task, sizes = experiment.dataset.values, experiment.task, experiment.sizes
     source = experiment.dataset()
     keys = (*CUTS, "split_seed", "mean", "std")
+    given = {name: values[name] for name in keys if name in values}
     with experiment.dataset.refusals():
-        data = load(source, **{name: values[name] for name in keys if name in values}, inputs=sizes.inputs, strata=task.strata)
+        data = load(source, **given, inputs=sizes.inputs, strata=task.strata)
     shape = data.train.inputs.shape[1:]
     if isinstance(sizes.inputs, Images):
         for name, real in zip(("channels", "image_size"), shape, strict=False):
