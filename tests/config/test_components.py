@@ -106,11 +106,8 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     component = getattr(experiment, group)
     file = content(path)
     parameters, hints = _signature(group, component.target)
-    own = {
-        name: each
-        for name, each in parameters.items()
-        if name not in (*RUNTIME[group], *experiment.sizes.inputs.arguments)
-    }
+    runtime = {*RUNTIME[group], *(experiment.sizes.inputs.arguments if group == "model" else ())}
+    own = {name: each for name, each in parameters.items() if name not in runtime}
     typed = typing.get_type_hints(GROUPS[group])
 
     assert experiment.choices[group] == option
