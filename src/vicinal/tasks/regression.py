@@ -116,6 +116,10 @@ class Regression(Task):
     def standardised(self, targets: Tensor) -> Tensor:
         return (targets - targets.new_tensor(self.mean)) / targets.new_tensor(self.std)
 
+    def compared(self, targets: Tensor) -> Tensor:
+        """Return the targets in standard deviations of the training targets."""
+        return self.standardised(targets)
+
     def loss(
         self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None
     ) -> RegressionLoss:

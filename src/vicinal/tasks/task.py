@@ -123,6 +123,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def compared(self, targets: Tensor) -> Tensor:
+        """Return targets (B, ...) in the form in which strategies compare them."""
+        return targets
+
     def score(self, plan: MixPlan, outputs: Any, targets: Tensor) -> Tensor | None:
         """Return the score of each mixed sample, (B,) float32, for the targets before mixing; None without a score."""
         return None
