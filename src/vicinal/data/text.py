@@ -142,11 +142,8 @@ def _number(name: str) -> int:
 def _sentences(file: Path, text: str, label: str, columns: tuple[str, ...]) -> Sentences:
     """Return the sentences of a file. Raises ValueError."""
     try:
-        with (
-            gzip.open(file, "rt", encoding="utf-8", newline="\n")
-            if file.suffix == ".gz"
-            else file.open(encoding="utf-8", newline="\n") as lines
-        ):
+        opened: IO[str] = (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", newline="\n")
+        with opened as lines:
             rows = [line.rstrip("\r\n").split("\t") for line in lines]
     except (OSError, EOFError, ValueError) as error:  # damaged, or no UTF-8
         raise ValueError(f"folder must have files that can be read, and {file.name} cannot ({error})") from error

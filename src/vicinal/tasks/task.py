@@ -95,6 +95,10 @@ class Task:
         """Return the task of a training on these data; `uneven` if its classes were made of different size."""
         return self
 
+    def baseline(self, data: RunData) -> dict[str, Any] | None:
+        """Return {"name": of a simple model, "test": its scores} to compare trainings on these data with, if any."""
+        return None
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         """Refuse targets that do not fit the task or the inputs, each of this shape. Raises ValueError."""
 
