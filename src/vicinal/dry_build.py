@@ -97,7 +97,7 @@ def check_network(
         try:
             mixed_forward(network, inputs, plan)
         except ValueError:
-            allowed = suggest(layer, [INPUT, *block_names(network)])
+            allowed = suggest(layer, [*([INPUT] if sizes.inputs.floats else []), *block_names(network)])
             raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
         except RuntimeError as error:
             raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None

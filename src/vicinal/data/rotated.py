@@ -34,7 +34,8 @@ def rotated_mnist(root: str, split_seed: int) -> Source:
     parts = []
     for part in (source.train, source.test):
         angles = MOST_DEGREES * (2 * torch.rand(len(part.targets), generator=generator) - 1)
-        turned = [rotated(*chunk) for chunk in zip(part.inputs.split(CHUNK), angles.split(CHUNK), strict=True)]
+        chunks = zip(torch.split(part.inputs, CHUNK), torch.split(angles, CHUNK), strict=True)
+        turned = [rotated(*chunk) for chunk in chunks]
         parts.append(Samples(torch.cat(turned), angles[:, None]))
     return Source(parts[0], parts[1], ("angle",), unit="degrees")
 
