@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vicinal.config.components import Component
 from vicinal.config.validation import leaves
@@ -24,6 +24,7 @@ from vicinal.tasks import TASKS, Task
 from vicinal.training.hardware import host_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
+TRIED = 3  # of these plans, that mix a batch
 STEPS = 1000  # steps per epoch of a schedule that is tried before the data are known
 
 
@@ -96,7 +97,7 @@ def check_network(
         try:
             mixed_forward(network, inputs, plan)
         except ValueError:
-            allowed = suggest(layer, [INPUT, *block_names(network)])
+            allowed = suggest(layer, [*([INPUT] if sizes.inputs.floats else []), *block_names(network)])
             raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
         except RuntimeError as error:
             raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None
@@ -104,11 +105,18 @@ def check_network(
 
 @cache
 def check_strategy(mixup: Component, sizes: Sizes) -> None:
-    """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
+    """Draw plans, which costs no training. Raises ConfigError where one cannot be drawn, or does not fit the inputs."""
     shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
+    floats, strategy = sizes.inputs.floats, make_strategy(mixup)
+    if not (floats or strategy.selects):
+        key = "layers" if mixup.values.get("layers") else "_target_"
+        value = mixup.values.get(key, mixup.target)
+        allowed = "token ids cannot be blended; choose mixup=ssmix, or mixup=manifold with mixup.layers=[embedding]"
+        raise ConfigError(f"mixup.{key}", value, allowed)
+    inputs = torch.rand(shape, generator=generator) if floats else torch.ones(shape, dtype=torch.int64)
     context = Context(
-        images=torch.rand(shape, generator=generator),
-        saliency=torch.rand(DRAWN, *shape[2:], generator=generator),
+        images=inputs,
+        saliency=torch.rand((DRAWN, *shape[2:]) if floats else shape, generator=generator),
         labels=torch.arange(DRAWN) % sizes.classes,
         counts=torch.ones(sizes.classes, dtype=torch.int64),
         epoch=1,
@@ -116,8 +124,20 @@ def check_strategy(mixup: Component, sizes: Sizes) -> None:
         progress=0.0,
     )
     with mixup.refusals():
-        for _ in range(DRAWN):
-            make_strategy(mixup).sample(shape, generator, context)
+        plans = [strategy.sample(shape, generator, context) for _ in range(DRAWN)]
+    for plan in [plan for plan in plans if plan.active and plan.layer is None][:TRIED]:
+        if reason := _misfit(plan, inputs):
+            allowed = f"cannot mix {sizes.inputs.noun} of {[*shape[1:]]}: {reason}"
+            raise ConfigError("mixup._target_", mixup.target, allowed)
+
+
+def _misfit(plan: MixPlan, inputs: Tensor) -> str:
+    """Return why a plan cannot mix such inputs, (B, ...), as one with boxes cannot mix rows; "" if it can."""
+    try:
+        mixed = plan.mix(inputs)
+    except Exception as error:  # of any operation on tensors
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
+    return "" if mixed.shape == inputs.shape else f"they would become {[*mixed.shape[1:]]}"
 
 
 @cache

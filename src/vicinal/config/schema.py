@@ -154,7 +154,9 @@ class MixupConfig:
     partner: Any = key("permutation", "rule that chooses the sample to mix with", since="0.2")
     group: int = key(8, "samples that partner=nearest matches at once", low=1, high=MANY, since="0.2")
     balance: float = key(1.0, "of partner=class_balanced: exponent of 1 / class size", low=0, high=MANY, since="0.2")
-    bandwidth: float = key(1.0, "of partner=label_kernel, in the unit of the labels", above=0, high=MANY, since="0.2")
+    bandwidth: float = key(
+        1.0, "of partner=label_kernel, in standard deviations of a numeric target", above=0, high=MANY, since="0.2"
+    )
     odd_sides: bool = key(False, "boxes of CutMix may have odd sides", since="0.2")
     labels: Any = key("area", "rule for the weight of the sample's own label", since="0.2")
     label_weight: float = key(0.5, "weight of the own label under labels=constant", low=0, high=1, since="0.2")

@@ -15,9 +15,9 @@ class Context:
     """Facts on the batch and the training. The loop provides those that ``strategy.needs`` names; the others are None.
 
     Attributes:
-        images: (B, C, H, W) normalised, not mixed yet.
-        saliency: (B, H, W), how much each pixel matters to the loss, on any device.
-        labels: (B,) int64, on the CPU.
+        images: (B, C, H, W) normalised, not mixed yet; or other inputs, such as token ids (B, L) int64.
+        saliency: (B, H, W), how much each pixel matters to the loss, on any device; (B, L) of each word.
+        labels: (B,) int64, on the CPU; or other targets, (B, ...), of which numbers are in standard deviations.
         counts: training images per class, (K,) int64, on the CPU.
         epoch: of the batch, from 1.
         epochs: of the whole training.

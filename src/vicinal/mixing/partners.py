@@ -117,7 +117,7 @@ class LabelKernel(PartnerRule):
     C-Mixup (Yao et al., arXiv 2210.05775, equation 6; huaxiuyao/C-Mixup ``algorithm.py``), within the batch.
 
     Attributes:
-        bandwidth: > 0, in the units of the target.
+        bandwidth: > 0, in the unit of ``context.labels``: in a training, standard deviations of a numeric target.
     """
 
     needs = frozenset({"labels"})

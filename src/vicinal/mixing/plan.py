@@ -58,12 +58,12 @@ class MixPlan:
         """Mix images or hidden features of shape (B, ...) in their own dtype; ``x`` itself is not changed.
 
         Args:
-            x: floating point.
+            x: floating point, or integers under a hard mask, which only selects.
             out: memory like ``x``, or ``x`` itself, to be overwritten and returned. For a large batch this saves the
                 first touch of new memory. It is not used where nothing is mixed or a gradient is wanted.
 
         Raises:
-            TypeError: ``x`` is not floating point (a weighted mean of integers would be rounded).
+            TypeError: integers would have to be blended, and rounded.
             ValueError: ``x`` has another batch size than the plan.
         """
         self.check(x)
@@ -83,7 +83,8 @@ class MixPlan:
 
     def check(self, x: Tensor) -> None:
         """Refuse what cannot be mixed by this plan: see :meth:`mix`."""
-        if not x.is_floating_point():
+        selects = not self.active or (self.mask is not None and self.mask.hard)
+        if not (selects or x.is_floating_point()):
             raise TypeError(f"mixing needs floating-point values, got {x.dtype}")
         if len(x) != len(self.lam):
             raise ValueError(f"the plan is for a batch of {len(self.lam)}, got {len(x)}")

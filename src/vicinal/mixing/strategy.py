@@ -48,6 +48,11 @@ class Strategy(ABC):
         return ()
 
     @property
+    def selects(self) -> bool:
+        """Whether it blends nothing at the input, so that inputs can be token ids, (B, L) int64."""
+        return INPUT not in self.depths
+
+    @property
     def needs(self) -> frozenset[str]:
         """Facts of the :class:`Context` that :meth:`sample` looks at; without any, a shape is enough."""
         return frozenset()

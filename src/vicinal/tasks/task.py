@@ -95,6 +95,10 @@ class Task:
         """Return the task of a training on these data; `uneven` if its classes were made of different size."""
         return self
 
+    def baseline(self, data: RunData) -> dict[str, Any] | None:
+        """Return {"name": of a simple model, "test": its scores} to compare trainings on these data with, if any."""
+        return None
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         """Refuse targets that do not fit the task or the inputs, each of this shape. Raises ValueError."""
 
@@ -122,6 +126,10 @@ class Task:
             model: whose outputs they are; for a network that brings its own loss.
         """
         raise NotImplementedError
+
+    def compared(self, targets: Tensor) -> Tensor:
+        """Return targets (B, ...) in the form in which strategies compare them."""
+        return targets
 
     def score(self, plan: MixPlan, outputs: Any, targets: Tensor) -> Tensor | None:
         """Return the score of each mixed sample, (B,) float32, for the targets before mixing; None without a score."""
