@@ -20,7 +20,7 @@ from vicinal.mixing.context import Context
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
-from vicinal.tasks import TASKS, Task
+from vicinal.tasks import CLASSIFICATION, TASKS, Task
 from vicinal.training.hardware import host_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
@@ -103,13 +103,13 @@ def check_network(
 
 
 @cache
-def check_strategy(mixup: Component, sizes: Sizes) -> None:
+def check_strategy(mixup: Component, sizes: Sizes, task: Task = CLASSIFICATION) -> None:
     """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
     shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
     context = Context(
         images=torch.rand(shape, generator=generator),
         saliency=torch.rand(DRAWN, *shape[2:], generator=generator),
-        labels=torch.arange(DRAWN) % sizes.classes,
+        labels=task.example_targets(DRAWN, sizes.classes, sizes.inputs.shape),
         counts=torch.ones(sizes.classes, dtype=torch.int64),
         epoch=1,
         epochs=1,
@@ -117,7 +117,9 @@ def check_strategy(mixup: Component, sizes: Sizes) -> None:
     )
     with mixup.refusals():
         for _ in range(DRAWN):
-            make_strategy(mixup).sample(shape, generator, context)
+            plan = make_strategy(mixup).sample(shape, generator, context)
+            if plan.partner.shape != (DRAWN,):
+                raise ValueError(f"partner must not depend on classes with dataset.task={task.name}")
 
 
 @cache

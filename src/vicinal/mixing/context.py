@@ -17,7 +17,7 @@ class Context:
     Attributes:
         images: (B, C, H, W) normalised, not mixed yet.
         saliency: (B, H, W), how much each pixel matters to the loss, on any device.
-        labels: (B,) int64, on the CPU.
+        labels: (B,) int64, or the targets (B, ...) of another task, on the CPU.
         counts: training images per class, (K,) int64, on the CPU.
         epoch: of the batch, from 1.
         epochs: of the whole training.
