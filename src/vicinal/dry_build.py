@@ -117,9 +117,7 @@ def check_strategy(mixup: Component, sizes: Sizes, task: Task = CLASSIFICATION) 
     )
     with mixup.refusals():
         for _ in range(DRAWN):
-            plan = make_strategy(mixup).sample(shape, generator, context)
-            if plan.partner.shape != (DRAWN,):
-                raise ValueError(f"partner must not depend on classes with dataset.task={task.name}")
+            make_strategy(mixup).sample(shape, generator, context)
 
 
 @cache

@@ -93,5 +93,5 @@ def test_labels_that_are_no_maps_are_refused() -> None:
             ClassMix().sample(SHAPE, generator, Context(labels=labels))
     with pytest.raises(ValueError, match=r"^share must be in \(0, 1\], got 0"):
         InstancePaste(share=0)
-    with pytest.raises(ValueError, match="^background must be a class, or -1 for none, got 255"):
+    with pytest.raises(ValueError, match=r"^background must be a class, or -1 for none, got 255"):
         ClassMix(background=255)

@@ -50,9 +50,9 @@ def test_all_of_a_sample_is_mixed_in_torchvisions_networks(name: str) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="^image_size must be a multiple of 8 for depth=4, got 20"):
+    with pytest.raises(ValueError, match=r"^image_size must be a multiple of 8 for depth=4, got 20"):
         UNet(1, 20, 2)
-    with pytest.raises(ValueError, match="^depth must be at least 2, got 1"):
+    with pytest.raises(ValueError, match=r"^depth must be at least 2, got 1"):
         UNet(1, 16, 2, depth=1)
-    with pytest.raises(ValueError, match="^name must be one of torchvision.models.segmentation, such as fcn_resnet50"):
+    with pytest.raises(ValueError, match=r"^name must be one of torchvision.models.segmentation, such as fcn_resnet50"):
         torchvision_segmentation(3, 32, 2, name="fcn_resnet5")

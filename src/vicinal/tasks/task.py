@@ -116,7 +116,9 @@ class Task:
         """Return targets (batch, ...) of inputs of this shape, to try a strategy with before there are data."""
         import torch
 
-        return torch.arange(batch) % classes
+        if self.has_classes:
+            return torch.arange(batch) % classes
+        return torch.arange(batch * classes).view(batch, classes).float()
 
     def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None) -> Any:
         """Return the loss of an epoch: ``loss(plan, outputs, targets, weight)`` is the mean of a mixed batch, a scalar.
