@@ -122,7 +122,8 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
     augment = values.get("augment", False)
-    augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if augment else None
+    crop_flip = {"padding": "crop_padding", "flip": "flip", "rotate": "rotate"}
+    augmentation = CropFlip(**{name: values[key] for name, key in crop_flip.items()}) if augment else None
     policy = Policy(augment) if isinstance(augment, str) else None
     moved = experiment.task.moved if experiment.task.moves else None
     trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy, "moved": moved}

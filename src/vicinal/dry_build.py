@@ -20,7 +20,7 @@ from vicinal.mixing.context import Context
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
-from vicinal.tasks import TASKS, Task
+from vicinal.tasks import CLASSIFICATION, TASKS, Task
 from vicinal.training.hardware import host_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
@@ -104,7 +104,7 @@ def check_network(
 
 
 @cache
-def check_strategy(mixup: Component, sizes: Sizes) -> None:
+def check_strategy(mixup: Component, sizes: Sizes, task: Task = CLASSIFICATION) -> None:
     """Draw plans, which costs no training. Raises ConfigError where one cannot be drawn, or does not fit the inputs."""
     shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
     floats, strategy = sizes.inputs.floats, make_strategy(mixup)
@@ -117,7 +117,7 @@ def check_strategy(mixup: Component, sizes: Sizes) -> None:
     context = Context(
         images=inputs,
         saliency=torch.rand((DRAWN, *shape[2:]) if floats else shape, generator=generator),
-        labels=torch.arange(DRAWN) % sizes.classes,
+        labels=task.example_targets(DRAWN, sizes.classes, sizes.inputs.shape),
         counts=torch.ones(sizes.classes, dtype=torch.int64),
         epoch=1,
         epochs=1,

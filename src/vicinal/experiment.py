@@ -126,7 +126,7 @@ class Experiment:
             with without_collections("torch._dynamo"):
                 depths, reads = tuple(strategy.depths), tuple(strategy.reads)
                 dry_build.check_network(model, sizes, task, depths, reads, single=trainer.batch_size == 1)
-                dry_build.check_strategy(mixup, sizes)
+                dry_build.check_strategy(mixup, sizes, task)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
 

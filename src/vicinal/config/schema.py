@@ -108,6 +108,7 @@ class DatasetConfig:
     )
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
+    rotate: bool = key(False, "turn images by right angles", needs="augment", since="0.2")
 
 
 @dataclass

@@ -125,7 +125,7 @@ def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Samples:
     def fill(start: int) -> None:
         for i, (path, _) in enumerate(samples[start : start + CHUNK], start):
             try:
-                array[i], deep = _pixels(path, size, channels)
+                array[i], deep = pixels(path, size, channels)
             except Exception as error:  # PIL raises a dozen types on damaged files, by format
                 tree.skip(path, f"cannot be decoded ({error})")
                 continue
@@ -144,7 +144,7 @@ def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Samples:
     return Samples(images[good].contiguous(memory_format=torch.channels_last), labels[good])
 
 
-def _pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
+def pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
     """Return an image as a uint8 array (channels, size, size), and True if it had 16 bits."""
     from PIL import Image, ImageOps
 
@@ -154,12 +154,19 @@ def _pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
     image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (size, size):
-        short = min(image.size)
-        width, height = (int(size * side / short) for side in image.size)
-        left, top = round((width - size) / 2), round((height - size) / 2)
-        image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1), deep
+    return np.asarray(fitted(image, size, Image.Resampling.BILINEAR)).reshape(size, size, channels).transpose(
+        2, 0, 1
+    ), deep
+
+
+def fitted(image: Any, size: int, resampling: Any) -> Any:
+    """Return a PIL image with its shorter side resized to ``size``, and the centre cut out."""
+    if image.size == (size, size):
+        return image
+    short = min(image.size)
+    width, height = (int(size * side / short) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), resampling).crop((left, top, left + size, top + size))
 
 
 def _eight_bits(image: Any) -> tuple[Any, bool]:

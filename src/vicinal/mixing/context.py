@@ -44,6 +44,15 @@ def need(value: T | None, name: str) -> T:
     return value
 
 
+def need_classes(context: Context, key: str) -> Tensor:
+    """Return the class of each sample, (B,) int64. Raises ValueError on the key if a sample has not one class."""
+    labels = need(context.labels, "labels")
+    if labels.dim() != 1 or labels.is_floating_point():
+        shape = (*labels.shape,)
+        raise ValueError(f"{key} must be a rule without classes: a sample of these data has not one, labels {shape}")
+    return labels
+
+
 @dataclass(frozen=True)
 class Part:
     """A law, a partner rule or a label rule. Its fields are keys of the strategies, or its own."""

@@ -25,7 +25,7 @@ def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
 
     Raises:
         ValueError: the model has no block of that name.
-        RuntimeError: the block did not run exactly once, or its output is not one tensor.
+        RuntimeError: the block did not run exactly once, or its output is not a tensor or a tuple of tensors.
     """
     layers = [] if plan.layer is None else [plan.layer]
     with MixHooks(model, [*layers, *([] if plan.reads is None else [plan.reads])]) as hooks:
@@ -83,19 +83,21 @@ class MixHooks(AbstractContextManager["MixHooks"]):
             self._memory = memory = torch.empty_like(images)
         return memory[: len(images)]
 
-    def _mix(self, name: str, module: nn.Module, args: object, output: Tensor) -> Tensor | None:
+    def _mix(
+        self, name: str, module: nn.Module, args: object, output: Tensor | tuple[Tensor, ...]
+    ) -> Tensor | tuple[Tensor, ...] | None:
         if self._plan is None:
             return None
         if self._plan.reads == name and isinstance(output, Tensor):
             self._plan.see(output)
         if self._plan.layer != name:
             return None
-        if not isinstance(output, Tensor):
-            raise RuntimeError(
-                f"block {name!r} returns {type(output).__name__}; only a block with one tensor can be mixed"
-            )
+        tensors = output if isinstance(output, tuple) else (output,)
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise RuntimeError(f"block {name!r} returns {type(output).__name__}; only tensors can be mixed")
         self.mixed += 1
-        return self._plan.mix(output)
+        mixed = tuple(self._plan.mix(tensor) for tensor in tensors)
+        return mixed if isinstance(output, tuple) else mixed[0]
 
     def remove(self) -> None:
         """Take the hooks off the model."""

@@ -164,6 +164,10 @@ class CropsPlan(SeveralPlan):
     boundary: tuple[int, int]
     offsets: Sequence[tuple[int, int]]
 
+    @property
+    def cuts(self) -> bool:
+        return self.active
+
     def regions(self, height: int, width: int) -> list[tuple[slice, slice]]:
         """Return the rows and columns that each crop fills."""
         row, column = self.boundary

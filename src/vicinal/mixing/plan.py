@@ -45,6 +45,11 @@ class MixPlan:
         return ScalarMask(self.lam) if self.mask is None else self.mask
 
     @property
+    def cuts(self) -> bool:
+        """Whether each pixel of the mixed input is of one sample alone, so that a map of classes can be cut as well."""
+        return self.active and self.layer is None and self.applied_mask.hard
+
+    @property
     def members(self) -> Tensor:
         """The samples that are mixed into each, itself first, int64 (B, K)."""
         return torch.stack([torch.arange(len(self.partner), device=self.partner.device), self.partner], dim=1)

@@ -7,9 +7,10 @@ from vicinal.tasks.classification import CLASSIFICATION
 from vicinal.tasks.metric import Evaluator, MeanMetric, Metric
 from vicinal.tasks.multilabel import MULTILABEL
 from vicinal.tasks.regression import REGRESSION
+from vicinal.tasks.segmentation import SEGMENTATION
 from vicinal.tasks.task import Bounds, Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}
+TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION, SEGMENTATION)}
 """By the name that ``dataset.task`` takes."""
 
 
@@ -28,6 +29,7 @@ __all__ = [
     "CLASSIFICATION",
     "MULTILABEL",
     "REGRESSION",
+    "SEGMENTATION",
     "TASKS",
     "Bounds",
     "Evaluator",

@@ -116,6 +116,14 @@ class Task:
         """Return the shape of the network's output for one sample of this shape; None if any will do."""
         return (classes,)
 
+    def example_targets(self, batch: int, classes: int, inputs: Sequence[int]) -> Tensor:
+        """Return targets (batch, ...) of inputs of this shape, to try a strategy with before there are data."""
+        import torch
+
+        if self.has_classes:
+            return torch.arange(batch) % classes
+        return torch.arange(batch * classes).view(batch, classes).float()
+
     def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None) -> Any:
         """Return the loss of an epoch: ``loss(plan, outputs, targets, weight)`` is the mean of a mixed batch, a scalar.
 
