@@ -95,6 +95,9 @@ class Task:
         """Return the task of a training on these data; `uneven` if its classes were made of different size."""
         return self
 
+    def check(self, network: nn.Module) -> None:
+        """Refuse a network whose outputs the task cannot use, before any data are read. Raises ValueError."""
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         """Refuse targets that do not fit the task or the inputs, each of this shape. Raises ValueError."""
 
