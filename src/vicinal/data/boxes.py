@@ -22,11 +22,13 @@ log = logging.getLogger(__name__)
 
 REFUSE, CLIP = BAD_BOXES = ("refuse", "clip")
 MOST_PIXELS = 2**26  # of one image
+HINT = "dataset.bad_boxes=clip cuts, leaves out or keeps it"
 
 
 class Annotated(NamedTuple):
     """An image and its boxes: class name, x1, y1, x2, y2 in pixels of the file, from 0 at the left and top edge."""
 
+    argument: str  # of the source, that complaints are about
     image: Path
     written: Path  # file with the boxes
     boxes: Sequence[tuple[str, float, float, float, float]]
@@ -37,17 +39,16 @@ Parts = Mapping[str, Sequence[Annotated]]
 """By part: train, test and perhaps val."""
 
 
-def checked(parts: Parts, names: Sequence[str], bad_boxes: str, argument: str) -> tuple[Parts, tuple[str, ...]]:
+def checked(parts: Parts, names: Sequence[str], bad_boxes: str) -> tuple[Parts, tuple[str, ...]]:
     """Return the images whose boxes are all inside, and the names of the classes.
 
-    Only the headers of the images are read. Raises ValueError, which begins with the argument and names the file.
+    Only the headers of the images are read. Raises ValueError, which begins with an argument and names the file.
 
     Args:
         parts: as listed.
         names: of the classes; none = those of the boxes of train, sorted.
         bad_boxes: of a box that is not inside its image, or of no area, and of an image without boxes: "refuse" it, or
             "clip" boxes to the image, leave out those of no area, and keep images without boxes.
-        argument: that the complaints are about.
     """
     if bad_boxes not in BAD_BOXES:
         raise ValueError(f"bad_boxes must be one of {', '.join(BAD_BOXES)}, got {bad_boxes}")
@@ -59,40 +60,41 @@ def checked(parts: Parts, names: Sequence[str], bad_boxes: str, argument: str) -
         images = [item.image for item in items]
         if len({*images}) != len(images):
             twice = next(image for image in images if images.count(image) > 1)
-            raise ValueError(f"{argument}: {twice.name} is listed twice in {part}")
-        good[part] = [_checked(item, names, bad_boxes == CLIP, argument) for item in items]
+            raise ValueError(f"{items[0].argument}: {twice.name} is listed twice in {part}")
+        good[part] = [_checked(item, names, bad_boxes == CLIP) for item in items]
         changed += sum(new.boxes != old.boxes for new, old in zip(good[part], items, strict=True))
         if not any(item.boxes for item in good[part]):
-            raise ValueError(f"{argument}: no boxes in {part}, whose images are {len(items)}")
+            raise ValueError(f"{items[0].argument}: no boxes in {part}, whose images are {len(items)}")
     if changed:
         log.warning("boxes were clipped or left out in %d images (dataset.bad_boxes)", changed)
     if len(names) < 2:
+        argument = parts["train"][0].argument
         raise ValueError(f"{argument}: there must be two classes or more, and there is only {''.join(names) or 'none'}")
     return good, names
 
 
-def _checked(item: Annotated, names: Sequence[str], clip: bool, argument: str) -> Annotated:
-    width, height = _size(item, argument)
+def _checked(item: Annotated, names: Sequence[str], clip: bool) -> Annotated:
+    width, height = _size(item)
     kept = []
     for number, (name, x1, y1, x2, y2) in enumerate(item.boxes, start=1):
-        where = f"{argument}: {item.written.name}: box {number} of {item.image.name}"
+        where = f"{item.argument}: {item.written.name}: box {number} of {item.image.name}"
         if name not in names:
             raise ValueError(f"{where} is of the class {name}, which is none of {', '.join(names)}")
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
             raise ValueError(f"{where} must have finite corners, not {x1:g} {y1:g} {x2:g} {y2:g}")
         if not (x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height) and not clip:
-            raise ValueError(f"{where} is not inside {width} x {height} pixels: {x1:g} {y1:g} to {x2:g} {y2:g}")
+            raise ValueError(f"{where} is not inside {width} x {height} pixels: {x1:g} {y1:g} to {x2:g} {y2:g}; {HINT}")
         x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
         if x1 < x2 and y1 < y2:
             kept.append((name, x1, y1, x2, y2))
         elif not clip:
-            raise ValueError(f"{where} has no area: {x1:g} {y1:g} to {x2:g} {y2:g}")
+            raise ValueError(f"{where} has no area: {x1:g} {y1:g} to {x2:g} {y2:g}; {HINT}")
     if not kept and not clip:
-        raise ValueError(f"{argument}: {item.written.name} has no boxes of {item.image.name}; bad_boxes=clip keeps it")
+        raise ValueError(f"{item.argument}: {item.written.name} has no boxes of {item.image.name}; {HINT}")
     return item._replace(boxes=kept, size=(width, height))
 
 
-def _size(item: Annotated, argument: str) -> tuple[int, int]:
+def _size(item: Annotated) -> tuple[int, int]:
     """Return width and height by the header of the image."""
     from PIL import Image
 
@@ -100,23 +102,23 @@ def _size(item: Annotated, argument: str) -> tuple[int, int]:
         with Image.open(item.image) as image:
             size: tuple[int, int] = image.size
     except FileNotFoundError:
-        raise ValueError(f"{argument}: {item.written.name}: no image {item.image}") from None
+        raise ValueError(f"{item.argument}: {item.written.name}: no image {item.image}") from None
     except Exception as error:  # PIL raises a dozen types on damaged files, by format
-        raise ValueError(f"{argument}: {item.image} is no image that can be read ({_reason(error)})") from error
+        raise ValueError(f"{item.argument}: {item.image} is no image that can be read ({_reason(error)})") from error
     if size[0] * size[1] > MOST_PIXELS:
         raise ValueError(
-            f"{argument}: {item.image} has {size[0]:,} x {size[1]:,} pixels, and at most {MOST_PIXELS:,} fit"
+            f"{item.argument}: {item.image} has {size[0]:,} x {size[1]:,} pixels, and at most {MOST_PIXELS:,} fit"
         )
     if item.size is not None and item.size != size:
-        told = " x ".join(map(str, item.size))
-        raise ValueError(
-            f"{argument}: {item.written.name} tells of {told} pixels, and {item.image.name} has {size[0]} x {size[1]}"
-        )
+        told, real = (" x ".join(map(str, each)) for each in (item.size, size))
+        raise ValueError(f"{item.argument}: {item.written.name} tells of {told} pixels, and {item.image.name} has {real}")
     return size
 
 
-def preview_of(parts: Parts, names: tuple[str, ...], image_size: int) -> Source:
+def preview_of(parts: Parts, names: tuple[str, ...], image_size: int, channels: int) -> Source:
     """Return the boxes of checked parts, with images of no pixels (N, 1, 0, 0)."""
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
     made = {
         part: Samples(torch.empty(len(items), 1, 0, 0, dtype=torch.uint8), boxes_of(items, names, image_size))
         for part, items in parts.items()
@@ -124,14 +126,12 @@ def preview_of(parts: Parts, names: tuple[str, ...], image_size: int) -> Source:
     return Source(made["train"], made["test"], names, made.get("val"))
 
 
-def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int, argument: str) -> Source:
+def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int) -> Source:
     """Return checked parts with their images, (N, channels, image_size, image_size) uint8.
 
     An image keeps its aspect: its longer side becomes ``image_size`` (bilinear, antialiased), and black is added below
     or to the right. EXIF orientation is not applied, since boxes are of the pixels as they are stored.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
     made = {}
     for part, items in parts.items():
         images = torch.zeros((len(items), image_size, image_size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
@@ -143,7 +143,7 @@ def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int
                 pixels = _pixels(items[place].image, _scaled(items[place], image_size), channels)
             except Exception as error:  # as above
                 reason = f"cannot be decoded ({_reason(error)})"
-                raise ValueError(f"{argument}: {items[place].image} {reason}") from error
+                raise ValueError(f"{items[place].argument}: {items[place].image} {reason}") from error
             images[place, :, : pixels.shape[1], : pixels.shape[2]] = torch.from_numpy(pixels)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:

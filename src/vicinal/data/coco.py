@@ -43,7 +43,7 @@ class Instances:
         for part, (file, images) in given.items():
             found[part], own = _part(f"{part}_file", Path(file).expanduser(), Path(images).expanduser())
             names = names or own
-        return checked(found, names, self.bad_boxes, "train_file" if len(found) == 1 else "test_file")
+        return checked(found, names, self.bad_boxes)
 
 
 def _part(argument: str, file: Path, folder: Path) -> tuple[list[Annotated], tuple[str, ...]]:
@@ -66,7 +66,7 @@ def _part(argument: str, file: Path, folder: Path) -> tuple[list[Annotated], tup
             if name.is_absolute() or ".." in name.parts or not str(name).isprintable():
                 raise ValueError(f"an image must be in the folder, not {str(name)[:100]!r}")
             size = int(item["width"]), int(item["height"])
-            found.append(Annotated(folder / name, file, boxes[number], size))
+            found.append(Annotated(argument, folder / name, file, boxes[number], size))
     except OSError as error:
         raise ValueError(f"{argument} cannot be read ({error.strerror}), got {file}") from error
     except KeyError as error:
@@ -83,8 +83,8 @@ examined = cache(Instances.parts)
 """Files as they were when this process first read them, before anything is decoded."""
 
 
-def _preview(image_size: int, **arguments: Any) -> Source:
-    return preview_of(*examined(Instances.of(**arguments)), image_size)
+def _preview(image_size: int, channels: int, **arguments: Any) -> Source:
+    return preview_of(*examined(Instances.of(**arguments)), image_size, channels)
 
 
 def _fingerprint(cache_dir: str, **arguments: Any) -> dict[str, str]:
@@ -130,4 +130,4 @@ def coco(
         bad_boxes: "refuse" or "clip".
     """
     del cache_dir
-    return decoded(*Instances.of(**locals()).parts(), image_size, channels, "train_file")
+    return decoded(*Instances.of(**locals()).parts(), image_size, channels)

@@ -45,7 +45,7 @@ class Folder:
             file = root / "ImageSets" / "Main" / f"{name}.txt"
             if part != "val" or (self.val_size is None and file.is_file()):
                 found[part] = [self._annotated(root, image) for image in _ids(file)]
-        return checked(found, self.names, self.bad_boxes, "folder")
+        return checked(found, self.names, self.bad_boxes)
 
     def _annotated(self, root: Path, name: str) -> Annotated:
         file = root / "Annotations" / f"{name}.xml"
@@ -62,7 +62,7 @@ class Folder:
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
             raise ValueError(f"folder: {file} cannot be read ({reason})") from error
         images = [root / "JPEGImages" / f"{name}{suffix}" for suffix in EXTENSIONS]
-        return Annotated(next((image for image in images if image.is_file()), images[0]), file, boxes, told)
+        return Annotated("folder", next((image for image in images if image.is_file()), images[0]), file, boxes, told)
 
     def _box(self, item: ElementTree.Element) -> tuple[str, float, float, float, float]:
         corners = item.find("bndbox")
@@ -76,8 +76,8 @@ examined = cache(Folder.parts)
 """Folders as they were when this process first read them, before anything is decoded."""
 
 
-def _preview(image_size: int, **arguments: Any) -> Source:
-    return preview_of(*examined(Folder.of(**arguments)), image_size)
+def _preview(image_size: int, channels: int, **arguments: Any) -> Source:
+    return preview_of(*examined(Folder.of(**arguments)), image_size, channels)
 
 
 def _fingerprint(cache_dir: str, **arguments: Any) -> dict[str, str]:
@@ -122,7 +122,7 @@ def voc(
         bad_boxes: "refuse" or "clip".
     """
     del cache_dir
-    return decoded(*Folder.of(**locals()).parts(), image_size, channels, "folder")
+    return decoded(*Folder.of(**locals()).parts(), image_size, channels)
 
 
 class _NoDoctype(ElementTree.TreeBuilder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -59,6 +60,7 @@ class AveragePrecision(Evaluator):
     def __init__(self, class_names: Sequence[str], metrics: Sequence[Metric]) -> None:
         from torchmetrics.detection import MeanAveragePrecision
 
+        logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it tells of every evaluation
         self._keys = keys_of_classes(class_names)
         self._wanted = [metric.key for metric in metrics]
         self._metric = MeanAveragePrecision(backend="faster_coco_eval", extended_summary=True)
