@@ -125,7 +125,7 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     crop_flip = {"padding": "crop_padding", "flip": "flip", "rotate": "rotate"}
     augmentation = CropFlip(**{name: values[key] for name, key in crop_flip.items()}) if augment else None
     policy = Policy(augment) if isinstance(augment, str) else None
-    moved = experiment.task.moved if experiment.task.moves else None
+    moved = experiment.task.bind(data, uneven=False).moved if experiment.task.moves else None
     trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy, "moved": moved}
 
     def make(samples: Samples, batch_size: int, **training: Any) -> Loader:

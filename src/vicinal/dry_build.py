@@ -83,6 +83,7 @@ def check_network(
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
     with model.refusals(**sizes.arguments):
+        task.check(network)
         check_model(network, sizes.inputs.example(2), task.output_shape(sizes.classes, sizes.inputs.shape))
     if single and (reason := refuses_one(network, sizes.inputs.example(1))):
         raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {model.target}: {reason}")

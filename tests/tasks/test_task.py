@@ -66,4 +66,4 @@ def test_tables_read_tasks_without_torch() -> None:
 def test_training_names_no_metric() -> None:
     keys = "|".join(metric.key for task in TASKS.values() for metric in task.metrics)
     for file in Path(training.__path__[0]).glob("*.py"):
-        assert not re.search(rf"\b({keys})\b", file.read_text(encoding="utf-8")), file
+        assert not re.search(rf"[\"'/]({keys})[\"']", file.read_text(encoding="utf-8")), file

@@ -68,6 +68,9 @@ def check_data(values: Mapping[str, Any], task: Task) -> None:
             if value != default:
                 allowed = f"must be {written(default)}: a sample of dataset.task={task.name} has not one class"
                 raise ConfigError(f"dataset.{name}", value, allowed)
+    if task.moves and isinstance(values.get("augment"), str):
+        allowed = f"must be true or false: a policy moves images, and not the targets of dataset.task={task.name}"
+        raise ConfigError("dataset.augment", values["augment"], allowed)
     if values["inputs"] == "image":
         check_images(values)
 

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vicinal.tasks.classification import CLASSIFICATION
+from vicinal.tasks.detection import DETECTION
 from vicinal.tasks.metric import Evaluator, MeanMetric, Metric
 from vicinal.tasks.multilabel import MULTILABEL
 from vicinal.tasks.regression import REGRESSION
 from vicinal.tasks.segmentation import SEGMENTATION
 from vicinal.tasks.task import Bounds, Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION, SEGMENTATION)}
+_OURS = (CLASSIFICATION, MULTILABEL, REGRESSION, SEGMENTATION, DETECTION)
+TASKS: dict[str, Task] = {task.name: task for task in _OURS}
 """By the name that ``dataset.task`` takes."""
 
 
@@ -27,6 +29,7 @@ def task_named(record: str | Mapping[str, Any] | None) -> Task:
 
 __all__ = [
     "CLASSIFICATION",
+    "DETECTION",
     "MULTILABEL",
     "REGRESSION",
     "SEGMENTATION",

@@ -99,6 +99,9 @@ class Task:
         """Return {"name": of a simple model, "test": its scores} to compare trainings on these data with, if any."""
         return None
 
+    def check(self, network: nn.Module) -> None:
+        """Refuse a network whose outputs the task cannot use, before any data are read. Raises ValueError."""
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         """Refuse targets that do not fit the task or the inputs, each of this shape. Raises ValueError."""
 

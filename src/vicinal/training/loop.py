@@ -60,10 +60,10 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
             middle = Context(epoch=epoch, epochs=epochs, progress=(epoch - 0.5) / epochs)
             if (law := learner.strategy.law_of_lambda(LAM_BINS, middle)) is not None:
                 row["mixing/lam_law"] = law
-        if loaders.clean is not None:
+        keys = [(name, key) for name, key in ((task.score_key, task.score_key), ("loss", task.loss_key)) if key]
+        if loaders.clean is not None and keys:
             clean = score(training, loaders.clean, epoch * steps, checkpointer)
-            keys = {task.score_key: task.score_key, "loss": task.loss_key}
-            row |= {f"train_clean/{name}": clean[key] for name, key in keys.items() if key is not None}
+            row |= {f"train_clean/{name}": clean[key] for name, key in keys}
         if loaders.val is not None:
             row |= prefixed("val", score(training, loaders.val, epoch * steps, checkpointer))
         if epoch > epochs - LAST:

@@ -1,0 +1,199 @@
+"""Images with boxes, as files list them: checked before anything is decoded, then brought to one square size."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vicinal.data.contents import DIGITS, HashCache
+from vicinal.data.samples import Samples, Source
+
+log = logging.getLogger(__name__)
+
+REFUSE, CLIP = BAD_BOXES = ("refuse", "clip")
+MOST_PIXELS = 2**26  # of one image
+HINT = "dataset.bad_boxes=clip cuts, leaves out or keeps it"
+
+
+class Annotated(NamedTuple):
+    """An image and its boxes: class name, x1, y1, x2, y2 in pixels of the file, from 0 at the left and top edge."""
+
+    argument: str  # of the source, that complaints are about
+    image: Path
+    written: Path  # file with the boxes
+    boxes: Sequence[tuple[str, float, float, float, float]]
+    size: tuple[int, int] | None = None  # width and height, as that file has them
+
+
+Parts = Mapping[str, Sequence[Annotated]]
+"""By part: train, test and perhaps val."""
+
+
+def checked(parts: Parts, names: Sequence[str], bad_boxes: str) -> tuple[Parts, tuple[str, ...]]:
+    """Return the images whose boxes are all inside, and the names of the classes.
+
+    Only the headers of the images are read. Raises ValueError, which begins with an argument and names the file.
+
+    Args:
+        parts: as listed.
+        names: of the classes; none = those of the boxes of train, sorted.
+        bad_boxes: of a box that is not inside its image, or of no area, and of an image without boxes: "refuse" it, or
+            "clip" boxes to the image, leave out those of no area, and keep images without boxes.
+    """
+    if bad_boxes not in BAD_BOXES:
+        raise ValueError(f"bad_boxes must be one of {', '.join(BAD_BOXES)}, got {bad_boxes}")
+    if len({*names}) != len(names):
+        raise ValueError(f"names must be different, got {list(names)}")
+    names = tuple(names) or tuple(sorted({box[0] for item in parts["train"] for box in item.boxes}))
+    good, changed = {}, 0
+    for part, items in parts.items():
+        images = [item.image for item in items]
+        if len({*images}) != len(images):
+            twice = next(image for image in images if images.count(image) > 1)
+            raise ValueError(f"{items[0].argument}: {twice.name} is listed twice in {part}")
+        good[part] = [_checked(item, names, bad_boxes == CLIP) for item in items]
+        changed += sum(new.boxes != old.boxes for new, old in zip(good[part], items, strict=True))
+        if not any(item.boxes for item in good[part]):
+            raise ValueError(f"{items[0].argument}: no boxes in {part}, whose images are {len(items)}")
+    if changed:
+        log.warning("boxes were clipped or left out in %d images (dataset.bad_boxes)", changed)
+    if len(names) < 2:
+        argument = parts["train"][0].argument
+        raise ValueError(f"{argument}: there must be two classes or more, and there is only {''.join(names) or 'none'}")
+    return good, names
+
+
+def _checked(item: Annotated, names: Sequence[str], clip: bool) -> Annotated:
+    width, height = _size(item)
+    kept = []
+    for number, (name, x1, y1, x2, y2) in enumerate(item.boxes, start=1):
+        where = f"{item.argument}: {item.written.name}: box {number} of {item.image.name}"
+        if name not in names:
+            raise ValueError(f"{where} is of the class {name}, which is none of {', '.join(names)}")
+        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+            raise ValueError(f"{where} must have finite corners, not {x1:g} {y1:g} {x2:g} {y2:g}")
+        if not (x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height) and not clip:
+            raise ValueError(f"{where} is not inside {width} x {height} pixels: {x1:g} {y1:g} to {x2:g} {y2:g}; {HINT}")
+        x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+        if x1 < x2 and y1 < y2:
+            kept.append((name, x1, y1, x2, y2))
+        elif not clip:
+            raise ValueError(f"{where} has no area: {x1:g} {y1:g} to {x2:g} {y2:g}; {HINT}")
+    if not kept and not clip:
+        raise ValueError(f"{item.argument}: {item.written.name} has no boxes of {item.image.name}; {HINT}")
+    return item._replace(boxes=kept, size=(width, height))
+
+
+def _size(item: Annotated) -> tuple[int, int]:
+    """Return width and height by the header of the image."""
+    from PIL import Image
+
+    try:
+        with Image.open(item.image) as image:
+            size: tuple[int, int] = image.size
+    except FileNotFoundError:
+        raise ValueError(f"{item.argument}: {item.written.name}: no image {item.image}") from None
+    except Exception as error:  # PIL raises a dozen types on damaged files, by format
+        raise ValueError(f"{item.argument}: {item.image} is no image that can be read ({_reason(error)})") from error
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"{item.argument}: {item.image} has {size[0]:,} x {size[1]:,} pixels, and at most {MOST_PIXELS:,} fit"
+        )
+    if item.size is not None and item.size != size:
+        told, real = (" x ".join(map(str, each)) for each in (item.size, size))
+        raise ValueError(f"{item.argument}: {item.written.name} tells of {told} pixels, and {item.image.name} has {real}")
+    return size
+
+
+def preview_of(parts: Parts, names: tuple[str, ...], image_size: int, channels: int) -> Source:
+    """Return the boxes of checked parts, with images of no pixels (N, 1, 0, 0)."""
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+    made = {
+        part: Samples(torch.empty(len(items), 1, 0, 0, dtype=torch.uint8), boxes_of(items, names, image_size))
+        for part, items in parts.items()
+    }
+    return Source(made["train"], made["test"], names, made.get("val"))
+
+
+def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int) -> Source:
+    """Return checked parts with their images, (N, channels, image_size, image_size) uint8.
+
+    An image keeps its aspect: its longer side becomes ``image_size`` (bilinear, antialiased), and black is added below
+    or to the right. EXIF orientation is not applied, since boxes are of the pixels as they are stored.
+    """
+    made = {}
+    for part, items in parts.items():
+        images = torch.zeros((len(items), image_size, image_size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
+
+        def fill(
+            place: int, items: Sequence[Annotated] = items, images: Tensor = images
+        ) -> None:  # bound now, for the threads
+            try:
+                pixels = _pixels(items[place].image, _scaled(items[place], image_size), channels)
+            except Exception as error:  # as above
+                reason = f"cannot be decoded ({_reason(error)})"
+                raise ValueError(f"{items[place].argument}: {items[place].image} {reason}") from error
+            images[place, :, : pixels.shape[1], : pixels.shape[2]] = torch.from_numpy(pixels)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(fill, range(len(items))))
+        made[part] = Samples(images, boxes_of(items, names, image_size))
+    return Source(made["train"], made["test"], names, made.get("val"))
+
+
+def _pixels(file: Path, size: tuple[int, int], channels: int) -> Any:
+    """Return an image of this width and height as a uint8 array (channels, H, W)."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        shown = image.convert("L" if channels == 1 else "RGB")
+    if shown.size != size:
+        shown = shown.resize(size, Image.Resampling.BILINEAR)
+    return np.array(shown).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+
+
+def boxes_of(items: Sequence[Annotated], names: Sequence[str], image_size: int) -> Tensor:
+    """Return the boxes of checked images of this size, (N, M, 6) float32: class, x1, y1, x2, y2, and 1; then zeros."""
+    boxes = torch.zeros(len(items), max(len(item.boxes) for item in items), 6)
+    for rows, item in zip(boxes, items, strict=True):
+        assert item.size is not None
+        across, down = (new / old for new, old in zip(_scaled(item, image_size), item.size, strict=True))
+        for row, (name, x1, y1, x2, y2) in zip(rows, item.boxes, strict=False):
+            row[:] = torch.tensor([names.index(name), x1 * across, y1 * down, x2 * across, y2 * down, 1])
+    return boxes
+
+
+def _scaled(item: Annotated, image_size: int) -> tuple[int, int]:
+    """Return the width and height of an image whose longer side is ``image_size``."""
+    assert item.size is not None
+    width, height = (max(1, round(side * image_size / max(item.size))) for side in item.size)
+    return width, height
+
+
+def files_of(parts: Parts) -> list[Path]:
+    """Return the images, in their order."""
+    return [item.image for items in parts.values() for item in items]
+
+
+def fingerprint_of(parts: Parts, names: Sequence[str], hashes: HashCache) -> str:
+    """Return a hash of the images' bytes, of their boxes and of the classes, the same wherever the files are."""
+    digest = hashlib.sha256(repr(tuple(names)).encode())
+    for part, items in parts.items():
+        for item in items:
+            digest.update(repr((part, item.image.name, list(item.boxes), hashes.sha256(str(item.image)))).encode())
+    return digest.hexdigest()[:DIGITS]
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
