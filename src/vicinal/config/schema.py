@@ -176,6 +176,7 @@ class MixupConfig:
         since="0.2",
     )
     together: bool = key(False, "both losses in one pass over twice the images", since="0.2")
+    depth: str = key("input", "where it mixes: the input, or the output of a block, by its name", since="0.2")
 
 
 @dataclass
