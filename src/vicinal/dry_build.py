@@ -123,12 +123,18 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes) -> None:
     )
     with mixup.refusals():
         plans = [strategy.sample(shape, generator, context) for _ in range(DRAWN)]
-        for plan in plans:
-            if plan.active and (plan.layer is None or plan.size is not None):
-                there = torch.zeros(DRAWN, *(sizes.inputs.shape if plan.size is None else plan.size))
+    for plan in plans:
+        if plan.active and (plan.layer is None or plan.size is not None):
+            there = torch.zeros(DRAWN, *(sizes.inputs.shape if plan.size is None else plan.size))
+            try:
                 if plan.mix(there).shape != there.shape:
-                    raise ValueError(f"needs other inputs than {tuple(there.shape[1:])}")
-                break
+                    raise ValueError("their shape changes")
+            except (ValueError, RuntimeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise mixup.refused(
+                    f"cannot mix {tuple(there.shape[1:])}, the shape of a sample there: {reason}"
+                ) from error
+            break
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The files of a tree of images or clips, `train/<class>/*`, `test/<class>/*` and perhaps `val/<class>/*`; none is decoded."""
+"""The files of a tree, `train/<class>/*`, `test/<class>/*` and perhaps `val/<class>/*`; none is decoded."""
 
 import hashlib
 import logging

@@ -39,7 +39,7 @@ class Clips:
         """Return the clips, (N, 1, length) int16. Raises as :func:`read_wav` does."""
         paths = {part: [path for path, _ in files] for part, files in self.parts.items()}
         stamps = tuple((path, *stamp(os.stat(path))) for part in paths.values() for path in part)  # noqa: PTH116
-        clips = iter(_read(stamps, rate, length).split([len(part) for part in paths.values()]))
+        clips = torch.split(_read(stamps, rate, length), [len(part) for part in paths.values()])
         return self._source(dict(zip(paths, clips, strict=True)))
 
     def _source(self, clips: Mapping[str, torch.Tensor]) -> Source:
@@ -63,10 +63,10 @@ def _fsdd(root: str, speaker: str | None = None, **_: Any) -> Clips:
         raise ValueError(f"root: no folder {folder}; git clone {FSDD} {folder.parent}")
     found = []
     for path in sorted(folder.glob("*.wav")):
-        name = re.fullmatch(r"(\d)_(\w+)_(\d+)", path.stem)
-        if name is None:
+        words = re.fullmatch(r"(\d)_(\w+)_(\d+)", path.stem)
+        if words is None:
             raise ValueError(f"root: {path} must be named <digit>_<speaker>_<number>.wav")
-        found.append((str(path), int(name[1]), name[2], int(name[3])))
+        found.append((str(path), int(words[1]), words[2], int(words[3])))
     speakers = sorted({name for _, _, name, _ in found})
     if speaker is not None and speaker not in speakers:
         raise ValueError(f"speaker must be null or one who is there; {suggest(speaker, speakers)}, got {speaker}")

@@ -45,6 +45,5 @@ def read_wav(path: str, rate: int) -> NDArray[np.int16]:
         samples = (parts[:, 0].astype(np.int16) - 128) << 8
     else:
         samples = np.ascontiguousarray(parts[:, -2:]).view("<i2")[:, 0].astype(np.int16, copy=False)
-    if channels == 1:
-        return samples
-    return samples.reshape(-1, channels).mean(axis=1).round().astype(np.int16)
+    clip: NDArray[np.int16] = samples.reshape(-1, channels).mean(axis=1).round().astype(np.int16)
+    return clip

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -168,11 +168,14 @@ class Boxes(Mask):
         return reduce(torch.logical_and, along)
 
     def mix(self, x: Tensor, other: Tensor) -> Tensor:
+        self._check(x)
         return torch.where(self.inside(*x.shape[2:]), other, x)
 
     def mix_out(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
+        self._check(x)
         if len(self.sides[0]) == 1:
-            box = (..., *(slice(*first, *end) for first, end in zip(self.sides[::2], self.sides[1::2], strict=True)))
+            spans = zip(self.sides[::2], self.sides[1::2], strict=True)
+            box: tuple[Any, ...] = (..., *[slice(first, end) for (first,), (end,) in spans])
             out = out if out is x else out.copy_(x)
             old, new = (images[box] for images in (x, out))
             if x.dim() == 4 and x.stride(1) == 1:  # channels_last: lines of memory are copied in one piece
@@ -185,11 +188,15 @@ class Boxes(Mask):
             out.copy_(x)
         # NumPy pastes a small piece in a fraction of the time of a tensor operation. It has no bfloat16, only bytes.
         source, target = (bits(images).numpy() for images in (x, out))
-        spans = [map(slice, first, end) for first, end in zip(self.sides[::2], self.sides[1::2], strict=True)]
-        for own, (other, *box) in enumerate(zip(partner.tolist(), *spans, strict=True)):
-            area = (..., *box)
+        columns = [map(slice, first, end) for first, end in zip(self.sides[::2], self.sides[1::2], strict=True)]
+        for own, (other, *spans) in enumerate(zip(partner.tolist(), *columns, strict=True)):
+            area = (..., *spans)
             target[own][area] = source[other][area]
         return out
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 2 + len(self.size):
+            raise ValueError(f"boxes along {len(self.size)} axes cannot cut inputs of {tuple(x.shape[1:])}")
 
     def to(self, device: torch.device) -> Self:
         return replace(self, corners=torch.tensor(self.sides).to(device, non_blocking=True))

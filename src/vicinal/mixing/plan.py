@@ -197,7 +197,7 @@ class MixPlan:
         It is shaped like the inputs (B, C, ...), or (B, *size) if what is mixed inside the network has a known size.
         """
         white = torch.ones_like(like) if self.size is None else like.new_ones(len(like), *self.size)
-        return self.applied_mask.mix(white, torch.zeros_like(like)) if self.active else white
+        return self.applied_mask.mix(white, torch.zeros_like(white)) if self.active else white
 
     def to(self, device: torch.device) -> Self:
         """Return the same plan on another device; the copies do not wait for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ class LogMel(nn.Module):
     def __init__(self, rate: int, mels: int = 40) -> None:
         super().__init__()
         self.size, self.hop = round(WINDOW_SECONDS * rate), max(1, round(HOP_SECONDS * rate))
-        if not 2 * LOWEST < rate:
+        if rate <= 2 * LOWEST:
             raise ValueError(f"rate must be above {2 * LOWEST:g} for a spectrogram, got {rate}")
         filters = mel_filters(rate, self.size, mels)
         if not (filters.sum(axis=1) > 0).all():
@@ -40,24 +41,20 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.tensor(filters, dtype=torch.float32), persistent=False)
 
     def forward(self, clips: Tensor) -> Tensor:
-        with torch.autocast(clips.device.type, enabled=False):
-            spectrum = torch.stft(
-                clips.squeeze(1).float(),
-                self.size,
-                self.hop,
-                window=self.window,
-                pad_mode="constant",
-                return_complex=True,
-            )
+        kind = "cpu" if clips.is_meta else clips.device.type  # autocast knows no meta device
+        with torch.autocast(kind, enabled=False):
+            padded = F.pad(clips.squeeze(1).float(), (self.size // 2, self.size // 2))
+            spectrum = torch.stft(padded, self.size, self.hop, window=self.window, center=False, return_complex=True)
             power = torch.view_as_real(spectrum).square().sum(dim=-1)
             return torch.log(self.filters @ power + FLOOR)[:, None]
 
 
 def mel_filters(rate: int, size: int, mels: int) -> NDArray[np.float64]:
     """Return triangles of height 1 (mels, size // 2 + 1), evenly spaced in HTK's mel = 2595 log10(1 + f / 700)."""
-    ends = 2595 * np.log10(1 + np.array([LOWEST, rate / 2]) / 700)
-    corners = 700 * (10 ** (np.linspace(*ends, mels + 2) / 2595) - 1)
+    lowest, highest = (2595 * np.log10(1 + end / 700) for end in (LOWEST, rate / 2))
+    corners = 700 * (10 ** (np.linspace(lowest, highest, mels + 2) / 2595) - 1)
     frequency = np.arange(size // 2 + 1) * rate / size
     rising = (frequency - corners[:-2, None]) / np.diff(corners)[:-1, None]
     falling = (corners[2:, None] - frequency) / np.diff(corners)[1:, None]
-    return np.clip(np.minimum(rising, falling), 0, None)
+    triangles: NDArray[np.float64] = np.clip(np.minimum(rising, falling), 0, None)
+    return triangles
