@@ -45,7 +45,7 @@ class LogMel(nn.Module):
         with torch.autocast(kind, enabled=False):
             padded = F.pad(clips.squeeze(1).float(), (self.size // 2, self.size // 2))
             spectrum = torch.stft(padded, self.size, self.hop, window=self.window, center=False, return_complex=True)
-            power = torch.view_as_real(spectrum).square().sum(dim=-1)
+            power = spectrum.real.square() + spectrum.imag.square()
             return torch.log(self.filters @ power + FLOOR)[:, None]
 
 
