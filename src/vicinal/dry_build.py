@@ -17,6 +17,7 @@ from vicinal.data import Inputs
 from vicinal.errors import ConfigError, suggest
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.context import Context
+from vicinal.mixing.forward import shapes_of
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
@@ -74,11 +75,12 @@ def make_strategy(mixup: Component) -> Strategy:
 
 @cache
 def check_network(
-    model: Component, sizes: Sizes, task: Task, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
+    model: Component, sizes: Sizes, task: Task, key: str, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
 ) -> None:
     """Send shapes through the network plain and mixed in each of the layers; if ``single``, one sample alone.
 
     Raises ConfigError if it does not fit this machine's memory, the data, the batch or the blocks to mix or read.
+    The ``key`` names the layers.
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
@@ -99,14 +101,14 @@ def check_network(
             mixed_forward(network, inputs, plan)
         except ValueError:
             allowed = suggest(layer, [*([INPUT] if sizes.inputs.floats else []), *block_names(network)])
-            raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
+            raise ConfigError(key, layer, f"no block of {model.target}; {allowed}") from None
         except RuntimeError as error:
-            raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None
+            raise ConfigError(key, layer, f"cannot be mixed: {error}") from None
 
 
 @cache
-def check_strategy(mixup: Component, sizes: Sizes, task: Task = CLASSIFICATION) -> None:
-    """Draw plans, which costs no training. Raises ConfigError where one cannot be drawn, or does not fit the inputs."""
+def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task = CLASSIFICATION) -> None:
+    """Draw plans and carry some out, which costs no training. Raises ConfigError where they do not fit the inputs."""
     shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
     floats, strategy = sizes.inputs.floats, make_strategy(mixup)
     if not (floats or strategy.selects):
@@ -115,6 +117,8 @@ def check_strategy(mixup: Component, sizes: Sizes, task: Task = CLASSIFICATION) 
         allowed = "token ids cannot be blended; choose mixup=ssmix, or mixup=manifold with mixup.layers=[embedding]"
         raise ConfigError(f"mixup.{key}", value, allowed)
     inputs = torch.rand(shape, generator=generator) if floats else torch.ones(shape, dtype=torch.int64)
+    blocks = [depth for depth in strategy.depths if depth != INPUT] if "shapes" in strategy.needs else []
+    shapes = shapes_of(meta_model(model, sizes), sizes.inputs.example(1), blocks) if blocks else {}
     context = Context(
         images=inputs,
         saliency=torch.rand((DRAWN, *shape[2:]) if floats else shape, generator=generator),
@@ -123,13 +127,15 @@ def check_strategy(mixup: Component, sizes: Sizes, task: Task = CLASSIFICATION) 
         epoch=1,
         epochs=1,
         progress=0.0,
+        shapes=shapes,
     )
     with mixup.refusals():
         plans = [strategy.sample(shape, generator, context) for _ in range(DRAWN)]
-    for plan in [plan for plan in plans if plan.active and plan.layer is None][:TRIED]:
-        if reason := _misfit(plan, inputs):
-            allowed = f"cannot mix {sizes.inputs.noun} of {[*shape[1:]]}: {reason}"
-            raise ConfigError("mixup._target_", mixup.target, allowed)
+    for plan in [plan for plan in plans if plan.active and (plan.layer is None or plan.size is not None)][:TRIED]:
+        there = inputs if plan.size is None else torch.zeros(DRAWN, *plan.size)
+        if reason := _misfit(plan, there):
+            what = sizes.inputs.noun if plan.size is None else f"outputs of {plan.layer}"
+            raise mixup.refused(f"cannot mix {what} of {[*there.shape[1:]]}: {reason}")
 
 
 def _misfit(plan: MixPlan, inputs: Tensor) -> str:
