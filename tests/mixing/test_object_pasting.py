@@ -73,7 +73,7 @@ def test_without_instances_connected_parts_of_a_class_are_taken() -> None:
     classes = torch.tensor([[1, 1, 0, 2], [0, 1, 2, 2], [1, 0, 255, 1], [1, 1, 0, 1]])
     parts = connected_parts(classes, background=0)
     assert parts.tolist() == [[1, 1, 0, 4], [0, 1, 4, 4], [2, 0, 0, 3], [2, 2, 0, 3]]
-    assert connected_parts(torch.zeros(4, 4), background=-1).unique().tolist() == [1]
+    assert connected_parts(torch.zeros(4, 4, dtype=torch.uint8), background=-1).unique().tolist() == [1]
     kept, _ = own(InstancePaste(partner="flip", share=1.0), torch.stack([classes, classes]))
     assert torch.equal(kept[0], parts == 0)
 
