@@ -27,6 +27,7 @@ class ObjectPasting(Mixup):
         background: class that is no object; -1 if there is none.
     """
 
+    prob: float = 0.5
     per_sample: bool = True
     background: int = 0
 
