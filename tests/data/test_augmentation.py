@@ -1,4 +1,4 @@
-"""Crops and flips against torchvision's, an image at a time."""
+"""Crops, flips and turns against torchvision's, an image at a time."""
 
 import pytest
 import torch
@@ -12,9 +12,11 @@ from vicinal.data.augmentation import CropFlip, Draws
 def one_at_a_time(images: torch.Tensor, draws: Draws, padding: int) -> torch.Tensor:
     height, width = images.shape[-2:]
     out = []
-    for image, top, left, flip in zip(images, *(draw.tolist() for draw in draws), strict=True):
+    turns = draws.top * 0 if draws.turns is None else draws.turns
+    for image, top, left, flip, turn in zip(images, *(draw.tolist() for draw in (*draws[:3], turns)), strict=True):
         crop = tv.crop(tv.pad(image, [padding] * 4), top, left, height, width)
-        out.append(tv.horizontal_flip(crop) if flip else crop)
+        flipped = tv.horizontal_flip(crop) if flip else crop
+        out.append(tv.rotate(flipped, 90.0 * turn))
     return torch.stack(out)
 
 
@@ -56,7 +58,7 @@ def test_a_gpu_gives_the_bits_of_the_cpu_without_waiting_for_it():
 
 def test_every_window_and_side_is_equally_likely():
     count, padding = 36_000, 1
-    top, left, flip = CropFlip(padding, True).sample(count, torch.Generator().manual_seed(0))
+    top, left, flip, _ = CropFlip(padding, True).sample(count, torch.Generator().manual_seed(0))
     cells = torch.bincount((top * 3 + left) * 2 + flip, minlength=18)
     assert len(cells) == 18
     # binomial(36000, 1/18) has mean 2000 and standard deviation 43.5; five of them are a chance of 1 in 10^5
@@ -81,19 +83,21 @@ def test_without_padding_images_stay_where_they_are():
     batch=st.integers(1, 9),
     channels=st.sampled_from([1, 3, 4]),
     height=st.integers(1, 12),
-    width=st.integers(1, 12),
+    width=st.integers(1, 12) | st.none(),  # as high
     padding=st.integers(0, 5),
     flip=st.booleans(),
     last=st.booleans(),
+    rotate=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-def test_the_fast_way_is_the_plain_one(batch, channels, height, width, padding, flip, last, seed):
+def test_the_fast_way_is_the_plain_one(batch, channels, height, width, padding, flip, last, rotate, seed):
     """In both layouts, with memory that larger batches have used before, and pixel by pixel from the whole data set."""
+    width = height if width is None else width
     generator = torch.Generator().manual_seed(seed)
     layout = torch.channels_last if last else torch.contiguous_format
     data = torch.randint(1, 256, (20, channels, height, width), dtype=torch.uint8, generator=generator)
     data = data.contiguous(memory_format=layout)
-    augmentation = CropFlip(padding, flip)
+    augmentation = CropFlip(padding, flip, rotate and height == width)
     canvas = augmentation.canvas(data, 10)
     augmentation.apply(data[:10], augmentation.sample(10, generator), canvas)
     rows, draws = torch.randperm(20, generator=generator)[:batch], augmentation.sample(batch, generator)
@@ -101,3 +105,14 @@ def test_the_fast_way_is_the_plain_one(batch, channels, height, width, padding, 
     expected = one_at_a_time(images, draws, padding)
     assert torch.equal(augmentation.apply(images, draws, canvas), expected)
     assert torch.equal(augmentation.gather(data, rows, draws), expected)
+
+
+def test_turns_are_drawn_last_and_each_as_often():
+    with_turns, without = (
+        CropFlip(4, True, turn).sample(4000, torch.Generator().manual_seed(3)) for turn in (True, False)
+    )
+    assert all(map(torch.equal, with_turns[:3], without[:3]))
+    assert without.turns is None
+    counts = torch.bincount(with_turns.turns)
+    assert len(counts) == 4
+    assert (counts - 1000).abs().max() < 5 * 27.4  # standard deviations of binomial(4000, 1/4)

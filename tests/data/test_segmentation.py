@@ -186,6 +186,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], str]] = {
     "a loss of another task": (keep, ("trainer.loss=mse",), "trainer.loss=mse: must be one of auto, ce, dice"),
     "a class per sample": (
         keep, ("mixup=cutmix", "mixup.partner=same_class"), "mixup.partner=same_class: must be a rule without classes"),
+    "a policy": (keep, ("dataset.augment=augmix",), "dataset.augment=augmix: must be true or false: a policy"),
     "listed twice": (lists(train="a\nb\n", test="b\nc\n"), (), "b is in train.txt and in test.txt"),
     "listed and not there": (lists(train="a\nz\n", test="b\n"), (), "/images has no z"),
     "no list of test": (lists(train="a\n"), (), "test.txt must list the images of test"),

@@ -45,6 +45,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.augment": ([], ["dataset.augment=true"]),
     "dataset.crop_padding": (["dataset.augment=true"], ["dataset.crop_padding=2"]),
     "dataset.flip": (["dataset.augment=true"], ["dataset.flip=true"]),
+    "dataset.rotate": (["dataset.augment=true"], ["dataset.rotate=true"]),
     "model._target_": (
         ["~model.conv_dropout", "~model.hidden_dropout"],
         ["model._target_=vicinal.models.mlp.MLP"],

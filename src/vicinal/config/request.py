@@ -73,6 +73,9 @@ def check_data(values: Mapping[str, Any], task: Task) -> None:
         raise ConfigError("dataset.augment", values["augment"], allowed)
     if values["inputs"] == "image":
         check_images(values)
+        if task.moves and isinstance(values["augment"], str):
+            allowed = f"must be true or false: a policy would not move the targets of dataset.task={task.name}"
+            raise ConfigError("dataset.augment", values["augment"], allowed)
 
 
 def check_images(values: Mapping[str, Any]) -> None:

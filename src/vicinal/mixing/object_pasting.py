@@ -27,6 +27,7 @@ class ObjectPasting(Mixup):
         background: class that is no object; -1 if there is none.
     """
 
+    prob: float = 0.5
     per_sample: bool = True
     background: int = 0
 
@@ -77,11 +78,12 @@ class ClassMix(ObjectPasting):
     """
 
     def chosen(self, layers: Tensor, generator: torch.Generator) -> Tensor:
-        present = torch.unique(layers[0])
-        present = present[present != IGNORE]
+        present = classes_in(layers[0])
         objects = present[present != self.background]
         order = torch.randperm(len(objects), generator=generator)
-        return torch.isin(layers[0], objects[order[: len(present) // 2]])
+        pasted = torch.zeros(IGNORE + 1, dtype=torch.bool)
+        pasted[objects[order[: len(present) // 2]]] = True
+        return pasted[layers[0].long()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +111,18 @@ class InstancePaste(ObjectPasting):
         return pasted[numbers]
 
 
+def classes_in(classes: Tensor) -> Tensor:
+    """Return the classes of a map (H, W), ascending, without those that count nowhere; faster than ``unique``."""
+    return torch.bincount(classes.flatten(), minlength=IGNORE + 1)[:IGNORE].nonzero()[:, 0]
+
+
 def connected_parts(classes: Tensor, background: int) -> Tensor:
     """Return the number, from 1, of the connected part of its class that each pixel (H, W) is in, 0 for background."""
     from scipy.ndimage import label
 
     numbers, count = torch.zeros(classes.shape, dtype=torch.int64), 0
-    for each in torch.unique(classes).tolist():
-        if each not in (background, IGNORE):
+    for each in classes_in(classes).tolist():
+        if each != background:
             parts, found = label((classes == each).numpy())
             own = torch.from_numpy(parts).long()
             numbers += torch.where(own > 0, own + count, 0)

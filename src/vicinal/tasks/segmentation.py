@@ -206,12 +206,15 @@ class Segmentation(Task):
         return " + ".join(f"{weight:.2f} ({part or class_names[0]})" for (weight, _), part in weighted)
 
     def tiles(self, shown: Tensor, plan: MixPlan, targets: Tensor) -> Tensor:
-        """Return the pictures in colours, with two more: the sample's own map, and what the maps are mixed to."""
+        """Return the pictures in colours, with two more: the sample's own map, and what the maps are mixed to.
+
+        The first class is black, and pixels that do not count are grey.
+        """
         import torch
 
         from vicinal.mixing.masks import ScalarMask
 
-        colours = torch.tensor([*_colours(IGNORE), (1.0, 1.0, 1.0)], device=targets.device)
+        colours = torch.tensor([*_colours(IGNORE), (0.5, 0.5, 0.5)], device=targets.device)
         own = colours[class_maps(targets).long()].movedim(-1, 1).contiguous()  # (B, 3, H, W)
         if plan.layer is None:
             mixed = plan.mix(own)
