@@ -111,7 +111,9 @@ def _size(item: Annotated) -> tuple[int, int]:
         )
     if item.size is not None and item.size != size:
         told, real = (" x ".join(map(str, each)) for each in (item.size, size))
-        raise ValueError(f"{item.argument}: {item.written.name} tells of {told} pixels, and {item.image.name} has {real}")
+        raise ValueError(
+            f"{item.argument}: {item.written.name} tells of {told} pixels, and {item.image.name} has {real}"
+        )
     return size
 
 
