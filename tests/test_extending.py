@@ -102,6 +102,25 @@ def test_all_the_others_make_a_run(folder: Path) -> None:
     assert len(list(folder.glob("run/runs/*/metrics.csv"))) == 1
 
 
+def test_a_kind_of_target_is_reported_without_its_code(folder: Path) -> None:
+    train(folder, "dataset=centres", "mixup=none,input", "seed=0,1", "output_dir=points", "-m")
+    found = results(folder / "points")
+    assert [result["task"]["metrics"][0]["key"] for result in found] == ["distance"] * 4
+    for result in found:
+        [file] = folder.glob(f"points/runs/*{result['run_id']}/metrics.jsonl")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        assert rows[-1]["test/distance"] == result["test"]["last"]["distance"] > 0
+        assert not [key for row in rows for key, value in row.items() if value != value]
+    [sweep] = (folder / "points/sweeps").iterdir()
+    (sweep / "report/table.md").unlink()
+    command = [sys.executable, ROOT / "scripts/report.py", sweep]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    table = (sweep / "report/table.md").read_text()
+    assert table.startswith("mean distance in pixels")
+    assert "| none | 2 |" in table
+
+
 def test_every_other_band_is_the_partners(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "my_mixing", raising=False)  # README.md has one too

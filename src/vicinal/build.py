@@ -71,8 +71,9 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     values, task, sizes = experiment.dataset.values, experiment.task, experiment.sizes
     source = experiment.dataset()
     keys = (*CUTS, "split_seed", "mean", "std")
+    given = {name: values[name] for name in keys if name in values}
     with experiment.dataset.refusals():
-        data = load(source, **{name: values.get(name) for name in keys}, inputs=sizes.inputs, strata=task.strata)
+        data = load(source, **given, inputs=sizes.inputs, strata=task.strata)
     shape = data.train.inputs.shape[1:]
     if isinstance(sizes.inputs, Images):
         for name, real in zip(("channels", "image_size"), shape, strict=False):
@@ -121,7 +122,8 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
     augment = values.get("augment", False)
-    augmentation = CropFlip(padding=values["crop_padding"], flip=values["flip"]) if augment else None
+    crop_flip = {"padding": "crop_padding", "flip": "flip", "rotate": "rotate"}
+    augmentation = CropFlip(**{name: values[key] for name, key in crop_flip.items()}) if augment else None
     policy = Policy(augment) if isinstance(augment, str) else None
     moved = experiment.task.bind(data, uneven=False).moved if experiment.task.moves else None
     trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy, "moved": moved}

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vicinal.config.components import Component
 from vicinal.config.validation import leaves
@@ -17,13 +17,15 @@ from vicinal.data import Inputs
 from vicinal.errors import ConfigError, suggest
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.context import Context
+from vicinal.mixing.forward import shapes_of
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
-from vicinal.tasks import TASKS, Task
+from vicinal.tasks import CLASSIFICATION, TASKS, Task
 from vicinal.training.hardware import host_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
+TRIED = 3  # of these plans, that mix a batch
 STEPS = 1000  # steps per epoch of a schedule that is tried before the data are known
 
 
@@ -73,11 +75,12 @@ def make_strategy(mixup: Component) -> Strategy:
 
 @cache
 def check_network(
-    model: Component, sizes: Sizes, task: Task, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
+    model: Component, sizes: Sizes, task: Task, key: str, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
 ) -> None:
     """Send shapes through the network plain and mixed in each of the layers; if ``single``, one sample alone.
 
     Raises ConfigError if it does not fit this machine's memory, the data, the batch or the blocks to mix or read.
+    The ``key`` names the layers.
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
@@ -97,28 +100,51 @@ def check_network(
         try:
             mixed_forward(network, inputs, plan)
         except ValueError:
-            allowed = suggest(layer, [INPUT, *block_names(network)])
-            raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
+            allowed = suggest(layer, [*([INPUT] if sizes.inputs.floats else []), *block_names(network)])
+            raise ConfigError(key, layer, f"no block of {model.target}; {allowed}") from None
         except RuntimeError as error:
-            raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None
+            raise ConfigError(key, layer, f"cannot be mixed: {error}") from None
 
 
 @cache
-def check_strategy(mixup: Component, sizes: Sizes) -> None:
-    """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
+def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task = CLASSIFICATION) -> None:
+    """Draw plans and carry some out, which costs no training. Raises ConfigError where they do not fit the inputs."""
     shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
+    floats, strategy = sizes.inputs.floats, make_strategy(mixup)
+    if not (floats or strategy.selects):
+        key = "layers" if mixup.values.get("layers") else "_target_"
+        value = mixup.values.get(key, mixup.target)
+        allowed = "token ids cannot be blended; choose mixup=ssmix, or mixup=manifold with mixup.layers=[embedding]"
+        raise ConfigError(f"mixup.{key}", value, allowed)
+    inputs = torch.rand(shape, generator=generator) if floats else torch.ones(shape, dtype=torch.int64)
+    blocks = [depth for depth in strategy.depths if depth != INPUT] if "shapes" in strategy.needs else []
+    shapes = shapes_of(meta_model(model, sizes), sizes.inputs.example(1), blocks) if blocks else {}
     context = Context(
-        images=torch.rand(shape, generator=generator),
-        saliency=torch.rand(DRAWN, *shape[2:], generator=generator),
-        labels=torch.arange(DRAWN) % sizes.classes,
+        images=inputs,
+        saliency=torch.rand((DRAWN, *shape[2:]) if floats else shape, generator=generator),
+        labels=task.example_targets(DRAWN, sizes.classes, sizes.inputs.shape),
         counts=torch.ones(sizes.classes, dtype=torch.int64),
         epoch=1,
         epochs=1,
         progress=0.0,
+        shapes=shapes,
     )
     with mixup.refusals():
-        for _ in range(DRAWN):
-            make_strategy(mixup).sample(shape, generator, context)
+        plans = [strategy.sample(shape, generator, context) for _ in range(DRAWN)]
+    for plan in [plan for plan in plans if plan.active and (plan.layer is None or plan.size is not None)][:TRIED]:
+        there = inputs if plan.size is None else torch.zeros(DRAWN, *plan.size)
+        if reason := _misfit(plan, there):
+            what = sizes.inputs.noun if plan.size is None else f"outputs of {plan.layer}"
+            raise mixup.refused(f"cannot mix {what} of {[*there.shape[1:]]}: {reason}")
+
+
+def _misfit(plan: MixPlan, inputs: Tensor) -> str:
+    """Return why a plan cannot mix such inputs, (B, ...), as one with boxes cannot mix rows; "" if it can."""
+    try:
+        mixed = plan.mix(inputs)
+    except Exception as error:  # of any operation on tensors
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
+    return "" if mixed.shape == inputs.shape else f"they would become {[*mixed.shape[1:]]}"
 
 
 @cache

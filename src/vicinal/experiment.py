@@ -23,6 +23,7 @@ from vicinal.dry_build import Sizes
 from vicinal.errors import ConfigError, written
 from vicinal.mixing import Strategy
 from vicinal.mixing.strategies import ManifoldMixup
+from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.names import cell_id, run_id, run_name
@@ -95,7 +96,8 @@ class Experiment:
         model = chosen("model", tuple(sizes.inputs.arguments))
         if config["mixup"].get("layers", ()) is None:
             layers = getattr(pydoc.locate(config["mixup"]["_target_"]), "default_layers", ManifoldMixup.default_layers)
-            config["mixup"]["layers"] = layers(block_names(dry_build.meta_model(model, sizes)))
+            names = layers(block_names(dry_build.meta_model(model, sizes)))
+            config["mixup"]["layers"] = [name for name in names if sizes.inputs.floats or name != INPUT]
         mixup, optimizer, scheduler = chosen("mixup"), chosen("optimizer"), chosen("scheduler")
         strategy = dry_build.make_strategy(mixup)
         warmup = scheduler.arguments.get("warmup_epochs", 0)
@@ -123,8 +125,9 @@ class Experiment:
         if config["rerun"] or folder.completed() is None:
             with without_collections("torch._dynamo"):
                 depths, reads = tuple(strategy.depths), tuple(strategy.reads)
-                dry_build.check_network(model, sizes, task, depths, reads, single=trainer.batch_size == 1)
-                dry_build.check_strategy(mixup, sizes)
+                key = "mixup.depth" if "shapes" in strategy.needs else "mixup.layers"
+                dry_build.check_network(model, sizes, task, key, depths, reads, single=trainer.batch_size == 1)
+                dry_build.check_strategy(mixup, model, sizes, task)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
 

@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal.config.components import RUNTIME, _signature, bind
+from vicinal.config.components import RUNTIME, _keys_of_inputs, _signature, bind
 from vicinal.config.schema import BASES, CONF, GROUPS, TrainerConfig, WandbConfig, register
 from vicinal.config.validation import supported
 from vicinal.data import Samples, Source, contents, imagefolder, sources
@@ -58,6 +58,8 @@ ALSO = {
     "model/table_mlp": ["dataset=diabetes", "model=table_mlp"],
 }
 """Of an option that needs another one."""
+IMAGES = ("channels", "image_size")
+"""What a network has to know of images."""
 CLASSES = 10
 """Of the tree of images."""
 
@@ -104,11 +106,8 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     component = getattr(experiment, group)
     file = content(path)
     parameters, hints = _signature(group, component.target)
-    own = {
-        name: each
-        for name, each in parameters.items()
-        if name not in (*RUNTIME[group], *experiment.sizes.inputs.arguments)
-    }
+    runtime = {*RUNTIME[group], *(experiment.sizes.inputs.arguments if group == "model" else ())}
+    own = {name: each for name, each in parameters.items() if name not in runtime}
     typed = typing.get_type_hints(GROUPS[group])
 
     assert experiment.choices[group] == option
@@ -126,7 +125,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
     assert needed <= set(file), "a default that the command line would not show"
     if group == "dataset":
-        assert set(file) >= {item.name for item in fields(GROUPS[group])} - {"_target_"}
+        assert set(file) >= {*_keys_of_inputs(GROUPS[group], file["inputs"])} - {"_target_"}
     elif component.target.startswith("vicinal."):
         assert set(file) >= set(own) - idle - {"members"}  # of the strategies that mix more than two
 
@@ -172,7 +171,7 @@ def test_shared_keys_of_a_group_are_typed_once_for_all_options() -> None:
         untyped += [f"{group}.{name}" for name, where in targets.items() if len(where) > 1 and name not in known]
     # Networks have keys of their own, which their signatures type: depth is 6n + 4 in one and 18 or 34 in another. And
     # gamma is an exponent in one strategy and a share in another, as their papers have it.
-    assert sorted(untyped) == ["mixup.gamma", "model.depth", "model.dropout", "model.width"]
+    assert sorted(untyped) == ["mixup.gamma", "model.depth", "model.dropout", "model.hidden", "model.width"]
 
 
 def test_an_integer_and_its_float_are_the_same_run(composed: Callable[..., DictConfig]) -> None:
@@ -192,7 +191,13 @@ def test_a_target_that_would_run_a_program_is_refused() -> None:
         ("mixup", "vicinal.mixing.MixPlan", "must be a subclass of Strategy, or a function that returns one"),
         ("mixup", "json.loads", "must be a subclass of Strategy, or a function that returns one"),
         ("dataset", "collections.UserDict", "must be a subclass of Source, or a function that returns one"),
-        ("model", "numpy.load", "must take the arguments channels, image_size, classes"),
+        (
+            "model",
+            "numpy.load",
+            "must take the arguments channels, image_size, classes; for these data choose model=cnn or model=mlp or "
+            "model=preact_resnet18 or model=preact_resnet34 or model=resnet18 or model=torchvision or model=vit_tiny "
+            "or model=wide_resnet28_10",
+        ),
         ("optimizer", "numpy.testing.runstring", "must take the arguments params"),
         (
             "optimizer",
@@ -204,7 +209,7 @@ def test_a_target_that_would_run_a_program_is_refused() -> None:
 )
 def test_a_target_that_is_no_component_is_refused_before_it_is_called(group: str, target: str, reason: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        bind(group, {"_target_": target})
+        bind(group, {"_target_": target}, inputs=IMAGES if group == "model" else ())
     assert str(refused.value) == f"{group}._target_={target}: {reason}"
 
 
@@ -233,14 +238,15 @@ def test_a_target_whose_module_is_broken_is_one_line(tmp_path: Path, monkeypatch
     ],
 )
 def test_a_complaint_of_a_component_begins_with_the_key(complaint: str, line: str) -> None:
-    model = bind("model", {"_target_": "vicinal.models.preact_resnet.PreActResNet", "depth": 18, "width": 64})
+    node = {"_target_": "vicinal.models.preact_resnet.PreActResNet", "depth": 18, "width": 64}
+    model = bind("model", node, inputs=IMAGES)
     with pytest.raises(ConfigError) as refused, model.refusals(channels=3, image_size=7, classes=10):
         raise ValueError(complaint)
     assert str(refused.value) == line
 
 
 def test_other_errors_of_a_component_are_named_by_their_type() -> None:
-    model = bind("model", {"_target_": "vicinal.models.resnet.resnet18"})
+    model = bind("model", {"_target_": "vicinal.models.resnet.resnet18"}, inputs=IMAGES)
     with pytest.raises(ConfigError) as refused:
         model(channels=3, image_size=8, classes="many")
     assert str(refused.value).startswith("model._target_=vicinal.models.resnet.resnet18: TypeError: ")
@@ -249,9 +255,10 @@ def test_other_errors_of_a_component_are_named_by_their_type() -> None:
 def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     needed = {"root": ".", "cache_dir": ".", "channels": 1, "image_size": 8}
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
-    left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, "_target_")]
+    others = ("rate", "length", "vocabulary", "features")  # of other inputs than images
+    left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, *others, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
-    assert len(left_out) == 14
+    assert len(left_out) == 16
 
 
 # Experiments

@@ -79,9 +79,9 @@ def test_only_the_training_part_has_a_tail_and_noise_comes_after_it(compose: Com
     assert whole.val is not None
     assert tail.val.targets.tolist() == whole.val.targets.tolist()
     assert torch.equal(tail.test.targets, whole.test.targets)
-    counts = tail.counts.tolist()
+    counts = tail.train.targets.bincount().tolist()
     assert counts == [int(counts[0] / 20 ** (k / 9)) for k in range(10)]
-    assert counts[0] == whole.counts[0]
+    assert counts[0] == whole.train.targets.bincount()[0]
     noisy = build.load_data(compose(*words, "dataset.label_noise=0.4", "seed=3", "mixup=none"))
     assert noisy.train.rows is not None
     assert torch.equal(noisy.train.rows, tail.train.rows)

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from vicinal.data import Samples, Source, channel_statistics, digits, load, torchvision_dataset
+from vicinal.tasks import CLASSIFICATION
 
 REPO = Path(__file__).parents[2]
 SETS = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist", "svhn"]

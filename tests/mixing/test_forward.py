@@ -144,7 +144,7 @@ class TestMixedForward:
     def test_refuses_a_block_with_more_than_one_output(self) -> None:
         model = nn.Sequential()
         model.add_module("recurrent", nn.LSTM(3, 3, batch_first=True))
-        line = r"^block 'recurrent' returns tuple; only a block with one tensor can be mixed$"
+        line = r"^block 'recurrent' returns tuple; only tensors can be mixed$"
         with pytest.raises(RuntimeError, match=line):
             mixed_forward(model, torch.zeros(4, 2, 3), plan_at("recurrent"))
         assert hooks_of(model) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -96,11 +98,12 @@ class TestMix:
         x = torch.randn(3, 2)
         assert MixPlan(torch.full((3,), 0.5), torch.tensor([1, 2, 0]), active=False).mix(x) is x
 
-    @pytest.mark.parametrize("active", [True, False])
-    def test_refuses_integers(self, active: bool) -> None:
-        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), active=active)
+    def test_refuses_integers_that_it_would_blend(self) -> None:
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]))
+        integers = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
         with pytest.raises(TypeError, match=r"^mixing needs floating-point values, got torch\.uint8$"):
-            plan.mix(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+            plan.mix(integers)
+        assert replace(plan, active=False).mix(integers) is integers
 
     @pytest.mark.parametrize("active", [True, False])
     @pytest.mark.parametrize("batch", [1, 3])

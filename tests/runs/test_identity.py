@@ -63,6 +63,12 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "scheduler.warmup_epochs": ([], ["scheduler.warmup_epochs=0.5"]),
     "mixup._target_": ([], ["mixup._target_=vicinal.mixing.CutMix"]),
+    "dataset.inputs": (
+        ["dataset=diabetes"],
+        ["dataset.inputs=image", "+dataset.channels=1", "+dataset.image_size=28", "model=cnn"],
+    ),
+    "dataset.task": (["dataset=diabetes"], ["dataset.task=multilabel"]),
+    "dataset.features": (["dataset=diabetes"], ["dataset.features=9"]),
     "mixup.alpha": ([], ["mixup.alpha=0.4"]),
     "mixup.prob": ([], ["mixup.prob=0.5"]),
     "mixup.per_sample": ([], ["mixup.per_sample=true"]),

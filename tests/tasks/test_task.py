@@ -21,7 +21,7 @@ def test_keys_are_unique_and_name_metrics() -> None:
         keys = [metric.key for metric in task.metrics]
         assert task.name == name
         assert len(set(keys)) == len(keys)
-        assert {task.selection, task.score_key, task.loss_key} <= {*keys, None}
+        assert {task.selection, task.score_key, task.loss_key} - {None} <= set(keys)
     with pytest.raises(KeyError):
         CLASSIFICATION.metric("acc")
 

@@ -27,7 +27,7 @@ def test_means_are_over_samples_not_over_steps() -> None:
 def test_bf16_losses_are_summed_in_float32() -> None:
     train_metrics = TrainMetrics(CPU)
     for _ in range(1000):
-        train_metrics.add(torch.tensor(1.0, dtype=torch.bfloat16), torch.ones(3))
+        train_metrics.add(torch.tensor(1.0, dtype=torch.bfloat16), torch.ones(3), 3)
     assert train_metrics.read()[0] == 1.0
 
 

@@ -64,6 +64,23 @@ def hidden_differences(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]
     return lines
 
 
+def simple_models(cells: Sequence[Cell]) -> list[str]:
+    """Name what a simple model reaches on the same data, where a task has one."""
+    metric = common_task(cells).selected
+    found = grouped(
+        ((run.baseline["name"], f"{run.baseline['test'][metric.key]:.4g}"), cell.label)
+        for cell in cells
+        for run in cell.completed[:1]
+        if run.baseline and metric.key in run.baseline["test"]
+    )
+    unit = f" {metric.unit}" if metric.unit else ""
+    return [
+        f"{name} on the same samples has a test {metric.short or metric.title} of {score}{unit}"
+        f"{_unless_all(labels, [cell.label for cell in cells])}"
+        for (name, score), labels in found.items()
+    ]
+
+
 def missing_metrics(cells: Sequence[Cell]) -> list[str]:
     """Name the runs whose results lack a metric of the task, as those of older versions may."""
     lines = []

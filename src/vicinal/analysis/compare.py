@@ -39,6 +39,7 @@ def compare(
         *origins.other_data(cells),
         *caveats.hidden_differences(cells, keys),
         *caveats.missing_metrics(cells),
+        *caveats.simple_models(cells),
         *caveats.unfinished(cells),
         *run_set.notes,
         *caveats.baseline(cells, against, unmatched, score),

@@ -52,6 +52,8 @@ class Run:
     versions: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
     """{name: hash} of the files that the data were read from; empty in older results."""
+    baseline: dict[str, Any] | None = None
+    """{"name": of a simple model, "test": its scores} on the same data; None without one."""
     changed: list[str] = field(default_factory=list)
     """Differences between the sessions of a resumed run, one text each."""
     wandb: dict[str, Any] = field(default_factory=dict)

@@ -144,7 +144,7 @@ def bind(
     own = [name for name in parameters if name not in runtime]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
     is_data = group == "dataset"
-    ours = _keys_of_inputs(str(node.get("inputs", schema["inputs"].default))) if is_data else ["_target_"]
+    ours = _keys_of_inputs(shared, str(node.get("inputs", schema["inputs"].default))) if is_data else ["_target_"]
     taken = dict.fromkeys([*own, *ours])
     typed = hints_of(shared)
     values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
@@ -182,10 +182,10 @@ def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
 
 
 @cache
-def _keys_of_inputs(kind: str) -> list[str]:
+def _keys_of_inputs(schema: type, kind: str) -> list[str]:
     """Return the keys of data sets with inputs of a kind: all but those that only another kind has."""
     kept: list[str] = []
-    for item in fields(GROUPS["dataset"]):
+    for item in fields(schema):
         switch, _, value = item.metadata["needs"].partition("=")
         if kind in value.split(",") if switch == "inputs" else not switch or switch in kept:
             kept.append(item.name)
@@ -240,7 +240,8 @@ def _signature(
     takes_all = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     runtime = (*inputs, *RUNTIME.get(group, ()))
     if not takes_all and not parameters.keys() >= {*runtime}:
-        others = f"; for these data choose {fitting}" if (fitting := _taking(group, runtime)) else ""
+        fitting = _taking(group, runtime) if inputs else ""
+        others = f"; for these data choose {fitting}" if fitting else ""
         raise refused(f"must take the arguments {', '.join(runtime)}{others}")
     return parameters, hints
 

@@ -60,7 +60,7 @@ class DatasetConfig:
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
     channels: int = key(MISSING, "channels of an image", low=1, high=1024, needs="inputs=image")
     image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536, needs="inputs=image")
-    rate: int = key(MISSING, "samples of sound per second", low=1, high=MANY, needs="inputs=audio")
+    rate: int = key(MISSING, "samples of sound per second", low=2000, high=MANY, needs="inputs=audio")
     length: int = key(
         MISSING, "samples of a clip, or words of a sentence", low=1, high=BILLION, needs="inputs=audio,tokens"
     )
@@ -108,6 +108,7 @@ class DatasetConfig:
     )
     crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
+    rotate: bool = key(False, "turn images by right angles", needs="augment", since="0.2")
 
 
 @dataclass
@@ -154,7 +155,9 @@ class MixupConfig:
     partner: Any = key("permutation", "rule that chooses the sample to mix with", since="0.2")
     group: int = key(8, "samples that partner=nearest matches at once", low=1, high=MANY, since="0.2")
     balance: float = key(1.0, "of partner=class_balanced: exponent of 1 / class size", low=0, high=MANY, since="0.2")
-    bandwidth: float = key(1.0, "of partner=label_kernel, in the unit of the labels", above=0, high=MANY, since="0.2")
+    bandwidth: float = key(
+        1.0, "of partner=label_kernel, in standard deviations of a numeric target", above=0, high=MANY, since="0.2"
+    )
     odd_sides: bool = key(False, "boxes of CutMix may have odd sides", since="0.2")
     labels: Any = key("area", "rule for the weight of the sample's own label", since="0.2")
     label_weight: float = key(0.5, "weight of the own label under labels=constant", low=0, high=1, since="0.2")
@@ -176,6 +179,7 @@ class MixupConfig:
         since="0.2",
     )
     together: bool = key(False, "both losses in one pass over twice the images", since="0.2")
+    depth: str = key("input", "where it mixes: the input, or the output of a block, by its name", since="0.2")
 
 
 @dataclass

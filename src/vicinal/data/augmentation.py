@@ -1,4 +1,4 @@
-"""Random crop and flip of each image, for a whole batch at once.
+"""Random crop, flip and turn of each image, for a whole batch at once.
 
 The usual augmentation for small images (He et al. 2016, "Deep residual learning", section 4.2): pad by a few black
 pixels, cut out a window of the original size, mirror half of the images.
@@ -19,14 +19,17 @@ class Draws(NamedTuple):
     top: Tensor  # (B,) int64 in [0, 2 * padding]: first row of the window
     left: Tensor  # (B,) int64 in [0, 2 * padding]: first column
     flip: Tensor  # (B,) bool: mirrored from left to right
+    turns: Tensor | None = None  # (B,) int64 in [0, 3]: right angles that the result is turned by; None: it is not
 
     def to(self, device: torch.device) -> Draws:
-        return Draws(*(draw.to(device, non_blocking=True) for draw in self))
+        return Draws(*(None if draw is None else draw.to(device, non_blocking=True) for draw in self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class CropFlip:
     """Random crop with `padding` black pixels per side and, if `flip`, a horizontal flip with probability 1/2.
+
+    With `rotate`, square images are turned by a random number of right angles then.
 
     >>> augmentation = CropFlip(padding=4, flip=True)
     >>> images = torch.zeros(128, 3, 32, 32, dtype=torch.uint8)
@@ -36,12 +39,13 @@ class CropFlip:
 
     padding: int
     flip: bool
+    rotate: bool = False
 
     def sample(self, batch: int, generator: torch.Generator) -> Draws:
         """Draw for `batch` images on a CPU generator, the same for every device."""
         top, left = torch.randint(2 * self.padding + 1, (2, batch), generator=generator)
         flip = torch.rand(batch, generator=generator) < (0.5 if self.flip else 0.0)
-        return Draws(top, left, flip)
+        return Draws(top, left, flip, torch.randint(4, (batch,), generator=generator) if self.rotate else None)
 
     def apply(self, images: Tensor, draws: Draws, canvas: Tensor | None = None) -> Tensor:
         """Return the augmented images (B, C, H, W), of the type and on the device of `images`, which stay unchanged.
@@ -56,8 +60,8 @@ class CropFlip:
             canvas: from :meth:`canvas` for as many images or more of this shape, to be used again.
         """
         if self.padding == 0 and not self.flip:
-            return images
-        top, left, flip = draws.to(images.device)
+            return turned(images, draws.turns)
+        top, left, flip, turns = draws.to(images.device)
         width = images.shape[3]
         lines, step = as_lines(images)
         batch, planes, height, _ = lines.shape
@@ -76,7 +80,7 @@ class CropFlip:
         starts = plane * (canvas.shape[-1] // step) + (top * (width + 2 * pad) + left)[:, None]
         pieces = canvas.view(-1).unfold(0, height * pitch, step).index_select(0, starts.flatten())
         crops = pieces.view(batch, planes, height, pitch)[..., : width * step]
-        return crops if step == 1 else crops.view(batch, height, width, step).permute(0, 3, 1, 2)
+        return turned(crops if step == 1 else crops.view(batch, height, width, step).permute(0, 3, 1, 2), turns)
 
     def canvas(self, images: Tensor, batch: int) -> Tensor:
         """Return black memory for :meth:`apply` on up to `batch` images like these: (batch, twins, planes, bytes)."""
@@ -102,7 +106,17 @@ class CropFlip:
         seen = ((y >= 0) & (y < height))[:, None, :, None] & ((x >= 0) & (x < width))[:, None, None, :]
         y, x = y.clamp(0, height - 1)[:, None, :, None], x.clamp(0, width - 1)[:, None, None, :]
         channels = torch.arange(images.shape[1], device=rows.device)[None, :, None, None]
-        return torch.where(seen, images[rows[:, None, None, None], channels, y, x], 0)
+        return turned(torch.where(seen, images[rows[:, None, None, None], channels, y, x], 0), draws.turns)
+
+
+def turned(images: Tensor, turns: Tensor | None) -> Tensor:
+    """Return square images (B, C, H, W), each turned to the left by so many right angles, (B,); None turns none."""
+    if turns is None:
+        return images
+    turns = turns.to(images.device).view(-1, 1, 1, 1)
+    for turn in (1, 2, 3):
+        images = torch.where(turns == turn, torch.rot90(images, turn, (2, 3)), images)
+    return images
 
 
 def as_lines(images: Tensor) -> tuple[Tensor, int]:

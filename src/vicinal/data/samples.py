@@ -63,11 +63,23 @@ class RunData:
         """Kind of the inputs."""
         return Images(*self.train.inputs.shape[1:3]) if self.given is None else self.given
 
+    def normalised(self, inputs: Tensor) -> Tensor:
+        """Return scaled inputs (n, C, ...) on the CPU as they enter the network."""
+        if self.mean is None or self.std is None:
+            return inputs
+        mean, std = self._statistics(inputs.dim())
+        return (inputs - mean) / std
+
+    def _statistics(self, dim: int) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation in the shape (1, C, 1, ...)."""
+        mean, std = (torch.tensor(values).view(1, -1, *[1] * (dim - 2)) for values in (self.mean, self.std))
+        return mean, std
+
     def unnormalised(self, inputs: Tensor) -> Tensor:
         """Return normalised inputs (n, C, ...) on the CPU as they were before."""
         if self.mean is None or self.std is None:
             return inputs
-        mean, std = (torch.tensor(values).view(1, -1, *[1] * (inputs.dim() - 2)) for values in (self.mean, self.std))
+        mean, std = self._statistics(inputs.dim())
         undone: Tensor = inputs * std + mean
         return undone
 

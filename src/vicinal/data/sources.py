@@ -49,19 +49,23 @@ def embedded(name: str) -> Path:
     return Path(package.origin).with_name("datasets") / "data" / name
 
 
+def _digits_file() -> Path:
+    return embedded("digits.csv.gz")
+
+
 def _torchvision_files(root: str, name: str) -> Sequence[Path]:
     folder, files = FILES[name]
     return [Path(root).expanduser() / folder / file for file in files]
 
 
-@reads(lambda: [embedded("digits.csv.gz")])
+@reads(lambda: [_digits_file()])
 def digits() -> Source:
     """Load the 1797 grey 8x8 digits that are embedded in scikit-learn: images (N, 1, 8, 8).
 
     Pixels from 0 to 16 are scaled to 0 to 255. There is no official test set: 360 images, stratified and the same for
     every run, are held out as one.
     """
-    table = np.loadtxt(embedded("digits.csv.gz"), delimiter=",")
+    table = np.loadtxt(_digits_file(), delimiter=",")
     pixels = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8)).mul(255 / 16).round().to(torch.uint8)
     labels = torch.from_numpy(table[:, -1]).long()
     train, test = stratified(labels, DIGITS_TEST_SIZE, DIGITS_TEST_SEED)

@@ -180,7 +180,7 @@ def _features(frames: Sequence[pd.DataFrame]) -> list[Tensor]:
             raise ValueError(f"file: column {name} has {len(known):,} different texts, and a feature at most 1,000")
         for own, part in zip(columns, values, strict=True):
             own.append((part.astype(str).to_numpy()[:, None] == np.array(known)).astype(np.float64))
-    rows = [torch.from_numpy(np.concatenate(own, axis=1)).float() for own in columns]
+    rows = [torch.tensor(np.concatenate(own, axis=1), dtype=torch.float32) for own in columns]
     if not all(part.isfinite().all() for part in rows):
         raise ValueError("file must have finite numbers below 1e38 in its features, got others")
     return rows
@@ -199,4 +199,4 @@ def _numbers(name: str, values: pd.DataFrame) -> Tensor:
     for column in values.columns:
         if not pd.api.types.is_numeric_dtype(values[column]):
             raise ValueError(f"target must be numbers for this task: {column} of {name} has others")
-    return torch.from_numpy(values.to_numpy(np.float64)).float()
+    return torch.tensor(values.to_numpy(np.float64), dtype=torch.float32)

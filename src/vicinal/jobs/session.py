@@ -69,6 +69,10 @@ class RunContext:
             text = "%d training labels are wrong on purpose (dataset.label_noise), as listed in %s"
             log.info(text, len(data.noise.index), file.name)
         self.task = experiment.task.bind(data, uneven=experiment.dataset.values["imbalance"] != "none")
+        self._baseline = self.task.baseline(data)
+        if self._baseline is not None:
+            score = self._baseline["test"][self.task.selection]
+            log.info("%s on the same samples: test %s %.4f", self._baseline["name"], self.task.selection, score)
         self.loaders = make_loaders(experiment, data)
 
     def session_seconds(self) -> float:
@@ -134,6 +138,7 @@ class RunContext:
             "skipped_files": list(data.skipped),
             "class_counts": self._counts.tolist(),
             "noisy_labels": 0 if data.noise is None else len(data.noise.index),
+            "baseline": self._baseline,
             "changed": self._changed,
             "wandb": wandb_record(experiment.trackers, self.info),
         }

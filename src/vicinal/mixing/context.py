@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -15,13 +16,14 @@ class Context:
     """Facts on the batch and the training. The loop provides those that ``strategy.needs`` names; the others are None.
 
     Attributes:
-        images: (B, C, H, W) normalised, not mixed yet.
-        saliency: (B, H, W), how much each pixel matters to the loss, on any device.
-        labels: (B,) int64, on the CPU.
+        images: (B, C, H, W) normalised, not mixed yet; or other inputs, such as token ids (B, L) int64.
+        saliency: (B, H, W), how much each pixel matters to the loss, on any device; (B, L) of each word.
+        labels: (B,) int64, on the CPU; or other targets, (B, ...), of which numbers are in standard deviations.
         counts: training images per class, (K,) int64, on the CPU.
         epoch: of the batch, from 1.
         epochs: of the whole training.
         progress: share of the training's steps that are done, in [0, 1).
+        shapes: {depth: shape of one sample there, (C, ...)} of the blocks that the strategy mixes.
     """
 
     images: Tensor | None = None
@@ -31,6 +33,7 @@ class Context:
     epoch: int | None = None
     epochs: int | None = None
     progress: float | None = None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
 
 
 NOTHING = Context()
@@ -42,6 +45,15 @@ def need(value: T | None, name: str) -> T:
     if value is None:
         raise ValueError(f"context.{name} is needed: strategy.sample(shape, generator, Context({name}=...))")
     return value
+
+
+def need_classes(context: Context, key: str) -> Tensor:
+    """Return the class of each sample, (B,) int64. Raises ValueError on the key if a sample has not one class."""
+    labels = need(context.labels, "labels")
+    if labels.dim() != 1 or labels.is_floating_point():
+        shape = (*labels.shape,)
+        raise ValueError(f"{key} must be a rule without classes: a sample of these data has not one, labels {shape}")
+    return labels
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
 
     Raises:
         ValueError: the model has no block of that name.
-        RuntimeError: the block did not run exactly once, or its output is not one tensor.
+        RuntimeError: the block did not run exactly once, or its output is not a tensor or a tuple of tensors.
     """
     layers = [] if plan.layer is None else [plan.layer]
     with MixHooks(model, [*layers, *([] if plan.reads is None else [plan.reads])]) as hooks:
@@ -33,6 +33,31 @@ def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
         if plan.active and hooks.mixed != len(layers):
             raise RuntimeError(f"block {plan.layer!r} ran {hooks.mixed} times in one forward pass; it must run once")
         return logits
+
+
+@torch.no_grad()
+def shapes_of(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample in the output of each of these blocks, (C, ...), for inputs (1, ...).
+
+    The model is called once as in evaluation, and is left as it was. Raises as :func:`mixed_forward` does.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, module: nn.Module, args: object, output: object) -> None:
+        if not isinstance(output, Tensor):
+            raise RuntimeError(_not_one_tensor(name, output))
+        shapes[name] = tuple(output.shape[1:])
+
+    modes = {module: module.training for module in model.modules()}
+    hooks = [_block(model, name).register_forward_hook(partial(note, name)) for name in layers]
+    try:
+        model.eval()(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return shapes
 
 
 class MixHooks(AbstractContextManager["MixHooks"]):
@@ -83,19 +108,21 @@ class MixHooks(AbstractContextManager["MixHooks"]):
             self._memory = memory = torch.empty_like(images)
         return memory[: len(images)]
 
-    def _mix(self, name: str, module: nn.Module, args: object, output: Tensor) -> Tensor | None:
+    def _mix(
+        self, name: str, module: nn.Module, args: object, output: Tensor | tuple[Tensor, ...]
+    ) -> Tensor | tuple[Tensor, ...] | None:
         if self._plan is None:
             return None
         if self._plan.reads == name and isinstance(output, Tensor):
             self._plan.see(output)
         if self._plan.layer != name:
             return None
-        if not isinstance(output, Tensor):
-            raise RuntimeError(
-                f"block {name!r} returns {type(output).__name__}; only a block with one tensor can be mixed"
-            )
+        tensors = output if isinstance(output, tuple) else (output,)
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise RuntimeError(f"block {name!r} returns {type(output).__name__}; only tensors can be mixed")
         self.mixed += 1
-        return self._plan.mix(output)
+        mixed = tuple(self._plan.mix(tensor) for tensor in tensors)
+        return mixed if isinstance(output, tuple) else mixed[0]
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -104,6 +131,10 @@ class MixHooks(AbstractContextManager["MixHooks"]):
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def _not_one_tensor(name: str, output: object) -> str:
+    return f"block {name!r} returns {type(output).__name__}; only a block with one tensor can be mixed"
 
 
 def _block(model: nn.Module, name: str) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vicinal.mixing.context import Context, Part, need
+from vicinal.mixing.context import Context, Part, need, need_classes
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Remix(LabelRule):
             raise ValueError(f"tau must be in [0, 1], got {self.tau}")
 
     def weight(self, drawn: Tensor, area: Tensor, partner: Tensor, context: Context) -> Tensor:
-        own = need(context.counts, "counts")[need(context.labels, "labels")].double()
+        own = need(context.counts, "counts")[need_classes(context, "labels")].double()
         ratio, area = own / own[partner], area.expand(len(partner))
         rarer = torch.where((ratio <= 1 / self.kappa) & (1 - area < self.tau), 1.0, area)
         return torch.where((ratio >= self.kappa) & (area < self.tau), 0.0, rarer)

@@ -52,6 +52,10 @@ class OneOf(Strategy):
         return [block for strategy in self.strategies.values() for block in strategy.reads]
 
     @property
+    def selects(self) -> bool:
+        return all(strategy.selects for strategy in self.strategies.values())
+
+    @property
     def needs(self) -> frozenset[str]:
         return frozenset().union(*(strategy.needs for strategy in self.strategies.values()))
 

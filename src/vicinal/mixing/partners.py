@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vicinal.mixing.context import Context, Part, need
+from vicinal.mixing.context import Context, Part, need, need_classes
 from vicinal.mixing.transforms import Blank, Transform
 
 
@@ -70,7 +70,7 @@ class SameClass(PartnerRule):
     needs = frozenset({"labels"})
 
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
-        labels = need(context.labels, "labels")
+        labels = need_classes(context, "partner")
         orders = [torch.randperm(batch, generator=generator) for _ in range(2)]
         by_class, other = (order[labels[order].argsort(stable=True)] for order in orders)
         partner = torch.empty_like(by_class)
@@ -84,7 +84,7 @@ class OtherClass(PartnerRule):
     needs = frozenset({"labels"})
 
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
-        labels = need(context.labels, "labels")
+        labels = need_classes(context, "partner")
         return _pick((labels[:, None] != labels).double(), generator)
 
 
@@ -106,7 +106,7 @@ class ClassBalanced(PartnerRule):
             raise ValueError(f"balance must be a finite number >= 0, got {self.balance}")
 
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
-        sizes = need(context.counts, "counts")[need(context.labels, "labels")].double()
+        sizes = need(context.counts, "counts")[need_classes(context, "partner")].double()
         return sizes.pow(-self.balance).multinomial(batch, replacement=True, generator=generator)
 
 
@@ -117,7 +117,7 @@ class LabelKernel(PartnerRule):
     C-Mixup (Yao et al., arXiv 2210.05775, equation 6; huaxiuyao/C-Mixup ``algorithm.py``), within the batch.
 
     Attributes:
-        bandwidth: > 0, in the units of the target.
+        bandwidth: > 0, in the unit of ``context.labels``: in a training, standard deviations of a numeric target.
     """
 
     needs = frozenset({"labels"})

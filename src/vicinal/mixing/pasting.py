@@ -73,7 +73,7 @@ class ResizeMix(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        boxes = Boxes.sample(lam, shape[-2], shape[-1], generator)
+        boxes = Boxes.sample(lam, shape[2:], generator)
         return MixPlan(lam, partner, mask=boxes, transform=ResizeIntoBox(boxes))
 
 
@@ -163,6 +163,10 @@ class CropsPlan(SeveralPlan):
 
     boundary: tuple[int, int]
     offsets: Sequence[tuple[int, int]]
+
+    @property
+    def cuts(self) -> bool:
+        return self.active
 
     def regions(self, height: int, width: int) -> list[tuple[slice, slice]]:
         """Return the rows and columns that each crop fills."""

@@ -28,6 +28,7 @@ class MixPlan:
         mask: None when the features are weighted by ``lam`` as well, or the mask that takes its place.
         active: False when nothing is mixed in this batch. Known on the host, so that no device has to be asked.
         transform: of the partner before it is mixed in; None to take it as it is.
+        size: shape of one sample where it is mixed, (C, ...), if that is inside the network and known.
     """
 
     pairs: ClassVar[bool] = True
@@ -38,11 +39,17 @@ class MixPlan:
     mask: Mask | None = None
     active: bool = True
     transform: Transform | None = None
+    size: tuple[int, ...] | None = None
 
     @property
     def applied_mask(self) -> Mask:
         """The mask, or ``lam`` as one."""
         return ScalarMask(self.lam) if self.mask is None else self.mask
+
+    @property
+    def cuts(self) -> bool:
+        """Whether each pixel of the mixed input is of one sample alone, so that a map of classes can be cut as well."""
+        return self.active and self.layer is None and self.applied_mask.hard
 
     @property
     def members(self) -> Tensor:
@@ -58,12 +65,12 @@ class MixPlan:
         """Mix images or hidden features of shape (B, ...) in their own dtype; ``x`` itself is not changed.
 
         Args:
-            x: floating point.
+            x: floating point, or integers under a hard mask, which only selects.
             out: memory like ``x``, or ``x`` itself, to be overwritten and returned. For a large batch this saves the
                 first touch of new memory. It is not used where nothing is mixed or a gradient is wanted.
 
         Raises:
-            TypeError: ``x`` is not floating point (a weighted mean of integers would be rounded).
+            TypeError: integers would have to be blended, and rounded.
             ValueError: ``x`` has another batch size than the plan.
         """
         self.check(x)
@@ -83,7 +90,8 @@ class MixPlan:
 
     def check(self, x: Tensor) -> None:
         """Refuse what cannot be mixed by this plan: see :meth:`mix`."""
-        if not x.is_floating_point():
+        selects = not self.active or (self.mask is not None and self.mask.hard)
+        if not (selects or x.is_floating_point()):
             raise TypeError(f"mixing needs floating-point values, got {x.dtype}")
         if len(x) != len(self.lam):
             raise ValueError(f"the plan is for a batch of {len(self.lam)}, got {len(x)}")
@@ -155,15 +163,16 @@ class MixPlan:
         """Return how much of each mixed sample is its own: the mean of its mask over the pixels, (B,) or (1,).
 
         That is ``lam``, unless the mask and the labels differ: a box that was cut off at the border, under labels that
-        were not corrected for it (``CutMix(correct_lam=False)``). For a mask inside the network it is ``lam`` too,
-        since the size of the features is not known here.
+        were not corrected for it (``CutMix(correct_lam=False)``). For a mask inside the network it is ``lam`` too
+        where the size of the features is not known.
 
         Args:
-            shape: of the batch of images, (B, C, H, W). The plan is on the host, where it is decided.
+            shape: of the batch of inputs, (B, C, ...). The plan is on the host, where it is decided.
         """
-        if self.mask is None or not (self.layer is None or isinstance(self.mask, ScalarMask)):
+        inside = self.layer is not None
+        if self.mask is None or (inside and self.size is None and not isinstance(self.mask, ScalarMask)):
             return self.lam
-        return self.mask.own_share(shape)
+        return self.mask.own_share(shape if self.size is None else (shape[0], *self.size))
 
     @property
     def reads(self) -> str | None:
@@ -189,9 +198,12 @@ class MixPlan:
         return replace(self, transform=transform)
 
     def own_part(self, like: Tensor) -> Tensor:
-        """Return the weight of the sample itself at each place, shaped like a batch (B, C, H, W) of floats."""
-        white = torch.ones_like(like)
-        return self.applied_mask.mix(white, torch.zeros_like(like)) if self.active else white
+        """Return the weight of the sample itself at each place of what is mixed.
+
+        It is shaped like the inputs (B, C, ...), or (B, *size) if what is mixed inside the network has a known size.
+        """
+        white = torch.ones_like(like) if self.size is None else like.new_ones(len(like), *self.size)
+        return self.applied_mask.mix(white, torch.zeros_like(white)) if self.active else white
 
     def to(self, device: torch.device) -> Self:
         """Return the same plan on another device; the copies do not wait for it."""

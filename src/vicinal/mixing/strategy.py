@@ -48,6 +48,11 @@ class Strategy(ABC):
         return ()
 
     @property
+    def selects(self) -> bool:
+        """Whether it blends nothing at the input, so that inputs can be token ids, (B, L) int64."""
+        return INPUT not in self.depths
+
+    @property
     def needs(self) -> frozenset[str]:
         """Facts of the :class:`Context` that :meth:`sample` looks at; without any, a shape is enough."""
         return frozenset()
@@ -64,7 +69,7 @@ class Strategy(ABC):
         """Return the plan of one batch.
 
         Args:
-            shape: of the batch of images, (B, C, H, W). Any B >= 1.
+            shape: of the batch of inputs, (B, C, ...). Any B >= 1.
             generator: a CPU generator that nothing else draws from. Decisions are made on the host, so that the plan
                 (which block? mixed at all?) is known without waiting for a device; ``plan.to`` moves it.
             context: the facts that :attr:`needs` names.

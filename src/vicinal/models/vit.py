@@ -19,12 +19,16 @@ class Block(nn.Module):
         self.attention = nn.Identity()  # a module that can be hooked
         self.dropout, self.heads = nn.Dropout(dropout), heads
 
+    def visible(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Return the scores (B, heads, T, T) of tokens x (B, T, width) without those that must not be seen."""
+        return scores
+
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
         parts = self.queries_keys_values(self.norm1(x)).view(batch, tokens, 3, self.heads, width // self.heads)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
         scores = queries @ keys.transpose(-2, -1) * (width // self.heads) ** -0.5
-        mixed = (self.attention(scores.softmax(dim=-1)) @ values).transpose(1, 2).flatten(2)
+        mixed = (self.attention(self.visible(scores, x).softmax(dim=-1)) @ values).transpose(1, 2).flatten(2)
         x = x + self.dropout(self.out(mixed))
         return x + self.dropout(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 

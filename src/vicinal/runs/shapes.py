@@ -118,6 +118,7 @@ COMPLETED: Shape = {
     "data?": {str: str},
     "class_counts?": [whole],
     "noisy_labels?": whole,
+    "baseline?": ({"name": text, "test": SCORES},),
     "changed": [str],
     "wandb": {"mode": str, "id": (str,)},
 }

@@ -8,9 +8,11 @@ from vicinal.tasks.detection import DETECTION
 from vicinal.tasks.metric import Evaluator, MeanMetric, Metric
 from vicinal.tasks.multilabel import MULTILABEL
 from vicinal.tasks.regression import REGRESSION
+from vicinal.tasks.segmentation import SEGMENTATION
 from vicinal.tasks.task import Bounds, Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION, DETECTION)}
+_OURS = (CLASSIFICATION, MULTILABEL, REGRESSION, SEGMENTATION, DETECTION)
+TASKS: dict[str, Task] = {task.name: task for task in _OURS}
 """By the name that ``dataset.task`` takes."""
 
 
@@ -30,6 +32,7 @@ __all__ = [
     "DETECTION",
     "MULTILABEL",
     "REGRESSION",
+    "SEGMENTATION",
     "TASKS",
     "Bounds",
     "Evaluator",

@@ -25,7 +25,7 @@ def bce(logits: Tensor, targets: Tensor) -> Tensor:
     return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
 
 
-def exact(logits: Tensor, targets: Tensor) -> Tensor:
+def subset_acc(logits: Tensor, targets: Tensor) -> Tensor:
     """Return whether all classes of a sample are right, (B,)."""
     return ((logits > 0) == (targets > 0.5)).all(dim=1)
 
@@ -79,7 +79,7 @@ class Multilabel(Task):
 
     def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the target's weight of the predicted set of classes, (B,)."""
-        return plan.pair_loss(lambda targets: exact(outputs, targets).float(), targets)
+        return plan.pair_loss(lambda targets: subset_acc(outputs, targets).float(), targets)
 
     def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds:
         import torch
@@ -106,10 +106,10 @@ MULTILABEL = Multilabel(
     metrics=(
         F1("f1", "F1 over all decisions", "%", "higher", "micro", short="F1"),
         F1("f1_macro", "mean F1 of the classes", "%", "higher", "macro", short="macro F1"),
-        MeanMetric("exact", "samples with all classes right", "%", "higher", exact, short="exact"),
-        MeanMetric("bce", "binary cross-entropy", "nats", "lower", bce, short="BCE"),
+        MeanMetric("subset_acc", "subset accuracy: all classes right", "%", "higher", subset_acc, short="subset"),
+        MeanMetric("cross_entropy", "binary cross-entropy", "nats", "lower", bce, short="BCE"),
     ),
     selection="f1",
-    score_key="exact",
-    loss_key="bce",
+    score_key="subset_acc",
+    loss_key="cross_entropy",
 )

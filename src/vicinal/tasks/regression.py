@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from vicinal.mixing import MixPlan
     from vicinal.tasks.losses import LossSettings
 
+PENALTIES = tuple(10.0**power for power in range(-3, 5))
+"""Of ridge regression, which is shown beside trainings on tables."""
+
 
 @dataclass(frozen=True)
 class ErrorMetric(Metric):
@@ -102,6 +105,23 @@ class Regression(Task):
         metrics = tuple(metric if metric.key == "r2" else replace(metric, unit=data.unit) for metric in self.metrics)
         return replace(self, metrics=metrics, mean=tuple(targets.mean(dim=0).tolist()), std=tuple(std.tolist()))
 
+    def baseline(self, data: RunData) -> dict[str, Any] | None:
+        """Fit scikit-learn's ridge regression to the training rows of a table; its penalty is cross-validated."""
+        import torch
+
+        from vicinal.data.inputs import Table
+
+        if not isinstance(data.kind, Table):
+            return None
+        from sklearn.linear_model import RidgeCV
+
+        x, y = data.normalised(data.train.gathered()), self.standardised(data.train.targets)
+        model = RidgeCV(alphas=PENALTIES).fit(x.double().numpy(), y.double().numpy())
+        predicted = model.predict(data.normalised(data.test.gathered()).double().numpy())
+        evaluator = self.evaluator(torch.device("cpu"))
+        evaluator.update(self.read(torch.from_numpy(predicted).view(len(predicted), -1)), data.test.targets)
+        return {"name": "ridge regression", "test": evaluator.compute()}
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         for name, part in (("train", data.train), ("test", data.test)):
             targets = part.targets
@@ -115,6 +135,10 @@ class Regression(Task):
 
     def standardised(self, targets: Tensor) -> Tensor:
         return (targets - targets.new_tensor(self.mean)) / targets.new_tensor(self.std)
+
+    def compared(self, targets: Tensor) -> Tensor:
+        """Return the targets in standard deviations of the training targets."""
+        return self.standardised(targets)
 
     def loss(
         self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None

@@ -95,6 +95,10 @@ class Task:
         """Return the task of a training on these data; `uneven` if its classes were made of different size."""
         return self
 
+    def baseline(self, data: RunData) -> dict[str, Any] | None:
+        """Return {"name": of a simple model, "test": its scores} to compare trainings on these data with, if any."""
+        return None
+
     def check(self, network: nn.Module) -> None:
         """Refuse a network whose outputs the task cannot use, before any data are read. Raises ValueError."""
 
@@ -115,6 +119,14 @@ class Task:
         """Return the shape of the network's output for one sample of this shape; None if any will do."""
         return (classes,)
 
+    def example_targets(self, batch: int, classes: int, inputs: Sequence[int]) -> Tensor:
+        """Return targets (batch, ...) of inputs of this shape, to try a strategy with before there are data."""
+        import torch
+
+        if self.has_classes:
+            return torch.arange(batch) % classes
+        return torch.arange(batch * classes).view(batch, classes).float()
+
     def loss(self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None) -> Any:
         """Return the loss of an epoch: ``loss(plan, outputs, targets, weight)`` is the mean of a mixed batch, a scalar.
 
@@ -125,6 +137,10 @@ class Task:
             model: whose outputs they are; for a network that brings its own loss.
         """
         raise NotImplementedError
+
+    def compared(self, targets: Tensor) -> Tensor:
+        """Return targets (B, ...) in the form in which strategies compare them."""
+        return targets
 
     def score(self, plan: MixPlan, outputs: Any, targets: Tensor) -> Tensor | None:
         """Return the score of each mixed sample, (B,) float32, for the targets before mixing; None without a score."""

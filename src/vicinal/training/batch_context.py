@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vicinal.mixing import MixPlan
 from vicinal.mixing.context import NOTHING, Context
+from vicinal.mixing.forward import shapes_of
+from vicinal.mixing.strategy import INPUT
+from vicinal.models import block_names
 from vicinal.training.learner import Learner
 
 
@@ -22,34 +27,63 @@ class BatchContext:
     def __init__(self, learner: Learner, counts: Tensor, steps: int) -> None:
         self._learner, self._counts, self._steps = learner, counts, steps
         self._needs = learner.strategy.needs
+        self._shapes: dict[str, tuple[int, ...]] | None = None
 
-    def __call__(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Context:
-        """Return the facts on a batch: images (B, C, H, W) and labels (B,), before the step after ``step`` others."""
+    def __call__(self, inputs: Tensor, targets: Tensor, epoch: int, step: int) -> Context:
+        """Return the facts on a batch: inputs and targets (B, ...), before the step after ``step`` others."""
         if not self._needs:
             return NOTHING
         epochs = self._learner.settings.epochs
+        if "shapes" in self._needs and self._shapes is None:
+            blocks = [depth for depth in self._learner.strategy.depths if depth != INPUT]
+            with self._learner.hardware.autocast():
+                self._shapes = shapes_of(self._learner.model, inputs[:1], blocks)
         return Context(
-            images=images if "images" in self._needs else None,
-            saliency=saliency(self._learner, images, labels) if "saliency" in self._needs else None,
-            labels=labels.cpu() if "labels" in self._needs else None,
+            images=inputs if "images" in self._needs else None,
+            saliency=saliency(self._learner, inputs, targets) if "saliency" in self._needs else None,
+            labels=self._learner.objective.task.compared(targets).cpu() if "labels" in self._needs else None,
             counts=self._counts if "counts" in self._needs else None,
             epoch=epoch,
             epochs=epochs,
             progress=(epoch - 1 + step / self._steps) / epochs,
+            shapes=self._shapes,
         )
 
 
-def saliency(learner: Learner, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the root of the mean squared gradient of the loss over the channels, (B, H, W).
+def saliency(learner: Learner, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return how much each place matters to the loss, by its gradient; by the model as it is in evaluation.
 
-    Of the images before mixing, by the model as it is in evaluation (PuzzleMix, arXiv 2009.06962, section 3.1).
+    Of images (B, C, H, W), before mixing, the root of the mean square over the channels, (B, H, W) (PuzzleMix, arXiv
+    2009.06962, section 3.1). Token ids (B, L) have no gradient: it is the norm of that of the first block's output,
+    (B, L, width), for each word, (B, L) (SSMix, arXiv 2106.08062).
     """
     model, objective = learner.model, learner.objective
-    x = images.detach().clone().requires_grad_()
-    nothing = MixPlan(torch.ones_like(labels, dtype=torch.float32), torch.arange(len(labels)), active=False)
+    nothing = MixPlan(torch.ones(len(inputs), device=inputs.device), torch.arange(len(inputs)), active=False)
     model.eval()
     with learner.hardware.autocast():
-        loss = objective.loss(nothing, model(x), labels)
+        if inputs.is_floating_point():
+            x = inputs.detach().clone().requires_grad_()
+            outputs = model(x)
+        else:
+            x, outputs = _through_first_block(model, inputs)
+        loss = objective.loss(nothing, outputs, targets)
     (gradient,) = torch.autograd.grad(loss, x)
     model.train()
-    return gradient.float().square().mean(dim=1).sqrt()
+    size = gradient.float()
+    found: Tensor = size.square().mean(dim=1).sqrt() if inputs.is_floating_point() else size.norm(dim=-1)
+    return found
+
+
+def _through_first_block(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Any]:
+    """Return the output of the model's first block, and that of the model."""
+    seen: list[Tensor] = []
+
+    def see(module: nn.Module, args: object, output: Tensor) -> None:
+        seen.append(output)
+
+    hook = model.get_submodule(block_names(model)[0]).register_forward_hook(see)
+    try:
+        outputs = model(inputs)
+    finally:
+        hook.remove()
+    return seen[0], outputs

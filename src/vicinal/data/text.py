@@ -1,0 +1,176 @@
+"""Sentences with a class each, from tab-separated files: words become numbers by a vocabulary of the training part."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from vicinal.data.contents import reads, saved_hashes, stamp
+from vicinal.data.samples import Samples, Source
+from vicinal.errors import suggest
+
+PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
+"""Token ids: after the last word, of any word outside the vocabulary, and of the most frequent word."""
+WORD = re.compile(r"\w+(?:'\w+)*|[!?]")
+"""A word, with what an apostrophe joins to it, as in ``don't``; exclamation and question marks are words too."""
+PARTS = {"train": ("train",), "test": ("test",), "val": ("val", "valid", "validation", "dev")}
+"""Names of the files without their ending, by part; only ``val`` may be missing."""
+ENDINGS = (".tsv", ".tsv.gz")
+
+Sentences = list[tuple[list[str], str]]
+"""The words and the label of each line."""
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in lower case, as :data:`WORD` cuts them."""
+    return WORD.findall(text.lower())
+
+
+def _parts(folder: str, val_size: int | None) -> dict[str, Path]:
+    """Return {part: file}. Raises ValueError: a part has no file, or several."""
+    root = Path(folder).expanduser()
+    found: dict[str, Path] = {}
+    for part, names in PARTS.items():
+        if part == "val" and val_size is not None:
+            continue
+        files = [file for name in names for ending in ENDINGS if (file := root / f"{name}{ending}").is_file()]
+        if len(files) > 1:
+            both = f"{files[0].name} and {files[1].name}"
+            raise ValueError(f"folder must have one file of {part}, not {both}, got {root}")
+        if not files and part != "val":
+            raise ValueError(f"folder must have {part}.tsv or {part}.tsv.gz, and there is none, got {root}")
+        if files:
+            found[part] = files[0]
+    return found
+
+
+def _fingerprint(folder: str, val_size: int | None, cache_dir: str, **_: Any) -> dict[str, str]:
+    """Return the hash of the files that replaces the folder's name in the identity of a run."""
+    hashes = saved_hashes(Path(cache_dir), str(Path(folder).expanduser().absolute()))
+    content = [f"{part} {hashes.sha256(str(file.absolute()))}" for part, file in _parts(folder, val_size).items()]
+    return {"folder": hashlib.sha256("\n".join(content).encode()).hexdigest()}
+
+
+def _preview(
+    folder: str,
+    vocabulary: int,
+    length: int,
+    val_size: int | None,
+    text: str,
+    label: str,
+    columns: Sequence[str] | None,
+    min_count: int,
+    **_: Any,
+) -> Source:
+    if min_count < 1:
+        raise ValueError(f"min_count must be an integer >= 1, got {min_count}")
+    stamps = tuple((part, file, *stamp(file.stat())) for part, file in _parts(folder, val_size).items())
+    return _load(stamps, vocabulary, length, text, label, tuple(columns or ()), min_count)
+
+
+@reads(lambda folder, val_size, **_: [*_parts(folder, val_size).values()], preview=_preview, fingerprint=_fingerprint)
+def tsv(
+    folder: str,
+    vocabulary: int,
+    length: int,
+    cache_dir: str,
+    val_size: int | None,
+    text: str = "text",
+    label: str = "label",
+    columns: list[str] | None = None,
+    min_count: int = 2,
+) -> Source:
+    """Load ``train.tsv``, ``test.tsv`` and perhaps ``val.tsv``, plain or ``.gz``, as token ids (N, length) int64.
+
+    One sentence per line, with tabs between the columns and no quoting. Classes are the labels of the training part:
+    in the order of their numbers, or else of their texts. A sentence is cut after ``length`` words and padded with 0.
+
+    Raises ValueError: a file or a column is not there, a sentence has no word, or a label is not one of the classes.
+
+    Args:
+        folder: of the files; validation may also be called ``valid``, ``validation`` or ``dev``.
+        vocabulary: token ids, with 0 for padding and 1 for unknown words; so at most ``vocabulary`` - 2 words are
+            known, the most frequent ones.
+        length: words of a sentence.
+        cache_dir: for hashes of the files.
+        val_size: None to validate on the file; with a number it is not read, and the caller cuts so many from train.
+        text: column of the sentences.
+        label: column of the classes.
+        columns: names of all columns, for files whose first line is a sentence; None if it has the names.
+        min_count: >= 1, times that a word has to occur in the training part to be known.
+    """
+    return _preview(folder, vocabulary, length, val_size, text, label, columns, min_count)
+
+
+@lru_cache(maxsize=4)
+def _load(
+    stamps: tuple[tuple[Any, ...], ...],
+    vocabulary: int,
+    length: int,
+    text: str,
+    label: str,
+    columns: tuple[str, ...],
+    min_count: int,
+) -> Source:
+    parts = {part: _sentences(file, text, label, columns) for part, file, *_ in stamps}
+    known = sorted({name for _, name in parts["train"]}, key=lambda name: (not name.isdecimal(), _number(name), name))
+    if len(known) < 2:
+        raise ValueError(f"label must have two classes or more in train, got {known[0]} alone")
+    counts = Counter(word for found, _ in parts["train"] for word in found)
+    frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
+    if not frequent:
+        most = max(counts.values())
+        raise ValueError(f"min_count must be at most {most}, that of the most frequent word, got {min_count}")
+    ids = {word: number for number, word in enumerate(frequent[: vocabulary - FIRST_WORD], FIRST_WORD)}
+    classes = {name: place for place, name in enumerate(known)}
+    samples = {part: _samples(part, found, ids, classes, length) for part, found in parts.items()}
+    return Source(samples["train"], samples["test"], tuple(known), samples.get("val"))
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isdecimal() else 0
+
+
+def _sentences(file: Path, text: str, label: str, columns: tuple[str, ...]) -> Sentences:
+    """Return the sentences of a file. Raises ValueError."""
+    try:
+        opened: IO[str] = (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", newline="\n")
+        with opened as lines:
+            rows = [line.rstrip("\r\n").split("\t") for line in lines]
+    except (OSError, EOFError, ValueError) as error:  # damaged, or no UTF-8
+        raise ValueError(f"folder must have files that can be read, and {file.name} cannot ({error})") from error
+    names, first = (columns, 1) if columns else (tuple(rows.pop(0)) if rows else (), 2)
+    for key, name in (("text", text), ("label", label)):
+        if name not in names:
+            raise ValueError(f"{key} must be a column of {file.name}: no {name}; {suggest(name, names)}")
+    at, of = names.index(text), names.index(label)
+    found: Sentences = []
+    for number, row in enumerate(rows, first):
+        if len(row) != len(names):
+            where = f"{len(row)} columns in line {number}, and {len(names)} names"
+            raise ValueError(f"columns must fit the lines of {file.name}: there are {where}")
+        if not (tokens := words(row[at])):
+            raise ValueError(f"text must have a word in every line: line {number} of {file.name} has none")
+        found.append((tokens, row[of]))
+    if not found:
+        raise ValueError(f"folder must have files with sentences, and {file.name} has none")
+    return found
+
+
+def _samples(part: str, found: Sentences, ids: Mapping[str, int], classes: Mapping[str, int], length: int) -> Samples:
+    tokens = torch.full((len(found), length), PADDING, dtype=torch.int64)
+    for row, (sentence, _) in zip(tokens, found, strict=True):
+        kept = sentence[:length]
+        row[: len(kept)] = torch.tensor([ids.get(word, UNKNOWN) for word in kept])
+    for _, name in found:
+        if name not in classes:
+            raise ValueError(f"label must have the classes of train: {name} in {part} is none of {', '.join(classes)}")
+    return Samples(tokens, torch.tensor([classes[name] for _, name in found]))
