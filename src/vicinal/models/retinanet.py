@@ -20,7 +20,7 @@ class RetinaNet(nn.Module):
         channels, image_size, classes: of every network; 3 channels.
     """
 
-    blocks = ("detector.backbone.body.layer1",)
+    blocks = ("detector.backbone.body.maxpool", "detector.backbone.body.layer1")
 
     def __init__(self, channels: int, image_size: int, classes: int) -> None:
         super().__init__()
