@@ -114,8 +114,9 @@ def test_boxes_of_a_mosaic_are_those_around_their_pixels_in_it(sets: list[list[B
 def test_boxes_move_with_their_pixels(sets: list[list[Box]], draws: st.DataObject, padding: int) -> None:
     offsets = st.lists(st.integers(0, 2 * padding), min_size=len(sets), max_size=len(sets))
     flips = st.lists(st.booleans(), min_size=len(sets), max_size=len(sets))
-    drawn = Draws(*(torch.tensor(draws.draw(part)) for part in (offsets, offsets, flips)))
-    augmentation = CropFlip(padding, flip=True)
+    turns = st.lists(st.integers(0, 3), min_size=len(sets), max_size=len(sets))
+    drawn = Draws(*(torch.tensor(draws.draw(part)) for part in (offsets, offsets, flips, turns)))
+    augmentation = CropFlip(padding, flip=True, rotate=True)
     expected: list[set[tuple[float, ...]]] = [set() for _ in sets]
     for image, boxes in enumerate(sets):
         for row, corners in enumerate(boxes):

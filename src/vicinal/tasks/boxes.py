@@ -54,11 +54,16 @@ def mixed_boxes(plan: MixPlan, targets: Tensor, size: int, weighted: bool = True
 
 
 def moved_boxes(targets: Tensor, augmentation: CropFlip, draws: Draws, size: int) -> Tensor:
-    """Return the boxes (B, M, 6) of images of this size that are cropped and flipped so, cut to the frame."""
+    """Return the boxes (B, M, 6) of images of this size that are cropped, flipped and turned so, cut to the frame."""
     shift = torch.stack([draws.left, draws.top, draws.left, draws.top], dim=1)[:, None] - augmentation.padding
     corners = targets[..., 1:5] - shift
     mirrored = torch.stack([size - corners[..., 2], corners[..., 1], size - corners[..., 0], corners[..., 3]], dim=-1)
     corners = torch.where(draws.flip[:, None, None], mirrored, corners)
+    if draws.turns is not None:
+        for turn in range(3):
+            x1, y1, x2, y2 = corners.unbind(-1)
+            once = torch.stack([y1, size - x2, y2, size - x1], dim=-1)  # counter-clockwise
+            corners = torch.where((draws.turns > turn)[:, None, None], once, corners)
     return _inside(targets, corners, corners.new_tensor([0, 0, size, size]))
 
 

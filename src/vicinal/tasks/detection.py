@@ -91,6 +91,11 @@ class Detection(Task):
     def output_shape(self, classes: int, inputs: Sequence[int]) -> None:
         return None
 
+    def example_targets(self, batch: int, classes: int, inputs: Sequence[int]) -> Tensor:
+        import torch
+
+        return torch.tensor([0.0, 0.0, 0.0, *inputs[-2:], 1.0]).expand(batch, 1, -1)
+
     def loss(
         self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None
     ) -> DetectionLoss:
