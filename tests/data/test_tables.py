@@ -132,10 +132,10 @@ CASES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "missing test": (
         lambda file: None,
         {"test_file": "test.csv"},
-        "test_file must be a CSV or parquet file, and there is",
+        "test_file must be a CSV or parquet file, and",
     ),
     "empty": (lambda file: file.write_text(""), {}, "file must be a CSV or parquet file that can be read ("),
-    "uneven": (lambda file: file.write_text("a,b\n1,2\n1,2,3\n"), {}, "file must be a CSV or parquet file that can be"),
+    "uneven": (lambda file: file.write_text("a,b\n1,2\n1,2,3\n"), {}, "file must be a CSV or parquet file that"),
     "no rows": (lambda file: file.write_text("price,size\n"), {}, "file must have rows, got"),
     "no such target": (
         lambda file: None,
@@ -156,7 +156,7 @@ CASES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "texts as numbers": (
         lambda file: None,
         {"target": ["kind"]},
-        "target must be numbers for this task: kind of file has",
+        "target must be numbers for this task: kind of",
     ),
     "no features": (changed(lambda frame: frame[["price"]]), {}, "file must have columns beside target, got ['price']"),
     "a hole": (
@@ -172,10 +172,10 @@ CASES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "infinite": (
         changed(lambda frame: frame.assign(size=1e39)),
         {},
-        "file must have finite numbers below 1e38 in its fe",
+        "file must have finite numbers below 1e38 in",
     ),
     "a column of names": (
-        lambda file: pd.DataFrame({"price": range(1001), "name": [f"n{n}" for n in range(1001)]}).to_csv(
+        lambda file: pd.DataFrame({"price": range(1001), "name": [f"n{number}" for number in range(1001)]}).to_csv(
             file, index=False
         ),
         {"test_share": 0.001},
@@ -205,7 +205,7 @@ CASES: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "no training row": (
         lambda file: None,
         {"test_share": 0.99},
-        "test_share must leave rows on both sides of 6, got 0.99",
+        "test_share must leave rows on both sides of 6, got",
     ),
 }
 

