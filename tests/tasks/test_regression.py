@@ -20,6 +20,8 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from torch import Tensor
 from torch.nn import functional as F
 
+from vicinal.analysis.compare import compare
+from vicinal.analysis.load import load_runs
 from vicinal.build import load_data
 from vicinal.data import RunData, Samples
 from vicinal.data.inputs import Images, Table
@@ -228,7 +230,7 @@ def test_a_wrong_command_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "outputs/runs").exists()
 
 
-def test_a_run_records_its_baseline(compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_records_its_baseline_and_a_report_has_it(compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture) -> None:
     experiment = compose("dataset=diabetes", "trainer.epochs=2", "mixup=c_mixup", "trainer.threads=1")
     with caplog.at_level("INFO"):
         run(experiment)
@@ -237,3 +239,5 @@ def test_a_run_records_its_baseline(compose: Callable[..., Experiment], caplog: 
     assert f"ridge regression on the same samples: test rmse {recorded['rmse']:.4f}" in caplog.text
     assert 50 < recorded["rmse"] < 60
     assert recorded.keys() == result["test"]["last"].keys() == {"rmse", "mae", "r2"}
+    notes = compare(load_runs(experiment.folder.path)).notes
+    assert f"ridge regression on the same samples has a test RMSE of {recorded['rmse']:.4g}" in notes
