@@ -70,23 +70,20 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     check_cuts(experiment)
     values, task, sizes = experiment.dataset.values, experiment.task, experiment.sizes
     source = experiment.dataset()
-    keys = (*CUTS, "split_seed", "mean", "std")
-    given = {name: values[name] for name in keys if name in values}
-    with experiment.dataset.refusals():
-        data = load(source, **given, inputs=sizes.inputs, strata=task.strata)
-    shape = data.train.inputs.shape[1:]
+    shape = source.train.inputs.shape[1:]
     if isinstance(sizes.inputs, Images):
         for name, real in zip(("channels", "image_size"), shape, strict=False):
             if (expected := values[name]) != real:
                 raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
     elif tuple(shape) != sizes.inputs.shape:
-        allowed = (
-            f"must return inputs (N, {', '.join(map(str, sizes.inputs.shape))}), not (N, {', '.join(map(str, shape))})"
-        )
+        allowed = f"must return inputs of {list(sizes.inputs.shape)} each, not of {list(shape)}"
         raise ConfigError("dataset._target_", experiment.dataset.target, allowed)
-    if sizes.classes != len(data.class_names):
-        raise ConfigError("dataset.classes", sizes.classes, f"must be {len(data.class_names)}, as in the data")
+    if sizes.classes != len(source.class_names):
+        raise ConfigError("dataset.classes", sizes.classes, f"must be {len(source.class_names)}, as in the data")
+    keys = (*CUTS, "split_seed", "mean", "std")
+    given = {name: values[name] for name in keys if name in values}
     with experiment.dataset.refusals():
+        data = load(source, **given, inputs=sizes.inputs, strata=task.strata)
         task.refuse(data, sizes.inputs.shape)
     if share := values["label_noise"]:
         seed = derive(values["split_seed"], "label_noise")

@@ -59,8 +59,10 @@ def make_task(dataset: Component) -> Task:
         return TASKS[value]
     from hydra.utils import instantiate
 
-    with dataset.refusals():
+    try:
         task = instantiate(value, _convert_="all")
+    except Exception as error:  # Hydra's own, with the reason on its second line, or any of the user's code
+        raise ConfigError("dataset.task", value, " ".join(str(error).split())) from error
     if not isinstance(task, Task):
         raise ConfigError("dataset.task", value, "must be a name, or the _target_ of a subclass of vicinal.tasks.Task")
     return task

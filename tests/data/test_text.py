@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
+from vicinal.build import load_data
 from vicinal.data import Source
 from vicinal.data.text import WORD, tsv, words
+from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 
 REPO = Path(__file__).parents[2]
@@ -26,7 +28,6 @@ SENTENCES = [
     "Who saw the dog ?",
     "a bird and a cat",
 ]
-Train = Callable[..., tuple[int, str, str]]
 
 
 def line(label: object, text: str) -> str:
@@ -178,7 +179,7 @@ def test_what_cannot_be_read_is_refused_in_a_line(folder: Path, case: str) -> No
     assert "\n" not in str(refused.value)
 
 
-WORDS = ("dataset=tsv", "dataset.val_size=0", "trainer.epochs=1", "wandb.mode=disabled", "output_dir=out")
+WORDS = ("dataset=tsv", "dataset.val_size=0")
 LINES = [
     ("dataset.root=nowhere", "dataset.folder=nowhere: must have train.tsv or train.tsv.gz, and there is none"),
     ("dataset.text=txt", "dataset.text=txt: must be a column of train.tsv: no txt; did you mean text? allowed: label"),
@@ -202,16 +203,17 @@ LINES = [
 
 @pytest.mark.parametrize(("added", "message"), LINES, ids=[added for added, _ in LINES])
 def test_a_wrong_command_is_refused_before_a_folder_is_made(
-    train: Train, tmp_path: Path, folder: Path, added: str, message: str
+    compose: Callable[..., Experiment], tmp_path: Path, folder: Path, added: str, message: str
 ) -> None:
-    code, _, stderr = train(*WORDS, f"dataset.root={folder}", *added.split())
-    assert (code, stderr.count("\n")) == (1, 1), stderr
-    assert message in stderr
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError) as refused:
+        load_data(compose(*WORDS, f"dataset.root={folder}", *added.split()))
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "outputs/runs").exists()
 
 
 def test_the_blocks_of_a_network_are_mixed_and_not_its_ids(compose: Callable[..., Experiment], folder: Path) -> None:
-    words = (*WORDS[:2], f"dataset.root={folder}")
+    words = (*WORDS, f"dataset.root={folder}")
     assert compose(*words).strategy.depths == ["embedding", "pooled"]
     assert compose(*words, "model=text_transformer").strategy.depths == ["embedding", "layer1"]
     assert compose(*words, "mixup=none").strategy.depths == ()
@@ -219,7 +221,7 @@ def test_the_blocks_of_a_network_are_mixed_and_not_its_ids(compose: Callable[...
 
 def test_identity_is_the_content_of_the_files(compose: Callable[..., Experiment], folder: Path, tmp_path: Path) -> None:
     def cell(root: Path, *more: str) -> str:
-        return compose(*WORDS[:2], f"dataset.root={root}", *more).cell_id
+        return compose(*WORDS, f"dataset.root={root}", *more).cell_id
 
     before = cell(folder)
     moved = folder.rename(tmp_path / "elsewhere")

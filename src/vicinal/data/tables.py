@@ -171,7 +171,10 @@ def _features(frames: Sequence[pd.DataFrame]) -> list[Tensor]:
     columns: list[list[Any]] = [[] for _ in frames]
     for name in frames[0].columns:
         values = [frame[name] for frame in frames]
-        if all(pd.api.types.is_numeric_dtype(part) for part in values):
+        numeric = [pd.api.types.is_numeric_dtype(part) for part in values]
+        if numeric[0] and not all(numeric):
+            raise ValueError(f"test_file must have numbers in column {name}, as file has, got others")
+        if all(numeric):
             for own, part in zip(columns, values, strict=True):
                 own.append(part.to_numpy(np.float64)[:, None])
             continue

@@ -100,6 +100,18 @@ class Classification(Task):
     has_classes = True
     losses = ("ce", "bce", "bce_softmax", "focal")
 
+    def strata(self, targets: Tensor) -> Tensor:
+        """Return the targets, which are classes. Raises ValueError: they are none."""
+        if targets.dim() != 1 or targets.is_floating_point():
+            kind = "floats" if targets.is_floating_point() else "integers"
+            found = f"({', '.join(['N', *map(str, targets.shape[1:])])}) {kind}"
+            raise ValueError(f"task must fit the targets: classification needs (N,) integers, got {found}")
+        return targets
+
+    def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
+        for part in (data.train, data.test):
+            self.strata(part.targets)
+
     def bind(self, data: RunData, uneven: bool) -> Self:
         if not uneven:
             return self
