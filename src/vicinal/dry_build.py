@@ -17,6 +17,7 @@ from vicinal.data import Inputs
 from vicinal.errors import ConfigError, suggest
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.context import Context
+from vicinal.mixing.forward import shapes_of
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
@@ -73,11 +74,12 @@ def make_strategy(mixup: Component) -> Strategy:
 
 @cache
 def check_network(
-    model: Component, sizes: Sizes, task: Task, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
+    model: Component, sizes: Sizes, task: Task, key: str, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
 ) -> None:
     """Send shapes through the network plain and mixed in each of the layers; if ``single``, one sample alone.
 
     Raises ConfigError if it does not fit this machine's memory, the data, the batch or the blocks to mix or read.
+    The ``key`` names the layers.
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
@@ -97,15 +99,18 @@ def check_network(
             mixed_forward(network, inputs, plan)
         except ValueError:
             allowed = suggest(layer, [INPUT, *block_names(network)])
-            raise ConfigError("mixup.layers", layer, f"no block of {model.target}; {allowed}") from None
+            raise ConfigError(key, layer, f"no block of {model.target}; {allowed}") from None
         except RuntimeError as error:
-            raise ConfigError("mixup.layers", layer, f"cannot be mixed: {error}") from None
+            raise ConfigError(key, layer, f"cannot be mixed: {error}") from None
 
 
 @cache
-def check_strategy(mixup: Component, sizes: Sizes) -> None:
-    """Draw plans, which costs no training. Raises ConfigError where the strategy refuses what it has drawn."""
+def check_strategy(mixup: Component, model: Component, sizes: Sizes) -> None:
+    """Draw plans and carry out one, which costs no training. Raises ConfigError where they do not fit the inputs."""
     shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
+    strategy = make_strategy(mixup)
+    blocks = [depth for depth in strategy.depths if depth != INPUT] if "shapes" in strategy.needs else []
+    shapes = shapes_of(meta_model(model, sizes), sizes.inputs.example(1), blocks) if blocks else {}
     context = Context(
         images=torch.rand(shape, generator=generator),
         saliency=torch.rand(DRAWN, *shape[2:], generator=generator),
@@ -114,10 +119,22 @@ def check_strategy(mixup: Component, sizes: Sizes) -> None:
         epoch=1,
         epochs=1,
         progress=0.0,
+        shapes=shapes,
     )
     with mixup.refusals():
-        for _ in range(DRAWN):
-            make_strategy(mixup).sample(shape, generator, context)
+        plans = [strategy.sample(shape, generator, context) for _ in range(DRAWN)]
+    for plan in plans:
+        if plan.active and (plan.layer is None or plan.size is not None):
+            there = torch.zeros(DRAWN, *(sizes.inputs.shape if plan.size is None else plan.size))
+            try:
+                if plan.mix(there).shape != there.shape:
+                    raise ValueError("their shape changes")
+            except (ValueError, RuntimeError) as error:
+                reason = str(error).partition("\n")[0]
+                raise mixup.refused(
+                    f"cannot mix {tuple(there.shape[1:])}, the shape of a sample there: {reason}"
+                ) from error
+            break
 
 
 @cache

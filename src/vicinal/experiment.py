@@ -123,8 +123,9 @@ class Experiment:
         if config["rerun"] or folder.completed() is None:
             with without_collections("torch._dynamo"):
                 depths, reads = tuple(strategy.depths), tuple(strategy.reads)
-                dry_build.check_network(model, sizes, task, depths, reads, single=trainer.batch_size == 1)
-                dry_build.check_strategy(mixup, sizes)
+                key = "mixup.depth" if "shapes" in strategy.needs else "mixup.layers"
+                dry_build.check_network(model, sizes, task, key, depths, reads, single=trainer.batch_size == 1)
+                dry_build.check_strategy(mixup, model, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
 

@@ -34,7 +34,7 @@ def boxes_of(*sides: tuple[int, int, int, int]) -> Boxes:
 
 @given(lams=st.lists(LAM, min_size=1, max_size=6), height=SIDE, width=SIDE, seed=SEED)
 def test_boxes_are_the_references(lams: list[float], height: int, width: int, seed: int) -> None:
-    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), height, width, seeded(seed))
+    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), (height, width), seeded(seed))
     replay = seeded(seed)
     centres_y = torch.randint(height, (len(lams),), generator=replay).tolist()
     centres_x = torch.randint(width, (len(lams),), generator=replay).tolist()
@@ -47,7 +47,7 @@ def test_boxes_are_the_references(lams: list[float], height: int, width: int, se
 
 @given(lam=LAM, centre=st.integers(0, 31), seed=SEED)
 def test_a_whole_box_has_even_sides_and_no_more_than_its_area(lam: float, centre: int, seed: int) -> None:
-    boxes = Boxes.sample(torch.tensor([lam], dtype=torch.float64), 32, 32, seeded(seed))
+    boxes = Boxes.sample(torch.tensor([lam], dtype=torch.float64), (32, 32), seeded(seed))
     assert 0 <= boxes.areas[0] <= (1 - lam) * 32 * 32 + 1e-9
     (top,), (bottom,) = boxes.sides[:2]
     if top > 0 and bottom < 32:
@@ -57,7 +57,7 @@ def test_a_whole_box_has_even_sides_and_no_more_than_its_area(lam: float, centre
 @given(lams=st.lists(LAM, min_size=1, max_size=3), height=SIDE, width=SIDE, seed=SEED)
 def test_odd_sides_are_those_of_the_area(lams: list[float], height: int, width: int, seed: int) -> None:
     """timm's rule: half a side, rounded down, before the centre, and the rest of it from there on."""
-    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), height, width, seeded(seed), odd_sides=True)
+    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), (height, width), seeded(seed), odd_sides=True)
     replay = seeded(seed)
     for side, first, end in ((height, *boxes.sides[:2]), (width, *boxes.sides[2:])):
         for lam, centre, low, high in zip(
@@ -73,7 +73,7 @@ def test_odd_sides_are_those_of_the_area(lams: list[float], height: int, width: 
 def test_centres_are_uniform_over_all_pixels() -> None:
     count, side = 40_000, 5
     lam = torch.full((count,), 1 - (2 / side) ** 2 - 1e-9, dtype=torch.float64)  # half a side is one pixel
-    boxes = Boxes.sample(lam, side, side, seeded(0))
+    boxes = Boxes.sample(lam, (side, side), seeded(0))
     # Centres 0..4 give rows [0, 1), [0, 2), [1, 3), [2, 4), [3, 5).
     top, bottom, left, right = torch.tensor(boxes.sides)
     centre_y = torch.where(bottom == 1, 0, top + 1)
@@ -85,7 +85,7 @@ def test_centres_are_uniform_over_all_pixels() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (7, 1)])
 def test_on_a_line_of_pixels_every_box_is_empty(height: int, width: int) -> None:
-    boxes = Boxes.sample(torch.zeros(50, dtype=torch.float64), height, width, seeded(0))
+    boxes = Boxes.sample(torch.zeros(50, dtype=torch.float64), (height, width), seeded(0))
     assert boxes.areas == [0] * 50
 
 
@@ -118,7 +118,7 @@ def test_each_sample_has_its_own_box() -> None:
 
 @given(lam=LAM, height=SIDE, width=SIDE, seed=SEED)
 def test_area_counts_the_pixels_inside(lam: float, height: int, width: int, seed: int) -> None:
-    boxes = Boxes.sample(torch.full((4,), lam, dtype=torch.float64), height, width, seeded(seed))
+    boxes = Boxes.sample(torch.full((4,), lam, dtype=torch.float64), (height, width), seeded(seed))
     inside = boxes.inside(height, width)
     assert boxes.areas == inside.sum(dim=(1, 2, 3)).tolist()
     assert torch.equal(boxes.own_share((4, 3, height, width)), (1 - inside.double().mean(dim=(1, 2, 3))).float())
@@ -140,3 +140,55 @@ def test_moving_to_another_device_moves_all_corners() -> None:
     moved = boxes.to(torch.device("cpu")).corners
     assert moved is not None
     assert moved.tolist() == boxes.sides
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=3),
+    shared=st.booleans(),
+)
+def test_a_span_of_a_sequence_is_a_box_in_an_image_of_one_row(spans: list[tuple[int, int]], shared: bool) -> None:
+    batch, spans = len(spans), spans[:1] if shared else spans
+    first, end = ([min(span) for span in spans], [max(span) for span in spans])
+    row = [0] * len(spans), [1] * len(spans)
+    line, image = Boxes([first, end], (9,)), Boxes([*row, first, end], (1, 9))
+    x, partner = torch.arange(batch * 18.0).view(batch, 2, 9), torch.arange(batch).roll(1)
+    expected = image.mix(x[:, :, None], x[partner][:, :, None])[:, :, 0]
+    assert torch.equal(line.mix(x, x[partner]), expected)
+    assert torch.equal(line.mix_out(x, partner, torch.empty_like(x)), expected)
+    assert torch.equal(line.mix_out(x.clone(), partner, y := x.clone()), expected)
+    assert torch.equal(y, expected)
+    assert line.areas == image.areas
+    assert torch.equal(line.own_share(x.shape), image.own_share((batch, 2, 1, 9)))
+
+
+@given(lams=st.lists(LAM, min_size=1, max_size=4), size=st.lists(SIDE, min_size=1, max_size=3), seed=SEED)
+def test_boxes_along_any_number_of_axes(lams: list[float], size: list[int], seed: int) -> None:
+    """Each side is int(side * (1 - lam)^(1 / axes)), made even, around a uniform centre and clipped."""
+    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), size, seeded(seed))
+    replay = seeded(seed)
+    for axis, side in enumerate(size):
+        centres = torch.randint(side, (len(lams),), generator=replay).tolist()
+        for row, (lam, centre) in enumerate(zip(lams, centres, strict=True)):
+            half = side * (1 - lam) ** (1 / len(size)) / 2
+            halves = {int(half - 1e-9), int(half + 1e-9)}  # a root of three need not agree in its last bit
+            spans = [(max(centre - each, 0), min(centre + each, side)) for each in halves]
+            assert (boxes.sides[2 * axis][row], boxes.sides[2 * axis + 1][row]) in spans
+    inside = boxes.inside(*size)
+    assert inside.shape == (len(lams), 1, *size)
+    assert boxes.areas == inside.flatten(1).sum(dim=1).tolist()
+    x = torch.randn(len(lams), 2, *size, generator=replay)
+    partner = torch.arange(len(lams)).roll(1)
+    expected = torch.where(inside, x[partner], x)
+    assert torch.equal(boxes.mix_out(x, partner, torch.empty_like(x)), expected)
+    assert torch.equal(boxes.mix(x, x[partner]), expected)
+
+
+def test_boxes_fit_what_they_cut() -> None:
+    image, clip = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 16)
+    boxes = Boxes([[0], [2], [0], [2]], (4, 4))
+    for cut in (lambda x: boxes.mix(x, x), lambda x: boxes.mix_out(x, torch.tensor([1, 0]), x.clone())):
+        assert cut(image).shape == image.shape
+        with pytest.raises(ValueError, match="boxes along 2 axes cannot cut inputs of"):
+            cut(clip)
+    with pytest.raises(ValueError, match="needs inputs with places"):
+        Boxes.sample(torch.tensor([0.5]), (), seeded(0))

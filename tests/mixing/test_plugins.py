@@ -52,7 +52,7 @@ class ResizeMix(Mixup):
         return 1 - scale**2
 
     def make_plan(self, lam, partner, shape, generator, context):
-        boxes = Boxes.sample(lam, *shape[-2:], generator)
+        boxes = Boxes.sample(lam, shape[2:], generator)
         return MixPlan(boxes.outside, partner, mask=Resized(boxes))
 '''
 YAML = """

@@ -60,7 +60,7 @@ class DatasetConfig:
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
     channels: int = key(MISSING, "channels of an image", low=1, high=1024, needs="inputs=image")
     image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536, needs="inputs=image")
-    rate: int = key(MISSING, "samples of sound per second", low=1, high=MANY, needs="inputs=audio")
+    rate: int = key(MISSING, "samples of sound per second", low=2000, high=MANY, needs="inputs=audio")
     length: int = key(
         MISSING, "samples of a clip, or words of a sentence", low=1, high=BILLION, needs="inputs=audio,tokens"
     )
@@ -176,6 +176,7 @@ class MixupConfig:
         since="0.2",
     )
     together: bool = key(False, "both losses in one pass over twice the images", since="0.2")
+    depth: str = key("input", "where it mixes: the input, or the output of a block, by its name", since="0.2")
 
 
 @dataclass

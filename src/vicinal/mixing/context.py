@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -22,6 +23,7 @@ class Context:
         epoch: of the batch, from 1.
         epochs: of the whole training.
         progress: share of the training's steps that are done, in [0, 1).
+        shapes: {depth: shape of one sample there, (C, ...)} of the blocks that the strategy mixes.
     """
 
     images: Tensor | None = None
@@ -31,6 +33,7 @@ class Context:
     epoch: int | None = None
     epochs: int | None = None
     progress: float | None = None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
 
 
 NOTHING = Context()

@@ -35,6 +35,31 @@ def mixed_forward(model: nn.Module, images: Tensor, plan: MixPlan) -> Tensor:
         return logits
 
 
+@torch.no_grad()
+def shapes_of(model: nn.Module, inputs: Tensor, layers: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample in the output of each of these blocks, (C, ...), for inputs (1, ...).
+
+    The model is called once as in evaluation, and is left as it was. Raises as :func:`mixed_forward` does.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, module: nn.Module, args: object, output: object) -> None:
+        if not isinstance(output, Tensor):
+            raise RuntimeError(_not_one_tensor(name, output))
+        shapes[name] = tuple(output.shape[1:])
+
+    modes = {module: module.training for module in model.modules()}
+    hooks = [_block(model, name).register_forward_hook(partial(note, name)) for name in layers]
+    try:
+        model.eval()(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return shapes
+
+
 class MixHooks(AbstractContextManager["MixHooks"]):
     """Forward hooks on the blocks of a model that can be mixed, for a model that is called many times.
 
@@ -91,9 +116,7 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         if self._plan.layer != name:
             return None
         if not isinstance(output, Tensor):
-            raise RuntimeError(
-                f"block {name!r} returns {type(output).__name__}; only a block with one tensor can be mixed"
-            )
+            raise RuntimeError(_not_one_tensor(name, output))
         self.mixed += 1
         return self._plan.mix(output)
 
@@ -104,6 +127,10 @@ class MixHooks(AbstractContextManager["MixHooks"]):
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def _not_one_tensor(name: str, output: object) -> str:
+    return f"block {name!r} returns {type(output).__name__}; only a block with one tensor can be mixed"
 
 
 def _block(model: nn.Module, name: str) -> nn.Module:

@@ -6,8 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import ClassVar, Self
+from functools import cached_property, reduce
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -78,54 +78,60 @@ class ScalarMask(Mask):
 class Boxes(Mask):
     """One axis-aligned box per sample, or one for the whole batch: inside it m = 0, outside m = 1.
 
-    sides: four lists of B integers or of one, in pixels: top, bottom, left, right. Rows top..bottom-1 and columns
-        left..right-1 are inside. On the host, where boxes are decided and one box is faster without tensors.
-    size: height and width of the images.
+    Boxes of one axis are spans of a sequence (B, C, T), those of two are in images (B, C, H, W).
+
+    sides: two lists of B integers or of one per axis, first and end, in pixels: for images top, bottom, left, right.
+        Rows top..bottom-1 and columns left..right-1 are inside. On the host, where boxes are decided and one box is
+        faster without tensors.
+    size: pixels along each axis: height and width of images.
     corners: the sides as a tensor, int64 (4, B) or (4, 1), on the device of what is mixed; None before :meth:`to`.
     """
 
     hard = True
     sides: Sequence[list[int]]
-    size: tuple[int, int]
+    size: tuple[int, ...]
     corners: Tensor | None = None
 
     @classmethod
-    def sample(cls, lam: Tensor, height: int, width: int, generator: torch.Generator, odd_sides: bool = False) -> Boxes:
-        """Draw boxes of area about (1 - lam) * height * width around uniform centres, cut off at the border.
+    def sample(cls, lam: Tensor, size: Sequence[int], generator: torch.Generator, odd_sides: bool = False) -> Boxes:
+        """Draw boxes with about 1 - lam of the pixels around uniform centres, cut off at the border.
 
         As in the reference (clovaai/CutMix-PyTorch ``train.py``, ``rand_bbox``; arXiv 1905.04899, section 3.1): sides
         int(side * sqrt(1 - lam)), centre uniform over the pixels, half a side, rounded down, to both sides of it,
-        clipped.
+        clipped. Along d axes the root is the d-th.
 
         Args:
             lam: float64 (B,) or (1,).
-            height: of the images, in pixels.
-            width: of the images, in pixels.
+            size: pixels along each axis. Raises ValueError: there is none.
             generator: on the CPU.
             odd_sides: as in :meth:`around`.
         """
-        size = (height, width)
+        size = tuple(size)
+        if not size:
+            raise ValueError("a box needs inputs with places, (B, C, ...), as clips and images are")
         if lam.numel() == 1:
             centres = [int(centre) for centre in uniform_centres(1, size, generator)]
+            rest = 1 - lam.item()
+            root = math.sqrt(rest) if len(size) == 2 else rest ** (1 / len(size))
             sides: list[list[int]] = []
             for side, centre in zip(size, centres, strict=True):
-                length = int(side * math.sqrt(1 - lam.item()))
+                length = int(side * root)
                 sides += [[max(centre - length // 2, 0)], [min(centre + (length + odd_sides) // 2, side)]]
             return cls(sides, size)
-        share = (1 - lam).sqrt_()
+        share = (1 - lam).sqrt_() if len(size) == 2 else (1 - lam) ** (1 / len(size))
         centred = uniform_centres(lam.numel(), size, generator)
         return cls.around(centred, [(side * share).long() for side in size], size, odd_sides)
 
     @classmethod
     def around(
-        cls, centres: Sequence[Tensor], lengths: Sequence[Tensor], size: tuple[int, int], odd_sides: bool = False
+        cls, centres: Sequence[Tensor], lengths: Sequence[Tensor], size: tuple[int, ...], odd_sides: bool = False
     ) -> Boxes:
         """Return boxes around centres, cut off at the border.
 
         Args:
-            centres: rows and columns, int64 (B,) or (1,) each, in pixels.
+            centres: along each axis (rows and columns), int64 (B,) or (1,) each, in pixels.
             lengths: heights and widths, the same.
-            size: height and width of the images.
+            size: pixels along each axis.
             odd_sides: whether an odd length stays odd, with the extra pixel below or right of the centre; else it is
                 made even, one less.
         """
@@ -138,7 +144,9 @@ class Boxes(Mask):
     @property
     def areas(self) -> list[int]:
         """Pixels inside each box."""
-        return [(bottom - top) * (right - left) for top, bottom, left, right in zip(*self.sides, strict=True)]
+        spans = zip(self.sides[::2], self.sides[1::2], strict=True)
+        lengths = [[end - first for first, end in zip(*span, strict=True)] for span in spans]
+        return [math.prod(box) for box in zip(*lengths, strict=True)]
 
     @cached_property
     def outside(self) -> Tensor:
@@ -148,24 +156,28 @@ class Boxes(Mask):
     def own_share(self, shape: Sequence[int]) -> Tensor:
         return self.outside
 
-    def inside(self, height: int, width: int) -> Tensor:
-        """Bool (B or 1, 1, height, width)."""
+    def inside(self, *size: int) -> Tensor:
+        """Bool (B or 1, 1, *size)."""
         corners = torch.tensor(self.sides) if self.corners is None else self.corners
-        top, bottom, left, right = corners[:, :, None].unbind()
-        y = torch.arange(height, device=corners.device)
-        x = torch.arange(width, device=corners.device)
-        in_rows = (y >= top) & (y < bottom)
-        in_columns = (x >= left) & (x < right)
-        return in_rows[:, None, :, None] & in_columns[:, None, None, :]
+        along = []
+        for axis, side in enumerate(size):
+            first, end = corners[2 * axis, :, None], corners[2 * axis + 1, :, None]
+            place = torch.arange(side, device=corners.device)
+            within = (place >= first) & (place < end)
+            along.append(within.view(len(within), 1, *[1] * axis, side, *[1] * (len(size) - axis - 1)))
+        return reduce(torch.logical_and, along)
 
     def mix(self, x: Tensor, other: Tensor) -> Tensor:
-        return torch.where(self.inside(*x.shape[-2:]), other, x)
+        self._check(x)
+        return torch.where(self.inside(*x.shape[2:]), other, x)
 
     def mix_out(self, x: Tensor, partner: Tensor, out: Tensor) -> Tensor:
+        self._check(x)
         if len(self.sides[0]) == 1:
-            (top,), (bottom,), (left,), (right,) = self.sides
+            spans = zip(self.sides[::2], self.sides[1::2], strict=True)
+            box: tuple[Any, ...] = (..., *[slice(first, end) for (first,), (end,) in spans])
             out = out if out is x else out.copy_(x)
-            old, new = (images[..., top:bottom, left:right] for images in (x, out))
+            old, new = (images[box] for images in (x, out))
             if x.dim() == 4 and x.stride(1) == 1:  # channels_last: lines of memory are copied in one piece
                 old, new = old.permute(0, 2, 3, 1), new.permute(0, 2, 3, 1)
             new.copy_(old.index_select(0, partner))
@@ -176,18 +188,22 @@ class Boxes(Mask):
             out.copy_(x)
         # NumPy pastes a small piece in a fraction of the time of a tensor operation. It has no bfloat16, only bytes.
         source, target = (bits(images).numpy() for images in (x, out))
-        boxes = zip(partner.tolist(), *self.sides, strict=True)
-        for own, (other, top, bottom, left, right) in enumerate(boxes):
-            area = (..., slice(top, bottom), slice(left, right))
+        columns = [map(slice, first, end) for first, end in zip(self.sides[::2], self.sides[1::2], strict=True)]
+        for own, (other, *spans) in enumerate(zip(partner.tolist(), *columns, strict=True)):
+            area = (..., *spans)
             target[own][area] = source[other][area]
         return out
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 2 + len(self.size):
+            raise ValueError(f"boxes along {len(self.size)} axes cannot cut inputs of {tuple(x.shape[1:])}")
 
     def to(self, device: torch.device) -> Self:
         return replace(self, corners=torch.tensor(self.sides).to(device, non_blocking=True))
 
 
-def uniform_centres(count: int, size: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
-    """Draw rows and columns, int64 (count,) each, uniform over the pixels."""
+def uniform_centres(count: int, size: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+    """Draw a place along each axis (rows and columns), int64 (count,) each, uniform over the pixels."""
     return [torch.randint(side, (count,), generator=generator) for side in size]
 
 

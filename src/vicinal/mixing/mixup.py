@@ -18,7 +18,7 @@ from vicinal.mixing.laws import LAWS, Law
 from vicinal.mixing.partners import PARTNERS, PartnerRule
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.schedule import Schedule
-from vicinal.mixing.strategy import Strategy, check_weights
+from vicinal.mixing.strategy import INPUT, Strategy, check_weights
 
 MANY = 10**6  # as good as no limit
 
@@ -51,6 +51,7 @@ class Mixup(Strategy):
         mixed_weight: of the loss on the mixed batch: > 0, finite, or "lam" or "1-lam" for each sample its own.
         clean_weight: of the loss on the same batch, unmixed: >= 0, finite, or "lam" or "1-lam".
         together: take both losses in one pass over twice the images, so that batch norm sees both.
+        depth: "input", or the name of a block: masks are drawn for its output, and mix there.
 
     Raises:
         ValueError: one of them is out of its range.
@@ -58,6 +59,8 @@ class Mixup(Strategy):
 
     most_members: ClassVar[int] = 2
     """The largest ``members``."""
+    looks: ClassVar[bool] = False
+    """Whether its plan looks at the inputs, so that it mixes no block."""
     alpha: float | None = field(default=None, kw_only=False)
     alpha_end: float | None = None
     prob: float = 1.0
@@ -81,6 +84,7 @@ class Mixup(Strategy):
     mixed_weight: float | str = 1.0
     clean_weight: float | str = 0.0
     together: bool = False
+    depth: str = INPUT
 
     def __post_init__(self) -> None:
         if not 0 <= self.prob <= 1:
@@ -90,6 +94,10 @@ class Mixup(Strategy):
             raise ValueError(f"members must be 2 for {type(self).__name__}, got {self.members}")
         if self.members > 2 and self.law != "beta":
             raise ValueError(f"law must be beta for more than two members, got {self.law}")
+        if not self.depth:
+            raise ValueError(f'depth must be "{INPUT}" or the name of a block, got ""')
+        if self.depth != INPUT and (self.looks or not self._is_ours("depths")):
+            raise ValueError(f"depth must be {INPUT} for {type(self).__name__}, got {self.depth}")
         if self.alpha_end is not None:
             _ = self._law_at(Context(progress=1.0))
         _ = self._parts, self._schedule  # made now, so that what is out of range is refused at once
@@ -111,6 +119,8 @@ class Mixup(Strategy):
             unused.add("alpha_end")
         if not arguments.get("clean_weight", cls.clean_weight):
             unused.add("together")
+        if not cls._is_ours("depths"):
+            unused.add("depth")
         below = cls.__mro__[: cls.__mro__.index(Mixup)]  # their own fields are not those of the parts
         return unused - {name for child in below for name in vars(child).get("__annotations__", ())}
 
@@ -130,14 +140,22 @@ class Mixup(Strategy):
         return option(**{item.name: getattr(self, item.name) for item in fields(option)})
 
     @property
+    def depths(self) -> Sequence[str]:
+        return (self.depth,)
+
+    @property
     def needs(self) -> frozenset[str]:
         changing = frozenset({"progress"} if self.alpha_end is not None else ())
+        if self.depth != INPUT:
+            changing |= {"shapes"}
         return changing.union(self._schedule.needs, *(part.needs for part in self._parts.values()))
 
     def sample(self, shape: Sequence[int], generator: torch.Generator, context: Context = NOTHING) -> MixPlan:
         if generator.device.type != "cpu":
             raise ValueError(f"a plan is decided on the host: the generator must be on the CPU, not {generator.device}")
         batch = shape[0]
+        if self.depth != INPUT:
+            shape = (batch, *need(context.shapes, "shapes")[self.depth])
         rows = batch if self.per_sample else 1
         lam = self.draw_lam(rows, generator, context)
         chance = torch.rand(rows, generator=generator)
@@ -150,6 +168,8 @@ class Mixup(Strategy):
             raise ValueError(f"draw_lam must return numbers in [0, 1], got {lowest:g} to {highest:g}")
         partner = partners[0] if lam.dim() == 1 else torch.stack(partners, dim=1)
         plan = self.make_plan(lam, partner, shape, generator, context)
+        if self.depth != INPUT:
+            plan = replace(plan, layer=self.depth, size=tuple(shape[1:]))
         if lowest == 1:
             return replace(plan, lam=torch.ones(batch), active=False)
         plan = plan.weighted(self.weigh_labels(plan, shape, context))
@@ -173,12 +193,12 @@ class Mixup(Strategy):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        """Return the plan with its mask and depth.
+        """Return the plan with its mask.
 
         Args:
             lam: float64 (B,), or (1,) for the whole batch, as that of the plan may be; 1 where nothing is to be mixed.
             partner: int64 (B,). Lambda of K members has K columns, and then this has K - 1.
-            shape: of the batch of images, (B, C, H, W).
+            shape: of what is mixed, (B, C, ...): the batch of inputs, or the output of the block ``depth``.
             generator: for what the strategy draws beside lambda and partners.
             context: the facts that :attr:`needs` names.
         """

@@ -73,7 +73,7 @@ class ResizeMix(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        boxes = Boxes.sample(lam, shape[-2], shape[-1], generator)
+        boxes = Boxes.sample(lam, shape[2:], generator)
         return MixPlan(lam, partner, mask=boxes, transform=ResizeIntoBox(boxes))
 
 

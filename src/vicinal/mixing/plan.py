@@ -28,6 +28,7 @@ class MixPlan:
         mask: None when the features are weighted by ``lam`` as well, or the mask that takes its place.
         active: False when nothing is mixed in this batch. Known on the host, so that no device has to be asked.
         transform: of the partner before it is mixed in; None to take it as it is.
+        size: shape of one sample where it is mixed, (C, ...), if that is inside the network and known.
     """
 
     pairs: ClassVar[bool] = True
@@ -38,6 +39,7 @@ class MixPlan:
     mask: Mask | None = None
     active: bool = True
     transform: Transform | None = None
+    size: tuple[int, ...] | None = None
 
     @property
     def applied_mask(self) -> Mask:
@@ -155,15 +157,16 @@ class MixPlan:
         """Return how much of each mixed sample is its own: the mean of its mask over the pixels, (B,) or (1,).
 
         That is ``lam``, unless the mask and the labels differ: a box that was cut off at the border, under labels that
-        were not corrected for it (``CutMix(correct_lam=False)``). For a mask inside the network it is ``lam`` too,
-        since the size of the features is not known here.
+        were not corrected for it (``CutMix(correct_lam=False)``). For a mask inside the network it is ``lam`` too
+        where the size of the features is not known.
 
         Args:
-            shape: of the batch of images, (B, C, H, W). The plan is on the host, where it is decided.
+            shape: of the batch of inputs, (B, C, ...). The plan is on the host, where it is decided.
         """
-        if self.mask is None or not (self.layer is None or isinstance(self.mask, ScalarMask)):
+        inside = self.layer is not None
+        if self.mask is None or (inside and self.size is None and not isinstance(self.mask, ScalarMask)):
             return self.lam
-        return self.mask.own_share(shape)
+        return self.mask.own_share(shape if self.size is None else (shape[0], *self.size))
 
     @property
     def reads(self) -> str | None:
@@ -189,9 +192,12 @@ class MixPlan:
         return replace(self, transform=transform)
 
     def own_part(self, like: Tensor) -> Tensor:
-        """Return the weight of the sample itself at each place, shaped like a batch (B, C, H, W) of floats."""
-        white = torch.ones_like(like)
-        return self.applied_mask.mix(white, torch.zeros_like(like)) if self.active else white
+        """Return the weight of the sample itself at each place of what is mixed.
+
+        It is shaped like the inputs (B, C, ...), or (B, *size) if what is mixed inside the network has a known size.
+        """
+        white = torch.ones_like(like) if self.size is None else like.new_ones(len(like), *self.size)
+        return self.applied_mask.mix(white, torch.zeros_like(white)) if self.active else white
 
     def to(self, device: torch.device) -> Self:
         """Return the same plan on another device; the copies do not wait for it."""

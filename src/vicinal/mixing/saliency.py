@@ -41,6 +41,8 @@ class SaliencyMix(Mixup):
     for the whole batch, and OpenCV's saliency, in whose place :func:`centre_surround` stands.
     """
 
+    looks = True
+
     @property
     def needs(self) -> frozenset[str]:
         return super().needs | {"images"}
@@ -71,6 +73,7 @@ class PuzzleMix(Mixup):
         move_cost: > 0, of moving a block. The reference: 0.8.
     """
 
+    looks = True
     solver: str = "icm"
     smoothness: float = 1.2
     prior: float = 0.2

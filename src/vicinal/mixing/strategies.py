@@ -75,7 +75,8 @@ class CutMix(Mixup):
     """CutMix (Yun et al., arXiv 1905.04899; clovaai/CutMix-PyTorch ``train.py``).
 
     The partner's pixels are pasted into a box of area about 1 - lambda. The box is cut off at the border, so it is
-    smaller than drawn: at 32 pixels E[1 - lambda] is 0.278 for alpha 0.2 and 0.299 for alpha 1, not 0.5.
+    smaller than drawn: at 32 pixels E[1 - lambda] is 0.278 for alpha 0.2 and 0.299 for alpha 1, not 0.5. Clips of
+    sound are cut in time alone: a span of about 1 - lambda.
     The reference sets lambda to 1 - box area / image area: ``labels="area"``.
 
     Attributes:
@@ -88,5 +89,5 @@ class CutMix(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        boxes = Boxes.sample(lam, shape[-2], shape[-1], generator, self.odd_sides)
+        boxes = Boxes.sample(lam, shape[2:], generator, self.odd_sides)
         return MixPlan(lam, partner, mask=boxes)

@@ -64,7 +64,7 @@ class Strategy(ABC):
         """Return the plan of one batch.
 
         Args:
-            shape: of the batch of images, (B, C, H, W). Any B >= 1.
+            shape: of the batch of inputs, (B, C, ...). Any B >= 1.
             generator: a CPU generator that nothing else draws from. Decisions are made on the host, so that the plan
                 (which block? mixed at all?) is known without waiting for a device; ``plan.to`` moves it.
             context: the facts that :attr:`needs` names.

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from vicinal.mixing import MixPlan
 from vicinal.mixing.context import NOTHING, Context
+from vicinal.mixing.forward import shapes_of
+from vicinal.mixing.strategy import INPUT
 from vicinal.training.learner import Learner
 
 
@@ -22,12 +24,17 @@ class BatchContext:
     def __init__(self, learner: Learner, counts: Tensor, steps: int) -> None:
         self._learner, self._counts, self._steps = learner, counts, steps
         self._needs = learner.strategy.needs
+        self._shapes: dict[str, tuple[int, ...]] | None = None
 
     def __call__(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Context:
         """Return the facts on a batch: images (B, C, H, W) and labels (B,), before the step after ``step`` others."""
         if not self._needs:
             return NOTHING
         epochs = self._learner.settings.epochs
+        if "shapes" in self._needs and self._shapes is None:
+            blocks = [depth for depth in self._learner.strategy.depths if depth != INPUT]
+            with self._learner.hardware.autocast():
+                self._shapes = shapes_of(self._learner.model, images[:1], blocks)
         return Context(
             images=images if "images" in self._needs else None,
             saliency=saliency(self._learner, images, labels) if "saliency" in self._needs else None,
@@ -36,6 +43,7 @@ class BatchContext:
             epoch=epoch,
             epochs=epochs,
             progress=(epoch - 1 + step / self._steps) / epochs,
+            shapes=self._shapes,
         )
 
 
