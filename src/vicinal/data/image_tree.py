@@ -1,10 +1,10 @@
-"""The files of a tree of images, `train/<class>/*`, `test/<class>/*` and perhaps `val/<class>/*`; none is decoded."""
+"""The files of a tree, `train/<class>/*`, `test/<class>/*` and perhaps `val/<class>/*`; none is decoded."""
 
 import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 
@@ -14,7 +14,6 @@ log = logging.getLogger(__name__)
 
 VAL_NAMES = ("val", "valid", "validation")  # of the folder that is used for validation
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # those of torchvision
-EXPECTED = "expected train/<class>/*.jpg and test/<class>/*.jpg"
 FAIL, SKIP = ON_ERROR = ("fail", "skip")
 NAMED_FILES = 3  # in a message
 
@@ -22,9 +21,9 @@ Samples = list[tuple[str, int]]  # (path, label), sorted by class and then by na
 
 
 class ImageTree:
-    """The images of a tree, each with its label, by the sorted names of the class folders.
+    """The images of a tree, or files of another kind, each with its label, by the sorted names of the class folders.
 
-    Hidden files and folders, files that are not images by their name, and second names of a file of the same class
+    Hidden files and folders, files without one of the extensions, and second names of a file of the same class
     (links, loops of links) are left out. Raises ValueError: a folder is missing, empty or cannot be read, there is one
     class only, the parts have different classes, or a file cannot be read and is not skipped.
 
@@ -32,11 +31,22 @@ class ImageTree:
         root: the folder with train/ and test/, and perhaps val/ (or valid/, validation/).
         val_size: None to use val/; with a number it is not read.
         on_error: "fail" if a file cannot be used, or "skip" it.
+        extensions: of the files; the first is named in messages.
+        noun: what several of them are called.
     """
 
-    def __init__(self, root: str, val_size: int | None = 0, on_error: str = FAIL) -> None:
+    def __init__(
+        self,
+        root: str,
+        val_size: int | None = 0,
+        on_error: str = FAIL,
+        extensions: Sequence[str] = EXTENSIONS,
+        noun: str = "images",
+    ) -> None:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error}")
+        self.extensions, self.noun = extensions, noun
+        self._expected = f"expected train/<class>/*{extensions[0]} and test/<class>/*{extensions[0]}"
         self.root, self._skips = Path(root).expanduser().absolute(), on_error == SKIP
         self.unusable: dict[str, str] = {}
         validation = [folder for name in VAL_NAMES if (folder := self.root / name).is_dir()]
@@ -88,8 +98,8 @@ class ImageTree:
         for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
             known, images = {*contents.get(other, ())}, contents.get(part, [])
             if shared := sum(content in known for content in images):
-                line = "%s: images of %s that are in %s too, byte by byte: %d of %d"
-                log.warning(line, self.root, part, other, shared, len(images))
+                line = "%s: %s of %s that are in %s too, byte by byte: %d of %d"
+                log.warning(line, self.root, self.noun, part, other, shared, len(images))
         return digest.hexdigest()[:16]
 
     def _class_names(self) -> tuple[str, ...]:
@@ -97,11 +107,11 @@ class ImageTree:
         folders: dict[str, list[str]] = {}
         for folder in self.parts.values():
             if not folder.is_dir():
-                raise ValueError(f"root: no folder {folder}; {EXPECTED}")
+                raise ValueError(f"root: no folder {folder}; {self._expected}")
             _, subfolders, _ = next(os.walk(folder, onerror=_refuse))
             names = sorted(name for name in subfolders if not _hidden(name))
             if not names:
-                raise ValueError(f"root: no class folders in {folder}; {EXPECTED}")
+                raise ValueError(f"root: no class folders in {folder}; {self._expected}")
             folders[folder.name] = names
         train = folders["train"]
         for part, names in folders.items():
@@ -123,7 +133,7 @@ class ImageTree:
             seen: set[tuple[int, int]] = set()
             for path in _walk(folder, left_out):
                 suffix = Path(path).suffix.lower()
-                if suffix not in EXTENSIONS:
+                if suffix not in self.extensions:
                     left_out[suffix or "without an extension"] += 1
                     continue
                 try:
@@ -140,8 +150,20 @@ class ImageTree:
                     samples.append((path, label))
             if len(samples) == before:
                 why = f": {self.describe_skipped()}" if self.unusable else ""
-                raise ValueError(f"root: no images in {folder}; {EXPECTED}{why}")
+                raise ValueError(f"root: no {self.noun} in {folder}; {self._expected}{why}")
         return samples
+
+
+def log_left_out(tree: ImageTree, val_size: int | None) -> None:
+    """Log which folder is used for validation, and what was left out."""
+    if "val" in tree.parts:
+        log.info("%s: its %s are for validation, and none are cut from train", tree.parts["val"], tree.noun)
+    for folder in tree.unused:
+        log.warning("%s is not used, since val_size=%d; val_size=null uses it", folder, val_size)
+    for part, left_out in tree.left_out.items():
+        if left_out:
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+            log.info("%s: left out: %s; %s are %s", tree.parts[part], counts, tree.noun, " ".join(tree.extensions))
 
 
 def _walk(top: Path, left_out: Counter[str]) -> Iterator[str]:

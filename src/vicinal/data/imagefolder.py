@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from vicinal.data.contents import reads, saved_hashes, stamp
-from vicinal.data.image_tree import EXTENSIONS, FAIL, ImageTree
+from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.samples import Samples, Source
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def imagefolder(
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
     tree = ImageTree(folder, val_size, on_error)
-    _log_files(tree, val_size)
+    log_left_out(tree, val_size)
     cache_file = Path(cache_dir).expanduser() / f"imagefolder-{_cache_key(tree, image_size, channels)}.pt"
     unreadable = {*tree.unusable}
     images = _load(cache_file, tree)
@@ -90,18 +90,6 @@ def imagefolder(
             name = tree.class_names[empty[0]]
             raise ValueError(f"root: no image of {place / name} can be used: {tree.describe_skipped()}")
     return Source(images["train"], images["test"], tree.class_names, images.get("val"), tree.skipped())
-
-
-def _log_files(tree: ImageTree, val_size: int | None) -> None:
-    """Log which folder is used for validation, and what was left out."""
-    if "val" in tree.parts:
-        log.info("%s: its images are for validation, and none are cut from train", tree.parts["val"])
-    for folder in tree.unused:
-        log.warning("%s is not used, since val_size=%d; val_size=null uses it", folder, val_size)
-    for part, left_out in tree.left_out.items():
-        if left_out:
-            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-            log.info("%s: left out: %s; images are %s", tree.parts[part], counts, " ".join(EXTENSIONS))
 
 
 def _cache_key(tree: ImageTree, image_size: int, channels: int) -> str:

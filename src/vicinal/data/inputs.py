@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -43,8 +45,22 @@ class Inputs(ABC):
     """Whether it can be seen: see :meth:`picture`."""
 
     def picture(self, inputs: Tensor) -> Tensor:
-        """Return inputs (n, ...), after scaling and before normalisation, or masks of them, as uint8 (n, C, H, W)."""
+        """Return inputs (n, ...), after scaling and before normalisation, as uint8 (n, C, H, W)."""
         raise NotImplementedError
+
+    def mask_picture(self, own: Tensor) -> Tensor:
+        """Return weights in [0, 1] at each place, white for 1, like :meth:`picture`.
+
+        Args:
+            own: float (n, C, ...), of the inputs or of what a block returns.
+        """
+        if own.shape[1:] == self.shape:
+            return self.picture(own)
+        return stretched(own, self.picture(torch.zeros(1, *self.shape)))
+
+    def sound(self, inputs: Tensor) -> Tensor | None:
+        """Return inputs (n, ...), after scaling and before normalisation, as int16 (n, T); None without a sound."""
+        return None
 
     @property
     def arguments(self) -> dict[str, int]:
@@ -87,6 +103,7 @@ class Waveforms(Inputs):
     """
 
     noun = "clips"
+    pictured = True
     dtype = torch.int16
     rate: int
     length: int
@@ -97,6 +114,21 @@ class Waveforms(Inputs):
 
     def statistics(self, samples: Samples) -> Statistics:
         return (0.0,), (1.0,)
+
+    def picture(self, inputs: Tensor) -> Tensor:
+        """Return log-mel spectrograms, the low tones below: black is silence, white a sine of full scale."""
+        from vicinal.utils.log_mel import FLOOR, LogMel
+
+        spectrogram = LogMel(self.rate)
+        lowest, highest = math.log(FLOOR), 2 * math.log(spectrogram.size / 4)
+        shades: Tensor = (spectrogram(inputs) - lowest) / (highest - lowest)
+        return (shades.flip(2) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def mask_picture(self, own: Tensor) -> Tensor:
+        return stretched(own.flip(-2) if own.dim() == 4 else own, self.picture(torch.zeros(1, *self.shape)))
+
+    def sound(self, inputs: Tensor) -> Tensor:
+        return (inputs[:, 0] * FULL_SCALE[torch.int16]).round().clamp(-32768, 32767).to(torch.int16)
 
 
 @dataclass(frozen=True)
@@ -134,6 +166,15 @@ class Table(Inputs):
 
 INPUTS: dict[str, type[Inputs]] = {"image": Images, "audio": Waveforms, "tokens": Tokens, "table": Table}
 """By the name that ``dataset.inputs`` takes."""
+
+
+def stretched(own: Tensor, like: Tensor) -> Tensor:
+    """Return weights (n, C, ...) as grey pictures as large as ``like``, uint8 (1, C, H, W): the mean over channels."""
+    grey = own.mean(dim=1) if own.dim() > 2 else own  # (n, F, T), (n, T), or the weight of each feature
+    grey = grey[:, None] if grey.dim() == 3 else grey[:, None, None]
+    large = F.interpolate(grey, like.shape[-2:], mode="nearest-exact")
+    return (large * 255).round().to(torch.uint8).expand(-1, like.shape[1], -1, -1)
+
 
 FULL_SCALE = {torch.uint8: 255, torch.int16: 32768}
 """Integers of these types are divided by so much before they are normalised."""
