@@ -14,7 +14,7 @@ from vicinal.config.schema import WandbConfig
 from vicinal.config.validation import check_ranges
 from vicinal.experiment import Experiment
 from vicinal.jobs.provenance import run_metadata
-from vicinal.runs import mixed_sheet
+from vicinal.runs import mixed_sheet, mixed_sounds
 from vicinal.runs.environment import code
 from vicinal.runs.files import DamagedError
 from vicinal.runs.folder import RunFolder
@@ -57,7 +57,10 @@ def show(folder: RunFolder, result: dict[str, Any], settings: WandbConfig, id: s
     info = _info(metadata, folder, sweep=sweep, git_commit=commit, wandb_id=id)
     with Trackers(info, chosen={"wandb": WandbTracker()}) as wandb:
         with suppress(OSError, ValueError, DamagedError):  # a view can do without
-            wandb.mixed_images(*_panel(folder.mixed))
+            images, captions = _panel(folder.mixed)
+            wandb.mixed_images(images, captions)
+            sounds, rate = mixed_sounds.read(folder.mixed_sounds, len(captions))
+            wandb.mixed_sounds(torch.from_numpy(sounds.copy()), rate, captions)
         with suppress(OSError, DamagedError):
             wandb.predictions(Predictions.load(folder.predictions))
         wandb.restore(folder.rows(), step=0)

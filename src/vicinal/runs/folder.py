@@ -49,11 +49,12 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.predictions = path / "predictions.npz"
         self.mixed = path / "mixed.png"
+        self.mixed_sounds = path / "mixed.wav"
         self.noisy_labels = path / "noisy_labels.csv"
         self.log = path / "train.log"
         self.sums = path / SUMS
         self._records = (self.config, self.environment, self.metrics, self.checkpoint)
-        self._views = (self.predictions, self.mixed, self.noisy_labels)
+        self._views = (self.predictions, self.mixed, self.mixed_sounds, self.noisy_labels)
 
     # The result
 

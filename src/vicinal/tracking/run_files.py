@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vicinal.runs import mixed_sheet
+from vicinal.runs import mixed_sheet, mixed_sounds
 from vicinal.runs.files import appending, naming, write
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
@@ -17,7 +17,10 @@ TIME_FIELDS = ("throughput", "seconds")
 
 
 class RunFiles(Tracker):
-    """Writes ``metrics.jsonl``, one line per epoch; ``mixed.png``; and ``predictions.npz``, of the last epoch."""
+    """Writes ``metrics.jsonl``, one line per epoch; ``mixed.png``; ``predictions.npz``, of the last epoch.
+
+    Also ``mixed.wav``, where the inputs are sounds.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -31,6 +34,9 @@ class RunFiles(Tracker):
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
         mixed_sheet.write(self._folder.mixed, images.numpy(), captions)
+
+    def mixed_sounds(self, sounds: Tensor, rate: int, captions: Sequence[str]) -> None:
+        mixed_sounds.write(self._folder.mixed_sounds, sounds.numpy(), rate)
 
     def predictions(self, predictions: Predictions) -> None:
         predictions.save(self._folder.predictions)

@@ -56,7 +56,8 @@ class Tracker:
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
         """Called once, before the first epoch, with the epochs of earlier sessions.
 
-        In a resumed run :meth:`mixed_images` and :meth:`predictions` may report earlier events before this call.
+        In a resumed run :meth:`mixed_images`, :meth:`mixed_sounds` and :meth:`predictions` may report earlier events
+        before this call.
 
         Args:
             rows: of the epochs that are done, each as in :meth:`epoch`; empty in a new run.
@@ -82,6 +83,15 @@ class Tracker:
             images: uint8, (n, 4, C, H, W): each itself, its partner, the mask (white where it is its own) and what
                 entered the network.
             captions: n texts with the labels and lambda.
+        """
+
+    def mixed_sounds(self, sounds: Tensor, rate: int, captions: Sequence[str]) -> None:
+        """Called after :meth:`mixed_images` where the inputs are sounds, with what entered the network.
+
+        Args:
+            sounds: int16, (n, T).
+            rate: samples per second.
+            captions: n texts, those of the images.
         """
 
     def predictions(self, predictions: Predictions) -> None:
@@ -134,6 +144,9 @@ class Trackers(Tracker):
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
         self._report(lambda tracker: tracker.mixed_images(images, captions))
+
+    def mixed_sounds(self, sounds: Tensor, rate: int, captions: Sequence[str]) -> None:
+        self._report(lambda tracker: tracker.mixed_sounds(sounds, rate, captions))
 
     def predictions(self, predictions: Predictions) -> None:
         self._report(lambda tracker: tracker.predictions(predictions))

@@ -1,4 +1,4 @@
-"""Examples of the first batches: images, their partners, masks and the mixed images, with targets and lambdas."""
+"""Examples of the first batches: inputs, their partners, masks and what is mixed, with targets and lambdas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MixedExamples(Stateful):
     undone and the class names; the task describes the targets. Nothing is shown of inputs that have no picture.
     """
 
-    STATE = ("counts", "shown", "captions")
+    STATE = ("counts", "shown", "captions", "sounds")
 
     def __init__(self, data: RunData, size: int, batches: int, tracker: Tracker, task: Task = CLASSIFICATION) -> None:
         self._data, self._tracker, self._task = data, tracker, task
@@ -30,20 +30,33 @@ class MixedExamples(Stateful):
         self.counts = [size // batches + (batch < size % batches) for batch in range(batches)]
         self.shown: list[Tensor] = []
         self.captions: list[str] = []
+        self.sounds: list[Tensor] = []
 
     def __call__(self, plan: MixPlan, inputs: Tensor, targets: Tensor) -> None:
         """Look at the next batch: inputs (B, ...) normalised and targets (B, ...), both not mixed yet."""
         if not self.counts:
             return
-        shown, captions = mixed_images(plan, inputs, targets, self._data, self.counts.pop(0), self._task)
+        count = self.counts.pop(0)
+        shown, captions = mixed_images(plan, inputs, targets, self._data, count, self._task)
         self.shown.append(shown)
         self.captions += captions
+        sound = self._data.kind.sound(self._data.unnormalised(entering(plan, inputs)[:count].float().cpu()))
+        if sound is not None:
+            self.sounds.append(sound)
         self.show()
 
     def show(self) -> None:
         """Give the images to the tracker, if all are there."""
         if not self.counts and self.captions:
             self._tracker.mixed_images(torch.cat(self.shown), self.captions)
+            if self.sounds:
+                rate = self._data.kind.arguments["rate"]
+                self._tracker.mixed_sounds(torch.cat(self.sounds), rate, self.captions)
+
+
+def entering(plan: MixPlan, inputs: Tensor) -> Tensor:
+    """Return what enters the network, (B, ...): the inputs themselves, where a block inside it is mixed."""
+    return plan.mix(inputs) if plan.layer is None else inputs
 
 
 def mixed_images(
@@ -59,12 +72,11 @@ def mixed_images(
         dog``. Where a block inside the network is mixed, what enters is the sample itself and the caption names the
         block.
     """
-    own = plan.own_part(inputs)
-    entering = plan.mix(inputs) if plan.layer is None else inputs
     few = slice(count)
-    parts = [data.unnormalised(part[few].float().cpu()) for part in (inputs, inputs[plan.partner], entering)]
-    parts.insert(2, own[few].float().cpu())
-    shown = torch.stack([data.kind.picture(part) for part in parts], dim=1).contiguous()
+    parts = (inputs, inputs[plan.partner], entering(plan, inputs))
+    pictures = [data.kind.picture(data.unnormalised(part[few].float().cpu())) for part in parts]
+    pictures.insert(2, data.kind.mask_picture(plan.own_part(inputs)[few].float().cpu()))
+    shown = torch.stack(pictures, dim=1).contiguous()
     weights, members = (plan.weights, plan.members) if plan.active else (plan.weights[:, :1], plan.members[:, :1])
     at = "" if plan.layer is None else f" at {plan.layer}"
     captions = []

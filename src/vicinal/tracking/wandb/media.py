@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vicinal.runs.predictions import Predictions
 
 IMAGES = "mixed_images"  # key of the panel of mixed images
+SOUNDS = "mixed_sounds"  # key of the panel of mixed sounds
 CONFUSION_CLASSES = 100
 """Largest number of classes with a confusion matrix: its table has their square of rows, and W&B's hold 10,000."""
 

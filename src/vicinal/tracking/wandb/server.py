@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 import filelock
 from numpy.typing import NDArray
 
+from vicinal.runs.mixed_sounds import encode
 from vicinal.runs.predictions import Predictions
 from vicinal.runs.signals import present
 from vicinal.tracking.tracker import RunInfo
 from vicinal.tracking.wandb import calls, record
 from vicinal.tracking.wandb.calls import bounded
-from vicinal.tracking.wandb.media import IMAGES, charts, strip, with_histograms
+from vicinal.tracking.wandb.media import IMAGES, SOUNDS, charts, strip, with_histograms
 
 if TYPE_CHECKING:
     import wandb
@@ -108,7 +109,7 @@ class WandbRun:
         self._info: RunInfo
         self._run: wandb.Run
         self._open = False
-        self._panel: list[wandb.Image] = []
+        self._panels: dict[str, list[Any]] = {}
         self._charts: dict[str, Any] = {}
         self._earlier: list[Path] = []
         self._lock: filelock.BaseFileLock
@@ -120,7 +121,7 @@ class WandbRun:
         """
         import wandb
 
-        self._info, self._panel, self._charts = info, [], {}
+        self._info, self._panels, self._charts = info, {}, {}
         sys.argv = program  # W&B shows them
         _check_writable(info.folder)  # wandb would write to the temporary folder instead
         home = record.home(info.folder)
@@ -199,8 +200,8 @@ class WandbRun:
     def epoch(self, row: dict[str, Any]) -> None:
         """Log a row, with panel and charts in the row of their epoch: the history has one row per epoch."""
         _check_writable(self._info.folder)  # wandb-core does not report a full disk, and drops the rows
-        panel, self._panel = self._panel, []
-        shown = with_histograms(row) | ({IMAGES: panel} if panel else {})
+        panels, self._panels = self._panels, {}
+        shown = with_histograms(row) | panels
         if row["epoch"] == self._info.epochs:
             shown |= self._charts
         # The epoch is the step too, so that a resumed run does not repeat rows that the server has.
@@ -212,7 +213,18 @@ class WandbRun:
         import wandb
 
         pairs = zip(images, captions, strict=True)
-        self._panel = [wandb.Image(strip(tiles), caption=caption) for tiles, caption in pairs]
+        self._panels[IMAGES] = [wandb.Image(strip(tiles), caption=caption) for tiles, caption in pairs]
+
+    def mixed_sounds(self, sounds: NDArray[Any], rate: int, captions: Sequence[str]) -> None:
+        """Keep sounds for the next row: (n, T) int16, in samples per second, and n captions."""
+        import wandb
+
+        folder = Path(tempfile.mkdtemp())  # for an array wandb would need another package
+        self._panels[SOUNDS] = []
+        for index, (sound, caption) in enumerate(zip(sounds, captions, strict=True)):
+            file = folder / f"{index}.wav"
+            file.write_bytes(encode(sound, rate))
+            self._panels[SOUNDS].append(wandb.Audio(str(file), caption=caption))
 
     def predictions(self, predictions: Predictions) -> None:
         """Keep charts for the last row."""
@@ -224,8 +236,8 @@ class WandbRun:
 
     def close(self, error: str | None, exit_code: int) -> None:
         """End the run; ``error`` is a traceback if the training failed."""
-        if self._panel:  # the run has ended in its first epoch
-            self._log({IMAGES: self._panel}, 0)
+        if self._panels:  # the run has ended in its first epoch
+            self._log(self._panels, 0)
         if error is not None:
             self.finish({"error": error})
         bounded(lambda: self._run.finish(exit_code=exit_code), calls.FINISH_SECONDS + calls.CALL_SECONDS)

@@ -87,6 +87,10 @@ class WandbTracker(Tracker):
         if count := self._images:
             self._send("mixed_images", images[:count].numpy(force=True).copy(), list(captions[:count]))
 
+    def mixed_sounds(self, sounds: Tensor, rate: int, captions: Sequence[str]) -> None:
+        if count := self._images:
+            self._send("mixed_sounds", sounds[:count].numpy(force=True).copy(), rate, list(captions[:count]))
+
     def predictions(self, predictions: Predictions) -> None:
         self._send("predictions", predictions)
 
