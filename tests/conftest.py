@@ -105,6 +105,7 @@ class OfflineRun:
     """The define_metric calls."""
     images: dict[str, list[Path]] = field(default_factory=dict)
     captions: dict[str, list[str]] = field(default_factory=dict)
+    sounds: dict[str, list[Path]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """A dict a row, from the files."""
     charts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -179,6 +180,9 @@ def _row(item: dict[str, Any], result: OfflineRun) -> dict[str, Any]:
         if kind == "images/separated":
             result.images[key] = [files / name for name in item[f"{key}.filenames"]]
             result.captions[key] = item[f"{key}.captions"]
+        elif kind == "audio":
+            result.sounds[key] = [files / sound["path"] for sound in item[f"{key}.audio"]]
+            result.captions[key] = [sound["caption"] for sound in item[f"{key}.audio"]]
         elif kind == "table-file":
             table = json.loads((files / item[f"{key}.path"]).read_text())
             result.tables[key] = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]

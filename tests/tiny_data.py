@@ -72,7 +72,9 @@ def _mnist(folder: Path) -> None:
     folder.mkdir(parents=True)
     source = digits()
     for name, part in (("train", source.train), ("t10k", source.test)):
-        images = np.pad(np.kron(part.gathered().squeeze(1).numpy(), np.ones((1, 3, 3), np.uint8)), ((0, 0), (2, 2), (2, 2)))
+        images = np.pad(
+            np.kron(part.gathered().squeeze(1).numpy(), np.ones((1, 3, 3), np.uint8)), ((0, 0), (2, 2), (2, 2))
+        )
         for kind, array in (("images-idx3", images), ("labels-idx1", part.targets.byte().numpy())):
             shape = b"".join(side.to_bytes(4, "big") for side in array.shape)
             header = bytes([0, 0, 8, array.ndim]) + shape

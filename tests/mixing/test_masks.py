@@ -140,3 +140,55 @@ def test_moving_to_another_device_moves_all_corners() -> None:
     moved = boxes.to(torch.device("cpu")).corners
     assert moved is not None
     assert moved.tolist() == boxes.sides
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=3),
+    shared=st.booleans(),
+)
+def test_a_span_of_a_sequence_is_a_box_in_an_image_of_one_row(spans: list[tuple[int, int]], shared: bool) -> None:
+    batch, spans = len(spans), spans[:1] if shared else spans
+    first, end = ([min(span) for span in spans], [max(span) for span in spans])
+    row = [0] * len(spans), [1] * len(spans)
+    line, image = Boxes([first, end], (9,)), Boxes([*row, first, end], (1, 9))
+    x, partner = torch.arange(batch * 18.0).view(batch, 2, 9), torch.arange(batch).roll(1)
+    expected = image.mix(x[:, :, None], x[partner][:, :, None])[:, :, 0]
+    assert torch.equal(line.mix(x, x[partner]), expected)
+    assert torch.equal(line.mix_out(x, partner, torch.empty_like(x)), expected)
+    assert torch.equal(line.mix_out(x.clone(), partner, y := x.clone()), expected)
+    assert torch.equal(y, expected)
+    assert line.areas == image.areas
+    assert torch.equal(line.own_share(x.shape), image.own_share((batch, 2, 1, 9)))
+
+
+@given(lams=st.lists(LAM, min_size=1, max_size=4), size=st.lists(SIDE, min_size=1, max_size=3), seed=SEED)
+def test_boxes_along_any_number_of_axes(lams: list[float], size: list[int], seed: int) -> None:
+    """Each side is int(side * (1 - lam)^(1 / axes)), made even, around a uniform centre and clipped."""
+    boxes = Boxes.sample(torch.tensor(lams, dtype=torch.float64), size, seeded(seed))
+    replay = seeded(seed)
+    for axis, side in enumerate(size):
+        centres = torch.randint(side, (len(lams),), generator=replay).tolist()
+        for row, (lam, centre) in enumerate(zip(lams, centres, strict=True)):
+            half = side * (1 - lam) ** (1 / len(size)) / 2
+            halves = {int(half - 1e-9), int(half + 1e-9)}  # a root of three need not agree in its last bit
+            spans = [(max(centre - each, 0), min(centre + each, side)) for each in halves]
+            assert (boxes.sides[2 * axis][row], boxes.sides[2 * axis + 1][row]) in spans
+    inside = boxes.inside(*size)
+    assert inside.shape == (len(lams), 1, *size)
+    assert boxes.areas == inside.flatten(1).sum(dim=1).tolist()
+    x = torch.randn(len(lams), 2, *size, generator=replay)
+    partner = torch.arange(len(lams)).roll(1)
+    expected = torch.where(inside, x[partner], x)
+    assert torch.equal(boxes.mix_out(x, partner, torch.empty_like(x)), expected)
+    assert torch.equal(boxes.mix(x, x[partner]), expected)
+
+
+def test_boxes_fit_what_they_cut() -> None:
+    image, clip = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 16)
+    boxes = Boxes([[0], [2], [0], [2]], (4, 4))
+    for cut in (lambda x: boxes.mix(x, x), lambda x: boxes.mix_out(x, torch.tensor([1, 0]), x.clone())):
+        assert cut(image).shape == image.shape
+        with pytest.raises(ValueError, match="boxes along 2 axes cannot cut inputs of"):
+            cut(clip)
+    with pytest.raises(ValueError, match="needs inputs with places"):
+        Boxes.sample(torch.tensor([0.5]), (), seeded(0))
