@@ -230,7 +230,9 @@ def test_a_wrong_command_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "outputs/runs").exists()
 
 
-def test_a_run_records_its_baseline_and_a_report_has_it(compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_records_its_baseline_and_a_report_has_it(
+    compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
     experiment = compose("dataset=diabetes", "trainer.epochs=2", "mixup=c_mixup", "trainer.threads=1")
     with caplog.at_level("INFO"):
         run(experiment)
