@@ -21,10 +21,10 @@ def write(root: Path) -> Path:
             _clip(root / f"fsdd/recordings/{digit}_theo_{number}.wav", 8000)
     for word in ("yes", "no"):
         for number in range(8):
-            _clip(root / f"{word}/{number}f_nohash_{number}.wav", 16000)
+            _clip(root / f"commands/{word}/{number}f_nohash_{number}.wav", 16000)
     for name, start in (("testing", 0), ("validation", 2)):
         lines = [f"{word}/{number}f_nohash_{number}.wav\n" for word in ("yes", "no") for number in (start, start + 1)]
-        (root / f"{name}_list.txt").write_text("".join(lines))
+        (root / f"commands/{name}_list.txt").write_text("".join(lines))
     for part in ("train", "val", "test"):
         for name in ("cat", "dog"):
             for number in range(6):

@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from tests import tiny_data
 from vicinal.config.components import RUNTIME, _keys_of_inputs, _signature, bind
 from vicinal.config.schema import BASES, CONF, GROUPS, TrainerConfig, WandbConfig, register
 from vicinal.config.validation import supported
@@ -27,18 +28,19 @@ from vicinal.experiment import Experiment
 from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
-    "dataset": 11,
-    "experiment": 12,
+    "dataset": 23,
+    "experiment": 19,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
     "hydra/launcher": 1,
     "hydra/output": 1,
     "hydra/sweeper": 1,
-    "mixup": 26,
+    "mixup": 32,
+    "mixup/logmel": 3,
     "mixup/matched": 7,
     "mixup/reference": 8,
-    "model": 9,
+    "model": 16,
     "optimizer": 3,
     "scheduler": 4,
     "tracker": 4,
@@ -52,12 +54,44 @@ COMPONENTS = [path for path in FOUND if path.parts[0] in GROUPS and path.name no
 EXPERIMENTS = [path.name for path in FOUND if path.parent.name == "experiment"]
 PARTS = {"CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100), "MNIST": (1, 28, 10)}
 """Channels, size and classes of torchvision's data sets that experiments use."""
+NO_VAL = "dataset.val_size=0"
 ALSO = {
     "mixup/transmix": ["model=vit_tiny"],
+    "mixup/classmix": ["dataset=dsb2018", NO_VAL],
+    "mixup/instance_paste": ["dataset=dsb2018", NO_VAL],
+    "mixup/ssmix": ["dataset=trec", NO_VAL],
+    "mixup/between_class": ["dataset=fsdd", NO_VAL],
+    **{f"mixup/logmel/{name}": ["dataset=fsdd", NO_VAL] for name in ("input", "cutmix", "specmix")},
     "dataset/table": ["dataset.target=[y]"],
-    "model/table_mlp": ["dataset=diabetes", "model=table_mlp"],
+    "dataset/masks": ["dataset.folder=${dataset.root}/masks", "dataset.classes=2", NO_VAL],
+    "dataset/coco": [
+        *(f"dataset.{part}_file=${{dataset.root}}/coco/{part}.json" for part in ("train", "test")),
+        *(f"dataset.{part}_images=${{dataset.root}}/coco/{part}" for part in ("train", "test")),
+        NO_VAL,
+    ],
+    "dataset/voc": ["dataset.folder=${dataset.root}/bccd/VOCdevkit/VOC2007", "dataset.origin=0"],
+    "dataset/bccd": ["dataset.names=[bar,dot]"],
+    "dataset/speech_commands": ["dataset.folder=${dataset.root}/commands"],
+    "dataset/wavfolder": ["dataset.folder=${dataset.root}/wavs"],
+    "dataset/tsv": ["dataset.folder=${dataset.root}/sst2", NO_VAL],
+    **{f"dataset/{name}": [NO_VAL] for name in ("dsb2018", "fsdd", "sst2", "trec")},
+    "model/table_mlp": ["dataset=diabetes"],
+    "model/unet": ["dataset=dsb2018", NO_VAL],
+    "model/torchvision_segmentation": ["dataset=dsb2018", NO_VAL],
+    "model/centernet_small": ["dataset=bccd", "dataset.names=[bar,dot]"],
+    "model/torchvision_detection": ["dataset=bccd", "dataset.names=[bar,dot]"],
+    "model/speech_cnn": ["dataset=fsdd", NO_VAL],
+    "model/kim_cnn": ["dataset=trec", NO_VAL],
+    "model/text_transformer": ["dataset=trec", NO_VAL],
 }
 """Of an option that needs another one."""
+OF_IMAGES = (
+    *("centernet_small", "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision"),
+    *("torchvision_detection", "torchvision_segmentation", "unet", "vit_tiny", "wide_resnet28_10"),
+)
+CHOICE = "must take the arguments channels, image_size, classes; for these data choose " + " or ".join(
+    f"model={name}" for name in OF_IMAGES
+)
 IMAGES = ("channels", "image_size")
 """What a network has to know of images."""
 CLASSES = 10
@@ -76,14 +110,13 @@ def content(path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """What can be seen of an imagefolder before it is read."""
+    """What can be seen of an imagefolder before it is read, in one folder with tiny data of all other kinds."""
     for part in ("train", "test"):
         for name in range(CLASSES):
             (tmp_path / f"tree/{part}/class{name}").mkdir(parents=True)
             for index in range(4):  # enough for three parts
                 (tmp_path / f"tree/{part}/class{name}/{index}.jpg").touch()
-    (tmp_path / "tree/table.csv").write_text("a,y\n1,2\n3,4\n5,6\n7,8\n9,0\n")
-    return tmp_path / "tree"
+    return tiny_data.write(tmp_path / "tree")
 
 
 @pytest.fixture
@@ -102,7 +135,7 @@ def test_all_options_are_found() -> None:
 @pytest.mark.parametrize("path", COMPONENTS, ids=str)
 def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed: Callable[..., DictConfig]) -> None:
     group, option = path.parts[0], "/".join(path.parts[1:])
-    experiment = Experiment.composed(composed(f"{group}={option}", *ALSO.get(str(path), ())))
+    experiment = Experiment.composed(composed(*ALSO.get(str(path), ()), f"{group}={option}"))
     component = getattr(experiment, group)
     file = content(path)
     parameters, hints = _signature(group, component.target)
@@ -144,6 +177,7 @@ def test_defaults_of_a_target_are_those_of_its_file() -> None:
             if default not in (inspect.Parameter.empty, None) and file.get(name) not in (None, default):
                 different.append(f"{path}: {name}")
     assert different == [  # several options of one class
+        "dataset/coco: bad_boxes",  # COCO has boxes that lie outside their images, and VOC has none
         "model/preact_resnet34: depth",
     ]
 
@@ -158,20 +192,19 @@ def test_the_typed_groups_are_their_dataclasses(group: str, composed: Callable[.
 
 
 def test_shared_keys_of_a_group_are_typed_once_for_all_options() -> None:
-    """A key that two targets of a group share has one meaning, so its type belongs in the dataclass of the group."""
+    """A key that two targets of a group share has one type: that of the group's dataclass, or the same in both."""
     untyped = []
     for group, schema in GROUPS.items():
-        targets: dict[str, set[str]] = {}
+        hints: dict[str, set[Any]] = {}
         for path in COMPONENTS:
             if path.parts[0] == group:
                 file = content(path)
+                _, own = _signature(group, file["_target_"])
                 for name in file:
-                    targets.setdefault(name, set()).add(file["_target_"])
+                    hints.setdefault(name, set()).add(str(own.get(name)))
         known = {item.name for item in fields(schema)}
-        untyped += [f"{group}.{name}" for name, where in targets.items() if len(where) > 1 and name not in known]
-    # Networks have keys of their own, which their signatures type: depth is 6n + 4 in one and 18 or 34 in another. And
-    # gamma is an exponent in one strategy and a share in another, as their papers have it.
-    assert sorted(untyped) == ["mixup.gamma", "model.depth", "model.dropout", "model.hidden", "model.width"]
+        untyped += [f"{group}.{name}" for name, found in hints.items() if len(found) > 1 and name not in known]
+    assert untyped == ["dataset.test_file"]  # which a table can do without
 
 
 def test_an_integer_and_its_float_are_the_same_run(composed: Callable[..., DictConfig]) -> None:
@@ -194,9 +227,7 @@ def test_a_target_that_would_run_a_program_is_refused() -> None:
         (
             "model",
             "numpy.load",
-            "must take the arguments channels, image_size, classes; for these data choose model=cnn or model=mlp or "
-            "model=preact_resnet18 or model=preact_resnet34 or model=resnet18 or model=torchvision or model=vit_tiny "
-            "or model=wide_resnet28_10",
+            CHOICE,
         ),
         ("optimizer", "numpy.testing.runstring", "must take the arguments params"),
         (
@@ -258,7 +289,7 @@ def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     others = ("rate", "length", "vocabulary", "features")  # of other inputs than images
     left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, *others, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
-    assert len(left_out) == 16
+    assert len(left_out) == 17
 
 
 # Experiments

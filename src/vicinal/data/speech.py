@@ -104,7 +104,7 @@ def fsdd(root: str, rate: int, length: int, speaker: str | None = None) -> Sourc
     return _fsdd(root, speaker).decoded(rate, length)
 
 
-def _commands(folder: str, val_size: int | None, words: Sequence[str] | None = None, **_: Any) -> Clips:
+def _commands(folder: str, val_size: int | None, words: list[str] | None = None, **_: Any) -> Clips:
     top = Path(folder).expanduser().absolute()
     if not top.is_dir():
         raise ValueError(f"root: no folder {top}; unpack the Speech Commands there, <word>/*.wav and the two lists")
@@ -151,7 +151,7 @@ def _fingerprint(folder: str, cache_dir: str, **arguments: Any) -> dict[str, str
 
 @reads(preview=lambda **arguments: _commands(**arguments).undecoded(), fingerprint=_fingerprint)
 def speech_commands(
-    folder: str, rate: int, length: int, cache_dir: str, val_size: int | None, words: Sequence[str] | None = None
+    folder: str, rate: int, length: int, cache_dir: str, val_size: int | None, words: list[str] | None = None
 ) -> Source:
     """Load Google's Speech Commands (Warden, arXiv 1804.03209): a folder per word, and lists of the other parts.
 
