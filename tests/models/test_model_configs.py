@@ -15,6 +15,8 @@ from vicinal.models import block_names, check
 FOLDER = Path(__file__).parents[2] / "conf" / "model"
 KINDS = (Images(3, 32), Waveforms(8000, 8000), Tokens(50, 12), Table(7))
 GIVEN = [*dict.fromkeys(name for kind in KINDS for name in kind.arguments), "classes"]
+OF_PLACES = {"centernet_small", "torchvision_detection", "torchvision_segmentation", "unet"}
+"""Options whose outputs are not one number per class."""
 PLAIN = {"int", "float", "bool", "str", "list[int]"}
 
 
@@ -38,5 +40,5 @@ def test_each_config_is_its_targets_signature_with_a_comment_a_line():
         [inputs] = [kind for kind in KINDS if [*kind.arguments, "classes"] == given]
         with torch.device("meta"):
             model = build(**inputs.arguments, classes=10, **config)
-        check(model, inputs.example(2), (10,))
+        check(model, inputs.example(2), None if file.stem in OF_PLACES else (10,))
         assert len(block_names(model)) >= 2
