@@ -17,6 +17,8 @@ KINDS = (Images(3, 32), Waveforms(8000, 8000), Tokens(50, 12), Table(7))
 GIVEN = [*dict.fromkeys(name for kind in KINDS for name in kind.arguments), "classes"]
 OF_PLACES = {"centernet_small", "torchvision_detection", "torchvision_segmentation", "unet"}
 """Options whose outputs are not one number per class."""
+OF_PLACES = {"unet", "torchvision_segmentation", "centernet_small", "torchvision_detection"}
+"""Networks that say something of each place of an image, which their own tests check."""
 PLAIN = {"int", "float", "bool", "str", "list[int]"}
 
 
