@@ -19,7 +19,7 @@ OF_PLACES = {"centernet_small", "torchvision_detection", "torchvision_segmentati
 """Options whose outputs are not one number per class."""
 OF_PLACES = {"unet", "torchvision_segmentation", "centernet_small", "torchvision_detection"}
 """Networks that say something of each place of an image, which their own tests check."""
-PLAIN = {"int", "float", "bool", "str", "list[int]"}
+PLAIN = {"int", "float", "bool", "str", "list[int]", "Sequence[int]"}
 
 
 def test_each_config_is_its_targets_signature_with_a_comment_a_line():
