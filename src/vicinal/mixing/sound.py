@@ -144,7 +144,8 @@ def levels(clips: Tensor, rate: int) -> Tensor:
     weight = a_weighting(torch.fft.rfftfreq(size, 1 / rate, dtype=torch.float64)).float().to(clips.device)
     sine = (window.sum() / 2).square() * 1.5  # of full scale: the window spreads it over three frequencies
     loudest = (power @ weight).amax(dim=1) / sine
-    return 10 * loudest.clamp(min=10 ** (LEAST_LEVEL / 10)).log10()
+    level: Tensor = 10 * loudest.clamp(min=10 ** (LEAST_LEVEL / 10)).log10()
+    return level
 
 
 def a_weighting(frequency: Tensor) -> Tensor:
