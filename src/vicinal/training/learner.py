@@ -75,6 +75,8 @@ class Learner(Stateful):
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, needed)
             # torch warns in every precision, bf16 too
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+            # a spectrogram inside a network, which the compiler leaves to torch
+            warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
         self.graphs = 0
         """Graphs that the compiler has made of the model so far."""
         self.forward = self._compile_for_full_batches(
