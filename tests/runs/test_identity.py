@@ -23,6 +23,10 @@ from vicinal.runs.names import cell_id, run_id
 
 Compose = Callable[..., Experiment]
 
+SOUND = ["dataset=diabetes", "dataset.inputs=audio", "+dataset.rate=8000", "+dataset.length=8000", "model=speech_cnn"]
+WORDS = ["dataset=diabetes", "dataset.inputs=tokens", "+dataset.vocabulary=50", "+dataset.length=10", "model=kim_cnn"]
+WORDS += ["mixup=none"]
+"""Requests for a network of other inputs; none of their data are read."""
 CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset._target_": (
         ["dataset=mnist"],
@@ -70,6 +74,10 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "dataset.task": (["dataset=diabetes"], ["dataset.task=multilabel"]),
     "dataset.features": (["dataset=diabetes"], ["dataset.features=9"]),
+    "dataset.rate": (SOUND, ["++dataset.rate=4000"]),
+    "dataset.length": (SOUND, ["++dataset.length=9000"]),
+    "dataset.vocabulary": (WORDS, ["++dataset.vocabulary=60"]),
+    "mixup.depth": ([], ["mixup.depth=block1"]),
     "mixup.alpha": ([], ["mixup.alpha=0.4"]),
     "mixup.prob": ([], ["mixup.prob=0.5"]),
     "mixup.per_sample": ([], ["mixup.per_sample=true"]),
@@ -153,7 +161,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 94
+    assert len(schema_keys()) == 102
 
 
 @pytest.mark.parametrize("key", CHANGES)
