@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import tiny_data
 from vicinal.config.schema import BASES, CONF
 from vicinal.models.preact_resnet import PreActResNet
 
@@ -45,15 +46,41 @@ def test_its_tables_name_every_option_and_every_experiment():
     assert named == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
 
 
+PLACES = {
+    "dataset=masks": "masks",
+    "dataset=tsv": "sst2",
+    "experiment=blood_cells_detection": "bccd/VOCdevkit/VOC2007",
+}
+"""Folder of the tiny data that a command's <folder> stands for, if not that of all of them."""
+SMALL = {
+    "dsb2018|nuclei_segmentation|trec|trec_questions|sst2_sentiment|tsv": [
+        "dataset.val_size=0",
+        "dataset.train_size=null",
+    ],
+    "bccd|blood_cells_detection": ["dataset.names=[bar,dot]"],
+    "table": ["dataset.file=table.csv"],
+}
+"""Words that make these data sets and experiments fit the tiny data."""
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_its_commands_compose(command: str, train: Callable[..., tuple[int, str, str]], tmp_path: Path):
+def test_its_commands_compose(
+    command: str, train: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if "--help" in command:
+        return
     for part in ("train", "test"):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True)
             (tmp_path / part / name / "0.jpg").touch()
-    words = [word.replace("dataset.root=...", f"dataset.root={tmp_path}") for word in shlex.split(command)[2:]]
-    if "--help" in words:
-        return
+    if re.search(r"<|dataset=(trec|table)|=rotated_mnist", command):
+        tiny_data.write(tmp_path)
+    monkeypatch.setenv("VICINAL_DATA", str(tmp_path))
+    place = next((folder for words, folder in PLACES.items() if words in command), "")
+    words = shlex.split(re.sub(r"=(<[^>]*>|\.\.\.)", f"={tmp_path / place}", command))[2:]
+    for names, more in SMALL.items():
+        if re.search(rf"(dataset|experiment)=({names})\b", command):
+            words += more
     code, printed, err = train(*words, "dry_run=true")
     if command.endswith("mixup.layers=[input,layer1]"):
         line = "error: mixup.layers=layer1: no block of vicinal.models.cnn.CNN; allowed: input, block1, block2, hidden"

@@ -62,7 +62,7 @@ ALSO = {
     "mixup/ssmix": ["dataset=trec", NO_VAL],
     "mixup/between_class": ["dataset=fsdd", NO_VAL],
     **{f"mixup/logmel/{name}": ["dataset=fsdd", NO_VAL] for name in ("input", "cutmix", "specmix")},
-    "dataset/table": ["dataset.target=[y]"],
+    "dataset/table": ["dataset.target=[price]"],
     "dataset/masks": ["dataset.folder=${dataset.root}/masks", "dataset.classes=2", NO_VAL],
     "dataset/coco": [
         *(f"dataset.{part}_file=${{dataset.root}}/coco/{part}.json" for part in ("train", "test")),
