@@ -233,7 +233,7 @@ def test_a_wrong_command_is_refused_before_a_folder_is_made(
 def test_a_run_records_its_baseline_and_a_report_has_it(
     compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
 ) -> None:
-    experiment = compose("dataset=diabetes", "trainer.epochs=2", "mixup=c_mixup", "trainer.threads=1")
+    experiment = compose("dataset=diabetes", "trainer.epochs=2", "mixup=none", "trainer.threads=1")
     with caplog.at_level("INFO"):
         run(experiment)
     result = json.loads(experiment.folder.result.read_bytes())
@@ -241,5 +241,8 @@ def test_a_run_records_its_baseline_and_a_report_has_it(
     assert f"ridge regression on the same samples: test rmse {recorded['rmse']:.4f}" in caplog.text
     assert 50 < recorded["rmse"] < 60
     assert recorded.keys() == result["test"]["last"].keys() == {"rmse", "mae", "r2"}
+    rows = [json.loads(line) for line in experiment.folder.metrics.read_text().splitlines()]
+    assert {"train/mae", "train/loss_floor"} <= rows[0].keys()
+    assert "train/mae_ceiling" not in rows[0]
     notes = compare(load_runs(experiment.folder.path)).notes
     assert f"ridge regression on the same samples has a test RMSE of {recorded['rmse']:.4g}" in notes

@@ -97,7 +97,8 @@ class MixingStats(Stateful):
         objective, task = self._objective, self._objective.task
         clean = task.clean_floor(self._counts, objective.loss)
         row: dict[str, Any] = {}
-        if not math.isnan(ceiling):
+        share = task.score_key is not None and task.metric(task.score_key).percent  # whose highest value is 1
+        if share and not math.isnan(ceiling):
             row[f"train/{task.score_key}_ceiling"] = (ceiling + unmixed) / self.samples
         lowest = floor + (unmixed and unmixed * objective.lowest_unmixed(clean))
         if not math.isnan(lowest):
