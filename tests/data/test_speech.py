@@ -189,7 +189,7 @@ def refusals(digits: Path, tmp_path: Path) -> dict[str, tuple[tuple[str, ...], s
         "depth": ((*own, "mixup=cutmix", "mixup.depth=logml"), r"mixup\.depth=logml: no block .*did you mean logmel"),
         "spectrogram": ((*own, "mixup=specmix"), r"mixup\.depth=input: must be where spectrograms"),
         "inside": ((*own, "mixup=between_class", "mixup.depth=logmel"), r"mixup\.depth=logmel: must be input for"),
-        "box": ((*own, "mixup=resizemix"), r"mixup\._target_=.*ResizeMix: cannot mix \(1, 400\)"),
+        "box": ((*own, "mixup=resizemix"), r"mixup\._target_=.*ResizeMix: cannot mix clips of \[1, 400\]"),
         "saliency": ((*own, "mixup=saliencymix"), r"mixup\._target_=.*SaliencyMix: "),
         "images": (("mixup=between_class", *TINY[:1]), r"mixup\.rate=null: must be an integer"),
         "name": ((*own, f"dataset.root={tmp_path}/named"), r"must be named <digit>_<speaker>_<number>\.wav"),

@@ -246,5 +246,5 @@ def test_sizes_are_counted_and_identity_is_the_content(compose: Callable[..., Ex
     assert compose(f"dataset.file={moved}", *words[1:]).cell_id == experiment.cell_id
     FRAME.assign(size=0.5).to_csv(moved, index=False)
     assert compose(f"dataset.file={moved}", *words[1:]).cell_id != experiment.cell_id
-    with pytest.raises(UserError, match=r"^dataset\.features=9: |must return inputs \(N, 9\), not \(N, 7\)"):
+    with pytest.raises(UserError, match=r"^dataset\.features=9: |must return inputs of \[9\] each, not of \[7\]"):
         load_data(compose(f"dataset.file={moved}", *words[1:], "dataset.features=9"))
