@@ -42,7 +42,8 @@ def write(root: Path) -> Path:
         for part in ("train", "dev", "test"):
             rows = [f"{row % classes}\tF{row % classes}\tword{row % 5} of a sentence\n" for row in range(60)]
             (root / folder / f"{part}.tsv").write_text("label\tfine\ttext\n" + "".join(rows))
-    (root / "table.csv").write_text("rooms,price\n" + "".join(f"{number},{number % 7}\n" for number in range(20)))
+    rows = "".join(f"{number},{number % 7},{number % 2}\n" for number in range(20))
+    (root / "table.csv").write_text("rooms,price,large\n" + rows)
     _mnist(root / "MNIST/raw")
     return root
 
