@@ -17,7 +17,7 @@ EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").
 ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb"
 MIXUP = (
     "alpha, alpha_end, prob, per_sample, members, law, beta, low, high, lam, partner, group, balance, bandwidth, "
-    "labels, label_weight, kappa, tau, window, taper, mixed_weight, clean_weight, together"
+    "labels, label_weight, kappa, tau, window, taper, mixed_weight, clean_weight, together, depth"
 )
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
@@ -25,8 +25,8 @@ TRAINER = (
     "logit_adjustment, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (
-    "root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, imbalance, "
-    "imbalance_ratio, label_noise, label_noise_kind, sampler, augment, crop_padding, flip"
+    "inputs, task, root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, "
+    "imbalance, imbalance_ratio, label_noise, label_noise_kind, sampler, augment, crop_padding, flip, rotate"
 )
 EVERY = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
 TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"
@@ -36,6 +36,7 @@ NO_KEY = (
 )
 TOO_MANY = "jobs are too many for one sweep, which has at most 100000"
 QUOTE = "text of such characters is quoted:"
+MODELS = ", ".join(sorted(file.stem for file in (CONF / "model").glob("*.yaml")))
 PRESETS = sorted(f"{file.parent.name}/{file.stem}" for file in (CONF / "mixup").glob("*/*.yaml"))
 OPTIONS = ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml") if file.stem != "base") + PRESETS)
 OPTION = "must be the name of an option; --help lists them"
@@ -123,8 +124,7 @@ REFUSED = [
     ("mixup/reference=timm", "mixup/reference=timm: an option in a folder is written mixup=reference/timm"),
     (
         "model=resnet19",
-        "model=resnet19: no such option; did you mean resnet18? allowed: cnn, mlp, preact_resnet18, preact_resnet34, "
-        "resnet18, torchvision, vit_tiny, wide_resnet28_10",
+        f"model=resnet19: no such option; did you mean resnet18? allowed: {MODELS}",
     ),
     ("wandb=off", "wandb=off: no such option; allowed: default"),
     ("experiment=nothing", f"experiment=nothing: no such option; allowed: {EXPERIMENTS}"),

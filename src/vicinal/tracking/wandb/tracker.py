@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from vicinal.config.redaction import redact, redacted
@@ -88,7 +89,9 @@ class WandbTracker(Tracker):
             self._send("mixed_images", images[:count].numpy(force=True).copy(), list(captions[:count]))
 
     def mixed_sounds(self, sounds: Tensor, rate: int, captions: Sequence[str]) -> None:
-        if count := self._images:
+        if self._images and find_spec("soundfile") is None:
+            log.info("W&B gets no clips of sound: pip install 'vicinal[sound]'")
+        elif count := self._images:
             self._send("mixed_sounds", sounds[:count].numpy(force=True).copy(), rate, list(captions[:count]))
 
     def predictions(self, predictions: Predictions) -> None:
