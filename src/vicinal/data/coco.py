@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vicinal.data.boxes import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
+from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
 from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
 
@@ -114,7 +114,7 @@ def coco(
     """Load images and boxes in the form of COCO, all in memory; an image keeps its aspect, on black.
 
     Regions of crowds are left out. Raises ValueError: a file is missing or cannot be read, or a box is impossible; see
-    :func:`vicinal.data.boxes.checked`.
+    :func:`vicinal.data.box_files.checked`.
 
     Args:
         train_file: JSON file of instances, with ``images``, ``annotations`` and ``categories``: the classes.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree
 
-from vicinal.data.boxes import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
+from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
 from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
 
@@ -104,7 +104,7 @@ def voc(
     """Load images and boxes in the layout of PASCAL VOC, all in memory; an image keeps its aspect, on black.
 
     Raises ValueError: a file is missing or cannot be read, or a box is impossible; see
-    :func:`vicinal.data.boxes.checked`.
+    :func:`vicinal.data.box_files.checked`.
 
     Args:
         folder: with Annotations, JPEGImages and ImageSets/Main.

@@ -9,13 +9,15 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vicinal.data.contents import DIGITS, HashCache
+from vicinal.data.decoding import as_array, decode
 from vicinal.data.samples import Samples, Source
 
 log = logging.getLogger(__name__)
@@ -146,7 +148,7 @@ def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int
             except Exception as error:  # as above
                 reason = f"cannot be decoded ({_reason(error)})"
                 raise ValueError(f"{items[place].argument}: {items[place].image} {reason}") from error
-            images[place, :, : pixels.shape[1], : pixels.shape[2]] = torch.from_numpy(pixels)
+            images[place, :, : pixels.shape[1], : pixels.shape[2]] = torch.tensor(pixels)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(fill, range(len(items))))
@@ -154,15 +156,12 @@ def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int
     return Source(made["train"], made["test"], names, made.get("val"))
 
 
-def _pixels(file: Path, size: tuple[int, int], channels: int) -> Any:
-    """Return an image of this width and height as a uint8 array (channels, H, W)."""
+def _pixels(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """Return an image of this width and height, (channels, H, W)."""
     from PIL import Image
 
-    with Image.open(file) as image:
-        shown = image.convert("L" if channels == 1 else "RGB")
-    if shown.size != size:
-        shown = shown.resize(size, Image.Resampling.BILINEAR)
-    return np.array(shown).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+    image, _ = decode(file, channels, turn=False)
+    return as_array(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
 
 
 def boxes_of(items: Sequence[Annotated], names: Sequence[str], image_size: int) -> Tensor:
@@ -181,11 +180,6 @@ def _scaled(item: Annotated, image_size: int) -> tuple[int, int]:
     assert item.size is not None
     width, height = (max(1, round(side * image_size / max(item.size))) for side in item.size)
     return width, height
-
-
-def files_of(parts: Parts) -> list[Path]:
-    """Return the images, in their order."""
-    return [item.image for items in parts.values() for item in items]
 
 
 def fingerprint_of(parts: Parts, names: Sequence[str], hashes: HashCache) -> str:
