@@ -19,6 +19,7 @@ from torch import Tensor
 from vicinal.data.contents import DIGITS, HashCache
 from vicinal.data.decoding import as_array, decode
 from vicinal.data.samples import Samples, Source
+from vicinal.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def _size(item: Annotated) -> tuple[int, int]:
     except FileNotFoundError:
         raise ValueError(f"{item.argument}: {item.written.name}: no image {item.image}") from None
     except Exception as error:  # PIL raises a dozen types on damaged files, by format
-        raise ValueError(f"{item.argument}: {item.image} is no image that can be read ({_reason(error)})") from error
+        raise ValueError(f"{item.argument}: {item.image} is no image that can be read ({first_line(error)})") from error
     if size[0] * size[1] > MOST_PIXELS:
         raise ValueError(
             f"{item.argument}: {item.image} has {size[0]:,} x {size[1]:,} pixels, and at most {MOST_PIXELS:,} fit"
@@ -146,7 +147,7 @@ def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int
             try:
                 pixels = _pixels(items[place].image, _scaled(items[place], image_size), channels)
             except Exception as error:  # as above
-                reason = f"cannot be decoded ({_reason(error)})"
+                reason = f"cannot be decoded ({first_line(error)})"
                 raise ValueError(f"{items[place].argument}: {items[place].image} {reason}") from error
             images[place, :, : pixels.shape[1], : pixels.shape[2]] = torch.tensor(pixels)
 
@@ -189,7 +190,3 @@ def fingerprint_of(parts: Parts, names: Sequence[str], hashes: HashCache) -> str
         for item in items:
             digest.update(repr((part, item.image.name, list(item.boxes), hashes.sha256(str(item.image)))).encode())
     return digest.hexdigest()[:DIGITS]
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -18,6 +18,7 @@ from vicinal.data.contents import reads, saved_hashes, stamp
 from vicinal.data.decoding import decode, square
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.samples import Samples, Source
+from vicinal.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def _load(file: Path, tree: ImageTree) -> dict[str, Samples] | None:
         parts, undecoded = torch.load(file, weights_only=True)
         images = {part: Samples(images, labels) for part, (images, labels) in parts.items()}
     except Exception as error:  # torch.load raises a dozen types, by where the damage is
-        log.warning("%s is damaged and is made again (%s)", file, str(error).partition("\n")[0])
+        log.warning("%s is damaged and is made again (%s)", file, first_line(error))
         return None
     for path, reason in undecoded.items():
         tree.skip(path, reason)
@@ -160,6 +161,6 @@ def _save(file: Path, parts: Mapping[str, Samples], undecoded: Mapping[str, str]
         torch.save((content, undecoded), temporary)
         temporary.replace(file)
     except (OSError, RuntimeError) as error:
-        log.warning("%s cannot be written, so the next run decodes again (%s)", file, str(error).partition("\n")[0])
+        log.warning("%s cannot be written, so the next run decodes again (%s)", file, first_line(error))
         with suppress(OSError):
             temporary.unlink()

@@ -15,6 +15,7 @@ from vicinal.data.contents import reads, saved_hashes, stamp
 from vicinal.data.decoding import decode, fitted, square
 from vicinal.data.mask_files import IMAGES, INSTANCES, MASKS, MaskFiles
 from vicinal.data.samples import Samples, Source
+from vicinal.errors import first_line
 
 IGNORE = 255
 """Class of pixels that count nowhere, in targets."""
@@ -77,7 +78,7 @@ def _decoded(
             image, _ = decode(image_file, channels)
             pixels = square(image, size)
         except Exception as error:  # PIL raises a dozen types on damaged files, by format
-            raise ValueError(f"folder: {image_file} cannot be decoded ({_line(error)})") from error
+            raise ValueError(f"folder: {image_file} cannot be decoded ({first_line(error)})") from error
         layers = [_mask(file, image.size, size) for file in (mask_file, *instances)]
         if values is not None:
             layers[0] = _classes(mask_file, layers[0], values, ignore)
@@ -103,7 +104,7 @@ def _mask(file: Path, expected: tuple[int, int], size: int) -> NDArray[np.int64]
         with Image.open(file) as mask:
             mask.load()
     except Exception as error:
-        raise ValueError(f"folder: {file} cannot be decoded ({_line(error)})") from error
+        raise ValueError(f"folder: {file} cannot be decoded ({first_line(error)})") from error
     if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;"):
         raise ValueError(f"folder: {file} must have one number per pixel, grey or palette, and is {mask.mode}")
     if mask.size != expected:
@@ -122,10 +123,6 @@ def _classes(file: Path, numbers: NDArray[np.int64], values: Sequence[int], igno
         other = "" if ignore is None else f", or {ignore} for pixels that do not count"
         raise ValueError(f"folder: {file} has a pixel of {odd[0]}, and classes are {known}{other} (values, ignore)")
     return classes[places].reshape(numbers.shape)
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _kinds(instances: bool) -> list[str]:
