@@ -1,0 +1,155 @@
+"""The processes that train one run together: which of them this is, and what they tell each other.
+
+They are started by ``torchrun``, or as tasks of a step by Slurm's ``srun``. One process is the usual case: nothing is
+sent then, and ``torch.distributed`` is not imported.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from vicinal.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LONGEST = timedelta(days=1)
+"""Time that a process waits for another: the first one may load data, or wait for a run, for hours."""
+PORTS = range(20_000, 40_000)  # of a job under Slurm, by its number
+
+
+class LostProcessError(UserError):
+    """Another process of the run has ended, so that nothing more can be computed together."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of this run: this one is number ``rank`` of ``size``, and ``local_rank`` on its machine.
+
+    Every method but :meth:`split` is called by all of them at the same point of the program, and waits for them. Raises
+    LostProcessError where one of them has ended.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    def split(self, count: int) -> range:
+        """Return the numbers below ``count`` that belong to this process: as many for each, to within one."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in their order: plain containers and tensors on the CPU."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with _together():
+            _distributed().all_gather_object(values, value)
+        return values
+
+    def first(self, value: Any = None) -> Any:
+        """Return the value of the first process, rank 0."""
+        if self.size == 1:
+            return value
+        values = [value]
+        with _together():
+            _distributed().broadcast_object_list(values, src=0)
+        return values[0]
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the numbers of all processes."""
+        if self.size == 1:
+            return number
+        import torch
+
+        found = torch.tensor(number)
+        with _together():
+            distributed = _distributed()
+            distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return int(found)
+
+    def add(self, vector: Tensor) -> None:
+        """Replace a tensor by the sum of those of all processes, in the order that is fastest: not always the same."""
+        if self.size > 1:
+            with _together():
+                _distributed().all_reduce(vector)
+
+    def send(self, vector: Tensor, sender: int) -> None:
+        """Replace a tensor by that of one process, of the same shape."""
+        if self.size > 1:
+            with _together():
+                _distributed().broadcast(vector, src=sender)
+
+
+@cache
+def world() -> World:
+    """Return the processes of this run by the environment, and connect them.
+
+    Raises UserError: they cannot be connected.
+    """
+    found = processes()
+    if found.size > 1:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(found.local_rank % torch.cuda.device_count())
+        try:
+            # gloo for tensors on the CPU, NCCL for those on GPUs
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            _distributed().init_process_group(backend, rank=found.rank, world_size=found.size, timeout=LONGEST)
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"process {found.rank} of {found.size} cannot reach the others ({reason})") from error
+    return found
+
+
+def processes() -> World:
+    """Return the processes of this run, which need not be connected."""
+    return by_environment(os.environ)
+
+
+def by_environment(environment: Mapping[str, str]) -> World:
+    """Return the processes of a run as ``torchrun`` or Slurm's ``srun`` describes them; where to meet is completed.
+
+    Under plain ``sbatch`` there is SLURM_NTASKS too, but only one process; within ``srun`` there is a step.
+    """
+    if int(environment.get("WORLD_SIZE", 1)) > 1 and "RANK" in environment:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    elif int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_STEP_ID" in environment:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+        os.environ.setdefault("MASTER_ADDR", _first_node(environment))
+        port = PORTS[int(environment.get("SLURM_JOB_ID", 0)) % len(PORTS)]
+        os.environ.setdefault("MASTER_PORT", str(port))
+    else:
+        return World()
+    return World(*(int(environment.get(name, 0)) for name in names))
+
+
+def _first_node(environment: Mapping[str, str]) -> str:
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "localhost")
+    if not any(sign in nodes for sign in ",["):
+        return nodes
+    listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    return listed.stdout.split()[0]
+
+
+def _distributed() -> Any:
+    import torch.distributed
+
+    return torch.distributed
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo and NCCL have no type of their own for a peer that is gone
+        reason = str(error).partition("\n")[0]
+        raise LostProcessError(f"another process of this run has ended ({reason})") from error
