@@ -51,9 +51,9 @@ def measure(bench: Bench) -> None:
 
 def ours(folder: Path, images: int, threads: str) -> dict[str, Any]:
     """A whole run on synthetic images, whose epoch ends after a few steps."""
-    from vicinal import build
     from benchmarks.suite.synthetic import image_data
     from benchmarks.suite.trainings import experiment, run_on
+    from vicinal import build
     from vicinal.data import Loader, Source, load
 
     class Short(Loader):
@@ -63,7 +63,7 @@ def ours(folder: Path, images: int, threads: str) -> dict[str, Any]:
         def epoch(self, *words: Any, **more: Any) -> Generator[tuple[Tensor, Tensor], None, None]:
             yield from islice(super().epoch(*words, **more), STEPS)
 
-    build.Loader = Short  # type: ignore[misc]
+    build.Loader = Short  # type: ignore[attr-defined]
     words = (
         "model=preact_resnet18",
         f"model.width={WIDTH}",

@@ -55,9 +55,9 @@ class GridSweeper(BasicSweeper):
         self.hydra_context, self.config, self._task = hydra_context, config, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        if (size := processes().size) > 1:
+        if (count := processes().size) > 1:
             way = "start the sweep without torchrun or srun, and hydra/launcher=parallel trains several runs at a time"
-            raise UserError(f"-m: {size} processes are for one run; {way}")
+            raise UserError(f"-m: {count} processes are for one run; {way}")
         if not self.config.dry_run:
             self._start_processes()
         with without_collections():

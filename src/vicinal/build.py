@@ -126,7 +126,12 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     augmentation = CropFlip(**{name: values[key] for name, key in crop_flip.items()}) if augment else None
     policy = Policy(augment) if isinstance(augment, str) else None
     moved = experiment.task.bind(data, uneven=False).moved if experiment.task.moves else None
-    trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy, "moved": moved}
+    trained: dict[str, Any] = {
+        "sampler": SAMPLERS[values["sampler"]],
+        "augmentation": augmentation,
+        "policy": policy,
+        "moved": moved,
+    }
     trained |= {"shards": experiment.shards.count, "own": experiment.shards.own}
 
     def make(samples: Samples, batch_size: int, **training: Any) -> Loader:

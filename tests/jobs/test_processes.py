@@ -164,7 +164,8 @@ def test_what_is_completed_or_wrong_ends_all_processes(tmp_path: Path) -> None:
     assert "already completed" in said(tmp_path)
     for words, line in {
         "trainer.shards=3": "error: trainer.shards=3: must be a multiple of 2, the number of processes: 2 or auto",
-        "dataset.train_size=10 trainer.shards=8": "error: trainer.shards=8: must be at most 5, half of the training images",
+        "dataset.train_size=10 trainer.shards=8": "error: trainer.shards=8: must be at most 5, half of the training "
+        "images",
         "trainer.shards=32": "error: trainer.shards=32: must be at most 16, half of trainer.batch_size",
         "seed=0,1 -m": "error: -m: 2 processes are for one run; start the sweep without torchrun or srun, and "
         "hydra/launcher=parallel trains several runs at a time",

@@ -132,7 +132,8 @@ def job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
     if processes().rank > 0:
-        return _assist(cfg, settings)
+        _assist(cfg, settings)
+        return None
     try:
         from vicinal.config.composition import hidden, refuse_moving
         from vicinal.tracking.wandb import client

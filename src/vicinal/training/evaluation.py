@@ -11,9 +11,7 @@ from torch.utils._pytree import tree_map
 
 from vicinal.tasks import Task
 from vicinal.training.hardware import Hardware
-from vicinal.training.world import World
-
-ALONE = World()
+from vicinal.training.world import ALONE, World
 
 
 @torch.inference_mode()

@@ -104,7 +104,8 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
                 plan = decided.to(device)
                 if shard == 0:
                     training.mixed_examples(plan, inputs, targets)
-                step = learner.step(inputs, targets, plan, shard, len(targets) / size)
+                part = () if shards.count == 1 else (shard, len(targets) / size)
+                step = learner.step(inputs, targets, plan, *part)
                 # Counted from the host's copy, unless the forward pass has settled the weights.
                 totals.mixing_stats.add(decided if step.plan is plan else step.plan, targets, inputs.shape)
                 totals.train_metrics.add(step.loss, step.score, len(targets))

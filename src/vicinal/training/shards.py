@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vicinal.training.world import World
+from vicinal.training.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Shards:
     """
 
     count: int = 1
-    world: World = World()
+    world: World = ALONE
     exact: bool = False
 
     @property
@@ -111,7 +111,7 @@ class ShardSum:
         """Give the model the sums over all parts of all processes."""
         total = self._over_processes()
         sizes = [part.numel() for part in self._parameters] + [buffer.numel() for buffer, _ in self._statistics()]
-        values = iter(total.split(sizes))
+        values = iter(torch.split(total, sizes))
         for part in self._parameters:
             if part.grad is None:
                 part.grad = torch.empty_like(part)

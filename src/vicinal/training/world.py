@@ -88,6 +88,10 @@ class World:
                 _distributed().broadcast(vector, src=sender)
 
 
+ALONE = World()
+"""One process, the usual case."""
+
+
 @cache
 def world() -> World:
     """Return the processes of this run by the environment, and connect them.
@@ -128,7 +132,7 @@ def by_environment(environment: Mapping[str, str]) -> World:
         port = PORTS[int(environment.get("SLURM_JOB_ID", 0)) % len(PORTS)]
         os.environ.setdefault("MASTER_PORT", str(port))
     else:
-        return World()
+        return ALONE
     return World(*(int(environment.get(name, 0)) for name in names))
 
 
