@@ -49,6 +49,8 @@ class RunContext:
         apply(hardware, experiment.trainer)
         gpu_memory.reset_peak(hardware.device)
         self._made_with = {**fixed(self._here), "code": self._here["sources"], "data": data.contents}
+        if experiment.shards.count > 1 and not experiment.shards.exact:
+            self._made_with["processes"] = experiment.shards.world.size
         self.news = saved.news(self._made_with)
         self._changed = [*saved.changed, *self.news]
         self.info = run_info(experiment, sweep, saved.wandb_id)
