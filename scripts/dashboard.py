@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors
-from vicinal.errors import UserError
+from vicinal.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from vicinal.dashboards.dashboard import Dashboard
@@ -58,8 +58,7 @@ def save(dashboard: Dashboard) -> None:
             part.save()
             print(part.url)
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise UserError(f"W&B does not take it: {line} (--dry-run needs no login)") from error
+        raise UserError(f"W&B does not take it: {first_line(error)} (--dry-run needs no login)") from error
 
 
 def parser() -> Arguments:

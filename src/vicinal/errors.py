@@ -31,6 +31,12 @@ def written(value: object) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value) or "''"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that is not blank; the name of its type if it has none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
 def suggest(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
     """Return ``did you mean a? allowed: a, b, c`` for an unknown word, or a dotted key or a path that ends in it."""
     known = [name for name in known if not name.startswith("_")]

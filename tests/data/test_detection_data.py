@@ -15,6 +15,7 @@ from tests.data.box_files import HEIGHT, NAMES, WIDTH, annotation, boxes_of, pic
 from vicinal.data import coco as coco_module
 from vicinal.data import voc as voc_module
 from vicinal.data.coco import coco
+from vicinal.data.imagefolder import imagefolder
 from vicinal.data.voc import voc
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
@@ -73,6 +74,67 @@ def test_both_forms_give_the_pixels_and_boxes_that_were_written(folder: Path, in
                 assert samples.targets[place].tolist() == rows
             number += 1
     assert [source.class_names for source in sources] == [NAMES, NAMES]
+
+
+def deep() -> tuple[Image.Image, torch.Tensor]:
+    """Grey with 16 bits, and each value v as the 8-bit number next to v / 257."""
+    values = np.linspace(0, 65535, 32 * 32).round().astype(np.uint16).reshape(32, 32)
+    return Image.fromarray(values), torch.from_numpy((values / 257).round().astype(np.uint8)).expand(3, -1, -1)
+
+
+def see_through() -> tuple[Image.Image, torch.Tensor]:
+    """A colour in three parts: opaque, transparent, and a fifth of it; on black."""
+    image = Image.new("RGBA", (32, 32), (200, 100, 50, 255))
+    image.paste((10, 250, 30, 0), (0, 0, 16, 16))
+    image.paste((200, 100, 50, 51), (16, 16, 32, 32))
+    expected = torch.tensor([200, 100, 50], dtype=torch.uint8)[:, None, None].repeat(1, 32, 32)
+    expected[:, :16, :16] = 0
+    expected[:, 16:, 16:] = torch.tensor([40, 20, 10])[:, None, None]
+    return image, expected
+
+
+@pytest.mark.parametrize("make", [deep, see_through])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_has_the_pixels_that_it_has_in_a_tree_of_images(
+    make: Callable[[], tuple[Image.Image, torch.Tensor]],
+    channels: int,
+    folder: Path,
+    instances: Path,
+    tmp_path: Path,
+) -> None:
+    image, expected = make()
+    tree = tmp_path / "tree"
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tree / name).mkdir(parents=True)
+        image.save(tree / name / "0.png")
+    image.save(folder / "JPEGImages/train0.png")
+    write(folder, "train0", boxes_of(0), height=32)
+    image.save(instances / "train/0.png")
+    changed(instances, lambda content: content["images"][0].update(height=32))
+    sources = (
+        imagefolder(str(tree), 32, channels, str(tmp_path / "cache"), 0),
+        read_voc(folder, channels=channels),
+        read_coco(instances, channels=channels),
+    )
+    if channels == 1:
+        expected = torch.from_numpy(np.array(Image.fromarray(expected.permute(1, 2, 0).numpy()).convert("L")))[None]
+    for source in sources:
+        assert torch.equal(source.train.inputs[0], expected)
+
+
+def test_pixels_whose_range_nobody_knows_are_refused(folder: Path) -> None:
+    Image.fromarray(np.full((HEIGHT, WIDTH), 70_000, np.int32)).save(folder / "JPEGImages/train0.png", "TIFF")
+    with pytest.raises(ValueError, match=r"^folder: .*train0\.png cannot be decoded \(signed or 32-bit pixels"):
+        read_voc(folder)
+
+
+def test_pixels_stay_where_they_are_stored_as_their_boxes_do(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer turns it by a right angle
+    picture(0).save(folder / "JPEGImages/train0.png", exif=exif)
+    source = read_voc(folder)
+    assert torch.equal(source.train.inputs[0, :, :HEIGHT], tv.pil_to_tensor(picture(0)))
+    assert source.train.targets[0, 0].tolist() == [1, 2, 3, 10, 11, 1]
 
 
 def test_images_and_boxes_are_scaled_alike(folder: Path) -> None:

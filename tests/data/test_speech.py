@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from vicinal.data import contents
-from vicinal.data.inputs import Waveforms
+from vicinal.data.inputs import INPUTS, Waveforms
 from vicinal.data.speech import fsdd, speech_commands, wavfolder
 from vicinal.experiment import Experiment
 from vicinal.runs.mixed_sounds import encode
@@ -269,3 +269,7 @@ def test_a_sound_is_the_clip_it_was_made_of() -> None:
     samples = torch.tensor([[[-32768, -1, 0, 1, 32767]]], dtype=torch.int16)
     assert torch.equal(Waveforms(8000, 5).sound(samples / 32768), samples[0])
     assert Waveforms(8000, 2).sound(torch.tensor([[[1.5, -1.5]]])).tolist() == [[32767, -32768]]
+
+
+def test_sound_alone_is_heard() -> None:
+    assert [name for name, kind in INPUTS.items() if kind.audible] == ["audio"]

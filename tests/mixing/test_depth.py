@@ -15,11 +15,15 @@ from vicinal.mixing.context import Context
 from vicinal.mixing.fields import FMix, GridMix, HardMask, SmoothMix
 from vicinal.mixing.forward import shapes_of
 from vicinal.mixing.masks import Boxes
+from vicinal.mixing.object_pasting import ClassMix
 from vicinal.mixing.one_of import OneOf
 from vicinal.mixing.pasting import ResizeMix
 from vicinal.mixing.saliency import PuzzleMix, SaliencyMix
-from vicinal.mixing.sound import SpecMix
+from vicinal.mixing.sound import BetweenClass, SpecMix
+from vicinal.mixing.text import SSMix
+from vicinal.mixing.unimix import UniMix
 from vicinal.models.speech import SpeechCNN
+from vicinal.tasks import CLASSIFICATION
 from vicinal.training.batch_context import BatchContext
 
 CLIPS = (6, 1, 1600)
@@ -132,8 +136,9 @@ def test_the_training_tells_the_shapes(network: SpeechCNN, clips: Tensor) -> Non
         SimpleNamespace(epochs=2),
         SimpleNamespace(autocast=lambda: torch.autocast("cpu", enabled=False)),
     )
+    strategy, objective = CutMix(alpha=1.0, depth="block1"), SimpleNamespace(task=CLASSIFICATION)
     learner: Any = SimpleNamespace(
-        strategy=CutMix(alpha=1.0, depth="block1"), settings=settings, hardware=hardware, model=network
+        strategy=strategy, objective=objective, settings=settings, hardware=hardware, model=network
     )
     made = BatchContext(learner, torch.ones(3), steps=4)(clips, torch.zeros(6), 1, 0)
     assert made.shapes == {"block1": (4, 4, 10)}
@@ -144,6 +149,8 @@ def test_what_cannot_mix_there_is_refused(clips: Tensor) -> None:
     for wrong in (
         lambda: PuzzleMix(alpha=1.0, depth="logmel"),
         lambda: SaliencyMix(alpha=1.0, depth="logmel"),
+        lambda: BetweenClass(rate=8000, depth="logmel"),
+        lambda: SSMix(depth="embedding"),
         lambda: ManifoldMixup(alpha=1.0, layers=["logmel"], depth="logmel"),
         lambda: CutMix(alpha=1.0, depth=""),
         lambda: SpecMix().sample(clips.shape, seeded()),
@@ -152,6 +159,29 @@ def test_what_cannot_mix_there_is_refused(clips: Tensor) -> None:
             wrong()
     with pytest.raises(ValueError, match=r"^context\.shapes is needed"):
         CutMix(alpha=1.0, depth="logmel").sample(clips.shape, seeded())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "facts"),
+    [
+        (CutMix(alpha=1.0), set()),
+        (SaliencyMix(alpha=1.0), {"images"}),
+        (PuzzleMix(alpha=1.0), {"saliency"}),
+        (BetweenClass(rate=8000), {"images", "labels"}),  # the partner is of another class
+        (SSMix(), {"images", "saliency"}),
+        (ClassMix(), {"labels"}),
+        (UniMix(alpha=1.0), {"labels", "counts"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_inputs_are_of_no_use_at_a_block_and_labels_are(strategy: Mixup, facts: set[str]) -> None:
+    assert strategy.needs == facts
+    assert replace(strategy, window=(0.5, 1.0)).needs == facts | {"progress"}
+    if facts & {"images", "saliency"}:
+        with pytest.raises(ValueError, match=rf"^depth must be input for {type(strategy).__name__}, got block1"):
+            replace(strategy, depth="block1")
+    else:
+        assert replace(strategy, depth="block1").needs == facts | {"shapes"}
 
 
 def test_where_the_size_is_not_known_the_share_is_lambda() -> None:

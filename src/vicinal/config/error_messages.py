@@ -20,7 +20,7 @@ from vicinal.config.composition import parse
 from vicinal.config.redaction import redact
 from vicinal.config.schema import BASES, CHOOSABLE
 from vicinal.config.validation import describe_key, suggest_key
-from vicinal.errors import UserError, suggest
+from vicinal.errors import UserError, first_line, suggest
 from vicinal.utils.escaping import visible
 
 MISSING_FOLDER = r"provider=hydra\.searchpath in [\w-]+, path=(.*) is not available\."  # a warning of Hydra
@@ -261,5 +261,5 @@ def _word(key: str, words: Sequence[str], complaint: str = "") -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [re.sub(r"\s+", " ", line).strip() for line in str(error).splitlines()]
-    return next(filter(None, lines), type(error).__name__)
+    """Return it with single spaces: Hydra indents and YAML aligns."""
+    return " ".join(first_line(error).split())

@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vicinal.data.boxes import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
+from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
 from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
+from vicinal.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _part(argument: str, file: Path, folder: Path) -> tuple[list[Annotated], tup
     except KeyError as error:
         raise ValueError(f"{argument} must have the form of COCO's instances: no {error}, got {file}") from error
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(f"{argument} must have the form of COCO's instances ({reason}), got {file}") from error
     if not found:
         raise ValueError(f"{argument} must have images, got {file}")
@@ -114,7 +115,7 @@ def coco(
     """Load images and boxes in the form of COCO, all in memory; an image keeps its aspect, on black.
 
     Regions of crowds are left out. Raises ValueError: a file is missing or cannot be read, or a box is impossible; see
-    :func:`vicinal.data.boxes.checked`.
+    :func:`vicinal.data.box_files.checked`.
 
     Args:
         train_file: JSON file of instances, with ``images``, ``annotations`` and ``categories``: the classes.

@@ -12,12 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vicinal.data.contents import reads, saved_hashes, stamp
+from vicinal.data.decoding import decode, square
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.samples import Samples, Source
+from vicinal.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,8 @@ def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Samples:
     def fill(start: int) -> None:
         for i, (path, _) in enumerate(samples[start : start + CHUNK], start):
             try:
-                array[i], deep = pixels(path, size, channels)
+                image, deep = decode(path, channels)
+                array[i] = square(image, size)
             except Exception as error:  # PIL raises a dozen types on damaged files, by format
                 tree.skip(path, f"cannot be decoded ({error})")
                 continue
@@ -132,45 +134,6 @@ def _decode(tree: ImageTree, part: str, size: int, channels: int) -> Samples:
     return Samples(images[good].contiguous(memory_format=torch.channels_last), labels[good])
 
 
-def pixels(path: str, size: int, channels: int) -> tuple[Any, bool]:
-    """Return an image as a uint8 array (channels, size, size), and True if it had 16 bits."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as file:
-        image, deep = _eight_bits(ImageOps.exif_transpose(file))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    image = image.convert("L" if channels == 1 else "RGB")
-    return np.asarray(fitted(image, size, Image.Resampling.BILINEAR)).reshape(size, size, channels).transpose(
-        2, 0, 1
-    ), deep
-
-
-def fitted(image: Any, size: int, resampling: Any) -> Any:
-    """Return a PIL image with its shorter side resized to ``size``, and the centre cut out."""
-    if image.size == (size, size):
-        return image
-    short = min(image.size)
-    width, height = (int(size * side / short) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), resampling).crop((left, top, left + size, top + size))
-
-
-def _eight_bits(image: Any) -> tuple[Any, bool]:
-    """Return a PIL image with 8 bits per channel, and True if it had 16, which PIL's own conversion clips at 255."""
-    from PIL import Image
-
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no range; save it with 8 or 16 bits")
-    if image.mode != "I" and not image.mode.startswith("I;"):
-        return image, False
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("signed or 32-bit pixels have no range of their own; save it with 8 or 16 bits")
-    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)), True
-
-
 def _load(file: Path, tree: ImageTree) -> dict[str, Samples] | None:
     """Read the parts from a cache file and note the skipped files; return None if it is missing or damaged."""
     if not file.exists():
@@ -182,7 +145,7 @@ def _load(file: Path, tree: ImageTree) -> dict[str, Samples] | None:
         parts, undecoded = torch.load(file, weights_only=True)
         images = {part: Samples(images, labels) for part, (images, labels) in parts.items()}
     except Exception as error:  # torch.load raises a dozen types, by where the damage is
-        log.warning("%s is damaged and is made again (%s)", file, str(error).partition("\n")[0])
+        log.warning("%s is damaged and is made again (%s)", file, first_line(error))
         return None
     for path, reason in undecoded.items():
         tree.skip(path, reason)
@@ -198,6 +161,6 @@ def _save(file: Path, parts: Mapping[str, Samples], undecoded: Mapping[str, str]
         torch.save((content, undecoded), temporary)
         temporary.replace(file)
     except (OSError, RuntimeError) as error:
-        log.warning("%s cannot be written, so the next run decodes again (%s)", file, str(error).partition("\n")[0])
+        log.warning("%s cannot be written, so the next run decodes again (%s)", file, first_line(error))
         with suppress(OSError):
             temporary.unlink()

@@ -58,9 +58,12 @@ class Inputs(ABC):
             return self.picture(own)
         return stretched(own, self.picture(torch.zeros(1, *self.shape)))
 
-    def sound(self, inputs: Tensor) -> Tensor | None:
-        """Return inputs (n, ...), after scaling and before normalisation, as int16 (n, T); None without a sound."""
-        return None
+    audible: ClassVar[bool] = False
+    """Whether it can be heard: see :meth:`sound`."""
+
+    def sound(self, inputs: Tensor) -> Tensor:
+        """Return inputs (n, ...), after scaling and before normalisation, as int16 (n, T)."""
+        raise NotImplementedError
 
     @property
     def arguments(self) -> dict[str, int]:
@@ -104,6 +107,7 @@ class Waveforms(Inputs):
 
     noun = "clips"
     pictured = True
+    audible = True
     dtype = torch.int16
     rate: int
     length: int

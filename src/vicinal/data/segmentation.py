@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from vicinal.data.contents import reads, saved_hashes, stamp
-from vicinal.data.imagefolder import fitted, pixels
+from vicinal.data.decoding import decode, fitted, square
 from vicinal.data.mask_files import IMAGES, INSTANCES, MASKS, MaskFiles
 from vicinal.data.samples import Samples, Source
+from vicinal.errors import first_line
 
 IGNORE = 255
 """Class of pixels that count nowhere, in targets."""
@@ -71,19 +72,20 @@ def _decoded(
     The maps are of classes, by the value of each class, or of the masks' own numbers.
     """
 
-    def decode(row: tuple[Path, ...]) -> tuple[Any, NDArray[np.int64]]:
+    def read(row: tuple[Path, ...]) -> tuple[Any, NDArray[np.int64]]:
         image_file, mask_file, *instances = row
         try:
-            image, _ = pixels(str(image_file), size, channels)
+            image, _ = decode(image_file, channels)
+            pixels = square(image, size)
         except Exception as error:  # PIL raises a dozen types on damaged files, by format
-            raise ValueError(f"folder: {image_file} cannot be decoded ({_line(error)})") from error
-        layers = [_mask(image_file, file, size) for file in (mask_file, *instances)]
+            raise ValueError(f"folder: {image_file} cannot be decoded ({first_line(error)})") from error
+        layers = [_mask(file, image.size, size) for file in (mask_file, *instances)]
         if values is not None:
             layers[0] = _classes(mask_file, layers[0], values, ignore)
-        return image, np.stack(layers)
+        return pixels, np.stack(layers)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images, maps = zip(*pool.map(decode, rows), strict=True)
+        images, maps = zip(*pool.map(read, rows), strict=True)
     inputs = torch.from_numpy(np.stack(images)).contiguous(memory_format=torch.channels_last)
     targets = torch.from_numpy(np.stack(maps))
     if targets.max() <= IGNORE:
@@ -91,17 +93,18 @@ def _decoded(
     return Samples(inputs, targets if targets.shape[1] == 2 else targets[:, 0].contiguous())
 
 
-def _mask(image_file: Path, file: Path, size: int) -> NDArray[np.int64]:
-    """Return the numbers of a mask's pixels, (size, size). Raises ValueError: it has none, or is of another size."""
-    from PIL import Image, ImageOps
+def _mask(file: Path, expected: tuple[int, int], size: int) -> NDArray[np.int64]:
+    """Return the numbers of a mask's pixels, (size, size).
 
-    with Image.open(image_file) as image:
-        expected = ImageOps.exif_transpose(image).size
+    Raises ValueError: it has none, or is not of the expected width and height, those of its image.
+    """
+    from PIL import Image
+
     try:
         with Image.open(file) as mask:
             mask.load()
     except Exception as error:
-        raise ValueError(f"folder: {file} cannot be decoded ({_line(error)})") from error
+        raise ValueError(f"folder: {file} cannot be decoded ({first_line(error)})") from error
     if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;"):
         raise ValueError(f"folder: {file} must have one number per pixel, grey or palette, and is {mask.mode}")
     if mask.size != expected:
@@ -120,10 +123,6 @@ def _classes(file: Path, numbers: NDArray[np.int64], values: Sequence[int], igno
         other = "" if ignore is None else f", or {ignore} for pixels that do not count"
         raise ValueError(f"folder: {file} has a pixel of {odd[0]}, and classes are {known}{other} (values, ignore)")
     return classes[places].reshape(numbers.shape)
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _kinds(instances: bool) -> list[str]:

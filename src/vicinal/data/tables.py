@@ -15,7 +15,7 @@ from vicinal.data.contents import reads, saved_hashes, stamp
 from vicinal.data.samples import Samples, Source
 from vicinal.data.sources import embedded
 from vicinal.data.splits import stratified
-from vicinal.errors import suggest
+from vicinal.errors import first_line, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ def _frame(name: str, path: Path) -> pd.DataFrame:
     except ImportError as error:  # pandas needs another package for parquet
         raise ValueError(f"{name} must be a CSV file, since parquet needs pyarrow, got {path}") from error
     except Exception as error:  # any of the parsers' own
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(f"{name} must be a CSV or parquet file that can be read ({reason}), got {path}") from error
     if not len(frame):
         raise ValueError(f"{name} must have rows, got {path}")

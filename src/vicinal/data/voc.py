@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree
 
-from vicinal.data.boxes import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
+from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
 from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
+from vicinal.errors import first_line
 
 MOST_BYTES = 2**20  # of one annotation
 EXTENSIONS = (".jpg", ".jpeg", ".png")
@@ -59,7 +60,7 @@ class Folder:
             size = tree.find("size")
             told = None if size is None else (int(_text(size, "width")), int(_text(size, "height")))
         except Exception as error:  # of the file, of the parser and of numbers
-            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            reason = getattr(error, "strerror", None) or first_line(error)
             raise ValueError(f"folder: {file} cannot be read ({reason})") from error
         images = [root / "JPEGImages" / f"{name}{suffix}" for suffix in EXTENSIONS]
         return Annotated("folder", next((image for image in images if image.is_file()), images[0]), file, boxes, told)
@@ -104,7 +105,7 @@ def voc(
     """Load images and boxes in the layout of PASCAL VOC, all in memory; an image keeps its aspect, on black.
 
     Raises ValueError: a file is missing or cannot be read, or a box is impossible; see
-    :func:`vicinal.data.boxes.checked`.
+    :func:`vicinal.data.box_files.checked`.
 
     Args:
         folder: with Annotations, JPEGImages and ImageSets/Main.

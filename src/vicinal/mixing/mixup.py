@@ -21,6 +21,8 @@ from vicinal.mixing.schedule import Schedule
 from vicinal.mixing.strategy import INPUT, Strategy, check_weights
 
 MANY = 10**6  # as good as no limit
+OF_INPUTS = frozenset({"images", "saliency"})
+"""Facts that have the places of the inputs, and tell nothing of those in the output of a block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,8 @@ class Mixup(Strategy):
 
     most_members: ClassVar[int] = 2
     """The largest ``members``."""
-    looks: ClassVar[bool] = False
-    """Whether its plan looks at the inputs, so that it mixes no block."""
+    looks: ClassVar[frozenset[str]] = frozenset()
+    """Facts of the context that its plan looks at, beside those of its parts."""
     alpha: float | None = field(default=None, kw_only=False)
     alpha_end: float | None = None
     prob: float = 1.0
@@ -96,7 +98,7 @@ class Mixup(Strategy):
             raise ValueError(f"law must be beta for more than two members, got {self.law}")
         if not self.depth:
             raise ValueError(f'depth must be "{INPUT}" or the name of a block, got ""')
-        if self.depth != INPUT and (self.looks or not self._is_ours("depths")):
+        if self.depth != INPUT and (self.looks & OF_INPUTS or not self._is_ours("depths")):
             raise ValueError(f"depth must be {INPUT} for {type(self).__name__}, got {self.depth}")
         if self.alpha_end is not None:
             _ = self._law_at(Context(progress=1.0))
@@ -145,10 +147,12 @@ class Mixup(Strategy):
 
     @property
     def needs(self) -> frozenset[str]:
-        changing = frozenset({"progress"} if self.alpha_end is not None else ())
+        own = self.looks
+        if self.alpha_end is not None:
+            own |= {"progress"}
         if self.depth != INPUT:
-            changing |= {"shapes"}
-        return changing.union(self._schedule.needs, *(part.needs for part in self._parts.values()))
+            own |= {"shapes"}
+        return own.union(self._schedule.needs, *(part.needs for part in self._parts.values()))
 
     def sample(self, shape: Sequence[int], generator: torch.Generator, context: Context = NOTHING) -> MixPlan:
         if generator.device.type != "cpu":

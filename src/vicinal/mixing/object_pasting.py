@@ -27,6 +27,7 @@ class ObjectPasting(Mixup):
         background: class that is no object; -1 if there is none.
     """
 
+    looks = frozenset({"labels"})
     prob: float = 0.5
     per_sample: bool = True
     background: int = 0
@@ -35,10 +36,6 @@ class ObjectPasting(Mixup):
         super().__post_init__()
         if not -1 <= self.background < IGNORE:
             raise ValueError(f"background must be a class, or -1 for none, got {self.background}")
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return super().needs | {"labels"}
 
     def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
         return torch.zeros(rows, dtype=torch.float64)

@@ -41,11 +41,7 @@ class SaliencyMix(Mixup):
     for the whole batch, and OpenCV's saliency, in whose place :func:`centre_surround` stands.
     """
 
-    looks = True
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return super().needs | {"images"}
+    looks = frozenset({"images"})
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
@@ -73,7 +69,7 @@ class PuzzleMix(Mixup):
         move_cost: > 0, of moving a block. The reference: 0.8.
     """
 
-    looks = True
+    looks = frozenset({"saliency"})
     solver: str = "icm"
     smoothness: float = 1.2
     prior: float = 0.2
@@ -87,10 +83,6 @@ class PuzzleMix(Mixup):
         for name in ("smoothness", "prior", "move_cost"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be a finite number >= 0, got {value}")
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return super().needs | {"saliency"}
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

@@ -99,16 +99,12 @@ class BetweenClass(Mixup):
         rate: samples of sound per second.
     """
 
-    looks = True
+    looks = frozenset({"images"})
     rate: int
     law: str | Law = "uniform"
     partner: str | PartnerRule = "other_class"
     labels: str | LabelRule = "drawn"
     per_sample: bool = True
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return super().needs | {"images"}
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

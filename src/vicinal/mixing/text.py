@@ -60,6 +60,7 @@ class SSMix(Mixup):
         share: in (0, 1], of the words of a sentence. The paper: 0.1.
     """
 
+    looks = frozenset({"images", "saliency"})
     share: float = 0.1
     clean_weight: float | str = 1.0
 
@@ -71,10 +72,6 @@ class SSMix(Mixup):
     @property
     def selects(self) -> bool:
         return True
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return super().needs | {"images", "saliency"}
 
     def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
         return torch.zeros(rows, dtype=torch.float64)

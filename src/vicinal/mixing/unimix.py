@@ -27,14 +27,11 @@ class UniMix(Mixup):
     """
 
     most_members: ClassVar[int] = 2
+    looks = frozenset({"labels", "counts"})
     per_sample: bool = True
     partner: str | PartnerRule = "class_balanced"
     balance: float = 0.5
     labels: str | LabelRule = "area"
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return super().needs | {"labels", "counts"}
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

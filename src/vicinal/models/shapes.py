@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vicinal.errors import first_line
+
 PROBED_SIZES = (16, 32, 64, 128, 256, 512)
 
 
@@ -38,7 +40,7 @@ def check(model: nn.Module, inputs: Tensor, output: tuple[int, ...] | None) -> N
     try:
         result = _forward(model, inputs)
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         if "meta" in reason.lower():
             return
         if inputs.dim() != 4:
@@ -62,7 +64,7 @@ def refuses_one(model: nn.Module, inputs: Tensor) -> str:
     try:
         _forward(model, inputs)
     except ValueError as error:  # anything else has to do with values, which shapes do not have
-        return str(error).partition("\n")[0]
+        return first_line(error)
     return ""
 
 

@@ -40,9 +40,9 @@ class MixedExamples(Stateful):
         shown, captions = mixed_images(plan, inputs, targets, self._data, count, self._task)
         self.shown.append(shown)
         self.captions += captions
-        sound = self._data.kind.sound(self._data.unnormalised(entering(plan, inputs)[:count].float().cpu()))
-        if sound is not None:
-            self.sounds.append(sound)
+        if self._data.kind.audible:
+            heard = self._data.unnormalised(entering(plan, inputs)[:count].float().cpu())
+            self.sounds.append(self._data.kind.sound(heard))
         self.show()
 
     def show(self) -> None:

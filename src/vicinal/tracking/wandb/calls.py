@@ -11,6 +11,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from vicinal.errors import first_line
 from vicinal.tracking.wandb.settings import requested_mode
 
 CALL_SECONDS = 5.0  # for one report; a millisecond is usual, since wandb-core does the work in a process of its own
@@ -96,4 +97,4 @@ def one_line(error: BaseException) -> str:
     if callable(faults := getattr(error, "errors", None)):  # pydantic's own text begins with their number
         first = faults()[0]
         return f"its setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)

@@ -9,14 +9,17 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vicinal.data.contents import DIGITS, HashCache
+from vicinal.data.decoding import as_array, decode
 from vicinal.data.samples import Samples, Source
+from vicinal.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +107,7 @@ def _size(item: Annotated) -> tuple[int, int]:
     except FileNotFoundError:
         raise ValueError(f"{item.argument}: {item.written.name}: no image {item.image}") from None
     except Exception as error:  # PIL raises a dozen types on damaged files, by format
-        raise ValueError(f"{item.argument}: {item.image} is no image that can be read ({_reason(error)})") from error
+        raise ValueError(f"{item.argument}: {item.image} is no image that can be read ({first_line(error)})") from error
     if size[0] * size[1] > MOST_PIXELS:
         raise ValueError(
             f"{item.argument}: {item.image} has {size[0]:,} x {size[1]:,} pixels, and at most {MOST_PIXELS:,} fit"
@@ -144,9 +147,9 @@ def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int
             try:
                 pixels = _pixels(items[place].image, _scaled(items[place], image_size), channels)
             except Exception as error:  # as above
-                reason = f"cannot be decoded ({_reason(error)})"
+                reason = f"cannot be decoded ({first_line(error)})"
                 raise ValueError(f"{items[place].argument}: {items[place].image} {reason}") from error
-            images[place, :, : pixels.shape[1], : pixels.shape[2]] = torch.from_numpy(pixels)
+            images[place, :, : pixels.shape[1], : pixels.shape[2]] = torch.tensor(pixels)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(fill, range(len(items))))
@@ -154,15 +157,12 @@ def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int
     return Source(made["train"], made["test"], names, made.get("val"))
 
 
-def _pixels(file: Path, size: tuple[int, int], channels: int) -> Any:
-    """Return an image of this width and height as a uint8 array (channels, H, W)."""
+def _pixels(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """Return an image of this width and height, (channels, H, W)."""
     from PIL import Image
 
-    with Image.open(file) as image:
-        shown = image.convert("L" if channels == 1 else "RGB")
-    if shown.size != size:
-        shown = shown.resize(size, Image.Resampling.BILINEAR)
-    return np.array(shown).reshape(size[1], size[0], channels).transpose(2, 0, 1)
+    image, _ = decode(file, channels, turn=False)
+    return as_array(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
 
 
 def boxes_of(items: Sequence[Annotated], names: Sequence[str], image_size: int) -> Tensor:
@@ -183,11 +183,6 @@ def _scaled(item: Annotated, image_size: int) -> tuple[int, int]:
     return width, height
 
 
-def files_of(parts: Parts) -> list[Path]:
-    """Return the images, in their order."""
-    return [item.image for items in parts.values() for item in items]
-
-
 def fingerprint_of(parts: Parts, names: Sequence[str], hashes: HashCache) -> str:
     """Return a hash of the images' bytes, of their boxes and of the classes, the same wherever the files are."""
     digest = hashlib.sha256(repr(tuple(names)).encode())
@@ -195,7 +190,3 @@ def fingerprint_of(parts: Parts, names: Sequence[str], hashes: HashCache) -> str
         for item in items:
             digest.update(repr((part, item.image.name, list(item.boxes), hashes.sha256(str(item.image)))).encode())
     return digest.hexdigest()[:DIGITS]
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

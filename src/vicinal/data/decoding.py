@@ -1,0 +1,67 @@
+"""The one way from an image file to pixels, so that a file has the same pixels whatever kind of data set it is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def decode(file: str | Path, channels: int, turn: bool = True) -> tuple[Any, bool]:
+    """Return a PIL image, grey (1 channel) or RGB (3), and True if the file has 16 bits per pixel.
+
+    Transparent pixels are laid on black. Grey images of 16 bits are scaled to 8 by their type's range, 65535. Raises
+    ValueError: the range of the pixels is not known. PIL raises a dozen other types on damaged files, by format.
+
+    Args:
+        file: image.
+        channels: 1 or 3.
+        turn: as the EXIF orientation says; else the pixels stay where they are stored.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(file) as opened:
+        image, deep = _eight_bits(ImageOps.exif_transpose(opened) if turn else opened.copy())
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert("L" if channels == 1 else "RGB"), deep
+
+
+def fitted(image: Any, size: int, resampling: Any) -> Any:
+    """Return a PIL image with its shorter side resized to ``size``, and the centre cut out."""
+    if image.size == (size, size):
+        return image
+    short = min(image.size)
+    width, height = (int(size * side / short) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), resampling).crop((left, top, left + size, top + size))
+
+
+def square(image: Any, size: int) -> NDArray[np.uint8]:
+    """Return a decoded image as an array (channels, size, size): see :func:`fitted`; bilinear, antialiased."""
+    from PIL import Image
+
+    return as_array(fitted(image, size, Image.Resampling.BILINEAR))
+
+
+def as_array(image: Any) -> NDArray[np.uint8]:
+    """Return a decoded image as an array (channels, H, W)."""
+    width, height = image.size
+    return np.asarray(image).reshape(height, width, -1).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Any) -> tuple[Any, bool]:
+    """Return a PIL image with 8 bits per channel, and True if it had 16, which PIL's own conversion clips at 255."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no range; save it with 8 or 16 bits")
+    if image.mode != "I" and not image.mode.startswith("I;"):
+        return image, False
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("signed or 32-bit pixels have no range of their own; save it with 8 or 16 bits")
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)), True
