@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vicinal import dry_build
@@ -79,7 +80,7 @@ class Experiment:
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
         hardware, checkpoint_every = resolve(trainer), Interval.parse(trainer.checkpoint_every)
-        shards = _shards(trainer, world())
+        shards = _shards(trainer, hardware, world())
         trainer.shards = config["trainer"]["shards"] = shards.count
 
         def chosen(group: str, inputs: tuple[str, ...] = ()) -> Component:
@@ -184,7 +185,10 @@ class Experiment:
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
 
 
-def _shards(trainer: TrainerConfig, here: World) -> Shards:
+def _shards(trainer: TrainerConfig, hardware: Hardware, here: World) -> Shards:
+    gpus = torch.cuda.device_count()
+    if here.size > 1 and hardware.device.type == "cuda" and here.local_rank >= gpus:
+        raise ConfigError("trainer.device", "cuda", f"rank {here.rank} has no GPU of its own: this machine has {gpus}")
     count = here.size if trainer.shards == "auto" else int(trainer.shards)
     if count % here.size:
         allowed = f"must be a multiple of {here.size}, the number of processes: {here.size} or auto"

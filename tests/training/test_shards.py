@@ -1,6 +1,7 @@
 """Parts of a batch: sums that do not depend on who adds them, and gradients that are those of the whole batch."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from vicinal.errors import UserError
 from vicinal.training.shards import Shards, ShardSum, TreeSum, branches
 from vicinal.training.world import World, by_environment
 
@@ -127,9 +129,20 @@ SBATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
         ({**SRUN, **TORCHRUN}, World(3, 8, 1)),
     ],
 )
-def test_processes_by_environment(
-    environment: dict[str, str], expected: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.setenv(name, "set by a test")
+def test_processes_by_environment(environment: dict[str, str], expected: World) -> None:
     assert by_environment(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("RANK", "8", "in [0, 7]"),
+        ("RANK", "-1", "in [0, 7]"),
+        ("WORLD_SIZE", "many", ">= 1"),
+        ("WORLD_SIZE", "0", ">= 1"),
+        ("LOCAL_RANK", "1.5", ">= 0"),
+    ],
+)
+def test_a_variable_that_is_no_number_of_a_process_is_refused(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"{name}={value}: must be an integer {allowed}")):
+        by_environment({**TORCHRUN, name: value})

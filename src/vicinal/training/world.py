@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from vicinal.errors import UserError
+from vicinal.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LONGEST = timedelta(days=1)
 """Time that a process waits for another: the first one may load data, or wait for a run, for hours."""
 PORTS = range(20_000, 40_000)  # of a job under Slurm, by its number
+
+VARIABLES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
+"""Of torchrun, and of Slurm's srun: the number of the process, how many there are, and its number on its machine."""
 
 
 class LostProcessError(UserError):
@@ -105,43 +108,53 @@ def world() -> World:
         if torch.cuda.is_available():
             torch.cuda.set_device(found.local_rank % torch.cuda.device_count())
         try:
+            os.environ |= _meeting_place(os.environ)
             # gloo for tensors on the CPU, NCCL for those on GPUs
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             _distributed().init_process_group(backend, rank=found.rank, world_size=found.size, timeout=LONGEST)
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(f"process {found.rank} of {found.size} cannot reach the others ({reason})") from error
+        except (RuntimeError, ValueError, OSError, subprocess.CalledProcessError) as error:
+            raise UserError(
+                f"rank {found.rank} of {found.size} cannot reach the others ({first_line(error)})"
+            ) from error
     return found
 
 
 def processes() -> World:
-    """Return the processes of this run, which need not be connected."""
+    """Return the processes of this run, which need not be connected. Raises as :func:`by_environment`."""
     return by_environment(os.environ)
 
 
 def by_environment(environment: Mapping[str, str]) -> World:
-    """Return the processes of a run as ``torchrun`` or Slurm's ``srun`` describes them; where to meet is completed.
+    """Return the processes of a run as ``torchrun`` or Slurm's ``srun`` describes them.
 
     Under plain ``sbatch`` there is SLURM_NTASKS too, but only one process; within ``srun`` there is a step.
+    Raises UserError: a variable is no integer in its range.
     """
-    if int(environment.get("WORLD_SIZE", 1)) > 1 and "RANK" in environment:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_STEP_ID" in environment:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-        os.environ.setdefault("MASTER_ADDR", _first_node(environment))
-        port = PORTS[int(environment.get("SLURM_JOB_ID", 0)) % len(PORTS)]
-        os.environ.setdefault("MASTER_PORT", str(port))
-    else:
-        return ALONE
-    return World(*(int(environment.get(name, 0)) for name in names))
+    for rank, size, local in VARIABLES:
+        if rank in environment and _integer(environment, size, 1, 1) > 1:
+            count = _integer(environment, size, 1)
+            return World(_integer(environment, rank, 0, 0, count - 1), count, _integer(environment, local, 0, 0))
+    return ALONE
 
 
-def _first_node(environment: Mapping[str, str]) -> str:
+def _integer(environment: Mapping[str, str], name: str, default: int, low: int = 1, high: int | None = None) -> int:
+    value = environment.get(name, str(default))
+    if not value.isascii() or not value.isdigit() or int(value) < low or (high is not None and int(value) > high):
+        raise UserError(f"{name}={value}: must be an integer {f'>= {low}' if high is None else f'in [{low}, {high}]'}")
+    return int(value)
+
+
+def _meeting_place(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return where the processes meet, if ``torchrun`` has not said it: the first node of Slurm's step."""
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "localhost")
-    if not any(sign in nodes for sign in ",["):
-        return nodes
-    listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return listed.stdout.split()[0]
+    if "MASTER_ADDR" not in environment and any(sign in nodes for sign in ",["):
+        listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+        nodes = listed.stdout.split()[0]
+    port = PORTS[int(environment.get("SLURM_JOB_ID", 0)) % len(PORTS)]
+    return {
+        "MASTER_ADDR": environment.get("MASTER_ADDR", nodes),
+        "MASTER_PORT": environment.get("MASTER_PORT", str(port)),
+    }
 
 
 def _distributed() -> Any:
@@ -155,5 +168,4 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo and NCCL have no type of their own for a peer that is gone
-        reason = str(error).partition("\n")[0]
-        raise LostProcessError(f"another process of this run has ended ({reason})") from error
+        raise LostProcessError(f"another process of this run has ended ({first_line(error)})") from error
