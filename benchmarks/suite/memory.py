@@ -9,7 +9,7 @@ import json
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,19 @@ def measure(bench: Bench) -> None:
 
 def ours(folder: Path, images: int, threads: str) -> dict[str, Any]:
     """A whole run on synthetic images, whose epoch ends after a few steps."""
-    import vicinal.experiment
     from benchmarks.suite.synthetic import image_data
     from benchmarks.suite.trainings import experiment, run_on
+    from vicinal import build
     from vicinal.data import Loader, Source, load
 
     class Short(Loader):
         def __len__(self) -> int:
             return min(super().__len__(), STEPS)
 
-        def epoch(self, *words: Any, **more: Any) -> Iterator[tuple[Tensor, Tensor]]:
-            return islice(super().epoch(*words, **more), STEPS)
+        def epoch(self, *words: Any, **more: Any) -> Generator[tuple[Tensor, Tensor], None, None]:
+            yield from islice(super().epoch(*words, **more), STEPS)
 
-    vicinal.experiment.Loader = Short  # type: ignore[attr-defined]
+    build.Loader = Short  # type: ignore[attr-defined]
     words = (
         "model=preact_resnet18",
         f"model.width={WIDTH}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,12 +53,10 @@ class _Closed(MixingStats):
     def add(self, plan: MixPlan, labels: Tensor, shape: Sequence[int]) -> None:
         pass
 
-    def read(self) -> dict[str, Any]:
-        return {}
-
 
 def _unnoted(training: TrainState) -> None:
-    training.mixing_stats = _Closed((), training.counts, training.learner.objective, torch.device("cpu"))
+    [totals] = training.totals.values()
+    totals.mixing_stats = _Closed((), training.counts, training.learner.objective, torch.device("cpu"))
 
 
 def _cost(bench: Bench, name: str, words: Sequence[str], rounds: int) -> None:

@@ -96,7 +96,7 @@ class Run:
     def epoch(self, checkpointer: Checkpointer | None = None) -> None:
         """Run the next epoch in the real loop, without validation."""
         train_epoch(self.training, self.loaders.train, Tracker(), checkpointer or Silent())
-        self.training.mixing_stats.read()
+        self.training.mixing_row()
         self.training.end_epoch({})
 
 

@@ -27,6 +27,7 @@ from hydra_plugins.vicinal_launcher import ParallelLauncher
 from vicinal.config.schema import BASES
 from vicinal.errors import ConfigError, UserError
 from vicinal.launch.packing import AUTO
+from vicinal.training.world import processes
 from vicinal.utils.gc_pause import without_collections
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class GridSweeper(BasicSweeper):
         self.hydra_context, self.config, self._task = hydra_context, config, task_function
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        if (count := processes().size) > 1:
+            way = "start the sweep without torchrun or srun, and hydra/launcher=parallel trains several runs at a time"
+            raise UserError(f"-m: {count} processes are for one run; {way}")
         if not self.config.dry_run:
             self._start_processes()
         with without_collections():

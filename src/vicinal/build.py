@@ -53,7 +53,10 @@ def check_cuts(experiment: Experiment) -> None:
 
 def check_steps(experiment: Experiment, data: RunData) -> None:
     """Refuse a schedule that does not fit the number of steps, which only the data can show. Raises ConfigError."""
-    steps = steps_per_epoch(len(data.train.targets), experiment.trainer.batch_size)
+    shards, samples = experiment.shards.count, len(data.train.targets)
+    if samples < 2 * shards:
+        raise ConfigError("trainer.shards", shards, f"must be at most {samples // 2}, half of the training images")
+    steps = steps_per_epoch(samples, experiment.trainer.batch_size, shards)
     dry_build.check_schedule(experiment.optimizer, experiment.scheduler, experiment.trainer.epochs, steps)
 
 
@@ -123,7 +126,13 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     augmentation = CropFlip(**{name: values[key] for name, key in crop_flip.items()}) if augment else None
     policy = Policy(augment) if isinstance(augment, str) else None
     moved = experiment.task.bind(data, uneven=False).moved if experiment.task.moves else None
-    trained = {"sampler": SAMPLERS[values["sampler"]], "augmentation": augmentation, "policy": policy, "moved": moved}
+    trained: dict[str, Any] = {
+        "sampler": SAMPLERS[values["sampler"]],
+        "augmentation": augmentation,
+        "policy": policy,
+        "moved": moved,
+    }
+    trained |= {"shards": experiment.shards.count, "own": experiment.shards.own}
 
     def make(samples: Samples, batch_size: int, **training: Any) -> Loader:
         return Loader(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vicinal import dry_build
@@ -33,6 +34,8 @@ from vicinal.tracking.tracker import Tracker
 from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import Hardware, resolve, work
+from vicinal.training.shards import Shards
+from vicinal.training.world import World, world
 from vicinal.utils.gc_pause import without_collections
 
 
@@ -48,6 +51,7 @@ class Experiment:
     wandb: WandbConfig
     hardware: Hardware  # the meaning of "auto" here
     checkpoint_every: Interval
+    shards: Shards  # parts of each batch, and the processes that compute them
     dataset: Component
     model: Component
     mixup: Component
@@ -76,6 +80,8 @@ class Experiment:
         trainer, wandb = TrainerConfig(**config["trainer"]), WandbConfig(**config["wandb"])
         request.check_output(config["output_dir"])
         hardware, checkpoint_every = resolve(trainer), Interval.parse(trainer.checkpoint_every)
+        shards = _shards(trainer, hardware, world())
+        trainer.shards = config["trainer"]["shards"] = shards.count
 
         def chosen(group: str, inputs: tuple[str, ...] = ()) -> Component:
             return bind(group, config[group], places, inputs)
@@ -117,7 +123,7 @@ class Experiment:
         name = run_name(choices, _settings(config, components), words)
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
-            config, choices, name, trainer, trackers, wandb, hardware, checkpoint_every, *components,
+            config, choices, name, trainer, trackers, wandb, hardware, checkpoint_every, shards, *components,
             task, sizes, strategy, effective, cell, folder,
         )  # fmt: skip
         experiment._declare_public()
@@ -177,6 +183,20 @@ class Experiment:
         shown = {"output_dir": self.config["output_dir"], "project": self.wandb.project, "entity": self.wandb.entity}
         needed = {**self.effective, **shown, "seed": self.seed}
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
+
+
+def _shards(trainer: TrainerConfig, hardware: Hardware, here: World) -> Shards:
+    gpus = torch.cuda.device_count()
+    if here.size > 1 and hardware.device.type == "cuda" and here.local_rank >= gpus:
+        raise ConfigError("trainer.device", "cuda", f"rank {here.rank} has no GPU of its own: this machine has {gpus}")
+    count = here.size if trainer.shards == "auto" else int(trainer.shards)
+    if count % here.size:
+        allowed = f"must be a multiple of {here.size}, the number of processes: {here.size} or auto"
+        raise ConfigError("trainer.shards", trainer.shards, allowed)
+    if count > 1 and trainer.batch_size < 2 * count:
+        most = trainer.batch_size // 2
+        raise ConfigError("trainer.shards", count, f"must be at most {most}, half of trainer.batch_size")
+    return Shards(count, here, trainer.deterministic)
 
 
 def _sizes(dataset: Mapping[str, Any], preview: Source | None) -> Sizes:

@@ -21,7 +21,7 @@ MIXUP = (
 )
 TRAINER = (
     "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
-    "label_smoothing, loss, bce_threshold, focal_gamma, class_weights, class_weights_beta, class_weights_from, "
+    "shards, label_smoothing, loss, bce_threshold, focal_gamma, class_weights, class_weights_beta, class_weights_from, "
     "logit_adjustment, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (

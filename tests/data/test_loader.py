@@ -94,6 +94,42 @@ def test_an_epoch_resumed_inside_goes_on_bit_for_bit(size, batch_size, flip, sam
     assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(whole, resumed, strict=True))
 
 
+@pytest.mark.parametrize("policy", [None, "trivialaugment"])
+@pytest.mark.parametrize("stream", [False, True])
+@settings(max_examples=10, deadline=None)
+@given(shards=st.integers(2, 5), data=st.data())
+def test_parts_of_batches_are_cut_from_the_same_batches(policy, stream, shards, data):
+    """Whoever makes them: the samples, and their crops and flips, are drawn for the whole batch."""
+    size, batch_size = data.draw(st.integers(2 * shards, 40)), data.draw(st.integers(2 * shards, 20))
+    rest = size % batch_size
+    kept_rest = 0 if rest < 2 * shards and rest < size else rest
+    augmentation = CropFlip(2, flip=True)
+    whole = Loader(
+        numbered(size - rest + kept_rest), batch_size, MEAN, STD, device=CPU, augmentation=augmentation, stream=stream
+    )
+    options = {"augmentation": augmentation, "stream": stream, "shards": shards}
+    options["policy"] = None if policy is None else Policy(policy)
+    parts = []
+    for own in (range(1), range(1, shards)):
+        made = Loader(numbered(size - rest + kept_rest), batch_size, MEAN, STD, device=CPU, own=own, **options)
+        assert len(made) == len(whole)
+        parts.append(kept(made.epoch(*generators())))
+    for step, (images, labels) in enumerate(kept(whole.epoch(*generators()))):
+        assert made.size(step) == len(labels)
+        mine = [parts[0][step], *parts[1][step * (shards - 1) : (step + 1) * (shards - 1)]]
+        assert [len(part) for _, part in mine] == [len(part) for part in labels.tensor_split(shards)]
+        assert torch.equal(torch.cat([part for _, part in mine]), labels)
+        if policy is None:
+            assert torch.equal(torch.cat([part for part, _ in mine]), images)
+
+
+def test_a_last_batch_that_is_too_small_for_its_parts_is_left_out():
+    for size, steps in ((20, 2), (21, 2), (25, 2), (26, 3), (29, 3)):
+        made = loader(size, 10, shards=3, own=range(3))
+        assert len(made) == steps
+        assert sum(len(labels) for _, labels in made.epoch(*generators())) == (size if steps == 3 else 20)
+
+
 def test_augmentation_changes_the_pixels_but_not_the_order():
     plain, augmented = (
         kept(loader(30, 8, augmentation).epoch(*generators())) for augmentation in (None, CropFlip(2, True))

@@ -141,7 +141,10 @@ class Sweep:
             content = torch.load(file, weights_only=True)
             if "training" in content:
                 training = content["training"]
-                found[file.parent.name] = len(training["history"]["rows"]), training["train_metrics"]["steps"]
+                found[file.parent.name] = (
+                    len(training["history"]["rows"]),
+                    training["totals"][0]["train_metrics"]["steps"],
+                )
         return found
 
     def strike(self, number: signal.Signals, wandb_too: bool) -> None:

@@ -111,6 +111,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "trainer.channels_last": ([], ["trainer.channels_last=false"]),
     "trainer.compile": ([], ["trainer.compile=true"]),
     "trainer.deterministic": ([], ["trainer.deterministic=true"]),
+    "trainer.shards": ([], ["trainer.shards=2"]),
     "trainer.label_smoothing": ([], ["trainer.label_smoothing=0.1"]),
     "trainer.loss": ([], ["trainer.loss=focal"]),
     "trainer.bce_threshold": (["trainer.loss=bce"], ["trainer.bce_threshold=0.2"]),
@@ -161,7 +162,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & NEUTRAL.keys()
     assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 102
+    assert len(schema_keys()) == 103
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -29,6 +29,7 @@ from vicinal.config.schema import CONF, register
 from vicinal.errors import UserError, written
 from vicinal.runs.signals import leave_an_import, present
 from vicinal.tasks import task_named
+from vicinal.training.world import processes
 from vicinal.utils import output
 from vicinal.utils.escaping import visible
 from vicinal.utils.gc_pause import without_collections
@@ -82,6 +83,8 @@ def main() -> None:
         _leave_if_stopped()
         if FULL_ERROR or not is_mistake(error):
             raise
+        if processes().rank > 0:  # the first process says the same
+            sys.exit(1)
         sys.exit(f"error: {explain(error, sys.argv[1:])}")
 
 
@@ -128,6 +131,9 @@ def job(cfg: DictConfig) -> float | None:
     output.steady()  # a launcher from a plugin may run jobs in other processes
     settings = HydraConfig.get()
     single = settings.mode == RunMode.RUN
+    if processes().rank > 0:
+        _assist(cfg, settings)
+        return None
     try:
         from vicinal.config.composition import hidden, refuse_moving
         from vicinal.tracking.wandb import client
@@ -140,7 +146,9 @@ def job(cfg: DictConfig) -> float | None:
         with without_collections():
             from vicinal.experiment import Experiment
             from vicinal.jobs.run import run
+            from vicinal.training.world import world
 
+            world()  # the other processes wait from here on
             experiment = Experiment.of(cfg, settings)
         for line in hidden(settings) if single else ():
             log.warning("%s", line)
@@ -153,6 +161,27 @@ def job(cfg: DictConfig) -> float | None:
             log.error("failed: %s", explain(error))
         raise
     return (result.get("val") or {}).get(task_named(result.get("task")).selection)
+
+
+def _assist(cfg: DictConfig, settings: HydraConf) -> None:
+    """Compute a part of a run, when the first process has checked the request and begins to train."""
+    from vicinal.experiment import Experiment
+    from vicinal.jobs.run import assist
+    from vicinal.training.world import LostProcessError, world
+
+    prefix = f"rank {processes().rank}: "
+    logging.getLogger().setLevel(logging.ERROR)  # the first process tells the rest
+    try:
+        try:
+            saved = world().first()
+        except LostProcessError:  # there was nothing to train, or the first process has told why not
+            return
+        assist(Experiment.of(cfg, settings), saved)
+    except Exception as error:
+        _leave_if_stopped()
+        if not is_mistake(error) or FULL_ERROR:
+            raise
+        sys.exit(f"{prefix}error: {explain(error, sys.argv[1:])}")
 
 
 def _refuse_sweep(settings: HydraConf) -> None:

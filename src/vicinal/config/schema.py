@@ -192,7 +192,17 @@ class TrainerConfig:
     threads: int | str = key("auto", "CPU threads; change the last digits", choices=("auto",), low=1, high=1024)
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which is faster for convolutions")
     compile: bool | str = key("auto", "torch.compile; auto = on GPUs; max = CUDA graphs", choices=("auto", "max"))
-    deterministic: bool = key(False, "deterministic kernels on a GPU (slower); on a CPU they always are")
+    deterministic: bool = key(
+        False, "deterministic kernels on a GPU, and sums over several processes (slower); on a CPU kernels always are"
+    )
+    shards: int | str = key(
+        1,
+        "equal parts of a batch, each mixed and normalised alone; auto = one per process",
+        choices=("auto",),
+        low=1,
+        high=MANY,
+        since="0.2",
+    )
     label_smoothing: float = key(0.0, "fraction of the target spread over all classes; only in training", low=0, high=1)
     loss: str = key("auto", "loss of the training; auto = the first that the task has", since="0.2")
     bce_threshold: float | None = key(

@@ -1,6 +1,6 @@
 """Make batches of a decoded data set by indexing, without workers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ class Loader:
 
     The full scale is 255 for uint8, 32768 for int16 and 1 for floats. Without a mean, inputs are int64 as they are.
     The length is the number of batches of a shuffled epoch. The inputs of a batch are the loader's own memory, which
-    the next batch overwrites.
+    the next batch overwrites. A shuffled epoch may be in parts: ``torch.tensor_split`` cuts each batch into so many
+    `shards`, and those in `own` are made, one after the other, as if they were batches.
 
     Args:
         samples: the data set.
@@ -34,6 +35,8 @@ class Loader:
         stream: leave the data set in the host's memory and gather batches ahead of their use; else it is moved to the
             device as it is. The batches are the same.
         compile: make augmented batches of full size by one compiled loop, if there is no policy and no stream.
+        shards: equal parts of each batch of a shuffled epoch, of 2 samples or more where there are several.
+        own: numbers of the parts that are made, in their order.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class Loader:
         channels_last: bool = False,
         stream: bool = False,
         compile: bool = False,  # noqa: A002 - the name of the key
+        shards: int = 1,
+        own: range = range(1),
     ) -> None:
         self.batch_size, self.augmentation, self.policy, self.moved = batch_size, augmentation, policy, moved
-        self._sampler, self._given = sampler, samples.targets
-        self._largest = min(batch_size, max(len(samples.targets), 1))
+        self._sampler, self._given, self._shards, self._own = sampler, samples.targets, shards, own
+        self._largest = -(-min(batch_size, max(len(samples.targets), 1)) // shards)
         shape = samples.inputs.shape[1:]
         layout = torch.channels_last if channels_last and len(shape) == 3 else torch.contiguous_format
         self.store = (HostDataset if stream else DeviceDataset)(samples, self._largest, device, layout)
@@ -80,54 +85,75 @@ class Loader:
         self._compiled = torch.compile(self._assemble, dynamic=False) if compiled else None
 
     def __len__(self) -> int:
-        return steps_per_epoch(len(self.targets), self.batch_size)
+        return steps_per_epoch(len(self.targets), self.batch_size, self._shards)
+
+    def size(self, step: int) -> int:
+        """Return the number of samples, in all parts, of a batch of a shuffled epoch."""
+        return min(
+            self.batch_size, _shuffled(len(self.targets), self.batch_size, self._shards) - step * self.batch_size
+        )
 
     def epoch(
         self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one shuffled pass, without the first `skip`.
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Return the batches of one shuffled pass, without the first `skip`, or the own parts of each.
 
         All randomness comes from the two CPU generators: the sampler's from `order`, and the draws of each batch from
         `augmentation` as it is made. Skipped batches are drawn but not made, so that an epoch can be resumed inside.
 
-        A single sample left over at the end is left out of this epoch: batch norm cannot normalise one value.
+        A single sample left over at the end is left out of this epoch: batch norm cannot normalise one value. With
+        parts, so is a last batch with a part of fewer than two.
         """
-        chunks = self._chunks(self._sampler(self._given, _shuffled(len(self._given), self.batch_size), order))
-        if self.augmentation:
-            for chunk in chunks[:skip]:
-                self.augmentation.sample(len(chunk), augmentation)
-                if self.policy:
-                    self.policy.sample(augmentation)
-        yield from self._make(chunks[skip:], augmentation)
+        size = _shuffled(len(self._given), self.batch_size, self._shards)
+        chunks = self._chunks(self._sampler(self._given, size, order))
+        parts = [chunk.tensor_split(self._shards)[shard] for chunk in chunks[skip:] for shard in self._own]
+        draws = self._draws([len(chunk) for chunk in chunks], augmentation)
+        for _ in range(skip * len(self._own) if self.augmentation else 0):
+            next(draws)
+        return self._make(parts, draws)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all samples in order, without augmentation."""
-        yield from self._make(self._chunks(torch.arange(len(self.targets))), None)
+    def batches(self, share: Callable[[int], range] = range) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all samples in order, without augmentation; or of N batches those whose numbers are in `share(N)`."""
+        chunks = self._chunks(torch.arange(len(self.targets)))
+        yield from self._make([chunks[number] for number in share(len(chunks))], None)
+
+    def _draws(self, sizes: Iterable[int], generator: torch.Generator) -> Iterator[tuple[Draws, int]]:
+        """Draw for each batch of these sizes when it is reached, and yield the augmentation of each own part.
+
+        That is the draws of crop and flip, and the seed of the policy.
+        """
+        assert self.augmentation is not None
+        for size in sizes:
+            draws = self.augmentation.sample(size, generator)
+            seeds = [self.policy.sample(generator) if self.policy else 0 for _ in range(self._shards)]
+            yield from ((draws.part(self._shards, shard), seeds[shard]) for shard in self._own)
 
     def _chunks(self, indices: Tensor) -> Sequence[Tensor]:
         """Return the indices of each batch; all are sent to the device at once."""
         return torch.split(indices.to(self.store.index_device), self.batch_size)
 
-    def _make(self, chunks: Sequence[Tensor], generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _make(
+        self, chunks: Sequence[Tensor], drawn: Iterator[tuple[Draws, int]] | None
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         device = self.targets.device
         store, augmentation = self.store, self.augmentation
-        if self._compiled and augmentation and generator:
-            whole = sum(len(chunk) == self.batch_size for chunk in chunks)
+        if self._compiled and drawn:
+            whole = sum(len(chunk) * self._shards == self.batch_size for chunk in chunks)
             for chunk in chunks[:whole]:
-                draws = augmentation.sample(len(chunk), generator).to(device)
-                yield self._compiled(store.locate(chunk), draws), self.targets[chunk]
+                draws, _ = next(drawn)
+                yield self._compiled(store.locate(chunk), draws.to(device)), self.targets[chunk]
             chunks = chunks[whole:]
         for chunk, inputs in zip(chunks, store.fetch(chunks), strict=True):
             targets = self.targets[chunk.to(device, non_blocking=True)]
-            if augmentation and generator:
-                draws = augmentation.sample(len(chunk), generator)
+            if augmentation and drawn:
+                draws, seed = next(drawn)
                 if self._canvas is None:
                     self._canvas = augmentation.canvas(inputs, self._largest)
                 inputs = augmentation.apply(inputs, draws, self._canvas)
                 if self.moved:
                     targets = self.moved(targets, augmentation, draws.to(device))
                 if self.policy:
-                    inputs = self.policy.apply(inputs, self.policy.sample(generator))
+                    inputs = self.policy.apply(inputs, seed)
             batch = self._batch[: len(chunk)].copy_(inputs)
             if self.scale is not None and self.shift is not None:
                 batch.mul_(self.scale).add_(self.shift)
@@ -142,11 +168,12 @@ class Loader:
         return self._batch.copy_(chosen * self.scale[..., :1] + self.shift[..., :1])
 
 
-def steps_per_epoch(samples: int, batch_size: int) -> int:
-    """Return the number of batches of a shuffled epoch."""
-    return -(-_shuffled(samples, batch_size) // batch_size)
+def steps_per_epoch(samples: int, batch_size: int, shards: int = 1) -> int:
+    """Return the number of batches of a shuffled epoch, each in so many parts."""
+    return -(-_shuffled(samples, batch_size, shards) // batch_size)
 
 
-def _shuffled(samples: int, batch_size: int) -> int:
+def _shuffled(samples: int, batch_size: int, shards: int) -> int:
     """Return the number of samples of a shuffled epoch."""
-    return samples - 1 if samples > 1 and samples % batch_size == 1 else samples
+    rest = samples % batch_size
+    return samples - rest if 0 < rest < 2 * shards and rest < samples else samples

@@ -66,7 +66,7 @@ def recover(experiment: Experiment) -> Saved:
     return Saved()
 
 
-def restore(state: TrainState, saved: Saved, news: list[str], folder: RunFolder) -> None:
+def load(state: TrainState, saved: Saved) -> None:
     """Restore a training from its checkpoint. Raises UserError where the code does not fit it."""
     try:
         state.load_state_dict(saved.training or {})
@@ -75,11 +75,16 @@ def restore(state: TrainState, saved: Saved, news: list[str], folder: RunFolder)
         raise UserError(
             f"the checkpoint does not fit the code any more ({reason}); rerun=true trains from the beginning"
         ) from error
+
+
+def restore(state: TrainState, saved: Saved, news: list[str], folder: RunFolder) -> None:
+    """Restore a training from its checkpoint, and tell of it. Raises UserError where the code does not fit it."""
+    load(state, saved)
     for line in news:
         more = "rerun=true trains from the beginning" if line.startswith("other ") else "the last bits may differ"
         log.warning("it is not continued as it was begun: %s; %s", line, more)
     rows = state.history.rows
     if folder.rows()[: len(rows)] != rows:
         log.warning("%s is not what was written; it is written again, as the checkpoint has it", folder.metrics)
-    log.info("going on in epoch %d after step %d", state.epoch, state.train_metrics.steps)
+    log.info("going on in epoch %d after step %d", state.epoch, state.steps)
     state.mixed_examples.show()

@@ -20,7 +20,7 @@ from vicinal.config.redaction import redact
 from vicinal.data import RunData
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
-from vicinal.jobs import dry_run
+from vicinal.jobs import dry_run, session
 from vicinal.jobs.provenance import mend, run_metadata
 from vicinal.jobs.resume import Saved, recover
 from vicinal.jobs.run_info import catch_up, show
@@ -112,6 +112,11 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
         return {}
 
 
+def assist(experiment: Experiment, saved: Saved) -> None:
+    """Compute a part of a run whose first process has called :func:`run`, from the checkpoint that it has found."""
+    session.assist(experiment, saved, load(experiment).data)
+
+
 def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
     log.info("already completed: %s (rerun=true trains it again)", experiment.folder.path)
     warn_of_reuse([(experiment, done)])
@@ -191,6 +196,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
     with logged_to(folder.log, loaded.records if loaded else ()):
         try:
             loaded = loaded or load(experiment)
+            experiment.shards.world.first(saved)  # the others begin now, with what this one has found
             with _room(experiment):
                 result = train(experiment, saved, loaded.data, sweep, loaded.seconds)
         except Exception as error:

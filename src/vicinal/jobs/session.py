@@ -10,14 +10,14 @@ from vicinal.build import make_loaders, make_model
 from vicinal.data import RunData
 from vicinal.experiment import Experiment
 from vicinal.jobs.provenance import kept, run_metadata, write_config, write_environment
-from vicinal.jobs.resume import Saved, restore
+from vicinal.jobs.resume import Saved, load, restore
 from vicinal.jobs.run_info import final_numbers, run_info, wandb_record
 from vicinal.launch import gpu_memory
 from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, fixed
 from vicinal.runs.files import write
 from vicinal.runs.signals import GracefulShutdown
-from vicinal.tasks import recorded
+from vicinal.tasks import Task, recorded
 from vicinal.tracking.console import Console
 from vicinal.tracking.run_files import RunFiles
 from vicinal.tracking.tracker import Tracker, Trackers
@@ -49,6 +49,8 @@ class RunContext:
         apply(hardware, experiment.trainer)
         gpu_memory.reset_peak(hardware.device)
         self._made_with = {**fixed(self._here), "code": self._here["sources"], "data": data.contents}
+        if experiment.shards.count > 1 and not experiment.shards.exact:
+            self._made_with["processes"] = experiment.shards.world.size
         self.news = saved.news(self._made_with)
         self._changed = [*saved.changed, *self.news]
         self.info = run_info(experiment, sweep, saved.wandb_id)
@@ -79,16 +81,8 @@ class RunContext:
         return time.perf_counter() - self._began
 
     def begin(self, tracker: Tracker) -> TrainState:
-        """Return a new training: network, optimizer, schedule and random streams, before the first step."""
-        experiment, steps = self.experiment, len(self.loaders.train)
-        streams = RngStreams(experiment.seed)
-        with streams.default("init"):
-            model = make_model(experiment)
-        parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
-        counts = self._counts
-        learner = Learner(model, *parts, experiment.trainer, experiment.hardware, steps, task=self.task, counts=counts)
-        examples = MixedExamples(self.data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker, self.task)
-        return TrainState(learner, streams, examples, counts)
+        """Return a new training, before the first step."""
+        return new_training(self.experiment, self.data, self.task, len(self.loaders.train), tracker)
 
     def save(self, content: dict[str, Any]) -> None:
         """Write a checkpoint, and keep the one before it."""
@@ -97,10 +91,11 @@ class RunContext:
         checkpoint.save(self.folder.checkpoint, {"run_id": self.experiment.run_id, **content})
 
     def save_training(self, state: TrainState) -> None:
-        """Write a checkpoint from which the training can be resumed."""
+        """Write a checkpoint from which the training can be resumed, by as many processes as there are then."""
         wandb_id = wandb_record(self.experiment.trackers, self.info)["id"]
         seconds = self._earlier + self.session_seconds()
         self.save(vars(Saved(state.state_dict(), wandb_id, self._made_with, self._changed, seconds)))
+        self.experiment.shards.world.first()  # the other processes go on, or leave, when all is written
 
     def conclude(self, state: TrainState, scores: dict[str, Any], ready: float) -> dict[str, Any]:
         """Save the final weights, and return the content of ``result.json``; its setup took ``ready`` seconds."""
@@ -132,6 +127,7 @@ class RunContext:
             "hardware": {
                 **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
                 "compile": experiment.hardware.compile,
+                **({"processes": experiment.shards.world.size} if experiment.shards.count > 1 else {}),
             },
             "versions": here["versions"],
             "data": data.contents,
@@ -142,6 +138,41 @@ class RunContext:
             "changed": self._changed,
             "wandb": wandb_record(experiment.trackers, self.info),
         }
+
+
+def new_training(experiment: Experiment, data: RunData, task: Task, steps: int, tracker: Tracker) -> TrainState:
+    """Return network, optimizer, schedule and random streams, before the first of so many ``steps`` per epoch."""
+    streams = RngStreams(experiment.seed, experiment.shards)
+    with streams.default("init"):
+        model = make_model(experiment)
+    parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
+    settings, hardware, shards = experiment.trainer, experiment.hardware, experiment.shards
+    counts = task.counts(data.train.targets, experiment.sizes.classes)
+    learner = Learner(model, *parts, settings, hardware, steps, task=task, counts=counts, shards=shards)
+    examples = MixedExamples(data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker, task)
+    return TrainState(learner, streams, examples, counts)
+
+
+def assist(experiment: Experiment, saved: Saved, data: RunData) -> None:
+    """Compute the own parts of a training that the first process reports and saves; write nothing.
+
+    Raises as :func:`train`.
+    """
+    apply(experiment.hardware, experiment.trainer)
+    task = experiment.task.bind(data, uneven=experiment.dataset.values["imbalance"] != "none")
+    loaders, silent = make_loaders(experiment, data), Tracker()
+    state = new_training(experiment, data, task, len(loaders.train), silent)
+
+    def save(state: TrainState) -> None:
+        state.state_dict()  # sends the own part of it
+        experiment.shards.world.first()  # which has written it
+
+    with GracefulShutdown() as shutdown:
+        checkpointer = Checkpointer(save, experiment.checkpoint_every, experiment.trainer.epochs, shutdown)
+        if saved.training is not None:
+            load(state, saved)
+        checkpointer.save(state)
+        fit(state, loaders, silent, checkpointer)
 
 
 def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None, loading: float) -> dict[str, Any]:
@@ -166,7 +197,7 @@ def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None
             restore(state, saved, context.news, folder)
             if state.history.predictions:  # nothing is left to train, and the last row has to be reported again
                 trackers.predictions(predictions(state.history, loaders))
-        trackers.restore(state.history.rows, state.train_metrics.steps)
+        trackers.restore(state.history.rows, state.steps)
         checkpointer.save(state)
         scores = fit(state, loaders, trackers, checkpointer)
         speed = state.clock.images_per_second

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -69,6 +70,15 @@ class GracefulShutdown:
                 before(int(self.signal), None)
             sys.exit(128 + self.signal)
 
+    def agree(self, largest: Callable[[int], int]) -> bool:
+        """Return whether a process of the run has had a signal, which this one then has too.
+
+        ``largest`` returns the largest of the numbers of all processes, which call this together.
+        """
+        if (number := largest(self.signal or 0)) and self.signal is None:
+            self.signal = signal.Signals(number)
+        return self.signal is not None
+
     def check(self) -> None:
         """Raise :class:`Interrupted` if there has been a signal; the caller has saved everything."""
         if self.signal is not None:
@@ -81,6 +91,8 @@ class GracefulShutdown:
         if self.signal is None:
             self.signal = signal.Signals(number)
             again = "; again: stop without saving" if number == signal.SIGINT else ""
+            if not log.isEnabledFor(logging.INFO):
+                return
             # Not logged: the signal may have come in the middle of a line of the log.
             with suppress(OSError):  # the terminal may be closed
                 os.write(2, f"{self.signal.name}: finishing the step and saving{again}\n".encode())

@@ -84,10 +84,22 @@ class MeanMetric(Metric):
 
 
 class Evaluator(Protocol):
-    """Computes the metrics of a task over batches."""
+    """Computes the metrics of a task over batches.
+
+    A class needs :meth:`update` and :meth:`compute`. Where several processes evaluate, they exchange what
+    :meth:`measure` returns, and an own one saves them from sending all outputs.
+    """
 
     def update(self, outputs: Any, targets: Tensor) -> None:
         """Add a batch: outputs as :meth:`Task.read` returns them, and targets (B, ...)."""
+
+    def measure(self, outputs: Any, targets: Tensor) -> Any:
+        """Return what :meth:`add` needs to know of a batch, in plain containers and tensors."""
+        return outputs, targets
+
+    def add(self, measured: Any) -> None:
+        """Add what :meth:`measure` has returned."""
+        self.update(*measured)
 
     def compute(self) -> dict[str, float]:
         """Return {key: value}."""
@@ -105,9 +117,15 @@ class Totals(Evaluator):
         self._count = 0
 
     def update(self, outputs: Any, targets: Tensor) -> None:
-        batch = [metric.sums(outputs, targets, self._dtype) for metric in self._metrics]
+        self.add(self.measure(outputs, targets))
+
+    def measure(self, outputs: Any, targets: Tensor) -> Any:
+        return [metric.sums(outputs, targets, self._dtype) for metric in self._metrics], len(targets)
+
+    def add(self, measured: Any) -> None:
+        batch, count = measured
         self._totals = [total + sums for total, sums in zip(self._totals, batch, strict=True)]
-        self._count += len(targets)
+        self._count += count
 
     def compute(self) -> dict[str, float]:
         import torch

@@ -126,8 +126,8 @@ def _mean_ratio(part: Tensor, whole: Tensor) -> Tensor:
 class AreaTotals(Totals):
     """Counts pixels once for all metrics."""
 
-    def update(self, outputs: Any, targets: Tensor) -> None:
-        super().update(Areas.of(outputs, targets), targets)
+    def measure(self, outputs: Any, targets: Tensor) -> Any:
+        return super().measure(Areas.of(outputs, targets), targets)
 
 
 class Segmentation(Task):

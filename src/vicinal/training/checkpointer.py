@@ -56,8 +56,8 @@ class Checkpointer:
             self.save(training)
 
     def check(self, training: TrainState) -> None:
-        """Save and raise :class:`Interrupted` if the process was asked to stop."""
-        if self._shutdown.signal is not None:
+        """Save and raise :class:`Interrupted` if a process of the run was asked to stop."""
+        if self._shutdown.agree(training.learner.shards.world.largest):
             self.save(training)
             self._shutdown.check()
 

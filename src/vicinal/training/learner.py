@@ -25,6 +25,7 @@ from vicinal.training.convolutions import avoid_faults
 from vicinal.training.ema import ModelEma
 from vicinal.training.hardware import Hardware
 from vicinal.training.objective import Objective, StepOutput
+from vicinal.training.shards import WHOLE, Shards, ShardSum
 from vicinal.training.stateful import Stateful
 from vicinal.training.train_metrics import DivergedError
 
@@ -45,6 +46,7 @@ class Learner(Stateful):
         steps_per_epoch: int,
         task: Task = CLASSIFICATION,
         counts: Tensor | None = None,
+        shards: Shards = WHOLE,
     ) -> None:
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
@@ -77,10 +79,12 @@ class Learner(Stateful):
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
             # a spectrogram inside a network, which the compiler leaves to torch
             warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
+        self.shards = shards
+        self._sum = None if shards.count == 1 else ShardSum(self.model, shards)
         self.graphs = 0
         """Graphs that the compiler has made of the model so far."""
         self.forward = self._compile_for_full_batches(
-            self.model, settings.batch_size, "reduce-overhead" if hardware.cuda_graphs else None
+            self.model, -(-settings.batch_size // shards.count), "reduce-overhead" if hardware.cuda_graphs else None
         )
         self.eval_forward = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
         """The model that is evaluated, as a function of inputs."""
@@ -90,15 +94,36 @@ class Learner(Stateful):
         loss = self.objective.task.loss(self.settings, self._counts, epoch, self.model)
         self.objective = replace(self.objective, loss=loss)
 
-    def step(self, inputs: Tensor, targets: Tensor, plan: MixPlan) -> StepOutput:
-        """Make one optimizer step; what is returned is detached."""
+    def step(
+        self, inputs: Tensor, targets: Tensor, plan: MixPlan, shard: int | None = None, share: float = 1.0
+    ) -> StepOutput:
+        """Make one optimizer step; what is returned is detached.
+
+        Batches in parts are given part by part, each with its number and its ``share`` of the batch's samples; the step
+        is made after the last one of this process.
+        """
+        if self._sum is not None and shard is not None:
+            self._sum.begin(shard)
         if self.hardware.cuda_graphs:
             # The last step's outputs may be overwritten now.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.hardware.autocast():
             output = self.objective(partial(self.hooks, forward=self.forward), inputs, targets, plan)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
+        loss = output.loss if share == 1 else output.loss * share
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self._sum is None or shard is None:
+            self._update()
+        else:
+            self._sum.take(shard, share)
+            if shard == self.shards.own[-1]:
+                self._sum.give()
+                self._update()
+        loss, outputs, score = tree_map(_detached, output[:3])
+        return StepOutput(loss, outputs, score, output.plan)
+
+    def _update(self) -> None:
+        """Change the weights by their gradients."""
         if self.settings.clip_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad_norm)
@@ -111,8 +136,6 @@ class Learner(Stateful):
         self.scheduler.step()
         if self.ema is not None:
             self.ema.update(self.model)
-        loss, outputs, score = tree_map(_detached, output[:3])
-        return StepOutput(loss, outputs, score, output.plan)
 
     def _compile_for_full_batches(
         self, model: nn.Module, batch_size: int, mode: str | None = None

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,6 @@ from vicinal.training.checkpointer import Checkpointer
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import LAM_BINS
 from vicinal.training.state import LAST, History, Row, Scores, TrainState
-from vicinal.training.train_metrics import TrainMetrics
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +45,18 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
     task = learner.objective.task
     epochs, steps, first = learner.settings.epochs, len(loaders.train), training.epoch
     while (epoch := training.epoch) <= epochs:
-        train_metrics = train_epoch(training, loaders.train, tracker, checkpointer)
+        train_epoch(training, loaders.train, tracker, checkpointer)
         if epoch == first and learner.stayed_eager:
             request = learner.settings.compile
             log.warning("trainer.compile=%s: torch compiled nothing of the model, which runs uncompiled", request)
         trained = time.perf_counter()
+        train_metrics = training.train_metrics()
         loss, train_score = train_metrics.read()
         row: Row = {"epoch": epoch, "step": epoch * steps, "lr": training.lr}
         row["train/loss"] = loss
         if task.score_key is not None:
             row[f"train/{task.score_key}"] = train_score
-        row |= training.mixing_stats.read()
+        row |= training.mixing_row()
         if epoch == 1 or "progress" in learner.strategy.needs:
             middle = Context(epoch=epoch, epochs=epochs, progress=(epoch - 0.5) / epochs)
             if (law := learner.strategy.law_of_lambda(LAM_BINS, middle)) is not None:
@@ -84,37 +85,42 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
     return history.finals(score_best_epoch(training, loaders))
 
 
-def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpointer: Checkpointer) -> TrainMetrics:
+def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpointer: Checkpointer) -> None:
     """Train on the rest of an epoch; of all steps, only those of ``trainer.log_every`` wait for the device."""
     learner, streams, clock = training.learner, training.streams, training.clock
-    train_metrics, mixing_stats = training.train_metrics, training.mixing_stats
-    settings, device = learner.settings, learner.hardware.device
+    settings, device, shards = learner.settings, learner.hardware.device, learner.shards
     started = time.perf_counter() - clock.epoch
     contexts = BatchContext(learner, training.counts, len(loader))
     learner.model.train()
-    with streams.default("dropout", device):
-        for inputs, targets in loader.epoch(streams.order, streams.augmentation, skip=train_metrics.steps):
-            context = contexts(inputs, targets, training.epoch, train_metrics.steps)
-            decided = learner.strategy.sample(inputs.shape, streams.mixing, context)
-            plan = decided.to(device)
-            training.mixed_examples(plan, inputs, targets)
-            step = learner.step(inputs, targets, plan)
-            # Counted from the host's copy, unless the forward pass has settled the weights.
-            mixing_stats.add(decided if step.plan is plan else step.plan, targets, inputs.shape)
-            train_metrics.add(step.loss, step.score, len(targets))
+    batches = loader.epoch(streams.order, streams.augmentation, skip=training.steps)
+    with closing(batches), streams.default(shards.name("dropout", shards.own[0]), device):
+        for done in range(training.steps, len(loader)):
+            size = loader.size(done)
+            for shard, totals in training.totals.items():
+                inputs, targets = next(batches)
+                streams.change(shards.name("dropout", shard), device)
+                context = contexts(inputs, targets, training.epoch, done)
+                decided = learner.strategy.sample(inputs.shape, streams.mixings[shard], context)
+                plan = decided.to(device)
+                if shard == 0:
+                    training.mixed_examples(plan, inputs, targets)
+                part = () if shards.count == 1 else (shard, len(targets) / size)
+                step = learner.step(inputs, targets, plan, *part)
+                # Counted from the host's copy, unless the forward pass has settled the weights.
+                totals.mixing_stats.add(decided if step.plan is plan else step.plan, targets, inputs.shape)
+                totals.train_metrics.add(step.loss, step.score, len(targets))
             clock.epoch = time.perf_counter() - started
-            if train_metrics.steps % settings.log_every == 0 or train_metrics.steps == len(loader):
-                if bad := train_metrics.first_bad_step():
+            if training.steps % settings.log_every == 0 or training.steps == len(loader):
+                so_far = training.train_metrics()
+                if bad := so_far.first_bad_step():
                     learner.raise_diverged(f"since step {bad + (training.epoch - 1) * len(loader)}")
-                loss_so_far, score_so_far = train_metrics.read()
+                loss, train_score = so_far.read()
                 clock.epoch = time.perf_counter() - started  # reading has waited for the device
-                speed = train_metrics.samples / clock.epoch
-                means = {"loss": loss_so_far}
+                means = {"loss": loss}
                 if (key := learner.objective.task.score_key) is not None:
-                    means[key] = score_so_far
-                tracker.progress(Progress(training.epoch, train_metrics.steps, means, speed))
+                    means[key] = train_score
+                tracker.progress(Progress(training.epoch, training.steps, means, so_far.samples / clock.epoch))
             checkpointer.after_step(training)
-    return train_metrics
 
 
 def score(
@@ -125,15 +131,18 @@ def score(
     records: list[dict[str, Tensor]] | None = None,
 ) -> Scores:
     """Return the scores of the weights after a step; a step can ruin them although its own loss was finite."""
-    learner = training.learner
+    learner, world = training.learner, training.learner.shards.world
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in loader.batches():
-            checkpointer.check(training)
+        for batch in loader.batches(world.split):
+            if world.size == 1:
+                checkpointer.check(training)
             yield batch
 
     task, model = learner.objective.task, learner.eval_model
-    scores = evaluate(task, model, batches(), learner.hardware, learner.eval_forward, records)
+    scores = evaluate(task, model, batches(), learner.hardware, learner.eval_forward, records, world)
+    if world.size > 1:  # each has another number of batches
+        checkpointer.check(training)
     if not all(map(math.isfinite, scores.values())):
         learner.raise_diverged(f"in evaluation after step {step}")
     return scores
@@ -152,8 +161,9 @@ def score_best_epoch(training: TrainState, loaders: Loaders) -> Scores | None:
         return None
     last = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(history.best_weights)
-    task, batches = learner.objective.task, loaders.test.batches()
-    scores = evaluate(task, model, batches, learner.hardware, learner.eval_forward)
+    task, world = learner.objective.task, learner.shards.world
+    batches = loaders.test.batches(world.split)
+    scores = evaluate(task, model, batches, learner.hardware, learner.eval_forward, world=world)
     model.load_state_dict(last)
     return scores
 

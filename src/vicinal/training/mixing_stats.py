@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,6 +61,20 @@ class MixingStats(Stateful):
         if len(self.waiting) == FOLDED_BATCHES:
             self._fold()
 
+    def add_shard(self, state: Mapping[str, Any]) -> None:
+        """Add the counts of a part of the batches, from its state after :meth:`fold`."""
+        self.batches += state["batches"]
+        self.samples += state["samples"]
+        self.mixed += state["mixed"]
+        self.layers = {name: count + self.layers.get(name, 0) for name, count in state["layers"].items()}
+        self.sums += state["sums"].to(self._device)
+        self.at_least += state["at_least"].to(self._device)
+
+    def fold(self) -> None:
+        """Count the batches that wait."""
+        if self.waiting:
+            self._fold()
+
     def _fold(self) -> None:
         """Count the batches that wait, as if they were one."""
         lams, owns, partners, batches = zip(*self.waiting, strict=True)
@@ -89,8 +103,7 @@ class MixingStats(Stateful):
 
     def read(self) -> dict[str, Any]:
         """Return the epoch's part of a row of ``metrics.jsonl``; called at its end, waits for the device."""
-        if self.waiting:
-            self._fold()
+        self.fold()
         own, same, entropy, floor, ceiling = self.sums.tolist()
         *at_least, whole = map(int, self.at_least.tolist())
         unmixed = self.samples - self.mixed

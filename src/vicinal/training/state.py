@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from vicinal.tasks import Task
 from vicinal.training.learner import Learner
@@ -95,13 +96,26 @@ class Clock(Stateful):
         return self.images / self.train
 
 
+class ShardTotals(Stateful):
+    """Sums over the steps of the running epoch, of one part of the batches."""
+
+    STATE = ("train_metrics", "mixing_stats")
+
+    def __init__(self, learner: Learner, counts: Tensor) -> None:
+        device = learner.hardware.device
+        self.train_metrics = TrainMetrics(device)
+        """Their number of steps is the position in the epoch."""
+        self.mixing_stats = MixingStats(learner.strategy.depths, counts, learner.objective, device)
+        """Counts of what has been mixed."""
+
+
 class TrainState(Stateful):
     """A running training: its learner, its random streams and `examples`, which are shown each batch unmixed.
 
     `counts` are the training images per class, (K,) int64, on the CPU.
     """
 
-    STATE = ("lr", "learner", "streams", "mixed_examples", "train_metrics", "mixing_stats", "history", "clock")
+    STATE = ("lr", "learner", "streams", "mixed_examples", "history", "clock")
 
     def __init__(self, learner: Learner, streams: RngStreams, examples: MixedExamples, counts: Tensor) -> None:
         self.learner, self.streams, self.mixed_examples, self.counts = learner, streams, examples, counts
@@ -112,23 +126,63 @@ class TrainState(Stateful):
     def _begin_epoch(self) -> None:
         learner = self.learner
         learner.begin_epoch(self.epoch)
-        device = learner.hardware.device
-        self.train_metrics = TrainMetrics(device)
-        """Sums over the steps of the running epoch; their number is the position in it."""
-        self.mixing_stats = MixingStats(learner.strategy.depths, self.counts, learner.objective, device)
-        """Counts of what the running epoch has mixed so far."""
+        self.totals = {shard: ShardTotals(learner, self.counts) for shard in learner.shards.own}
+        """{own part of the batches: its sums over the epoch so far}."""
         self.lr = learner.lr()
         """Learning rate of the first step of the running epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the training in all its processes, which all call this."""
+        totals = {shard: total.state_dict() for shard, total in self.totals.items()}
+        world, own = self.learner.shards.world, (totals, self.streams.state_dict())
+        if world.size > 1:
+            shares = world.gather(tree_map(_on_cpu, own))
+            totals, streams = ({key: value for share in shares for key, value in share[0].items()}, shares[0][1])
+            for _, others in shares:
+                streams["mixing"] |= others["mixing"]
+                streams["lent"] |= others["lent"]
+        else:
+            totals, streams = own
+        return {**super().state_dict(), "streams": streams, "totals": totals}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.history.load_state_dict(state["history"])
         self._begin_epoch()  # with the loss of that epoch
         super().load_state_dict(state)
+        for shard, total in self.totals.items():
+            total.load_state_dict(state["totals"][shard])
 
     @property
     def epoch(self) -> int:
         """Number of the running epoch, from 1; one more than there are when training is over."""
         return len(self.history.rows) + 1
+
+    @property
+    def steps(self) -> int:
+        """Steps done in the running epoch."""
+        return next(iter(self.totals.values())).train_metrics.steps
+
+    def train_metrics(self) -> TrainMetrics:
+        """Return the sums over all parts of the epoch's batches so far."""
+        states = self._gathered([total.train_metrics.state_dict() for total in self.totals.values()])
+        return TrainMetrics.of_shards(states, self.learner.hardware.device)
+
+    def mixing_row(self) -> Row:
+        """Return what the epoch has mixed, in all parts of its batches: a part of its row."""
+        learner = self.learner
+        for total in self.totals.values():
+            total.mixing_stats.fold()
+        whole = ShardTotals(learner, self.counts).mixing_stats
+        for state in self._gathered([total.mixing_stats.state_dict() for total in self.totals.values()]):
+            whole.add_shard(state)
+        return whole.read()
+
+    def _gathered(self, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the states of all parts, in their order, from those of this process."""
+        world = self.learner.shards.world
+        if world.size == 1:
+            return states
+        return [state for share in world.gather(tree_map(_on_cpu, states)) for state in share]
 
     def end_epoch(self, row: Row) -> None:
         """End the epoch with its row, and begin the next one."""
@@ -136,3 +190,7 @@ class TrainState(Stateful):
         self._begin_epoch()
         self.clock.epoch = 0.0
         self.streams.begin_epoch()
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, Tensor) else value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,6 +44,18 @@ class TrainMetrics(Stateful):
         self.sums += torch.stack([loss.float() * samples, loss.new_zeros(()) if score is None else score.sum()])
         new = ~torch.isfinite(loss) & (self.first_bad == 0)
         self.first_bad = torch.where(new, self.steps, self.first_bad)
+
+    @classmethod
+    def of_shards(cls, states: Sequence[Mapping[str, Any]], device: torch.device) -> TrainMetrics:
+        """Return the sums over the parts of the batches, from the states of all parts in their order."""
+        whole = cls(device)
+        whole.steps, whole.samples = states[0]["steps"], sum(state["samples"] for state in states)
+        whole.sums = torch.stack([state["sums"].to(device) for state in states]).sum(dim=0)
+        bad = torch.stack([state["first_bad"].to(device) for state in states])
+        never = torch.iinfo(bad.dtype).max
+        first = torch.where(bad == 0, never, bad).amin()
+        whole.first_bad = torch.where(first == never, 0, first)
+        return whole
 
     def read(self) -> tuple[float, float]:
         """Return the mean loss and score over the samples so far; waits for the device."""
