@@ -149,6 +149,7 @@ class GridSweeper(BasicSweeper):
             experiment = Experiment.composed(config)
             jobs.setdefault(experiment.run_id, Job(tuple(words), experiment))
             warnings |= dict.fromkeys(hidden(config.hydra))
+        grid.check_tasks(jobs.values())
         for line in warnings:
             log.warning("%s", line)
         if len(jobs) < len(points):

@@ -238,6 +238,11 @@ REFUSED = [
         "hydra.sweeper.zip: mixup.alpah must have several values; keys that have: mixup, mixup.alpha",
     ),
     (
+        "dataset=digits,diabetes -m",
+        "the runs of a sweep are compared with each other, and these are of several tasks: "
+        "classification (dataset=digits), regression (dataset=diabetes)",
+    ),
+    (
         "hydra.sweeper.zip=[seed,seed] seed=0,1 -m",
         "hydra.sweeper.zip=[seed,seed]: must not have a key twice, as seed",
     ),

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -103,6 +103,14 @@ def zipped_axes(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) 
     part = {key: number for number, keys in enumerate(zipped) for key in keys}
     choices = product(*(range(len(words[keys[0]])) for keys in zipped))
     return [[own[choice[part[key]]] if key in part else own[0] for key, own in words.items()] for choice in choices]
+
+
+def check_tasks(jobs: Iterable[Job]) -> None:
+    """Raise UserError if the data of some jobs have other metrics than those of others: no table can have both."""
+    tasks = {job.experiment.task.name: job.experiment.choices["dataset"] for job in jobs}
+    if len(tasks) > 1:
+        told = ", ".join(f"{name} (dataset={dataset})" for name, dataset in tasks.items())
+        raise UserError(f"the runs of a sweep are compared with each other, and these are of several tasks: {told}")
 
 
 def _count(override: Override) -> int:
