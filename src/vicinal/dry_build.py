@@ -88,6 +88,8 @@ def check_network(
     _check_memory(network, model, sizes)
     with model.refusals(**sizes.arguments):
         task.check(network)
+        if fits := getattr(network, "check_inputs", None):
+            fits(sizes.inputs)
         check_model(network, sizes.inputs.example(2), task.output_shape(sizes.classes, sizes.inputs.shape))
     if single and (reason := refuses_one(network, sizes.inputs.example(1))):
         raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {model.target}: {reason}")

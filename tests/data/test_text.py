@@ -189,7 +189,7 @@ LINES = [
     ("dataset.length=0", "dataset.length=0: must be an integer in [1, 1000000000]"),
     ("dataset.task=regression", "dataset.task=regression: must fit the targets: regression needs (N, 2) floats"),
     ("model=cnn", "model._target_=vicinal.models.cnn.CNN: must take the arguments vocabulary, length, classes; for "
-     "these data choose model=kim_cnn or model=text_transformer"),
+     "these data choose model=huggingface or model=kim_cnn or model=text_transformer"),
     ("model.kernels=[]", "model.kernels=[]: must be a list of integers >= 1, at least one"),
     ("mixup=input", "mixup._target_=vicinal.mixing.InputMixup: token ids cannot be blended; choose mixup=ssmix, or "
      "mixup=manifold with mixup.layers=[embedding]"),

@@ -25,6 +25,7 @@ def reads(
     *,
     preview: Callable[..., Source] | None = None,
     fingerprint: Callable[..., Mapping[str, str]] | None = None,
+    packages: Callable[..., Sequence[str]] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare, as a decorator, what a source can tell before it loads anything.
 
@@ -37,8 +38,9 @@ def reads(
             ``classes: null`` is counted, and ``val_size: null`` knows whether there is a validation part.
         fingerprint: returns what identifies the content, {name: hash}. It is part of the identity of a run, and where
             the name is an argument's it replaces its value.
+        packages: returns those that it needs beside the ones of every run, whose versions are recorded.
     """
-    functions = {"files": files, "preview": preview, "fingerprint": fingerprint}
+    functions = {"files": files, "preview": preview, "fingerprint": fingerprint, "packages": packages}
 
     def mark(source: Function) -> Function:
         source.__dict__.update({name: function for name, function in functions.items() if function})

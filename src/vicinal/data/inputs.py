@@ -137,17 +137,26 @@ class Waveforms(Inputs):
 
 @dataclass(frozen=True)
 class Tokens(Inputs):
-    """Sentences (N, length) int64: numbers of words in [1, vocabulary), and 0 after the last."""
+    """Sentences (N, length) int64: numbers of words in [1, vocabulary), and 0 after the last.
+
+    Attributes:
+        tokenizer: folder of the pretrained network whose ids they are; None: the data have their own.
+    """
 
     noun = "sentences"
     dtype = torch.int64
     floats = False
     vocabulary: int
     length: int
+    tokenizer: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        return {"vocabulary": self.vocabulary, "length": self.length}
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Source(NamedTuple):
     val: Samples | None = None  # its own validation part
     skipped: tuple[str, ...] = ()  # files that could not be used
     unit: str = ""  # of the numbers of a target
+    vocabulary: int | None = None  # number of token ids, where the source counts them
 
 
 @dataclass(frozen=True)

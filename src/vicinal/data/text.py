@@ -1,4 +1,7 @@
-"""Sentences with a class each, from tab-separated files: words become numbers by a vocabulary of the training part."""
+"""Sentences with a class each, from tab-separated files.
+
+Words become numbers by a vocabulary of the training part, or by the tokenizer of a pretrained network.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import gzip
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from vicinal.data.contents import reads, saved_hashes, stamp
 from vicinal.data.samples import Samples, Source
+from vicinal.data.tokenizer import FolderTokenizer, folder_tokenizer
 from vicinal.errors import suggest
 
 PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
@@ -25,13 +30,40 @@ PARTS = {"train": ("train",), "test": ("test",), "val": ("val", "valid", "valida
 """Names of the files without their ending, by part; only ``val`` may be missing."""
 ENDINGS = (".tsv", ".tsv.gz")
 
-Sentences = list[tuple[list[str], str]]
-"""The words and the label of each line."""
+Sentences = list[tuple[str, str]]
+"""The text and the label of each line."""
 
 
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case, as :data:`WORD` cuts them."""
     return WORD.findall(text.lower())
+
+
+class Words:
+    """Numbers of the most frequent words of some texts, those of which occur ``min_count`` times at least.
+
+    Raises ValueError: there is none.
+    """
+
+    vocabulary = None  # as the config says
+
+    def __init__(self, texts: Sequence[str], vocabulary: int, min_count: int) -> None:
+        counts = Counter(word for text in texts for word in words(text))
+        frequent = sorted(
+            (word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word)
+        )
+        if not frequent:
+            most = max(counts.values())
+            raise ValueError(f"min_count must be at most {most}, that of the most frequent word, got {min_count}")
+        self._ids = {word: number for number, word in enumerate(frequent[: vocabulary - FIRST_WORD], FIRST_WORD)}
+
+    def ids(self, texts: Sequence[str], length: int) -> Tensor:
+        """Return the ids of sentences, int64 (N, length), with 0 after the last."""
+        ids = torch.full((len(texts), length), PADDING, dtype=torch.int64)
+        for row, text in zip(ids, texts, strict=True):
+            kept = words(text)[:length]
+            row[: len(kept)] = torch.tensor([self._ids.get(word, UNKNOWN) for word in kept])
+        return ids
 
 
 def _parts(folder: str, val_size: int | None) -> dict[str, Path]:
@@ -52,11 +84,16 @@ def _parts(folder: str, val_size: int | None) -> dict[str, Path]:
     return found
 
 
-def _fingerprint(folder: str, val_size: int | None, cache_dir: str, **_: Any) -> dict[str, str]:
-    """Return the hash of the files that replaces the folder's name in the identity of a run."""
+def _fingerprint(
+    folder: str, val_size: int | None, cache_dir: str, tokenizer: str | None = None, **_: Any
+) -> dict[str, str]:
+    """Return what replaces values in the identity of a run: hashes of files, and of keys that a tokenizer idles."""
     hashes = saved_hashes(Path(cache_dir), str(Path(folder).expanduser().absolute()))
     content = [f"{part} {hashes.sha256(str(file.absolute()))}" for part, file in _parts(folder, val_size).items()]
-    return {"folder": hashlib.sha256("\n".join(content).encode()).hexdigest()}
+    of_data = {"folder": hashlib.sha256("\n".join(content).encode()).hexdigest()}
+    if tokenizer is None:
+        return of_data
+    return {**of_data, "tokenizer": folder_tokenizer(tokenizer).fingerprint, "vocabulary": "", "min_count": ""}
 
 
 def _preview(
@@ -68,15 +105,22 @@ def _preview(
     label: str,
     columns: Sequence[str] | None,
     min_count: int,
+    tokenizer: str | None = None,
     **_: Any,
 ) -> Source:
     if min_count < 1:
         raise ValueError(f"min_count must be an integer >= 1, got {min_count}")
     stamps = tuple((part, file, *stamp(file.stat())) for part, file in _parts(folder, val_size).items())
-    return _load(stamps, vocabulary, length, text, label, tuple(columns or ()), min_count)
+    cut = None if tokenizer is None else folder_tokenizer(tokenizer)
+    return _load(stamps, vocabulary, length, text, label, tuple(columns or ()), min_count, cut)
 
 
-@reads(lambda folder, val_size, **_: [*_parts(folder, val_size).values()], preview=_preview, fingerprint=_fingerprint)
+@reads(
+    lambda folder, val_size, **_: [*_parts(folder, val_size).values()],
+    preview=_preview,
+    fingerprint=_fingerprint,
+    packages=lambda tokenizer=None, **_: () if tokenizer is None else ("tokenizers",),
+)
 def tsv(
     folder: str,
     vocabulary: int,
@@ -87,6 +131,7 @@ def tsv(
     label: str = "label",
     columns: list[str] | None = None,
     min_count: int = 2,
+    tokenizer: str | None = None,
 ) -> Source:
     """Load ``train.tsv``, ``test.tsv`` and perhaps ``val.tsv``, plain or ``.gz``, as token ids (N, length) int64.
 
@@ -98,16 +143,17 @@ def tsv(
     Args:
         folder: of the files; validation may also be called ``valid``, ``validation`` or ``dev``.
         vocabulary: token ids, with 0 for padding and 1 for unknown words; so at most ``vocabulary`` - 2 words are
-            known, the most frequent ones.
-        length: words of a sentence.
+            known, the most frequent ones. A tokenizer has its own.
+        length: words of a sentence, or tokens.
         cache_dir: for hashes of the files.
         val_size: None to validate on the file; with a number it is not read, and the caller cuts so many from train.
         text: column of the sentences.
         label: column of the classes.
         columns: names of all columns, for files whose first line is a sentence; None if it has the names.
         min_count: >= 1, times that a word has to occur in the training part to be known.
+        tokenizer: folder of a pretrained network, whose tokens take the place of words; None: words.
     """
-    return _preview(folder, vocabulary, length, val_size, text, label, columns, min_count)
+    return _preview(folder, vocabulary, length, val_size, text, label, columns, min_count, tokenizer)
 
 
 @lru_cache(maxsize=4)
@@ -119,28 +165,29 @@ def _load(
     label: str,
     columns: tuple[str, ...],
     min_count: int,
+    tokenizer: FolderTokenizer | None,
 ) -> Source:
-    parts = {part: _sentences(file, text, label, columns) for part, file, *_ in stamps}
+    cut: Callable[[str], Sequence[str]] = words if tokenizer is None else str.split
+    parts = {part: _sentences(file, text, label, columns, cut) for part, file, *_ in stamps}
     known = sorted({name for _, name in parts["train"]}, key=lambda name: (not name.isdecimal(), _number(name), name))
     if len(known) < 2:
         raise ValueError(f"label must have two classes or more in train, got {known[0]} alone")
-    counts = Counter(word for found, _ in parts["train"] for word in found)
-    frequent = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
-    if not frequent:
-        most = max(counts.values())
-        raise ValueError(f"min_count must be at most {most}, that of the most frequent word, got {min_count}")
-    ids = {word: number for number, word in enumerate(frequent[: vocabulary - FIRST_WORD], FIRST_WORD)}
-    classes = {name: place for place, name in enumerate(known)}
-    samples = {part: _samples(part, found, ids, classes, length) for part, found in parts.items()}
-    return Source(samples["train"], samples["test"], tuple(known), samples.get("val"))
+    texts = {part: [sentence for sentence, _ in found] for part, found in parts.items()}
+    cutter = tokenizer or Words(texts["train"], vocabulary, min_count)
+    samples = {
+        part: Samples(cutter.ids(texts[part], length), _labels(part, found, known)) for part, found in parts.items()
+    }
+    return Source(samples["train"], samples["test"], tuple(known), samples.get("val"), vocabulary=cutter.vocabulary)
 
 
 def _number(name: str) -> int:
     return int(name) if name.isdecimal() else 0
 
 
-def _sentences(file: Path, text: str, label: str, columns: tuple[str, ...]) -> Sentences:
-    """Return the sentences of a file. Raises ValueError."""
+def _sentences(
+    file: Path, text: str, label: str, columns: tuple[str, ...], cut: Callable[[str], Sequence[str]]
+) -> Sentences:
+    """Return the sentences of a file, each of which can be cut into something. Raises ValueError."""
     try:
         opened: IO[str] = (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", newline="\n")
         with opened as lines:
@@ -157,20 +204,17 @@ def _sentences(file: Path, text: str, label: str, columns: tuple[str, ...]) -> S
         if len(row) != len(names):
             where = f"{len(row)} columns in line {number}, and {len(names)} names"
             raise ValueError(f"columns must fit the lines of {file.name}: there are {where}")
-        if not (tokens := words(row[at])):
+        if not cut(row[at]):
             raise ValueError(f"text must have a word in every line: line {number} of {file.name} has none")
-        found.append((tokens, row[of]))
+        found.append((row[at], row[of]))
     if not found:
         raise ValueError(f"folder must have files with sentences, and {file.name} has none")
     return found
 
 
-def _samples(part: str, found: Sentences, ids: Mapping[str, int], classes: Mapping[str, int], length: int) -> Samples:
-    tokens = torch.full((len(found), length), PADDING, dtype=torch.int64)
-    for row, (sentence, _) in zip(tokens, found, strict=True):
-        kept = sentence[:length]
-        row[: len(kept)] = torch.tensor([ids.get(word, UNKNOWN) for word in kept])
+def _labels(part: str, found: Sentences, known: Sequence[str]) -> Tensor:
+    classes = {name: place for place, name in enumerate(known)}
     for _, name in found:
         if name not in classes:
-            raise ValueError(f"label must have the classes of train: {name} in {part} is none of {', '.join(classes)}")
-    return Samples(tokens, torch.tensor([classes[name] for _, name in found]))
+            raise ValueError(f"label must have the classes of train: {name} in {part} is none of {', '.join(known)}")
+    return torch.tensor([classes[name] for _, name in found])

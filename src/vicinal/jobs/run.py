@@ -159,7 +159,7 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
     remarks = [
         f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
-        for text in differences(fixed(done), fixed({**here, "versions": versions()}))
+        for text in differences(fixed(done), fixed({**here, "versions": versions(experiment.packages)}))
     ]
     reported = done["config"].get("tracker", experiment.trackers)
     for name in experiment.trackers:
