@@ -157,7 +157,7 @@ class RandomErasing(Mixup):
 class CropsPlan(SeveralPlan):
     """Four crops that fill the image.
 
-    boundary: row and column at which they meet.
+    boundary: row and column at which they meet, of what is mixed: pixels, or places in the output of a block.
     offsets: row and column of each crop in its image, 4 pairs.
     """
 
@@ -166,7 +166,7 @@ class CropsPlan(SeveralPlan):
 
     @property
     def cuts(self) -> bool:
-        return self.active
+        return self.active and self.layer is None
 
     def regions(self, height: int, width: int) -> list[tuple[slice, slice]]:
         """Return the rows and columns that each crop fills."""
@@ -185,11 +185,15 @@ class CropsPlan(SeveralPlan):
             mixed[..., rows, columns] = x[(..., *area)][index]
         return mixed
 
+    def mix_targets(self, targets: Tensor) -> Tensor:
+        if not self.cuts or targets.dim() < 3:
+            return super().mix_targets(targets)
+        return self.mix(targets.reshape(len(targets), -1, *targets.shape[-2:])).view_as(targets)
+
     def own_part(self, like: Tensor) -> Tensor:
-        if not self.active:
-            return torch.ones_like(like)
-        part = torch.zeros_like(like)
-        part[(..., *self.regions(*like.shape[-2:])[0])] = 1
+        part = like.new_zeros(like.shape if self.size is None else (len(like), *self.size))
+        own = self.regions(*part.shape[-2:])[0] if self.active else ()
+        part[(..., *own)] = 1
         return part
 
 

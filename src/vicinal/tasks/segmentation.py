@@ -212,14 +212,9 @@ class Segmentation(Task):
         """
         import torch
 
-        from vicinal.mixing.masks import ScalarMask
-
         colours = torch.tensor([*_colours(IGNORE), (0.5, 0.5, 0.5)], device=targets.device)
         own = colours[class_maps(targets).long()].movedim(-1, 1).contiguous()  # (B, 3, H, W)
-        if plan.layer is None:
-            mixed = plan.mix(own)
-        else:
-            mixed = ScalarMask(plan.lam).mix(own, own[plan.partner]) if plan.active else own
+        mixed = plan.mix_targets(own)
         few, rgb = len(shown), shown if shown.shape[2] == 3 else shown[:, :, :1].expand(-1, -1, 3, -1, -1)
         maps = torch.stack([own[:few], mixed[:few]], dim=1).cpu()
         return torch.cat([rgb, (maps * 255).round().clamp(0, 255).to(torch.uint8)], dim=1)
