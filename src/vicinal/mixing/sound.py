@@ -93,7 +93,8 @@ class BetweenClass(Mixup):
     """Between-class learning (Tokozume et al., arXiv 1711.10282): as loud as the target says.
 
     The target has weights r and 1 - r with r ~ U(0, 1), of two classes; the clips p and 1 - p, where p is such that
-    the levels differ by what r says: p = 1 / (1 + 10^((G1 - G2) / 20) (1 - r) / r).
+    the levels differ by what r says: p = 1 / (1 + 10^((G1 - G2) / 20) (1 - r) / r). A clip that is its own partner, as
+    where its batch has no other class, stays as it is.
 
     Attributes:
         rate: samples of sound per second.
@@ -111,6 +112,7 @@ class BetweenClass(Mixup):
     ) -> MixPlan:
         level = levels(need(context.images, "images").detach(), self.rate).cpu()
         share = own_weight(lam, level, level[partner])
+        share = torch.where(partner == torch.arange(shape[0]), 1.0, share)  # two of one sound would be louder
         return MixPlan(lam, partner, mask=LoudnessMask(share.float().expand(shape[0])))
 
 
