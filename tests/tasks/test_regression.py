@@ -239,7 +239,8 @@ LINES = [
     ("dataset.val_size=300", "dataset.val_size=300: must be 0 or from 1 to 299"),
     ("dataset.features=9", "dataset._target_=vicinal.data.tables.diabetes: must return inputs of [9] each, not of"),
     ("model=cnn", "model._target_=vicinal.models.cnn.CNN: must take the arguments features, classes; for these data "),
-    ("mixup=cutmix", "mixup._target_=vicinal.mixing.CutMix: a box needs inputs with places"),
+    ("mixup=cutmix", "mixup._target_=vicinal.mixing.CutMix: CutMix mixes images, clips and the like (B, C, ...), and "
+     "these inputs are rows (B, 10)"),
     ("mixup=c_mixup mixup.bandwidth=0", "mixup.bandwidth=0: must be a finite number in (0, 1000000]"),
 ]  # fmt: skip
 

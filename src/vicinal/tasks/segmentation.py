@@ -155,10 +155,17 @@ class Segmentation(Task):
     losses = ("ce", "dice", "ce_dice")
     moves = True
 
+    def check_classes(self, classes: int) -> None:
+        if classes > IGNORE:
+            raise ValueError(
+                f"classes must be at most {IGNORE}: {IGNORE} marks pixels that do not count, got {classes}"
+            )
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         import torch
 
         size, classes = tuple(inputs[-2:]), len(data.class_names)
+        self.check_classes(classes)
         for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
             if part is None:
                 continue
