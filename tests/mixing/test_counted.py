@@ -75,6 +75,12 @@ def test_of_moments_alone_no_part_can_be_counted(rule: str) -> None:
             made(MoEx, labels=rule)
 
 
+@pytest.mark.parametrize("kind", COUNTED)
+def test_the_end_of_alpha_has_no_effect(kind: type[Any]) -> None:
+    assert "alpha_end" in kind.unused()
+    made(kind, alpha_end=1.0)
+
+
 def test_a_rule_of_ones_own_is_taken() -> None:
     class Half(LabelRule):
         def weight(self, drawn, area, partner, context):  # type: ignore[no-untyped-def]

@@ -17,7 +17,7 @@ from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup
 from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.label_rules import LABEL_RULES, Remix
 from vicinal.mixing.laws import LAWS, Law, Truncated
-from vicinal.mixing.partners import PARTNERS, LabelKernel
+from vicinal.mixing.partners import PARTNERS, LabelKernel, Nearest
 from vicinal.mixing.schedule import Schedule
 from vicinal.mixing.unimix import UniMix
 
@@ -241,6 +241,14 @@ def test_a_kernel_of_no_width_keeps_the_sample_itself(bandwidth: float) -> None:
 def test_classes_sets_boxes_and_maps_have_no_distances(labels: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"^partner must be a rule without distances: .* a regression, not of labels"):
         InputMixup(1.0, partner="label_kernel").sample(SHAPE, seeded(), Context(labels=labels))
+
+
+def test_numbers_of_words_have_no_distances() -> None:
+    ids = torch.randint(1, 9, (6, 5))
+    with pytest.raises(
+        ValueError, match=r"^partner must be a rule without distances: these inputs are numbers of words"
+    ):
+        Nearest(group=2).draw(6, seeded(), Context(images=ids))
 
 
 def test_nearest_is_the_best_assignment() -> None:

@@ -108,6 +108,18 @@ def test_a_large_mean_leaves_the_scores_what_they_are(mean: float, std: float) -
     assert evaluator.compute() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1e6, 0.5), (-1.7e9, 1e3)])
+def test_mixed_targets_keep_their_digits_beside_a_large_mean(mean: float, std: float) -> None:
+    """Of a perfect network, whose outputs are mixed in float64; float32 alone would be off by up to 0.1 deviations."""
+    y = (mean + std * torch.randn(64, 1, generator=torch.Generator().manual_seed(1))).float()
+    task, plan = bound(y), InputMixup(1.0, per_sample=True).sample((64, 3), torch.Generator().manual_seed(2))
+    lam, exact = plan.lam.double()[:, None], (y.double() - torch.tensor(task.mean)) / torch.tensor(task.std)
+    outputs = (lam * exact + (1 - lam) * exact[plan.partner]).float()
+    settings: Any = type("Settings", (), {"loss": "mse"})
+    assert task.loss(settings, None, 1)(plan, outputs, y).item() < 1e-10
+    assert (task.score(plan, outputs, y) / task.std[0]).max().item() < 1e-5
+
+
 @given(seed=SEED, kind=st.sampled_from(["auto", "mse", "mae", "huber"]), weighted=st.booleans())
 def test_the_loss_is_of_mixed_targets_in_standard_deviations(seed: int, kind: str, weighted: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -147,7 +159,7 @@ def test_the_floor_is_zero_and_is_reached(seed: int, kind: str) -> None:
     y, lam = torch.randn(6, 2, generator=generator), torch.rand(6, generator=generator)
     plan, task = MixPlan(lam, torch.randperm(6, generator=generator)), bound(y)
     loss = task.loss(type("Settings", (), {"loss": kind})(), None, 1)  # type: ignore[arg-type]
-    perfect = task.standardised(plan.mix_targets(y))
+    perfect = plan.mix_targets(task.standardised(y))
     bounds = task.bounds(plan, y, 2, loss)
     assert float(loss(plan, perfect, y)) == pytest.approx(float(bounds.floor.mean()), abs=1e-9)
     torch.testing.assert_close(task.score(plan, perfect, y), torch.zeros(6), rtol=0, atol=1e-5)

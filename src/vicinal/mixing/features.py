@@ -195,7 +195,7 @@ class PatchUpPlan(MixPlan):
     gamma: about the share of the positions that is in blocks.
     soft: mix inside the blocks; else swap.
     seed: of the blocks, whose number is known only in the network.
-    kept: after a forward pass, the share that was not changed: one number.
+    kept: after a forward pass, the share that was not changed: a number for each tensor of the block.
     """
 
     block: int
@@ -209,7 +209,7 @@ class PatchUpPlan(MixPlan):
         if not self.active:
             return x
         changed = self.blocks(x.shape[1:]).to(x.device, non_blocking=True)
-        self.kept[:] = [1 - changed.float().mean()]
+        self.kept.append(1 - changed.float().mean())
         other = x[self.partner]
         return torch.where(changed, ScalarMask(self.lam).mix(x, other) if self.soft else other, x)
 
@@ -228,7 +228,7 @@ class PatchUpPlan(MixPlan):
     def settled(self) -> MixPlan:
         if not (self.active and self.kept):
             return self
-        kept = self.kept[0]
+        kept = torch.stack(self.kept).mean()
         inside = self.lam if self.soft else torch.zeros_like(self.lam)
         return MixPlan(kept + (1 - kept) * inside, self.partner, self.layer)
 

@@ -103,7 +103,7 @@ class Mixup(Strategy):
             raise ValueError(f'depth must be "{INPUT}" or the name of a block, got ""')
         if self.depth != INPUT and (self.looks & OF_INPUTS or not self._is_ours("depths")):
             raise ValueError(f"depth must be {INPUT} for {type(self).__name__}, got {self.depth}")
-        if self.alpha_end is not None:
+        if self.alpha_end is not None and "law" in self._parts:
             _ = self._law_at(Context(progress=1.0))
         _ = self._parts, self._schedule  # made now, so that what is out of range is refused at once
 

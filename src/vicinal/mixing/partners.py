@@ -154,7 +154,12 @@ class Nearest(PartnerRule):
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
         from scipy.optimize import linear_sum_assignment
 
-        x = need(context.images, "images").detach().flatten(1).float()
+        inputs = need(context.images, "images")
+        if not inputs.is_floating_point():
+            raise ValueError(
+                "partner must be a rule without distances: these inputs are numbers of words, which have none"
+            )
+        x = inputs.detach().flatten(1).float()
         partner = torch.empty(batch, dtype=torch.int64)
         orders = [torch.split(torch.randperm(batch, generator=generator), self.group) for _ in range(2)]
         for own, other in zip(*orders, strict=True):

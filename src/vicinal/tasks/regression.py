@@ -95,7 +95,9 @@ class RegressionLoss(NamedTuple):
         import torch.nn.functional as F
 
         functions: dict[str, Any] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
-        mixed = self.task.standardised(plan.mix_targets(targets))
+        mixed = plan.mix_targets(
+            self.task.standardised(targets)
+        )  # in this order, small beside a large mean stays exact
         losses: Tensor = functions[self.kind](outputs.float(), mixed, reduction="none").mean(dim=1)
         return losses.mean() if weight is None else (weight * losses).mean()
 
@@ -105,7 +107,7 @@ class Regression(Task):
     """Numbers, (N, D) float32. The network returns them in standard deviations from the mean of the training targets.
 
     Attributes:
-        mean: (D,), of the training targets; empty before :meth:`bind`.
+        mean: (D,), of the training targets, as float32 has it; empty before :meth:`bind`.
         std: (D,), the same; 1 where all are equal.
     """
 
@@ -117,7 +119,7 @@ class Regression(Task):
         """Take the scale of the training targets, and their unit for the metrics that have one."""
         targets = data.train.targets.double()
         std = targets.std(dim=0, correction=0).masked_fill(targets.amax(dim=0) == targets.amin(dim=0), 1.0)
-        mean = tuple(targets.mean(dim=0).tolist())
+        mean = tuple(targets.mean(dim=0).float().tolist())  # so that it is the same wherever it is taken off or put on
         metrics = tuple(
             replace(metric, origin=mean) if isinstance(metric, Determination) else replace(metric, unit=data.unit)
             for metric in self.metrics
@@ -166,7 +168,8 @@ class Regression(Task):
 
     def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the absolute error of each mixed sample, (B,), in the unit of the targets."""
-        return (self.read(outputs) - plan.mix_targets(targets)).abs().mean(dim=1).float()
+        predicted = self.read(outputs)
+        return (predicted - plan.mix_targets(targets.to(predicted.dtype))).abs().mean(dim=1).float()
 
     def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds:
         import torch
