@@ -184,6 +184,18 @@ def test_under_any_mask_a_box_counts_by_what_is_seen_of_it(sets: list[list[Box]]
     assert [{row[0]: row[5] for row in rows} for rows in found(mixed_boxes(plan, targets_of(sets), SIZE))] == expected
 
 
+@pytest.mark.parametrize("place", [3.1, 3.9, 11.7])
+def test_a_box_narrower_than_a_pixel_counts_by_the_pixels_that_it_is_in(place: float) -> None:
+    targets = torch.tensor([[[0, place, 2, place + 0.25, 8, 1]], [[1, place, 2, place + 0.25, 8, 1]]])
+    own = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
+    own[:, :, 5:] = True  # the lower half of the box
+    for mask, weights in ((HardMask(own), {0: 1.0, 1: 1.0}), (SoftMask(own.float()), {0: 0.5, 1: 0.5})):
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), mask=mask)
+        assert {row[0]: row[5] for row in found(mixed_boxes(plan, targets, SIZE))[0]} == weights
+    above = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), mask=HardMask(own & (torch.arange(SIZE) > 99)))
+    assert {row[0] for row in found(mixed_boxes(above, targets, SIZE))[0]} == {1}
+
+
 def test_a_resized_partner_brings_its_boxes_along() -> None:
     boxes = Boxes([[2], [8], [3], [6]], (SIZE, SIZE))  # 6 rows from 2, 3 columns from 3
     plan = MixPlan(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]), mask=boxes, transform=ResizeIntoBox(boxes))

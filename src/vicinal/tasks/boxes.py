@@ -170,9 +170,11 @@ def _of(boxes: Tensor, corners: Tensor, factor: Tensor) -> Tensor:
 
 
 def _means(maps: Tensor, corners: Tensor) -> Tensor:
-    """Return the means of maps (B, H, W) over boxes (B, M, 4), rounded to whole pixels; (B, M)."""
+    """Return the means of maps (B, H, W) over boxes (B, M, 4), rounded to whole pixels, at least one; (B, M)."""
     width = maps.shape[2] + 1
     sums = F.pad(maps.cumsum(1).cumsum(2), (1, 0, 1, 0)).flatten(1)  # of all above and to the left
     x1, y1, x2, y2 = corners.round().long().unbind(-1)
+    x1, y1 = x1.clamp(max=maps.shape[2] - 1), y1.clamp(max=maps.shape[1] - 1)
+    x2, y2 = torch.maximum(x2, x1 + 1), torch.maximum(y2, y1 + 1)
     right, left = (sums.gather(1, y2 * width + x) - sums.gather(1, y1 * width + x) for x in (x2, x1))
-    return (right - left) / ((x2 - x1) * (y2 - y1)).clamp(min=1)
+    return (right - left) / ((x2 - x1) * (y2 - y1))
