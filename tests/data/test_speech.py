@@ -189,9 +189,15 @@ def refusals(digits: Path, tmp_path: Path) -> dict[str, tuple[tuple[str, ...], s
         "depth": ((*own, "mixup=cutmix", "mixup.depth=logml"), r"mixup\.depth=logml: no block .*did you mean logmel"),
         "spectrogram": ((*own, "mixup=specmix"), r"mixup\.depth=input: must be where spectrograms"),
         "inside": ((*own, "mixup=between_class", "mixup.depth=logmel"), r"mixup\.depth=logmel: must be input for"),
-        "box": ((*own, "mixup=resizemix"), r"mixup\._target_=.*ResizeMix: cannot mix clips of \[1, 400\]"),
-        "saliency": ((*own, "mixup=saliencymix"), r"mixup\._target_=.*SaliencyMix: "),
-        "images": (("mixup=between_class", *TINY[:1]), r"mixup\.rate=null: must be an integer"),
+        "box": (
+            (*own, "mixup=resizemix"),
+            r"mixup\.depth=input: must be where images .* are, for ResizeMix, and .* sequences \(B, 1, 400\)$",
+        ),
+        "saliency": ((*own, "mixup=saliencymix"), r"SaliencyMix: SaliencyMix mixes images .* sequences \(B, 1, 400\)$"),
+        "images": (
+            ("mixup=between_class", *TINY[:1]),
+            r"BetweenClass: BetweenClass mixes clips of sound \(B, 1, T\), and these inputs are images",
+        ),
         "name": ((*own, f"dataset.root={tmp_path}/named"), r"must be named <digit>_<speaker>_<number>\.wav"),
         "digit": ((*own, f"dataset.root={tmp_path}/missing"), r"must have clips of every class for test.*none of 7"),
         "damaged": ((*own, f"dataset.root={tmp_path}/damaged"), r"must have all of its samples, and has"),

@@ -197,6 +197,10 @@ LINES = [
     ("mixup=one_of", "mixup._target_=vicinal.mixing.one_of.OneOf: token ids cannot be blended; choose mixup=ssmix"),
     ("mixup.layers=[embedding,input]", "mixup.layers=[embedding,input]: token ids cannot be blended; choose"),
     ("mixup.layers=[block1]", "mixup.layers=block1: no block of vicinal.models.text.KimCNN; allowed: embedding"),
+    ("mixup=cutmix mixup.depth=embedding", "mixup.depth=embedding: must be where images, clips and the like "
+     "(B, C, ...) are, for CutMix, and embedding returns vectors (B, "),
+    ("mixup=ricap mixup.depth=embedding", "mixup.depth=embedding: must be where images (B, C, H, W) are, for Ricap, "),
+    ("mixup=ssmix mixup.labels=drawn", "mixup.labels=drawn: must be area, majority, remix, constant for SSMix"),
     ("mixup=ssmix mixup.share=0", "mixup.share=0: must be in (0, 1]"),
 ]  # fmt: skip
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing.context import NOTHING, Context, need
+from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.masks import Mask
-from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.transforms import Transform
 
@@ -49,7 +49,7 @@ class FromPlaces(Transform):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSMix(Mixup):
+class SSMix(CountedMixup):
     """SSMix (Yoon et al., arXiv 2106.08062): the partner's most salient span on the own least salient one.
 
     Both spans have ``share`` of the sentence's words, rounded, at least one and at most all of the partner's. The
@@ -76,9 +76,6 @@ class SSMix(Mixup):
     @property
     def selects(self) -> bool:
         return True
-
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
