@@ -201,7 +201,7 @@ def test_rows_of_both_files_are_counted(file: Path, caplog: pytest.LogCaptureFix
     other = file.with_name("test.csv")
     FRAME[:2].assign(size=[1.5, 7]).to_csv(other, index=False)
     load(file, ["price"], test_file=str(other))
-    assert "rows of test that are in train too, byte by byte: 1 of 2" in caplog.text
+    assert "rows of test that are in train too, value by value: 1 of 2" in caplog.text
 
 
 def test_keys_without_effect_are_no_part_of_the_identity(compose: Callable[..., Experiment], file: Path) -> None:

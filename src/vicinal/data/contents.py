@@ -54,13 +54,13 @@ def reads(
     return mark
 
 
-def warn_of_shared(place: object, noun: str, contents: Mapping[str, Sequence[str]]) -> None:
+def warn_of_shared(place: object, noun: str, contents: Mapping[str, Sequence[str]], how: str = "byte by byte") -> None:
     """Count in a warning the samples that are in two parts, by {part: what identifies the content of each sample}."""
     for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
         known, own = {*contents.get(other, ())}, contents.get(part, ())
         if shared := sum(content in known for content in own):
             found = f"{shared} of {len(own)}"
-            warn_once(f"{place}: {noun} of {part} that are in {other} too, byte by byte: {found}")
+            warn_once(f"{place}: {noun} of {part} that are in {other} too, {how}: {found}")
 
 
 @cache

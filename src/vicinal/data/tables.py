@@ -162,7 +162,7 @@ def _table(
             part: [*map(repr, frame[[*features, *target]].itertuples(index=False))]
             for part, frame in zip(("train", "test"), frames, strict=True)
         }
-        warn_of_shared(f"{stamps[1][0]}", "rows", shown)
+        warn_of_shared(f"{stamps[1][0]}", "rows", shown, "value by value")
         train, test = (Samples(*part) for part in zip(inputs, targets, strict=True))
         return Source(train, test, class_names, unit=unit, offset=offset)
     rows, y = inputs[0], targets[0]
