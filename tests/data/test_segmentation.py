@@ -241,6 +241,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], str]] = {
     "a policy": (keep, ("dataset.augment=augmix",), "dataset.augment=augmix: must be true or false: a policy"),
     "listed twice": (lists(train="a\nb\n", test="b\nc\n"), (), "b is in train.txt and in test.txt"),
     "listed twice by other endings": (lists(train="a\nb\n", test="b.jpg\n"), (), "b is in train.txt and in test.txt"),
+    "listed twice by a path": (lists(train="a\nb\n", test="images/b.jpg\n"), (), "b is in train.txt and in test.txt"),
     "listed twice in a list": (lists(train="a\na.jpg\n", test="b\n"), (), "a is twice in train.txt"),
     "two folders for validation": (
         lambda tree: [(tree / name).mkdir() for name in ("val", "valid")], (),

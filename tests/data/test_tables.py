@@ -373,6 +373,9 @@ def test_parquet(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pd, "read_parquet", lambda path: FRAME)
     other.write_bytes(b"changed")  # what was refused is not remembered
     assert torch.equal(rows(load(other, ["price"])), rows(load(file, ["price"])))
+    monkeypatch.setattr(pd, "read_parquet", lambda path: FRAME.set_index("size"))
+    other.write_bytes(b"changed again")
+    assert torch.equal(rows(load(other, ["price"])), rows(load(file, ["price"])))  # no column is lost
 
 
 def test_sizes_are_counted_and_identity_is_the_content(compose: Callable[..., Experiment], file: Path) -> None:

@@ -114,8 +114,8 @@ def _rows(place: Path, kinds: Sequence[str], names: Sequence[str]) -> list[tuple
 
 
 def _stem(name: str) -> str:
-    """Return the name of an image as it is listed, without an ending."""
-    return name.removesuffix(suffix) if (suffix := Path(name).suffix).lower() in EXTENSIONS else name
+    """Return the name of an image without folder and ending, where it is listed with them."""
+    return Path(name).stem if Path(name).suffix.lower() in EXTENSIONS else name
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -21,7 +21,7 @@ def read_frame(argument: str, file: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
+        frame = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
     except ImportError as error:  # pandas needs another package for parquet
         raise ValueError(f"{argument} must be a CSV file, since parquet needs pyarrow, got {file}") from error
     except Exception as error:  # any of the parsers' own
@@ -53,6 +53,16 @@ def first_text(values: pd.Series[str]) -> tuple[int, str]:
     numbers = pd.to_numeric(values.astype(str), errors="coerce").notna().to_numpy()
     row = int(numbers.argmin())
     return int(numbers.sum()), f"{str(values.iloc[row])[:40]!r} in row {row + 1}"
+
+
+def _parquet(file: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.read_parquet(file)
+    named = [name for name in frame.index.names if name is not None]
+    return (
+        frame.reset_index(level=named) if named else frame
+    )  # pandas takes such a column of the file for names of rows
 
 
 def _csv(file: Path) -> pd.DataFrame:

@@ -159,8 +159,9 @@ def _sentences(file: Path, text: str, label: str, columns: tuple[str, ...]) -> S
     found: Sentences = []
     for number, row in enumerate(rows, first):
         if len(row) != len(names):
-            where = f"{len(row)} columns in line {number}, and {len(names)} names"
-            raise ValueError(f"columns must fit the lines of {file.name}: there are {where}")
+            there = f"there are {len(row)} columns in line {number}, and {len(names)} names"
+            fault = there if any(row) else f"line {number} is empty"
+            raise ValueError(f"columns must fit the lines of {file.name}: {fault}")
         if not (tokens := words(row[at])):
             raise ValueError(f"text must have a word in every line: line {number} of {file.name} has none")
         if not (name := row[of].strip()):
