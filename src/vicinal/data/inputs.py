@@ -173,8 +173,9 @@ class Table(Inputs):
 
     def statistics(self, samples: Samples) -> Statistics:
         rows = samples.gathered().double()
-        std = rows.std(dim=0, correction=0)
-        return tuple(rows.mean(dim=0).tolist()), tuple(std.masked_fill(std == 0, 1.0).tolist())
+        constant = rows.amax(dim=0) == rows.amin(dim=0)
+        std = rows.std(dim=0, correction=0).masked_fill(constant, 1.0)
+        return tuple(rows.mean(dim=0).tolist()), tuple(std.tolist())
 
 
 INPUTS: dict[str, type[Inputs]] = {"image": Images, "audio": Waveforms, "tokens": Tokens, "table": Table}

@@ -41,6 +41,7 @@ class Source(NamedTuple):
     skipped: tuple[str, ...] = ()  # files that could not be used
     unit: str = ""  # of the numbers of a target
     vocabulary: int | None = None  # number of token ids, where the source counts them
+    offset: tuple[float, ...] = ()  # of each number of a target, taken off in float64; () = nothing
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,20 @@ Words become numbers by a vocabulary of the training part, or by the tokenizer o
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vicinal.data.contents import reads, saved_hashes, stamp
+from vicinal.data.contents import reads, saved_hashes, stamp, warn_of_shared
 from vicinal.data.samples import Samples, Source
+from vicinal.data.text_files import read_lines
 from vicinal.data.tokenizer import FolderTokenizer, folder_tokenizer
 from vicinal.errors import suggest
 
@@ -135,10 +135,12 @@ def tsv(
 ) -> Source:
     """Load ``train.tsv``, ``test.tsv`` and perhaps ``val.tsv``, plain or ``.gz``, as token ids (N, length) int64.
 
-    One sentence per line, with tabs between the columns and no quoting. Classes are the labels of the training part:
-    in the order of their numbers, or else of their texts. A sentence is cut after ``length`` words and padded with 0.
+    One sentence per line, with tabs between the columns and no quoting. Classes are the labels of the training part,
+    without spaces around them: in the order of their numbers, or else of their texts. A sentence is cut after
+    ``length`` words and padded with 0. Sentences that are in two parts are counted in a warning.
 
-    Raises ValueError: a file or a column is not there, a sentence has no word, or a label is not one of the classes.
+    Raises ValueError: a file or a column is not there or has the name of another, a sentence has no word, or a label is
+    empty or not one of the classes.
 
     Args:
         folder: of the files; validation may also be called ``valid``, ``validation`` or ``dev``.
@@ -169,6 +171,8 @@ def _load(
 ) -> Source:
     cut: Callable[[str], Sequence[str]] = words if tokenizer is None else str.split
     parts = {part: _sentences(file, text, label, columns, cut) for part, file, *_ in stamps}
+    shown = {part: [" ".join(cut(found)) for found, _ in sentences] for part, sentences in parts.items()}
+    warn_of_shared(stamps[0][1].parent, "sentences", shown, "word by word")
     known = sorted({name for _, name in parts["train"]}, key=lambda name: (not name.isdecimal(), _number(name), name))
     if len(known) < 2:
         raise ValueError(f"label must have two classes or more in train, got {known[0]} alone")
@@ -189,12 +193,12 @@ def _sentences(
 ) -> Sentences:
     """Return the sentences of a file, each of which can be cut into something. Raises ValueError."""
     try:
-        opened: IO[str] = (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", newline="\n")
-        with opened as lines:
-            rows = [line.rstrip("\r\n").split("\t") for line in lines]
+        rows = [line.split("\t") for line in read_lines(file)]
     except (OSError, EOFError, ValueError) as error:  # damaged, or no UTF-8
         raise ValueError(f"folder must have files that can be read, and {file.name} cannot ({error})") from error
-    names, first = (columns, 1) if columns else (tuple(rows.pop(0)) if rows else (), 2)
+    names, first = (columns, 1) if columns else (tuple(map(str.strip, rows.pop(0))) if rows else (), 2)
+    if len({*names}) != len(names):
+        raise ValueError(f"columns must have different names, and those of {file.name} are {', '.join(names)}")
     for key, name in (("text", text), ("label", label)):
         if name not in names:
             raise ValueError(f"{key} must be a column of {file.name}: no {name}; {suggest(name, names)}")
@@ -202,11 +206,14 @@ def _sentences(
     found: Sentences = []
     for number, row in enumerate(rows, first):
         if len(row) != len(names):
-            where = f"{len(row)} columns in line {number}, and {len(names)} names"
-            raise ValueError(f"columns must fit the lines of {file.name}: there are {where}")
+            there = f"there are {len(row)} columns in line {number}, and {len(names)} names"
+            fault = there if any(row) else f"line {number} is empty"
+            raise ValueError(f"columns must fit the lines of {file.name}: {fault}")
         if not cut(row[at]):
             raise ValueError(f"text must have a word in every line: line {number} of {file.name} has none")
-        found.append((row[at], row[of]))
+        if not (name := row[of].strip()):
+            raise ValueError(f"label must have a text in every line: line {number} of {file.name} has none")
+        found.append((row[at], name))
     if not found:
         raise ValueError(f"folder must have files with sentences, and {file.name} has none")
     return found
