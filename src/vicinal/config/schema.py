@@ -192,12 +192,10 @@ class TrainerConfig:
     threads: int | str = key("auto", "CPU threads; change the last digits", choices=("auto",), low=1, high=1024)
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which is faster for convolutions")
     compile: bool | str = key("auto", "torch.compile; auto = on GPUs; max = CUDA graphs", choices=("auto", "max"))
-    deterministic: bool = key(
-        False, "deterministic kernels on a GPU, and sums over several processes (slower); on a CPU kernels always are"
-    )
+    deterministic: bool = key(False, "the same bits on a GPU, and by any number of processes; slower")
     shards: int | str = key(
         1,
-        "equal parts of a batch, each mixed and normalised alone; auto = one per process",
+        "parts of a batch, each mixed alone; auto = one per process",
         choices=("auto",),
         low=1,
         high=MANY,
