@@ -194,12 +194,7 @@ class TrainerConfig:
     compile: bool | str = key("auto", "torch.compile; auto = on GPUs; max = CUDA graphs", choices=("auto", "max"))
     deterministic: bool = key(False, "the same bits on a GPU, and by any number of processes; slower")
     shards: int | str = key(
-        1,
-        "parts of a batch, each mixed alone; auto = one per process",
-        choices=("auto",),
-        low=1,
-        high=MANY,
-        since="0.2",
+        1, "parts of a batch, mixed alone; auto = one per process", choices=("auto",), low=1, high=MANY, since="0.2"
     )
     label_smoothing: float = key(0.0, "fraction of the target spread over all classes; only in training", low=0, high=1)
     loss: str = key("auto", "loss of the training; auto = the first that the task has", since="0.2")
