@@ -21,7 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.vicinal_launcher import ParallelLauncher
 from hydra_plugins.vicinal_slurm import SlurmLauncher
@@ -50,6 +50,15 @@ class GridSweeper(BasicSweeper):
 
     config: DictConfig
     hydra_context: HydraContext
+
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        zip: Any = (),  # noqa: A002 - the name of the key
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self._zip = OmegaConf.to_container(zip) if OmegaConf.is_config(zip) else zip
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         # The launcher is made when the sweep has its folder: some launchers have one of their own in it.
@@ -126,8 +135,13 @@ class GridSweeper(BasicSweeper):
         globs: Any = SimpleNamespace(get_group_options=options)
         parser, compose = OverridesParser.create(globs), composer(loader, self.config)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        grid.check_axes(overrides)
-        [points] = self.split_arguments(overrides, max_batch_size=None)
+        zipped = grid.zip_groups(self._zip or [])
+        grid.check_axes(overrides, zipped)
+        points = [
+            point
+            for words in grid.zipped_axes(overrides, zipped)
+            for point in self.split_arguments(parser.parse_overrides(words), max_batch_size=None)[0]
+        ]
         swept = {axis.get_key_element() for axis in overrides if axis.is_sweep_override()}
         jobs: dict[str, Job] = {}
         warnings: dict[str, None] = {}
@@ -142,6 +156,7 @@ class GridSweeper(BasicSweeper):
             experiment = Experiment.composed(config)
             jobs.setdefault(experiment.run_id, Job(tuple(words), experiment))
             warnings |= dict.fromkeys(hidden(config.hydra))
+        grid.check_tasks(jobs.values())
         for line in warnings:
             log.warning("%s", line)
         if len(jobs) < len(points):

@@ -229,6 +229,23 @@ REFUSED = [
         "hydra.sweeper.max_batch_size=0 -m",
         "hydra.sweeper.max_batch_size=0: must be null or an integer >= 1",
     ),
+    (
+        "hydra.sweeper.zip=[mixup,mixup.alpha] mixup=none,input mixup.alpha=1,2,3 -m",
+        "hydra.sweeper.zip: the keys must have as many values each, and have: mixup 2, mixup.alpha 3",
+    ),
+    (
+        "hydra.sweeper.zip=[mixup,mixup.alpah] mixup=none,input mixup.alpha=1,2 -m",
+        "hydra.sweeper.zip: mixup.alpah must have several values; keys that have: mixup, mixup.alpha",
+    ),
+    (
+        "dataset=digits,diabetes -m",
+        "the runs of a sweep are compared with each other, and these are of several tasks: "
+        "classification (dataset=digits), regression (dataset=diabetes)",
+    ),
+    (
+        "hydra.sweeper.zip=[seed,seed] seed=0,1 -m",
+        "hydra.sweeper.zip=[seed,seed]: must not have a key twice, as seed",
+    ),
     # both ends
     ("trainer.threads=100000", "trainer.threads=100000: must be auto or an integer in [1, 1024]"),
     (

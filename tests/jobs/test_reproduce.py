@@ -148,6 +148,19 @@ def test_weights_are_compared_by_their_bits() -> None:
     assert weights("weights", less, half).parting == "weights: bias, float32 (3,) != bfloat16 (3, 1)"
 
 
+def test_weights_of_any_layout_in_memory_are_compared() -> None:
+    """Convolutions of one pixel in channels_last count as contiguous, whatever their strides."""
+    for shape in ((4, 4, 1, 1), (8, 1, 1, 1), (1, 8, 1, 1), (4, 3, 3, 3), (0, 3, 1, 1), (1, 1, 1, 1)):
+        plain = torch.randn(shape)
+        for other in (plain.to(memory_format=torch.channels_last), plain.mT.contiguous().mT, plain[:, :, ::1, ::1]):
+            assert weights("weights", {"w": plain}, {"w": other}).identical
+        if plain.numel():
+            nudged = plain.to(memory_format=torch.channels_last).clone()
+            nudged[0, 0, 0, 0] = math.inf
+            found = weights("weights", {"w": plain}, {"w": nudged}).parting
+            assert found == f"weights: w, 1 of {plain.numel()} values, largest difference inf"
+
+
 def test_a_score_and_a_torch_version(folder: RunFolder) -> None:
     result = folder.completed() or {}
     real = result["test"]["last"]["nll"]

@@ -11,9 +11,18 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from vicinal.errors import UserError
+from vicinal.errors import ConfigError, UserError
 from vicinal.experiment import Experiment
-from vicinal.launch.grid import Job, check_axes, sweep_folder, swept_keys, value, write_sweep
+from vicinal.launch.grid import (
+    Job,
+    check_axes,
+    sweep_folder,
+    swept_keys,
+    value,
+    write_sweep,
+    zip_groups,
+    zipped_axes,
+)
 
 Compose = Callable[..., Experiment]
 
@@ -161,3 +170,34 @@ def test_a_dict_of_values_is_swept_key_by_key(compose: Compose) -> None:
     mixed = jobs(compose, "mixup=none", "mixup={prob:0.5}", "mixup={prob:0.5,alpha:0.4}")
     assert swept_keys(mixed) == ["mixup", "mixup.prob", "mixup.alpha"]
     assert [value(job.experiment, "mixup.prob") for job in mixed] == ["-", "0.5", "0.5"]
+
+
+def test_zipped_keys_go_together_and_the_others_stay_a_grid() -> None:
+    words = ("mixup=input,manifold,cutmix", "trainer.epochs=3", "mixup.alpha=0.2,2,1", "seed=range(2)")
+    zipped = zip_groups(["mixup", "mixup.alpha"])
+    check_axes(axes(*words), zipped)
+    assert zipped_axes(axes(*words), zipped) == [
+        [f"mixup={strategy}", "trainer.epochs=3", f"mixup.alpha={alpha}", "seed=range(2)"]
+        for strategy, alpha in (("input", "0.2"), ("manifold", "2"), ("cutmix", "1"))
+    ]
+
+
+def test_several_zips_are_a_grid_of_each_other() -> None:
+    words = ("a=1,2", "b=3,4", "c=range(3)", "d=5,6,7")
+    found = zipped_axes(axes(*words), zip_groups([["a", "b"], ["c", "d"]]))
+    assert found == [
+        [f"a={a}", f"b={b}", f"c={c}", f"d={d}"] for a, b in ((1, 3), (2, 4)) for c, d in ((0, 5), (1, 6), (2, 7))
+    ]
+
+
+def test_the_size_of_a_zipped_grid_is_that_of_its_pairs() -> None:
+    words = ("seed=range(1000)", "mixup.alpha=range(1000)")
+    check_axes(axes(*words), [["seed", "mixup.alpha"]])
+    with pytest.raises(UserError, match="1000000 jobs are too many"):
+        check_axes(axes(*words))
+
+
+@pytest.mark.parametrize("keys", ["mixup", ["mixup"], [["mixup"]], [["mixup", 1]], [["a", "b"], "c"], 3, {"a": "b"}])
+def test_what_is_no_list_of_keys_is_no_zip(keys: object) -> None:
+    with pytest.raises(ConfigError, match=r"^hydra.sweeper.zip=.*: must be a list of two or more keys"):
+        zip_groups(keys)

@@ -74,13 +74,18 @@ def weights(name: str, then: Mapping[str, Tensor], now: Mapping[str, Tensor]) ->
         if (old.dtype, old.shape) != (new.dtype, new.shape):
             kinds = [f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.") for value in (old, new)]
             return Part(name, extent, f"{name}: {key}, {' != '.join(kinds)}")
-        # The bytes of each value: (values, bytes per value).
-        old_bits, new_bits = (value.contiguous().reshape(-1, 1).view(torch.uint8) for value in (old, new))
+        old_bits, new_bits = _bytes(old), _bytes(new)
         if different := int((old_bits != new_bits).any(1).sum()):
             largest = (old.double() - new.double()).abs().max().item()
             counts = f"{different} of {old.numel()} values, largest difference {largest:.3g}"
             return Part(name, extent, f"{name}: {key}, {counts}")
     return Part(name, extent)
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """Return the bytes of each value, (values, bytes per value), in the order of the indices."""
+    values = tensor.flatten().clone(memory_format=torch.contiguous_format)  # contiguous() keeps odd strides of size 1
+    return values.view(torch.uint8).view(tensor.numel(), tensor.element_size())
 
 
 def scores(then: Mapping[str, Any], now: Mapping[str, Any]) -> Part:

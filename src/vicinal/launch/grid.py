@@ -6,10 +6,11 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from vicinal.config.composition import assigned
 from vicinal.config.redaction import redacted
 from vicinal.config.schema import NEUTRAL
-from vicinal.errors import UserError, written
+from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.runs.files import DamagedError, encode_json, make_folder, read, safe_name, write
 from vicinal.runs.names import setting, short
@@ -39,8 +40,11 @@ class Job:
     experiment: Experiment
 
 
-def check_axes(overrides: Sequence[Override]) -> None:
-    """Raise UserError if an axis has no values or no end, if its key cannot be swept, or if there are too many jobs."""
+def check_axes(overrides: Sequence[Override], zipped: Sequence[Sequence[str]] = ()) -> None:
+    """Raise UserError if an axis has no values or no end, if its key cannot be swept, or if there are too many jobs.
+
+    The axes of the keys in each part of ``zipped`` go together, value by value, and have as many values each.
+    """
     axes, jobs = [override for override in overrides if override.is_sweep_override()], 1
     for override in axes:
         word, key = override.input_line, override.key_or_group
@@ -51,13 +55,62 @@ def check_axes(overrides: Sequence[Override]) -> None:
         values = _count(override)
         if not values:
             raise UserError(f"{word}: there is no value in it to sweep over")
-        jobs *= values
+        if not any(key in keys[1:] for keys in zipped):
+            jobs *= values
     if jobs > LARGEST_GRID:
         words = " ".join(str(override.input_line) for override in axes)
         raise UserError(f"{words}: {jobs} jobs are too many for one sweep, which has at most {LARGEST_GRID}")
+    _check_zipped(axes, zipped)
     for override in axes:
         if isinstance(axis := override.value(), RangeSweep):
             _warn_of_rounding(override, axis)
+
+
+def zip_groups(keys: Any) -> list[list[str]]:
+    """Return ``hydra.sweeper.zip`` as lists of keys: ``[a,b]`` is one of them. Raises UserError if it is neither."""
+    groups = [keys] if isinstance(keys, list) and all(isinstance(key, str) for key in keys) and keys else keys
+    if not isinstance(groups, list) or not all(
+        isinstance(group, list) and len(group) > 1 and all(isinstance(key, str) for key in group) for group in groups
+    ):
+        raise ConfigError("hydra.sweeper.zip", keys, "must be a list of two or more keys, or of such lists")
+    every = [key for group in groups for key in group]
+    if twice := next((key for key in every if every.count(key) > 1), None):
+        raise ConfigError("hydra.sweeper.zip", keys, f"must not have a key twice, as {twice}")
+    return groups
+
+
+def _check_zipped(axes: Sequence[Override], zipped: Sequence[Sequence[str]]) -> None:
+    counts = {str(axis.key_or_group): _count(axis) for axis in axes}
+    for keys in zipped:
+        for key in keys:
+            if key not in counts:
+                swept = ", ".join(counts) or "none"
+                raise UserError(f"hydra.sweeper.zip: {key} must have several values; keys that have: {swept}")
+        if len({counts[key] for key in keys}) > 1:
+            told = ", ".join(f"{key} {counts[key]}" for key in keys)
+            raise UserError(f"hydra.sweeper.zip: the keys must have as many values each, and have: {told}")
+
+
+def zipped_axes(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the words of the overrides for each choice of one value per part of ``zipped``; other axes stay axes."""
+    words: dict[str, list[str]] = {}
+    for override in overrides:
+        key = str(override.get_key_element())
+        if any(override.key_or_group in keys for keys in zipped):
+            words[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            words[key] = [str(override.input_line)]
+    part = {key: number for number, keys in enumerate(zipped) for key in keys}
+    choices = product(*(range(len(words[keys[0]])) for keys in zipped))
+    return [[own[choice[part[key]]] if key in part else own[0] for key, own in words.items()] for choice in choices]
+
+
+def check_tasks(jobs: Iterable[Job]) -> None:
+    """Raise UserError if the data of some jobs have other metrics than those of others: no table can have both."""
+    tasks = {job.experiment.task.name: job.experiment.choices["dataset"] for job in jobs}
+    if len(tasks) > 1:
+        told = ", ".join(f"{name} (dataset={dataset})" for name, dataset in tasks.items())
+        raise UserError(f"the runs of a sweep are compared with each other, and these are of several tasks: {told}")
 
 
 def _count(override: Override) -> int:
