@@ -6,7 +6,9 @@ Hydra imports this file at every start, so heavy imports wait until jobs are lau
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 NAME = "hydra/launcher=slurm"
 FILE_SECONDS, QUEUE_SECONDS = 1.0, 10.0  # between two looks for results, and two questions to Slurm
 SUBMITTED = Path("slurm/jobs.json")  # {run id: Slurm's job} of all that was submitted for a sweep, in its folder
+PYTHON = f"""bash -c 'trap "" TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
+"""Python that SIGTERM does not end before the run can handle it: Slurm requeues only what it has killed itself."""
 OWN = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "nodes", "mem_gb")
 """Resources that submitit has under these names for every kind of cluster."""
 FLAGS = {
@@ -151,7 +155,8 @@ class SlurmLauncher(Launcher):
             return {}
         import submitit
 
-        executor = submitit.AutoExecutor(self.folder, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout)
+        own = {"slurm_max_num_timeout": self.max_num_timeout, "slurm_python": PYTHON}
+        executor = submitit.AutoExecutor(self.folder, cluster="slurm", **own)
         given = {key if key in OWN else f"slurm_{key}": value for key, value in self.resources.items()}
         executor.update_parameters(name=str(self.config.hydra.job.name), stderr_to_stdout=True, **given)
         job = partial(run_in_worker, self.hydra_context, self.task_function, self.config, Singleton.get_state())
