@@ -25,9 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.vicinal_launcher import run_in_worker
 from vicinal.errors import UserError, first_line
 from vicinal.launch import slurm
-from vicinal.launch.queue_states import Queue
 from vicinal.launch.slurm_task import Task
-from vicinal.runs.files import DamagedError, make_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -36,7 +34,6 @@ log = logging.getLogger(__name__)
 
 NAME = "hydra/launcher=slurm"
 FILE_SECONDS, QUEUE_SECONDS = 1.0, 10.0  # between two looks for results, and two questions to Slurm
-SUBMITTED = Path("slurm/jobs.json")  # {run id: Slurm's job} of all that was submitted for a sweep, in its folder
 PYTHON = f"""bash -c 'trap "" TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
 """Python that SIGTERM does not end before the run can handle it: Slurm requeues only what it has killed itself."""
 OWN = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "nodes", "mem_gb")
@@ -100,13 +97,15 @@ class SlurmLauncher(Launcher):
             raise UserError(f"{NAME}: Slurm refuses such a job ({reason}); asked for: {asked}")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from vicinal.launch import queue_states
+
         setup_globals()
         hydra = self.config.hydra
         configure_log(hydra.hydra_logging, hydra.verbose)
         logging.getLogger("submitit").setLevel(logging.ERROR)  # it repeats each line three times
         sweep = Path(str(hydra.sweep.dir))
         words = {_run_id(job): list(job) for job in job_overrides}
-        recorded = self._recorded(sweep)
+        recorded = queue_states.submitted(sweep)
         jobs = self._attached(recorded, words)
         left = [run for run in words if run not in jobs]
         if jobs:
@@ -116,7 +115,7 @@ class SlurmLauncher(Launcher):
         submitted = self._submitted(batches, words, numbers)
         earlier = {run: job for run, job in recorded.items() if run not in submitted}
         recorded = {**earlier, **{run: job.job_id for run, job in submitted.items()}}
-        write_json(sweep / SUBMITTED, recorded)
+        queue_states.record(sweep, recorded)
         jobs |= submitted
         ids = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs.values()))
         log.info("Slurm has %d runs in the jobs %s", len(jobs), ids)
@@ -128,14 +127,6 @@ class SlurmLauncher(Launcher):
         except (KeyboardInterrupt, SystemExit):
             log.warning("the jobs stay in Slurm's queue (scancel %s ends them); the same command follows them", ids)
             raise
-
-    def _recorded(self, sweep: Path) -> dict[str, str]:
-        """Return {run id: job} of all that earlier commands have submitted, the runs of a job in its order."""
-        make_folder((sweep / SUBMITTED).parent)
-        try:
-            return dict(read_json(sweep / SUBMITTED, {str: str}))
-        except (FileNotFoundError, DamagedError):
-            return {}
 
     def _attached(self, recorded: dict[str, str], words: dict[str, list[str]]) -> dict[str, Job[Any]]:
         """Return {run id: job} of the runs that an earlier command has submitted and that are in the queue."""
@@ -172,6 +163,8 @@ class SlurmLauncher(Launcher):
         self, sweep: Path, words: dict[str, list[str]], jobs: dict[str, Job[Any]], recorded: dict[str, str]
     ) -> list[JobReturn]:
         """Return the outcome of each run when all jobs have ended, and write the states of the others meanwhile."""
+        from vicinal.launch.queue_states import Queue
+
         queue, outcomes = Queue(sweep, {run: job.job_id for run, job in jobs.items()}), dict[str, JobReturn]()
         while left := {run: job for run, job in jobs.items() if run not in outcomes}:
             queue.look(QUEUE_SECONDS)

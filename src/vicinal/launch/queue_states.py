@@ -1,4 +1,4 @@
-"""States of runs that wait in a cluster's queue: a small file beside the sweep, for its page and its table."""
+"""Which jobs of a cluster have the runs of a sweep, and their states: two small files in its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from pathlib import Path
 from vicinal.launch import slurm
 from vicinal.runs.files import DamagedError, make_folder, read_json, write_json
 
-STATES = Path("slurm/states.json")  # {run id: text}, in the folder of the sweep
+SUBMITTED = Path("slurm/jobs.json")  # {run id: job} of all that was submitted, the runs of a job in its order
+STATES = Path("slurm/states.json")  # {run id: text} of what is in the queue, for the page and the table
+
+
+def submitted(sweep: Path) -> dict[str, str]:
+    """Return {run id: job} of all that commands have submitted for a sweep."""
+    return _texts(sweep / SUBMITTED)
+
+
+def record(sweep: Path, jobs: Mapping[str, str]) -> None:
+    """Write what :func:`submitted` returns."""
+    make_folder((sweep / SUBMITTED).parent)
+    write_json(sweep / SUBMITTED, jobs)
 
 
 class Queue:
@@ -41,8 +53,13 @@ class Queue:
 
 def states(sweep: Path) -> dict[str, str]:
     """Return the states of the runs in the queue, {run id: text}."""
+    return _texts(sweep / STATES)
+
+
+def _texts(file: Path) -> dict[str, str]:
+    """Return the content of a file that can be done without."""
     try:
-        return dict(read_json(sweep / STATES, {str: str}))
+        return dict(read_json(file, {str: str}))
     except (OSError, DamagedError):
         return {}
 
