@@ -102,7 +102,7 @@ def rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.slurm
 def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path: Path) -> None:
     """The launcher is killed, a job preempted, one cancelled: the others have the rows of a serial sweep."""
-    words = (*SMALL, "trainer.epochs=120", "seed=range(4)", "-m")
+    words = (*SMALL, "trainer.epochs=300", "seed=range(4)", "-m")
     serial, folder = tmp_path / "serial", tmp_path / "slurm"
     serial.mkdir()
     folder.mkdir()
@@ -119,7 +119,7 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path:
     again.until(lambda: "runs are in Slurm's queue already" in again.out.read_text())
     submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
     assert len({job.partition("_")[0] for job in submitted.values()}) == 1  # nothing was submitted twice
-    preempted = set(again.running())
+    preempted = set(again.until(again.running))
     again.slurm("srun", "--partition=urgent", "--ntasks=2", "true")
     again.until(lambda: preempted & set(again.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i").split()))
     again.release()
@@ -245,6 +245,7 @@ def test_a_job_whose_time_is_up_is_put_back_and_no_other(
     asks: bool,
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
     commands("scontrol", SHOWN.format(state=state, requeue=requeue, preempted="None"))
     slurm.after_interruption(number)
     asked = (tmp_path / "asked").read_text().splitlines()
@@ -260,3 +261,11 @@ def test_outside_of_slurm_nothing_is_asked(
     assert not (tmp_path / "asked").exists()
     assert slurm_job({}) == {}
     assert slurm_job({"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "2"}) == {"job": "12", "restarts": "2"}
+
+
+def test_the_last_task_of_an_array_is_not_the_array() -> None:
+    """Slurm gives it the number of the whole array."""
+    last = {"SLURM_JOB_ID": "2", "SLURM_ARRAY_JOB_ID": "2", "SLURM_ARRAY_TASK_ID": "3"}
+    assert slurm.own_id(last) == "2_3"
+    assert slurm.own_id({"SLURM_JOB_ID": "2"}) == "2"
+    assert slurm.own_id({}) is None

@@ -47,9 +47,16 @@ def verdict(job: str) -> str:
     return state
 
 
-def own_job(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def own_id(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the job that this process belongs to; None outside of one."""
+    if "SLURM_ARRAY_TASK_ID" in environment:  # the plain id of the last task is that of the whole array
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID")
+
+
+def own_job() -> dict[str, str]:
     """Return what Slurm knows of the job that this process belongs to; {} outside of a job, or if it is not known."""
-    job = environment.get("SLURM_JOB_ID")
+    job = own_id()
     printed = ask("scontrol", "show", "job", "--oneliner", job) if job else None
     return dict(word.split("=", 1) for word in (printed or "").split() if "=" in word)
 
@@ -69,7 +76,7 @@ def after_interruption(number: int) -> None:
         while True:
             time.sleep(60)
     time_is_up = number in (signal.SIGUSR1, signal.SIGUSR2) and job.get("JobState") == "RUNNING"
-    if time_is_up and job.get("Requeue") == "1" and ask("scontrol", "requeue", job["JobId"]) is not None:
+    if time_is_up and job.get("Requeue") == "1" and ask("scontrol", "requeue", str(own_id())) is not None:
         log.warning("the time is up: everything is saved, and Slurm has put the job back into its queue")
 
 
