@@ -44,6 +44,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield {**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """No command outlives its test."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+
+
 class Sweep:
     """A command in a folder, and what it leaves there."""
 
@@ -53,6 +66,7 @@ class Sweep:
         with self.out.open("wb") as out:
             command = [sys.executable, str(ROOT / "train.py"), *words]
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
+        STARTED.append(self.process)
 
     def until(self, holds: Callable[[], Any], seconds: float = 240) -> Any:
         end = time.monotonic() + seconds
@@ -120,7 +134,7 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path:
     submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
     assert len({job.partition("_")[0] for job in submitted.values()}) == 1  # nothing was submitted twice
     preempted = set(again.until(again.running))
-    again.slurm("srun", "--partition=urgent", "--ntasks=2", "true")
+    again.slurm("sbatch", "--partition=urgent", "--ntasks=2", "--output=/dev/null", "--wrap=true")
     again.until(lambda: preempted & set(again.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i").split()))
     again.release()
 
