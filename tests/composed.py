@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.utils import JobRuntime
 from omegaconf import DictConfig, open_dict
 
+from tests import parsed
 from vicinal.config.schema import CONF, register
 
-FOLDERS = {"pkg://hydra.conf", str(CONF), f"file://{CONF}", "structured://"}
+FOLDERS = {*parsed.FOLDERS, str(CONF)}
 OUTPUT = re.compile(r"output_dir=/[\w./-]+", re.ASCII)
 """Word that names the test's own folder, which is the same config in another place."""
 
@@ -26,6 +28,7 @@ OUTPUT = re.compile(r"output_dir=/[\w./-]+", re.ASCII)
 def composed_once() -> Iterator[None]:
     register()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", parsed.remembering(ConfigRepository.load_config))
         patch.setattr(ConfigLoaderImpl, "load_configuration", _remembering(ConfigLoaderImpl.load_configuration))
         yield
 

@@ -49,6 +49,7 @@ def test_its_tables_name_every_option_and_every_experiment():
 PLACES = {
     "dataset=masks": "masks",
     "dataset=tsv": "sst2",
+    "model=huggingface": "net",
     "experiment=blood_cells_detection": "bccd/VOCdevkit/VOC2007",
 }
 """Folder of the tiny data that a command's <folder> stands for, if not that of all of them."""

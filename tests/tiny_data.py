@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tests.data.box_files import write_coco, write_voc
+from tests.huggingface_files import write_folder
 from vicinal.data import digits
 
 CLIP = 400  # samples
@@ -37,6 +38,7 @@ def write(root: Path) -> Path:
         (root / f"dsb2018-128/{part}.txt").write_text("".join(f"{number:03d}\n" for number in numbers))
     write_voc(root / "bccd/VOCdevkit/VOC2007")
     write_coco(root / "coco")
+    write_folder(root / "net", classes=6)
     for folder, classes in {"trec": 6, "sst2": 2}.items():
         (root / folder).mkdir()
         for part in ("train", "dev", "test"):

@@ -73,7 +73,7 @@ class GridSweeper(BasicSweeper):
         with without_collections():
             from vicinal.config.composition import refuse_moving
             from vicinal.jobs import dry_run
-            from vicinal.jobs.run import check_data, name_ineffective_keys, send_rest
+            from vicinal.jobs.run import check_cuts, check_data, name_ineffective_keys, send_rest
             from vicinal.launch import grid
             from vicinal.launch.job_configs import JobConfigs
             from vicinal.live.monitor import Live
@@ -87,6 +87,7 @@ class GridSweeper(BasicSweeper):
             SlurmLauncher.check(self.config.hydra.launcher)
         jobs, packing = self._pack(self._jobs(arguments))
         if self.config.dry_run:
+            check_cuts(job.experiment for job in jobs)
             name_ineffective_keys(job.experiment for job in jobs)
             dry_run.show(jobs)
             return []

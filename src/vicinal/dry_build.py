@@ -88,12 +88,20 @@ def check_network(
     _check_memory(network, model, sizes)
     with model.refusals(**sizes.arguments):
         task.check(network)
+        task.check_classes(sizes.classes)
+        if fits := getattr(network, "check_inputs", None):
+            fits(sizes.inputs)
         check_model(network, sizes.inputs.example(2), task.output_shape(sizes.classes, sizes.inputs.shape))
     if single and (reason := refuses_one(network, sizes.inputs.example(1))):
         raise ConfigError("trainer.batch_size", 1, f"must be at least 2 for {model.target}: {reason}")
     missing = [name for name in reads if name not in dict(network.named_modules(remove_duplicate=False))]
     if missing:
         raise ConfigError("mixup.attention", missing[0], f"no block of {model.target}; model=vit_tiny has one")
+    for name in reads:
+        found = _one_tensor(network, sizes, name)
+        if len(found) != 3 or found[1] != found[2]:
+            what = f"it returns {[*found]}" if found else "it returns no tensor"
+            raise ConfigError("mixup.attention", name, f"must be a block that returns attention, [heads, T, T]; {what}")
     inputs = sizes.inputs.example(2)
     for layer in dict.fromkeys(layers):
         if layer == INPUT:
@@ -120,7 +128,7 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
         raise ConfigError(f"mixup.{key}", value, allowed)
     inputs = torch.rand(shape, generator=generator) if floats else torch.ones(shape, dtype=torch.int64)
     blocks = [depth for depth in strategy.depths if depth != INPUT] if "shapes" in strategy.needs else []
-    shapes = shapes_of(meta_model(model, sizes), sizes.inputs.example(1), blocks) if blocks else {}
+    shapes = {block: _depth_shape(mixup, model, sizes, block) for block in blocks}
     context = Context(
         images=inputs,
         saliency=torch.rand((DRAWN, *shape[2:]) if floats else shape, generator=generator),
@@ -138,6 +146,25 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
         if reason := _misfit(plan, there):
             what = sizes.inputs.noun if plan.size is None else f"outputs of {plan.layer}"
             raise mixup.refused(f"cannot mix {what} of {[*there.shape[1:]]}: {reason}")
+
+
+def _depth_shape(mixup: Component, model: Component, sizes: Sizes, block: str) -> tuple[int, ...]:
+    """Return the shape of one sample in the output of a block that masks are drawn for. Raises ConfigError."""
+    network = meta_model(model, sizes)
+    if shape := _one_tensor(network, sizes, block):
+        return shape
+    named = (key for key, value in leaves(mixup.values, mixup.group) if key.endswith("depth") and value == block)
+    fitting = [INPUT, *(name for name in block_names(network) if _one_tensor(network, sizes, name))]
+    reason = "a mask is drawn for one tensor, and it returns another thing; mixup=manifold blends all that it returns"
+    raise ConfigError(next(named, "mixup.depth"), block, f"{reason}; allowed: {', '.join(fitting)}")
+
+
+def _one_tensor(network: nn.Module, sizes: Sizes, block: str) -> tuple[int, ...]:
+    """Return the shape of one sample in the output of a block, (C, ...); () if that is not one tensor."""
+    try:
+        return shapes_of(network, sizes.inputs.example(1), [block])[block]
+    except RuntimeError:
+        return ()
 
 
 def _misfit(plan: MixPlan, inputs: Tensor) -> str:

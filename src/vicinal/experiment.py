@@ -116,7 +116,8 @@ class Experiment:
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = {"trainer": identity_values(TrainerConfig, config["trainer"])}
         effective |= {component.group: component.identity() for component in components}
-        effective["dataset"] |= dataset.tell("fingerprint") or {}
+        for component in (dataset, model):
+            effective[component.group] |= component.tell("fingerprint") or {}
         cell = cell_id(effective)
         choices, run = config["_choices_"], run_id(cell, config["seed"])
         words: Any = OmegaConf.to_container(hydra.overrides.task)  # without resolving what is in them
@@ -157,6 +158,11 @@ class Experiment:
         """Dotted names of the components and of the parts in their arguments."""
         own = [value for key, value in leaves(self.dataset.values["task"], "task") if key.endswith("_target_")]
         return (*(target for component in self.components for target in component.targets), *own)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages that the data and the network need beside those of every run."""
+        return tuple(name for component in (self.dataset, self.model) for name in component.tell("packages") or ())
 
     def settings(self) -> dict[str, Any]:
         """Return the config without choices, and without keys that have no effect, such as alpha under ``none``."""
@@ -208,12 +214,14 @@ def _sizes(dataset: Mapping[str, Any], preview: Source | None) -> Sizes:
     if names and len(names) != classes:
         raise ConfigError("dataset.classes", classes, f"must be {len(names)}, as in the data")
     kind = INPUTS[dataset["inputs"]]
-    values = {item.name: dataset[item.name] for item in fields(kind)}
+    values = {item.name: dataset.get(item.name) for item in fields(kind)}
+    if preview and preview.vocabulary:
+        values["vocabulary"] = preview.vocabulary
     for (name, value), real in zip(values.items(), preview.train.inputs.shape[1:] if preview else (), strict=False):
         if value is None:
             values[name] = real
-    for name, value in values.items():
-        if value is None:
+    for name in kind(**values).arguments:
+        if values[name] is None:
             raise ConfigError(f"dataset.{name}", None, "must be an integer >= 1; the source does not count it")
     return Sizes(kind(**values), classes)
 

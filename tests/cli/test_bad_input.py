@@ -12,6 +12,8 @@ import pytest
 from vicinal.config.schema import CONF
 from vicinal.experiment import Experiment
 
+from .. import forked
+
 REPO = Path(__file__).parents[2]
 EXPERIMENTS = ", ".join(sorted(path.stem for path in (REPO / "conf/experiment").glob("*.yaml")))
 ROOT = "seed, output_dir, rerun, busy, dry_run, dataset, model, optimizer, scheduler, mixup, trainer, tracker, wandb"
@@ -570,7 +572,7 @@ def test_two_mistakes_in_a_row_do_not_disturb_each_other(folder: Path, train: Tr
     assert train("dry_run=true")[0] == 0
 
 
-def subprocess_of(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def subprocess_of(words: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(REPO / "train.py"), *words]
     inherited = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
     return subprocess.run(command, cwd=folder, env=inherited | environment, capture_output=True, text=True)
@@ -588,13 +590,14 @@ def subprocess_of(folder: Path, *words: str, **environment: str) -> subprocess.C
     ],
 )
 def test_the_real_program_says_the_same(line: str, folder: Path) -> None:
-    ended = subprocess_of(folder, *line.split(" "))
+    start = subprocess_of if line.endswith("-m") else forked.run  # the others without the imports
+    ended = start(line.split(" "), folder)
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"error: {dict(REFUSED)[line]}\n")
 
 
 @pytest.mark.slow
 def test_a_traceback_is_there_for_the_asking(folder: Path) -> None:
-    ended = subprocess_of(folder, "mixup.alpha=nan", HYDRA_FULL_ERROR="1")
+    ended = subprocess_of(["mixup.alpha=nan"], folder, HYDRA_FULL_ERROR="1")
     assert ended.returncode == 1
     assert "Traceback (most recent call last)" in ended.stderr
     assert re.search(

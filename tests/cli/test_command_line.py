@@ -14,6 +14,8 @@ import pytest
 
 from vicinal.tracking.run_files import TIME_FIELDS
 
+from .. import forked
+
 Train = Callable[..., tuple[int, str, str]]
 REPO = Path(__file__).parents[2]
 TRAIN = [sys.executable, str(REPO / "train.py")]
@@ -226,14 +228,11 @@ def test_a_signal_in_the_middle_of_an_import_ends_the_command(
     tmp_path: Path, sent: signal.Signals, code: int, words: list[str]
 ) -> None:
     (tmp_path / "nets.py").write_text(IMPORTED.format(sent=sent.name))
-    ended = subprocess.run(
-        [*TRAIN, "model._target_=nets.Net", *words],
-        cwd=tmp_path,
-        env=environment() | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),  # a shell's background job ignores some
-    )
+    given, own = ["model._target_=nets.Net", *words], environment() | {"PYTHONPATH": str(tmp_path)}
+    if sent == signal.SIGTERM:
+        ended = subprocess.run([*TRAIN, *given], cwd=tmp_path, env=own, capture_output=True, text=True)
+    else:
+        ended = forked.run(given, tmp_path, own)
     assert ended.returncode == code, ended.stderr
     assert "terminate" not in ended.stderr
     assert "Traceback" not in ended.stderr

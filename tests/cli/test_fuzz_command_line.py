@@ -2,9 +2,10 @@
 
 The lines follow from a seed, so that a failure can be run again. More of them:
 
-    python tests/test_fuzz_command_line.py 1000
+    python -m tests.cli.test_fuzz_command_line 1000
 """
 
+import gc
 import json
 import os
 import random
@@ -21,8 +22,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import parsed
+
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 SEED, COUNT = 15, 200
 SECONDS = 60
 """After which a line is taken for one that never ends."""
@@ -351,6 +355,9 @@ def main(count: int, seed: int, folder: Path) -> None:
     parts = ("experiment", "jobs.run", "live.monitor", "report.report")
     for name in ("torch._dynamo", *(f"vicinal.{part}" for part in parts)):
         import_module(name)  # once for all
+    parsed.parse()
+    gc.collect()
+    gc.freeze()  # else each process would copy what it only looks at
     torch.set_num_threads(1)
     codes: dict[int, int] = {}
     for number, case in enumerate(generate(count, seed)):
@@ -367,8 +374,8 @@ def main(count: int, seed: int, folder: Path) -> None:
 def test_generated_command_lines(tmp_path: Path) -> None:
     # a process of its own: it forks, and others in this one may have started threads
     environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, __file__, str(COUNT), str(SEED), str(tmp_path)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tests.cli.test_fuzz_command_line", str(COUNT), str(SEED), str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     *wrong, last = ended.stdout.splitlines()
     assert wrong == []

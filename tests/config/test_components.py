@@ -40,7 +40,7 @@ OPTIONS = {
     "mixup/logmel": 3,
     "mixup/matched": 7,
     "mixup/reference": 8,
-    "model": 16,
+    "model": 17,
     "optimizer": 3,
     "scheduler": 4,
     "tracker": 4,
@@ -83,6 +83,7 @@ ALSO = {
     "model/speech_cnn": ["dataset=fsdd", NO_VAL],
     "model/kim_cnn": ["dataset=trec", NO_VAL],
     "model/text_transformer": ["dataset=trec", NO_VAL],
+    "model/huggingface": ["dataset=trec", NO_VAL, "dataset.tokenizer=${dataset.root}/net", "dataset.length=16"],
 }
 """Of an option that needs another one."""
 OF_IMAGES = (

@@ -146,9 +146,9 @@ def test_images_and_boxes_are_scaled_alike(folder: Path) -> None:
 
 
 def test_the_first_pixel_of_voc_is_number_one_and_the_last_belongs_to_the_box(folder: Path) -> None:
-    write(folder, "train0", [("dot", 1, 1, WIDTH, HEIGHT), ("bar", 3, 4, 3, 4)])
     for part in ("train", "val", "test"):
-        (folder / "ImageSets/Main" / f"{part}.txt").write_text("train0\n")
+        write(folder, f"{part}0", [("dot", 1, 1, WIDTH, HEIGHT), ("bar", 3, 4, 3, 4)])
+        (folder / "ImageSets/Main" / f"{part}.txt").write_text(f"{part}0\n")
     boxes = read_voc(folder, origin=1).train.targets[0, :, 1:5]
     assert boxes.tolist() == [[0, 0, WIDTH, HEIGHT], [2, 3, 3, 4]]
 
@@ -176,6 +176,56 @@ def test_clip_cuts_boxes_and_keeps_images_without_any(folder: Path) -> None:
     assert not boxes[1].any()
 
 
+def listed(folder: Path, part: str, names: str) -> None:
+    (folder / "ImageSets/Main" / f"{part}.txt").write_text(names)
+
+
+def test_names_of_a_list_and_endings_of_images_are_read_as_people_write_them(folder: Path) -> None:
+    before = read_voc(folder)
+    listed(folder, "train", "\ufefftrain0\r\ntrain1 1\r\ntrain2\r\ntrain3\r\ntrain4\r\n\r\n")
+    for name, ending in (("train0", "PNG"), ("val1", "Png")):
+        (folder / f"JPEGImages/{name}.png").rename(folder / f"JPEGImages/{name}.{ending}")
+    after = read_voc(folder)
+    for part in ("train", "val", "test"):
+        assert torch.equal(getattr(after, part).inputs, getattr(before, part).inputs)
+
+
+@pytest.mark.parametrize(("width", "height"), [("32.0", "24.0"), (0, 0), (0, 24)])
+def test_a_size_may_be_written_as_floats_and_0_says_nothing(
+    folder: Path, instances: Path, width: Any, height: Any
+) -> None:
+    before = read_voc(folder), read_coco(instances)
+    write(folder, "train0", boxes_of(0), width=width, height=height)
+    changed(instances, lambda content: content["images"][0].update(width=width, height=height))
+    for source, old in zip((read_voc(folder), read_coco(instances)), before, strict=True):
+        assert torch.equal(source.train.targets, old.train.targets)
+
+
+def test_an_image_of_two_parts_is_counted(
+    folder: Path, instances: Path, compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "JPEGImages/test1.png").write_bytes((folder / "JPEGImages/train0.png").read_bytes())
+    (instances / "val/2.png").write_bytes((instances / "train/0.png").read_bytes())
+    for lr in (0.1, 0.2):
+        compose(*words(folder), f"optimizer.lr={lr}")
+        compose(*coco_words(instances), f"optimizer.lr={lr}")
+    lines = [record.getMessage() for record in caplog.records if "byte by byte" in record.getMessage()]
+    assert lines == [
+        f"{folder}/JPEGImages: images of test that are in train too, byte by byte: 1 of 3",
+        f"{instances}/train: images of val that are in train too, byte by byte: 1 of 3",
+    ]
+
+
+def test_files_that_are_not_read_are_no_part_of_the_identity(folder: Path, instances: Path, compose: Compose) -> None:
+    cut = "dataset.val_size=1"
+    given = [word for word in coco_words(instances) if "val" not in word]
+    without = compose(*given, "dataset.val_file=null", "dataset.val_images=null", cut)
+    assert compose(*coco_words(instances), cut).cell_id == without.cell_id
+    assert compose(*words(folder), cut, "dataset.val=other").cell_id == compose(*words(folder), cut).cell_id
+    with pytest.raises(UserError, match=r"other\.txt cannot be read"):
+        compose(*words(folder), "dataset.val=other")
+
+
 LAUGHS = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;">]><annotation><folder>&c;</folder></annotation>'
 VOC_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (
@@ -186,6 +236,18 @@ VOC_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "listed twice": (
         lambda f: (f / "ImageSets/Main/val.txt").write_text("val0\nval0\n"),
         "val0.png is listed twice in val",
+    ),
+    "in two parts": (
+        lambda f: listed(f, "test", "test0\ntrain1\n"),
+        "train1.png is listed in train and in test",
+    ),
+    "two images": (
+        lambda f: (f / "JPEGImages/val1.JPG").touch(),
+        "JPEGImages must have one image val1, and has val1.JPG and val1.png",
+    ),
+    "half a pixel": (
+        lambda f: write(f, "val1", boxes_of(1), width=32.5),  # type: ignore[arg-type]
+        "val1.xml cannot be read (a size must be of integers, not 32.5 x 24)",
     ),
     "a path": (
         lambda f: (f / "ImageSets/Main/train.txt").write_text("../../x\n"),
@@ -285,6 +347,26 @@ COCO_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no such category": (lambda f: changed(f, lambda c: c["annotations"][0].update(category_id=4)), "no 4"),
     "no such image": (lambda f: changed(f, lambda c: c["annotations"][0].update(image_id=-1)), "no -1"),
     "three numbers": (lambda f: changed(f, lambda c: c["annotations"][0].update(bbox=[1, 2, 3])), "(not enough values"),
+    "an image twice": (
+        lambda f: changed(f, lambda c: c["images"][1].update(id=1)),
+        "(images must have different ids, and there are several of 1)",
+    ),
+    "half an image": (
+        lambda f: changed(f, lambda c: c["images"][1].update(id=1.5)),
+        "(an id must be an integer, not 1.5)",
+    ),
+    "half a reference": (
+        lambda f: changed(f, lambda c: c["annotations"][0].update(category_id=3.5)),
+        "(an id must be an integer, not 3.5)",
+    ),
+    "a category twice": (
+        lambda f: changed(f, lambda c: c["categories"][1].update(id=90)),
+        "(categories must have different ids, and there are several of 90)",
+    ),
+    "a name twice": (
+        lambda f: changed(f, lambda c: c["categories"][1].update(name="dot")),
+        "(categories must have different names, not ['dot', 'dot'])",
+    ),
     "outside": (
         lambda f: changed(f, lambda c: c["annotations"][0].update(bbox=[1, 2, 40, 3])),
         "train.json: box 1 of 0.png is not inside 32 x 24 pixels: 1 2 to 41 5; dataset.bad_boxes=clip",
@@ -331,6 +413,19 @@ def test_keys_that_do_not_fit_are_one_line(word: str, reason: str, instances: Pa
     with pytest.raises(UserError, match=r"(?s)^[^\n]+$") as error:
         compose(*coco_words(instances), "mixup=manifold", word)
     assert reason in str(error.value)
+
+
+def test_an_image_of_two_coco_files_is_refused(instances: Path) -> None:
+    with pytest.raises(ValueError, match=r"^test_file: 0\.png is listed in train and in test"):
+        read_coco(instances, test_images=str(instances / "test/../train"), val_size=1)
+
+
+def test_corners_from_0_are_told_from_boxes_outside(folder: Path, compose: Compose) -> None:
+    write(folder, "train0", [("dot", 0, 3, 8, 9), ("bar", 1, 1, 4, 4)])
+    with pytest.raises(
+        UserError, match=r"box 1 of train0\.png .*: -1 2 to 8 9; dataset\.origin=0 takes corners as edges"
+    ):
+        compose(*words(folder), "dataset.origin=1")
 
 
 def test_a_truncated_image_is_named(folder: Path) -> None:

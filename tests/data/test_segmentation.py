@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,56 @@ def test_values_say_which_pixels_have_a_class(tree: Path) -> None:
     assert load(tree, classes=None, names=["sky", "sea", "cat"]).class_names == ("sky", "sea", "cat")
 
 
+def few_bits(file: Path, numbers: Any, bits: int) -> None:
+    """Write grey PNG of 1, 2 or 4 bits a pixel, which PIL cannot: eight pixels or less to a byte."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = np.asarray(numbers, np.uint8)
+    digits = np.unpackbits(rows[..., None], axis=2)[..., -bits:].reshape(len(rows), -1)
+    lines = b"".join(b"\0" + line.tobytes() for line in np.packbits(digits, axis=1))
+    header = struct.pack(">IIBBBBB", rows.shape[1], len(rows), bits, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_masks_of_few_bits_are_read_by_value(tree: Path, bits: int) -> None:
+    numbers = np.arange(64).reshape(8, 8) % 2**bits
+    for part in ("train", "test"):
+        for name in NAMES:
+            few_bits(tree / part / "masks" / f"{name}.png", numbers, bits)
+    shades = np.asarray(Image.open(tree / "train/masks/a.png").convert("L"))  # as pictures they are black to white
+    assert np.array_equal(shades, numbers * 255 // (2**bits - 1))
+    source = load(tree, classes=2**bits)
+    for targets in (source.train.targets, source.test.targets):
+        assert torch.equal(targets, torch.from_numpy(numbers).to(torch.uint8).expand(4, -1, -1))
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tree: Path) -> None:
+    lists(train="\ufeffa.jpg\r\nb\r\n", test="\ufeffc\nd\n")(tree)
+    expected = [mask_of(tree / "train", name) for name in NAMES]
+    source = load(tree)
+    assert torch.equal(torch.cat([source.train.targets, source.test.targets]), torch.stack(expected))
+
+
+def test_images_of_two_parts_are_counted(
+    tree: Path, compose: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(tree / "train/images/a.jpg", tree / "test/images/b.jpg")
+    for width in (2, 3):
+        compose(*CONFIG, f"model.width={width}", f"dataset.folder={tree}", "dataset.classes=3")
+    lines = [record.getMessage() for record in caplog.records if "byte by byte" in record.getMessage()]
+    assert lines == [f"{tree}: images of test that are in train too, byte by byte: 1 of 4"]
+
+
+def test_ignore_is_no_part_of_the_identity_where_a_class_has_its_value(tree: Path, compose: Callable[..., Any]) -> None:
+    words = (*CONFIG, f"dataset.folder={tree}", "dataset.classes=4", "dataset.values=[0,1,2,255]")
+    assert compose(*words, "dataset.ignore=null").cell_id == compose(*words).cell_id
+    assert compose(*words, "dataset.ignore=7").cell_id != compose(*words).cell_id
+
+
 def test_instances_are_a_second_map(tree: Path) -> None:
     for part in ("train", "test"):
         for seed, name in enumerate(NAMES):
@@ -188,8 +240,19 @@ WRONG: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], str]] = {
         keep, ("mixup=cutmix", "mixup.partner=same_class"), "mixup.partner=same_class: must be a rule without classes"),
     "a policy": (keep, ("dataset.augment=augmix",), "dataset.augment=augmix: must be true or false: a policy"),
     "listed twice": (lists(train="a\nb\n", test="b\nc\n"), (), "b is in train.txt and in test.txt"),
+    "listed twice by other endings": (lists(train="a\nb\n", test="b.jpg\n"), (), "b is in train.txt and in test.txt"),
+    "listed twice by a path": (lists(train="a\nb\n", test="images/b.jpg\n"), (), "b is in train.txt and in test.txt"),
+    "listed twice in a list": (lists(train="a\na.jpg\n", test="b\n"), (), "a is twice in train.txt"),
+    "two folders for validation": (
+        lambda tree: [(tree / name).mkdir() for name in ("val", "valid")], (),
+        "one folder at most may be for validation, and there are val and valid"),
+    "a class whose pixels are ignored": (
+        keep, ("dataset.ignore=1",), "dataset.ignore=1: must be none of the values of classes, 0, 1, 2"),
+    "one name for two classes": (
+        keep, ("dataset.classes=null", "dataset.names=[a,b,a]"), r"dataset.names=\[a,b,a\]: must be of 2 to 255"),
+    "more classes than numbers": (keep, ("dataset.classes=256",), "dataset.classes=256: must be at most 255"),
     "listed and not there": (lists(train="a\nz\n", test="b\n"), (), "/images has no z"),
-    "no list of test": (lists(train="a\n"), (), "test.txt must list the images of test"),
+    "no list of test": (lists(train="a\n"), (), "test.txt cannot be read .No such file"),
     "three samples at most": (keep, ("dataset.train_size=9",), "dataset.train_size=9: must be null, 4 or from 1 to 3"),
 }  # fmt: skip
 

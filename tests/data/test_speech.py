@@ -189,9 +189,15 @@ def refusals(digits: Path, tmp_path: Path) -> dict[str, tuple[tuple[str, ...], s
         "depth": ((*own, "mixup=cutmix", "mixup.depth=logml"), r"mixup\.depth=logml: no block .*did you mean logmel"),
         "spectrogram": ((*own, "mixup=specmix"), r"mixup\.depth=input: must be where spectrograms"),
         "inside": ((*own, "mixup=between_class", "mixup.depth=logmel"), r"mixup\.depth=logmel: must be input for"),
-        "box": ((*own, "mixup=resizemix"), r"mixup\._target_=.*ResizeMix: cannot mix clips of \[1, 400\]"),
-        "saliency": ((*own, "mixup=saliencymix"), r"mixup\._target_=.*SaliencyMix: "),
-        "images": (("mixup=between_class", *TINY[:1]), r"mixup\.rate=null: must be an integer"),
+        "box": (
+            (*own, "mixup=resizemix"),
+            r"mixup\.depth=input: must be where images .* are, for ResizeMix, and .* sequences \(B, 1, 400\)$",
+        ),
+        "saliency": ((*own, "mixup=saliencymix"), r"SaliencyMix: SaliencyMix mixes images .* sequences \(B, 1, 400\)$"),
+        "images": (
+            ("mixup=between_class", *TINY[:1]),
+            r"BetweenClass: BetweenClass mixes clips of sound \(B, 1, T\), and these inputs are images",
+        ),
         "name": ((*own, f"dataset.root={tmp_path}/named"), r"must be named <digit>_<speaker>_<number>\.wav"),
         "digit": ((*own, f"dataset.root={tmp_path}/missing"), r"must have clips of every class for test.*none of 7"),
         "damaged": ((*own, f"dataset.root={tmp_path}/damaged"), r"must have all of its samples, and has"),
@@ -228,10 +234,53 @@ def test_other_folders_are_refused_too(commands: Path, tree: Path, tmp_path: Pat
     (commands / "yes/1f_nohash_1.wav").unlink()
     assert "is in validation_list.txt and must be there" in refused(speech_commands, commands)
     (commands / "testing_list.txt").unlink()
-    assert "must be a text file with a clip a line" in refused(speech_commands, commands)
+    assert "testing_list.txt cannot be read (No such file or directory)" in refused(speech_commands, commands)
     (tree / "val/dog").rename(tree / "val/wolf")
     assert "must have the same class folders" in refused(wavfolder, tree)
     assert "expected train/<class>/*.wav" in refused(wavfolder, tmp_path / "none")
+
+
+def written(folder: Path, part: str, content: str) -> None:
+    (folder / f"{part}_list.txt").write_text(content, encoding="utf-8")
+
+
+def test_lists_and_clips_are_read_as_people_write_them(commands: Path) -> None:
+    """A byte order mark, CR LF and endings in capitals; files that macOS leaves beside them are no clips."""
+    before = speech_commands(str(commands), 8000, 400, str(commands / "cache"), None)
+    (commands / "yes/0f_nohash_0.wav").rename(commands / "yes/0f_nohash_0.WAV")
+    (commands / "yes/._2f_nohash_2.wav").write_bytes(b"Mac OS X")
+    written(commands, "testing", "\ufeffyes/0f_nohash_0.WAV\r\nno/0f_nohash_0.wav\r\nup/0f_nohash_0.wav\r\n")
+    after = speech_commands(str(commands), 8000, 400, str(commands / "cache"), None)
+    assert (len(after.train.targets), len(after.test.targets)) == (6, 3)
+    for ours, theirs in zip((after.train, after.test), (before.train, before.test), strict=True):
+        assert torch.equal(ours.inputs, theirs.inputs)
+
+
+@pytest.mark.parametrize(
+    "line", ["./yes/0f_nohash_0.wav", r"yes\0f_nohash_0.wav", "Yes/0f_nohash_0.wav", "yes/a/0.wav", "yes/0f_nohash_0"]
+)
+@pytest.mark.parametrize("words", [None, ["no", "up"]])
+def test_a_line_that_is_no_clip_is_refused(commands: Path, line: str, words: list[str] | None) -> None:
+    written(commands, "testing", f"no/0f_nohash_0.wav\n{line}\nup/0f_nohash_0.wav\n")
+    wanted = r"testing_list\.txt must have <word>/<clip>\.wav in every line, of a word that is there, not "
+    with pytest.raises(ValueError, match=rf"^root: .*{wanted}{re.escape(repr(line))}"):
+        speech_commands(str(commands), 8000, 400, str(commands / "cache"), None, words)
+
+
+@pytest.mark.parametrize("val_size", [None, 3])
+def test_a_clip_in_both_lists_is_refused(commands: Path, val_size: int | None) -> None:
+    written(commands, "validation", "yes/0f_nohash_0.wav\nno/1f_nohash_1.wav\nup/1f_nohash_1.wav\n")
+    both = r"yes/0f_nohash_0\.wav is in testing_list\.txt and in validation_list\.txt"
+    with pytest.raises(ValueError, match=rf"^root: .*{both}"):
+        speech_commands(str(commands), 8000, 400, str(commands / "cache"), val_size)
+
+
+def test_clips_of_two_parts_are_counted(
+    commands: Path, compose: Callable[..., Experiment], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(commands / "no/0f_nohash_0.wav", commands / "no/3f_nohash_3.wav")
+    compose("dataset=speech_commands", f"dataset.root={commands}", "dataset.rate=8000", "dataset.length=400", *TINY)
+    assert f"{commands}: clips of test that are in train too, byte by byte: " in caplog.text
 
 
 def test_a_picture_of_sound() -> None:

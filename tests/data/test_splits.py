@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from vicinal.data import Samples, Source, split
+from vicinal.data.contents import warn_once
 from vicinal.data.splits import stratified
 
 
@@ -130,3 +131,11 @@ def test_without_a_cut_the_official_parts_are_used():
 def test_impossible_cuts_are_refused_in_one_line(counts, sizes, line):
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
         split(source(counts), **({"val_size": 0, "train_size": None, "seed": 0} | sizes))
+
+
+def test_a_class_that_is_not_trained_on_is_said(caplog):
+    warn_once.cache_clear()
+    train, _, _ = split(source([100, 2]), val_size=0, train_size=2, seed=0)
+    assert train.targets.bincount().tolist() == [2]
+    line = "train_size=2 leaves no image of 1 of the 2 classes, such as 1, to train on"
+    assert [record.getMessage() for record in caplog.records] == [line]

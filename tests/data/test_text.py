@@ -113,6 +113,34 @@ def test_a_validation_file_is_read_where_none_is_cut(folder: Path, name: str) ->
     assert load(folder, val_size=1).val is None
 
 
+@pytest.mark.parametrize("columns", [None, ["label", "text"]])
+def test_marks_spaces_and_empty_last_lines_are_no_part_of_the_data(folder: Path, columns: list[str] | None) -> None:
+    """A byte order mark, CR LF, spaces around names and labels: the classes are two."""
+    head = "" if columns else "label\ttext\n"
+    for part in ("train", "test"):
+        write(folder, part, head=head)
+    before = load(folder, columns=columns)
+    for part in ("train", "test"):
+        text = (folder / f"{part}.tsv").read_text(encoding="utf-8").replace("\t", " \t").replace("\n", "\r\n")
+        (folder / f"{part}.tsv").write_bytes((text + "\r\n\r\n").encode("utf-8-sig"))
+    after = load(folder, columns=columns)
+    assert after.class_names == before.class_names == ("0", "1")
+    for ours, theirs in zip(after[:2], before[:2], strict=True):
+        assert torch.equal(ours.inputs, theirs.inputs)
+        assert torch.equal(ours.targets, theirs.targets)
+
+
+def test_sentences_of_two_parts_are_counted_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder, "test", line(0, "Who saw the dog?") + line(1, "a horse"))
+    write(folder, "val", line(0, "A horse") + line(1, "the horse"))
+    for length in (8, 9):
+        load(folder, length=length)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{folder}: sentences of test that are in train too, word by word: 1 of 2",
+        f"{folder}: sentences of test that are in val too, word by word: 1 of 2",
+    ]
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "no folder": (lambda folder: folder.rename(folder.with_name("x")), {}, "folder must have train.tsv or"),
     "no test": (lambda folder: (folder / "test.tsv").unlink(), {}, "folder must have test.tsv or test.tsv.gz"),
@@ -165,6 +193,26 @@ REFUSED: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
         {},
         "label must have the classes of train: 7 in test is none of 0, 1",
     ),
+    "no class in a line": (
+        lambda folder: write(folder, rows=line(0, "a a") + line(" ", "a b")),
+        {},
+        "label must have a text in every line: line 3 of train.tsv has none",
+    ),
+    "an empty line between": (
+        lambda folder: write(folder, rows=line(0, "a a") + "\n" + line(1, "a b")),
+        {},
+        "columns must fit the lines of train.tsv: line 3 is empty",
+    ),
+    "one name twice": (
+        lambda folder: write(folder, head="text\ttext\n"),
+        {},
+        "columns must have different names, and those of train.tsv are text, text",
+    ),
+    "one given name twice": (
+        lambda folder: None,
+        {"columns": ["label", "text", "text"]},
+        "columns must have different names",
+    ),
     "rare words": (lambda folder: None, {"min_count": 9}, "min_count must be at most 5, that of the most frequent"),
     "no count": (lambda folder: None, {"min_count": 0}, "min_count must be an integer >= 1, got 0"),
 }
@@ -189,7 +237,7 @@ LINES = [
     ("dataset.length=0", "dataset.length=0: must be an integer in [1, 1000000000]"),
     ("dataset.task=regression", "dataset.task=regression: must fit the targets: regression needs (N, 2) floats"),
     ("model=cnn", "model._target_=vicinal.models.cnn.CNN: must take the arguments vocabulary, length, classes; for "
-     "these data choose model=kim_cnn or model=text_transformer"),
+     "these data choose model=huggingface or model=kim_cnn or model=text_transformer"),
     ("model.kernels=[]", "model.kernels=[]: must be a list of integers >= 1, at least one"),
     ("mixup=input", "mixup._target_=vicinal.mixing.InputMixup: token ids cannot be blended; choose mixup=ssmix, or "
      "mixup=manifold with mixup.layers=[embedding]"),
@@ -197,6 +245,10 @@ LINES = [
     ("mixup=one_of", "mixup._target_=vicinal.mixing.one_of.OneOf: token ids cannot be blended; choose mixup=ssmix"),
     ("mixup.layers=[embedding,input]", "mixup.layers=[embedding,input]: token ids cannot be blended; choose"),
     ("mixup.layers=[block1]", "mixup.layers=block1: no block of vicinal.models.text.KimCNN; allowed: embedding"),
+    ("mixup=cutmix mixup.depth=embedding", "mixup.depth=embedding: must be where images, clips and the like "
+     "(B, C, ...) are, for CutMix, and embedding returns vectors (B, "),
+    ("mixup=ricap mixup.depth=embedding", "mixup.depth=embedding: must be where images (B, C, H, W) are, for Ricap, "),
+    ("mixup=ssmix mixup.labels=drawn", "mixup.labels=drawn: must be area, majority, remix, constant for SSMix"),
     ("mixup=ssmix mixup.share=0", "mixup.share=0: must be in (0, 1]"),
 ]  # fmt: skip
 
@@ -235,7 +287,12 @@ def test_identity_is_the_content_of_the_files(compose: Callable[..., Experiment]
 
 @pytest.mark.parametrize(("name", "sizes", "classes"), [("sst2", (6920, 872, 1821), 2), ("trec", (5452, None, 500), 6)])
 def test_the_files_of_the_options(
-    compose: Callable[..., Experiment], tmp_path: Path, name: str, sizes: tuple[int, ...], classes: int
+    compose: Callable[..., Experiment],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    sizes: tuple[int, ...],
+    classes: int,
 ) -> None:
     data = Path(os.environ.get("VICINAL_TEST_DATA", REPO.parent / "shared/datasets"))
     if not (data / name / "train.tsv.gz").is_file():
@@ -244,5 +301,8 @@ def test_the_files_of_the_options(
     source = experiment.dataset()
     found = tuple(None if part is None else len(part.targets) for part in (source.train, source.val, source.test))
     assert found == sizes
+    known = {"sst2": "2 of 1821", "trec": "11 of 500"}[name]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [f"{data / name}: sentences of test that are in train too, word by word: {known}"]
     assert experiment.sizes.classes == len(source.class_names) == classes
     assert int((source.train.inputs[:, -1] != 0).sum()) <= 0.01 * sizes[0]  # few sentences are cut

@@ -12,9 +12,10 @@ from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
 from vicinal.tracking.run_files import TIME_FIELDS, RunFiles
 
+from .. import forked
+
 Train = Callable[..., tuple[int, str, str]]
 
-TRAIN = Path(__file__).parents[2] / "train.py"
 QUICK = (
     *("model=mlp", "model.hidden=[8]", "dataset.train_size=100", "trainer.batch_size=32", "trainer.epochs=4"),
     *("trainer.precision=fp32", "trainer.threads=1", "wandb.mode=disabled"),
@@ -66,8 +67,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def run(*command: str) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=TRAIN.parent)
+def run(*words: str) -> tuple[int, str, str]:
+    done = forked.run(words)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -88,15 +89,17 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     disk: Path, tmp_path: Path, train: Train, moment: str, file: str, left: int
 ) -> None:
     words = (*QUICK, f"output_dir={disk / 'outputs'}")
-    code, out, err = run("-c", FILLING, str(disk / "filler"), moment, *words)
+    command = [sys.executable, "-c", FILLING, str(disk / "filler"), moment, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
     (folder,) = map(RunFolder, (disk / "outputs/runs").iterdir())
-    assert (code, err) == (1, f"error: {words[-1]}: {folder.path / file}: No space left on device\n")
-    assert "Traceback" not in out
+    line = f"error: {words[-1]}: {folder.path / file}: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, line)
+    assert "Traceback" not in done.stdout
     assert not list(folder.path.glob("*.partial"))
     assert folder.completed() is None
 
     (disk / "filler").unlink()
-    code, out, err = run(str(TRAIN), *words)
+    code, out, err = run(*words)
     assert (code, err) == (0, "")
     assert f"going on in epoch {left + 1}" in out or not left
     assert train(*QUICK, f"output_dir={tmp_path / 'whole'}")[0] == 0
@@ -121,12 +124,12 @@ def test_a_line_without_room() -> None:
 @pytest.mark.slow
 def test_a_read_only_disk(disk: Path) -> None:
     words = (*QUICK, f"output_dir={disk / 'outputs'}")
-    assert run(str(TRAIN), *words)[0] == 0
+    assert run(*words)[0] == 0
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    code, out, err = run(str(TRAIN), *words)  # nothing has to be written to use what is there
+    code, out, err = run(*words)  # nothing has to be written to use what is there
     assert (code, err) == (0, "")
     assert out.startswith("already completed: ")
-    code, out, err = run(str(TRAIN), *words, "seed=1")
+    code, out, err = run(*words, "seed=1")
     (line,) = err.splitlines()
     assert code == 1
     assert line.startswith(f"error: output_dir={disk / 'outputs'}: {disk / 'outputs/runs'}/")

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from vicinal.jobs.provenance import run_metadata
 from vicinal.launch.grid import Job
 from vicinal.runs import checkpoint
 
+from ..data.box_files import write_voc
 from ..outcome import OUTCOME
 
 Compose = Callable[..., Experiment]
@@ -151,6 +153,18 @@ def test_keys_without_effect_are_named(words: tuple[str, ...], train: Train) -> 
     code, out, err = train(*words, "mixup.alpha=0.3", "dry_run=true")
     assert (code, err) == (0, "")
     assert out.count("mixup.alpha=0.3 has no effect with vicinal.mixing.NoMix") == 1
+
+
+@pytest.mark.parametrize("words", [(), ("seed=0,1", "-m")])
+def test_a_cut_that_the_run_refuses_is_refused_in_a_dry_run(
+    words: tuple[str, ...], train: Train, tmp_path: Path
+) -> None:
+    folder = write_voc(tmp_path / "voc")
+    given = ("dataset=voc", f"dataset.folder={folder}", "dataset.origin=0", "dataset.image_size=32", "dry_run=true")
+    code, _, errors = train(*given, "dataset.train_size=6", *words)
+    assert code != 0
+    assert errors.strip().splitlines()[-1] == "error: dataset.train_size=6: must be null, 5 or from 1 to 4"
+    assert train(*given, "dataset.train_size=4", *words)[0] == 0
 
 
 @pytest.mark.parametrize(

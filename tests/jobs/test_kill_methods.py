@@ -41,12 +41,13 @@ def runs(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.glob("outputs/runs/*"))}
 
 
-def in_work(folder: Path) -> str | None:
-    """The run that has a checkpoint of some of its steps, and no result."""
-    for name, run in runs(folder).items():
-        if (run / "checkpoint.pt").exists() and not (run / "result.json").exists():
-            return name
-    return None
+def in_work(folder: Path) -> set[str]:
+    """The runs that have a checkpoint of some of their steps, and no result."""
+    return {
+        name
+        for name, run in runs(folder).items()
+        if (run / "checkpoint.pt").exists() and not (run / "result.json").exists()
+    }
 
 
 def start(words: tuple[str, ...], folder: Path) -> Forked:
@@ -57,18 +58,19 @@ def train(words: tuple[str, ...], folder: Path) -> None:
     assert start(words, folder).wait(600) == 0, (folder / "out.txt").read_text()[-2000:]
 
 
-def train_and_kill(words: tuple[str, ...], folder: Path, draw: random.Random) -> None:
-    """Run the command, kill it inside a training, and run it again until it ends by itself."""
+def kill(words: tuple[str, ...], folder: Path, draw: random.Random) -> None:
+    """Run the command, and kill it inside a training of its own."""
     for _ in range(10):
+        before = in_work(folder)
         process = start(words, folder)
-        while (name := in_work(folder)) is None:
+        while not in_work(folder) - before:
             assert process.poll() is None, f"no training could be hit: {(folder / 'out.txt').read_text()[-2000:]}"
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.05))
         process.kill()
         process.wait(60)
-        if in_work(folder) == name:  # else it was done in the meantime, and the next one's turn comes
-            return train(words, folder)
+        if in_work(folder) - before:  # else it was done in the meantime, and the next one's turn comes
+            return
     pytest.fail("no training could be hit")
 
 
@@ -86,10 +88,12 @@ def test_every_strategy_goes_on_to_the_bit(network: str, tmp_path: Path) -> None
     whole, struck, draw = tmp_path / "whole", tmp_path / "struck", random.Random(0)
     whole.mkdir()
     struck.mkdir()
-    train((f"mixup={','.join(strategies)}", *own, *SMALL), whole)
+    every = (f"mixup={','.join(strategies)}", *own, *SMALL)
+    train(every, whole)
     for strategy in strategies:
-        train_and_kill((f"mixup={strategy}", *own, *SMALL), struck, draw)
-
+        kill((f"mixup={strategy}", *own, *SMALL), struck, draw)
+    assert len(in_work(struck)) == len(strategies)
+    train(every, struck)
     assert len(runs(whole)) >= 2 * len(strategies)
     compare(whole, struck)
 
@@ -144,7 +148,8 @@ def test_every_task_goes_on_to_the_bit(kind: str, tmp_path: Path) -> None:
     every = (f"mixup={','.join(strategies)}", *words)
     train(every, whole)
     for strategy in draw.sample(strategies, 2):
-        train_and_kill((f"mixup={strategy}", *words), struck, draw)
+        kill((f"mixup={strategy}", *words), struck, draw)
+    assert len(in_work(struck)) == 2
     train(every, struck)
     assert len(runs(whole)) == len(strategies)
     compare(whole, struck)

@@ -24,6 +24,8 @@ from vicinal.runs import checkpoint
 from vicinal.runs.folder import RunFolder
 from vicinal.training.learner import Learner
 
+from .. import forked
+
 Compose = Callable[..., Experiment]
 
 SCRIPT = Path(__file__).parents[2] / "scripts/reproduce.py"
@@ -53,11 +55,6 @@ def alter(folder: RunFolder, file: Path, content: bytes) -> None:
     folder.complete(result)
 
 
-def call(*words: object) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
-
-
 @pytest.mark.slow
 def test_the_script_says_bit_identical(compose: Compose) -> None:
     hard = ("model=cnn", "mixup=manifold", "trainer.ema_decay=0.9", "trainer.precision=bf16")
@@ -66,9 +63,9 @@ def test_the_script_says_bit_identical(compose: Compose) -> None:
     run(experiment)
     path = experiment.folder.path
     before = {file: file.read_bytes() for file in path.iterdir()}
-    code, out, err = call(path)
-    assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == "bit-identical"
+    done = subprocess.run([sys.executable, SCRIPT, path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "bit-identical"
     assert {file: file.read_bytes() for file in path.iterdir()} == before
     again = RunFolder(path.parents[1] / "reproductions" / f"{path.name}-again")
     result, repeated = experiment.folder.completed() or {}, again.completed() or {}
@@ -316,6 +313,10 @@ def test_unlike_runs_on_a_gpu_need_no_reason() -> None:
 
 @pytest.mark.slow
 def test_the_script_says_what_is_wrong_in_one_line(folder: RunFolder, tmp_path: Path) -> None:
+    def call(*words: object) -> tuple[int, str, str]:
+        done = forked.run([*map(str, words)], program=SCRIPT)
+        return done.returncode, done.stdout, done.stderr
+
     code, out, err = call(tmp_path / "nowhere")
     assert (code, out, err) == (1, "", f"error: {tmp_path / 'nowhere'}: there is no such folder\n")
     code, out, err = call()

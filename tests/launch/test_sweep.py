@@ -150,7 +150,7 @@ def test_a_result_of_another_torch_is_used_and_that_is_said(
 ) -> None:
     assert train("seed=0,1", *SMALL, "-m")[0] == 0
     real = environment.versions()
-    monkeypatch.setattr(job, "versions", lambda: {**real, "torch": "9.9.9"})
+    monkeypatch.setattr(job, "versions", lambda packages: {**real, "torch": "9.9.9"})
     code, printed, err = train("seed=0,1", *SMALL, "-m")
     assert (code, err) == (0, "")
     [said] = [line for line in printed.splitlines() if "9.9.9" in line]

@@ -432,6 +432,17 @@ def test_patchup_by_hand(soft: bool) -> None:
     torch.testing.assert_close(settled.lam, total.expand(4))
 
 
+def test_patchup_of_a_block_of_several_tensors_has_the_share_of_all() -> None:
+    plan = PatchUp(1.0, ["input"], block=3, gamma=0.5, soft=False).sample((4, 6, 9, 9), seeded(1))
+    assert isinstance(plan, PatchUpPlan)
+    shapes = [(6, 9, 9), (2, 5, 5)]
+    for shape in shapes:
+        plan.mix(torch.rand(4, *shape))
+    kept = [1 - plan.blocks(shape).double().mean().item() for shape in shapes]
+    assert kept[0] != kept[1]
+    assert plan.settled().lam.tolist() == pytest.approx([sum(kept) / 2] * 4)
+
+
 def test_patchup_changes_about_its_share() -> None:
     """Blocks overlap, so gamma 0.5 covers 1 - (1 - rate)^area of the positions away from the border."""
     plan = PatchUpPlan(torch.ones(1), torch.zeros(1).long(), block=3, gamma=0.5, soft=True, seed=5, kept=[])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup
 from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.label_rules import LABEL_RULES, Remix
 from vicinal.mixing.laws import LAWS, Law, Truncated
-from vicinal.mixing.partners import PARTNERS
+from vicinal.mixing.partners import PARTNERS, LabelKernel, Nearest
 from vicinal.mixing.schedule import Schedule
 from vicinal.mixing.unimix import UniMix
 
@@ -27,6 +28,9 @@ CONTEXT = Context(
     images=torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)),
     counts=torch.tensor([10, 100, 20]),
 )
+
+NUMBERS = replace(CONTEXT, labels=LABELS[:, None].float())
+"""Targets of a regression."""
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -146,7 +150,7 @@ def test_keys_without_effect_are_named() -> None:
 
 def draws(name: str, batch: int = 6, count: int = 300, **keys: object) -> torch.Tensor:
     strategy = InputMixup(1.0, partner=name, **keys)  # type: ignore[arg-type]
-    context = CONTEXT if batch == 6 else NOTHING
+    context = (NUMBERS if name == "label_kernel" else CONTEXT) if batch == 6 else NOTHING
     generator = seeded()
     return torch.stack([strategy.draw_partner(batch, generator, context) for _ in range(count)])
 
@@ -213,6 +217,38 @@ def test_a_kernel_of_labels() -> None:
     weights = torch.exp(-((LABELS - LABELS[0]) ** 2) / (2 * 0.8**2))
     expected = 4000 * weights / weights.sum()
     assert stats.chisquare(torch.bincount(partners[:, 0], minlength=6).numpy(), expected.numpy()).pvalue > 0.01
+
+
+def test_a_kernel_of_several_numbers() -> None:
+    generator = seeded()
+    y = torch.randn(6, 3, generator=generator)
+    rule = LabelKernel(bandwidth=1.3)
+    partners = torch.stack([rule.draw(6, generator, Context(labels=y)) for _ in range(4000)])
+    weights = torch.exp(-((y.double() - y[2].double()) ** 2).sum(dim=1) / (2 * 1.3**2))
+    expected = 4000 * weights / weights.sum()
+    assert stats.chisquare(torch.bincount(partners[:, 2], minlength=6).numpy(), expected.numpy()).pvalue > 0.01
+
+
+@pytest.mark.parametrize("bandwidth", [1e-200, 1e-320])
+def test_a_kernel_of_no_width_keeps_the_sample_itself(bandwidth: float) -> None:
+    y = torch.arange(6.0)[:, None]
+    assert LabelKernel(bandwidth=bandwidth).draw(6, seeded(), Context(labels=y)).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS, torch.rand(6) > 0.5, torch.rand(6, 4) > 0.5, torch.rand(6, 2, 6), torch.zeros(6, 8, 8).byte()]
+)
+def test_classes_sets_boxes_and_maps_have_no_distances(labels: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"^partner must be a rule without distances: .* a regression, not of labels"):
+        InputMixup(1.0, partner="label_kernel").sample(SHAPE, seeded(), Context(labels=labels))
+
+
+def test_numbers_of_words_have_no_distances() -> None:
+    ids = torch.randint(1, 9, (6, 5))
+    with pytest.raises(
+        ValueError, match=r"^partner must be a rule without distances: these inputs are numbers of words"
+    ):
+        Nearest(group=2).draw(6, seeded(), Context(images=ids))
 
 
 def test_nearest_is_the_best_assignment() -> None:
@@ -338,9 +374,10 @@ def test_alpha_moves_to_its_end() -> None:
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_every_part_works_with_every_strategy(name: str, make: type[Mixup], per_sample: bool) -> None:
     images = torch.rand(*SHAPE)
-    for labels, law_name in itertools.product(LABEL_RULES, LAWS):
+    numeric = name == "label_kernel"  # whose targets have no class
+    for labels, law_name in itertools.product([rule for rule in LABEL_RULES if not numeric or rule != "remix"], LAWS):
         strategy = make(1.0, partner=name, labels=labels, law=law_name, low=0.2, high=0.9, per_sample=per_sample)
-        plan = strategy.sample(SHAPE, seeded(), CONTEXT)
+        plan = strategy.sample(SHAPE, seeded(), NUMBERS if numeric else CONTEXT)
         assert isinstance(plan, MixPlan)
         targets = plan.targets(LABELS, 3)
         assert torch.allclose(targets.sum(dim=1), torch.ones(6))

@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vicinal.mixing import MixPlan
+from vicinal.mixing import InputMixup, MixPlan, Mixup
+from vicinal.mixing.context import Context
+from vicinal.mixing.fields import FMix
 from vicinal.mixing.masks import Boxes
+from vicinal.mixing.pasting import Cutout, ResizeMix, Ricap
+from vicinal.mixing.saliency import PuzzleMix
 
 CLASSES = 7
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -199,6 +203,39 @@ class TestMixTargets:
         plan = MixPlan(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]), mask=boxes)
         maps = torch.tensor([7, 9]).view(2, 1, 1).expand(2, 2, 2)
         assert plan.mix_targets(maps).tolist() == [[[9, 7], [9, 7]], [[9, 9], [7, 7]]]
+
+    def test_maps_are_blended_where_a_block_is_cut(self) -> None:
+        """The block has other places than the map, as many or not."""
+        plan = replace(box_plan(), layer="block1")
+        maps = torch.rand(4, 2, 6, 5)
+        torch.testing.assert_close(plan.mix_targets(maps), 0.7 * maps + 0.3 * maps[[1, 2, 3, 0]])
+        with pytest.raises(TypeError, match=r"^blending needs floating-point targets"):
+            plan.mix_targets(maps.long())
+
+    @pytest.mark.parametrize(
+        "strategy", [ResizeMix(scale_low=0.7), PuzzleMix(1.0), Cutout(size=3), Ricap(1.0), FMix(1.0)]
+    )
+    def test_maps_are_changed_as_the_images_are(self, strategy: Mixup) -> None:
+        images = torch.rand(4, 1, 8, 8)
+        context = Context(images=images, saliency=images[:, 0])
+        plan = strategy.sample(images.shape, torch.Generator().manual_seed(3), context)
+        mixed = plan.mix_targets(images[:, 0])
+        assert torch.equal(mixed, plan.mix(images)[:, 0])
+        assert not torch.equal(mixed, images[:, 0])
+        if plan.transform is not None:
+            with pytest.raises(TypeError, match=r"^blending needs floating-point targets"):
+                plan.mix_targets(torch.zeros(4, 8, 8, dtype=torch.int64))
+
+    @pytest.mark.parametrize("strategy", [Ricap(1.0, depth="block1"), InputMixup(1.0, members=3, depth="block1")])
+    def test_several_maps_are_blended_where_a_block_is_mixed(self, strategy: Mixup) -> None:
+        context = Context(shapes={"block1": (5, 4, 4)})
+        plan = strategy.sample((4, 1, 8, 8), torch.Generator().manual_seed(3), context)
+        maps = torch.rand(4, 8, 8)
+        expected = (plan.weights[:, :, None, None] * maps[plan.members]).sum(dim=1)
+        torch.testing.assert_close(plan.mix_targets(maps), expected)
+        own = plan.own_part(torch.zeros(4, 1, 8, 8))
+        assert own.shape == (4, 5, 4, 4)
+        torch.testing.assert_close(own.mean(dim=(1, 2, 3)), plan.lam)
 
     def test_vectors_are_blended_under_a_mask_too(self) -> None:
         y = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0], [4.0, 0.0]])

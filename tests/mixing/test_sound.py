@@ -115,6 +115,19 @@ def test_silence_is_mixed_and_what_is_not_mixed_stays() -> None:
     assert torch.equal(plan.mix(clips)[still], clips[still])
 
 
+@pytest.mark.parametrize("partner", ["other_class", "permutation"])
+def test_a_clip_that_is_its_own_partner_is_as_loud_as_before(partner: str) -> None:
+    """Alone in its batch, or in its class; two clips at half the amplitude are one, and not 1.41 times as loud."""
+    clips = torch.cat([sine(500, 0.4)[None]] * 3)
+    context = Context(images=clips, labels=torch.zeros(3, dtype=torch.int64))
+    for seed in range(5):
+        plan = BetweenClass(rate=RATE, partner=partner).sample(clips.shape, seeded(seed), context)
+        itself = plan.partner == torch.arange(3)
+        assert torch.equal(plan.mix(clips)[itself], clips[itself])
+        assert plan.own_share(clips.shape)[itself].tolist() == [1.0] * int(itself.sum())
+        assert partner == "permutation" or itself.all()
+
+
 def test_images_have_no_level() -> None:
     images = torch.zeros(2, 3, 8, 8)
     with pytest.raises(ValueError, match="clips of sound"):

@@ -33,17 +33,22 @@ def planned(strategy: Mixup, context: Context, seed: int = 0) -> MixPlan:
     return strategy.sample(context.images.shape, torch.Generator().manual_seed(seed), context)
 
 
-def written_out(ids: Tensor, saliency: Tensor, partner: Tensor, share: float) -> tuple[Tensor, list[float]]:
+def written_out(
+    ids: Tensor, saliency: Tensor, partner: Tensor, share: float, ends: int = 0
+) -> tuple[Tensor, list[float]]:
     mixed, weights = ids.clone(), []
     for own, other in enumerate(partner.tolist()):
-        lengths = [int((ids[row] != 0).sum()) for row in (own, other)]
-        size = min(max(1, round(share * lengths[0])), lengths[1])
+        lengths = [max(0, int((ids[row] != 0).sum()) - 2 * ends) for row in (own, other)]
+        size = min(max(1, round(share * lengths[0])), *lengths)
+        if size == 0:
+            weights.append(1.0)
+            continue
 
         sums = [
-            [float(saliency[row, first : first + size].sum()) for first in range(length - size + 1)]
+            [float(saliency[row, first : first + size].sum()) for first in range(ends, ends + length - size + 1)]
             for row, length in zip((own, other), lengths, strict=True)
         ]
-        start, taken = sums[0].index(min(sums[0])), sums[1].index(max(sums[1]))
+        start, taken = ends + sums[0].index(min(sums[0])), ends + sums[1].index(max(sums[1]))
         mixed[own, start : start + size] = ids[other, taken : taken + size]
         weights.append(1 - size / lengths[0])
     return mixed, weights
@@ -60,6 +65,18 @@ def test_the_least_salient_span_becomes_the_most_salient_one(lengths: list[int],
     torch.testing.assert_close(plan.lam, torch.tensor(weights), rtol=0, atol=1e-6)
     torch.testing.assert_close(plan.own_share(context.images.shape), plan.lam, rtol=0, atol=1e-6)
     assert torch.equal(mixed != 0, context.images != 0)  # a sentence keeps its length
+
+
+@given(lengths=LENGTHS, share=st.sampled_from([0.1, 0.45, 1.0]), ends=st.integers(1, 3), seed=st.integers(0, 2**20))
+def test_the_ends_of_sentences_stay(lengths: list[int], share: float, ends: int, seed: int) -> None:
+    context = batch(lengths, seed)
+    plan = planned(SSMix(share=share, ends=ends), context, seed)
+    assert context.images is not None
+    assert context.saliency is not None
+    mixed, weights = written_out(context.images, context.saliency, plan.partner, share, ends)
+    assert torch.equal(plan.mix(context.images), mixed)
+    assert torch.equal(mixed[:, :ends], context.images[:, :ends])
+    torch.testing.assert_close(plan.lam, torch.tensor(weights), rtol=0, atol=1e-6)
 
 
 def test_the_loss_is_that_of_both_labels_by_their_words() -> None:
@@ -124,3 +141,5 @@ def test_what_is_no_sentence_is_refused() -> None:
     for share in (0, 1.1):
         with pytest.raises(ValueError, match=re.escape(f"share must be in (0, 1], got {share}")):
             SSMix(share=share)
+    with pytest.raises(ValueError, match="ends must be an integer >= 0, got -1"):
+        SSMix(ends=-1)

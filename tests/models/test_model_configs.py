@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from tests.huggingface_files import write_folder
 from vicinal.data.inputs import Images, Table, Tokens, Waveforms
 from vicinal.models import block_names, check
 
@@ -19,10 +20,10 @@ OF_PLACES = {"centernet_small", "torchvision_detection", "torchvision_segmentati
 """Options whose outputs are not one number per class."""
 OF_PLACES = {"unet", "torchvision_segmentation", "centernet_small", "torchvision_detection"}
 """Networks that say something of each place of an image, which their own tests check."""
-PLAIN = {"int", "float", "bool", "str", "list[int]", "Sequence[int]"}
+PLAIN = {"int", "float", "bool", "str", "str | None", "list[int]", "Sequence[int]"}
 
 
-def test_each_config_is_its_targets_signature_with_a_comment_a_line():
+def test_each_config_is_its_targets_signature_with_a_comment_a_line(tmp_path: Path):
     files = sorted(FOLDER.rglob("*.yaml"))
     of_images = ["cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision", "vit_tiny"]
     assert {file.stem for file in files} >= {*of_images, "wide_resnet28_10"}
@@ -39,6 +40,8 @@ def test_each_config_is_its_targets_signature_with_a_comment_a_line():
         assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in own.values())
         assert all(parameter.annotation in PLAIN for parameter in own.values()), file
         assert all("#" in line for line in file.read_text().splitlines() if not line.startswith("_target_")), file
+        if file.stem == "huggingface":
+            config["folder"] = str(write_folder(tmp_path))
         [inputs] = [kind for kind in KINDS if [*kind.arguments, "classes"] == given]
         with torch.device("meta"):
             model = build(**inputs.arguments, classes=10, **config)

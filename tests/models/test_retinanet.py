@@ -1,4 +1,4 @@
-"""RetinaNet's loss with weights: torchvision's own where they are 1, and a sum over the boxes where they are not."""
+"""RetinaNet's loss with weights is a sum over the boxes. What it has in common with FCOS: test_anchored.py."""
 
 import pytest
 import torch
@@ -31,14 +31,6 @@ def outputs(net: RetinaNet) -> dict[str, torch.Tensor]:
     return made
 
 
-def test_with_weights_of_one_it_is_torchvisions(net: RetinaNet, outputs: dict[str, torch.Tensor]) -> None:
-    targets = [{"boxes": rows[:, 1:5], "labels": rows[:, 0].long()} for rows in (r[r[:, 5] > 0] for r in BOXES)]
-    theirs = net.detector.compute_loss(targets, outputs, [outputs["anchors"]] * 3)
-    ours = net.losses(outputs, BOXES)
-    assert ours.shape == (3,)
-    assert float(ours.mean()) == pytest.approx(float(sum(theirs.values())), rel=1e-5)
-
-
 def test_a_weight_multiplies_the_terms_of_its_box(net: RetinaNet, outputs: dict[str, torch.Tensor]) -> None:
     """The loss is linear in the weights before it is divided by the weight of the anchors of all boxes."""
     weights = torch.tensor([[0.7, 0.3, 0.0], [0.6, 0, 0], [0, 0, 0]])
@@ -64,23 +56,3 @@ def _iou(rows: torch.Tensor, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
     from torchvision.ops import box_iou
 
     return box_iou(rows[rows[:, 5] > 0][:, 1:5], outputs["anchors"])
-
-
-def test_what_it_finds_is_what_torchvision_finds(net: RetinaNet) -> None:
-    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(3))
-    found = net.decode(net(image[None]))
-    assert found.shape == (1, 100, 6)
-    transform = net.detector.transform
-    transform.min_size, transform.max_size, transform.image_mean, transform.image_std = (64,), 64, [0.0] * 3, [1.0] * 3
-    with torch.no_grad():
-        [theirs] = net.detector([image])
-    few = found[0][found[0, :, 5] > 0]
-    assert len(few) == len(theirs["scores"])
-    torch.testing.assert_close(few[:, 5], theirs["scores"])
-    torch.testing.assert_close(few[:, 1:5], theirs["boxes"])
-    assert torch.equal(few[:, 0].long(), theirs["labels"])
-
-
-def test_other_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="channels must be 3 for RetinaNet, got 1"):
-        RetinaNet(1, 64, 2)

@@ -95,7 +95,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.partner": ([], ["mixup.partner=roll"]),
     "mixup.group": (["mixup.partner=nearest"], ["mixup.group=4"]),
     "mixup.balance": (["mixup.partner=class_balanced"], ["mixup.balance=0.5"]),
-    "mixup.bandwidth": (["mixup.partner=label_kernel"], ["mixup.bandwidth=2"]),
+    "mixup.bandwidth": (["dataset=diabetes", "mixup.partner=label_kernel"], ["mixup.bandwidth=2"]),
     "mixup.labels": ([], ["mixup.labels=majority"]),
     "mixup.label_weight": (["mixup.labels=constant"], ["mixup.label_weight=0.7"]),
     "mixup.kappa": (["mixup.labels=remix"], ["mixup.kappa=2"]),
@@ -224,7 +224,7 @@ def test_a_key_without_effect_beside_the_others_is_no_part_of_it(compose: Compos
     ("one", "other"),
     [
         ("mixup=cutout mixup.size=3", "mixup=cutout mixup.size=3 mixup.partner=permutation"),
-        ("mixup=moex", "mixup=moex mixup.labels=area"),
+        ("mixup=moex", "mixup=moex mixup.label_weight=0.5"),
         ("mixup=random_erasing", "mixup=random_erasing mixup.prob=1"),
     ],
 )

@@ -9,10 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vicinal.data.augmentation import CropFlip, Draws
-from vicinal.mixing import MixPlan
-from vicinal.mixing.fields import HardMask, SoftMask
+from vicinal.mixing import CutMix, InputMixup, MixPlan, Strategy
+from vicinal.mixing.context import Context
+from vicinal.mixing.fields import FMix, GridMix, HardMask, SmoothMix, SoftMask
 from vicinal.mixing.masks import Boxes
-from vicinal.mixing.pasting import CropsPlan, Cutout, ResizeIntoBox, Ricap
+from vicinal.mixing.pasting import CropsPlan, Cutout, RandomErasing, ResizeIntoBox, Ricap
+from vicinal.mixing.saliency import PuzzleMix, SaliencyMix
 from vicinal.mixing.several import blend
 from vicinal.tasks.boxes import VISIBLE, mixed_boxes, moved_boxes
 
@@ -182,6 +184,18 @@ def test_under_any_mask_a_box_counts_by_what_is_seen_of_it(sets: list[list[Box]]
     assert [{row[0]: row[5] for row in rows} for rows in found(mixed_boxes(plan, targets_of(sets), SIZE))] == expected
 
 
+@pytest.mark.parametrize("place", [3.1, 3.9, 11.7])
+def test_a_box_narrower_than_a_pixel_counts_by_the_pixels_that_it_is_in(place: float) -> None:
+    targets = torch.tensor([[[0, place, 2, place + 0.25, 8, 1]], [[1, place, 2, place + 0.25, 8, 1]]])
+    own = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
+    own[:, :, 5:] = True  # the lower half of the box
+    for mask, weights in ((HardMask(own), {0: 1.0, 1: 1.0}), (SoftMask(own.float()), {0: 0.5, 1: 0.5})):
+        plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), mask=mask)
+        assert {row[0]: row[5] for row in found(mixed_boxes(plan, targets, SIZE))[0]} == weights
+    above = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), mask=HardMask(own & (torch.arange(SIZE) > 99)))
+    assert {row[0] for row in found(mixed_boxes(above, targets, SIZE))[0]} == {1}
+
+
 def test_a_resized_partner_brings_its_boxes_along() -> None:
     boxes = Boxes([[2], [8], [3], [6]], (SIZE, SIZE))  # 6 rows from 2, 3 columns from 3
     plan = MixPlan(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]), mask=boxes, transform=ResizeIntoBox(boxes))
@@ -190,14 +204,100 @@ def test_a_resized_partner_brings_its_boxes_along() -> None:
     assert second == {(10, 6, 4, 12, 8, 1), (0, 3, 2, 3.5, 3, 1)}
 
 
-def test_what_is_cut_out_has_no_boxes() -> None:
-    sets = [[(0, 0, SIZE, SIZE)], [(0, 0, SIZE, SIZE)]]
-    plan = Cutout(size=6).sample((2, 1, SIZE, SIZE), torch.Generator().manual_seed(0))
-    assert [{row[0] for row in rows} for rows in found(mixed_boxes(plan, targets_of(sets), SIZE))] == [{0}, {10}]
+ERASING = [
+    Cutout(size=6),
+    RandomErasing(prob=1.0),
+    CutMix(1.0, partner="blank"),
+    CutMix(1.0, partner="blank", per_sample=True),
+    FMix(1.0, partner="blank"),
+    GridMix(1.0, partner="blank", per_sample=True),
+]
 
 
-def test_cutmix_with_itself_leaves_the_boxes() -> None:
-    targets = targets_of([[(0, 0, 6, 6)], [(3, 3, 9, 9)]])
-    plan = MixPlan(torch.ones(2), torch.arange(2), mask=Boxes([[2], [8], [3], [6]], (SIZE, SIZE)))
-    assert torch.equal(mixed_boxes(plan, targets, SIZE)[:, :4], targets)
-    assert not mixed_boxes(plan, targets, SIZE)[:, 4:].any()
+@given(sets=SETS, seed=st.integers(0, 2**32), strategy=st.sampled_from(ERASING))
+def test_boxes_that_are_erased_are_dropped(sets: list[list[Box]], seed: int, strategy: Strategy) -> None:
+    """By the pixels that are left of each box, painted alone."""
+    batch = len(sets)
+    plan = strategy.sample((batch, 1, SIZE, SIZE), torch.Generator().manual_seed(seed))
+    expected: list[set[tuple[float, ...]]] = [set() for _ in sets]
+    for image, boxes in enumerate(sets):
+        for row, corners in enumerate(boxes):
+            own = painted(corners)
+            seen = plan.mix(torch.from_numpy(own).float().expand(batch, 1, SIZE, SIZE))[image, 0].numpy() > 0
+            if seen.sum() >= VISIBLE * own.sum():
+                stays = around(seen) if isinstance(plan.mask, Boxes) else corners
+                expected[image].add((10 * image + row, *stays, 1))
+    assert found(mixed_boxes(plan, targets_of(sets), SIZE)) == expected
+
+
+def test_what_is_under_a_cutout_is_gone() -> None:
+    boxes = [(2, 2, 5, 5), (8, 8, 12, 12)]
+    plan = Cutout(size=SIZE).sample((1, 1, SIZE, SIZE), torch.Generator().manual_seed(3))
+    left = plan.mix(torch.ones(1, 1, SIZE, SIZE))[0, 0].numpy() > 0
+    assert [bool(left[painted(corners)].any()) for corners in boxes] == [False, True]
+    assert {row[0] for row in found(mixed_boxes(plan, targets_of([boxes]), SIZE))[0]} == {1}
+
+
+def test_under_a_soft_mask_that_fades_to_nothing_a_box_has_the_weight_that_is_left() -> None:
+    corners = (1, 1, 9, 9)
+    plan = SmoothMix(partner="blank").sample((1, 1, SIZE, SIZE), torch.Generator().manual_seed(2))
+    left = plan.mix(torch.ones(1, 1, SIZE, SIZE))[0, 0, 1:9, 1:9].mean()
+    assert [row[5] for row in found(mixed_boxes(plan, targets_of([[corners]]), SIZE))[0]] == [
+        pytest.approx(float(left))
+    ]
+
+
+PASTING = [
+    InputMixup(1.0),
+    CutMix(1.0),
+    CutMix(1.0, per_sample=True),
+    SaliencyMix(1.0),
+    FMix(1.0),
+    GridMix(1.0),
+    SmoothMix(),
+    PuzzleMix(1.0),
+]
+
+
+@pytest.mark.parametrize("strategy", PASTING, ids=lambda strategy: type(strategy).__name__)
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_sample_that_is_mixed_with_itself_has_its_boxes_once(strategy: Strategy, weighted: bool) -> None:
+    """Alone in its batch, as with ``trainer.batch_size=1``."""
+    boxes: list[Box] = [(0, 0, 6, 6), (3, 3, 9, 9), (11, 0, 12, 12)]
+    images = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    context = Context(images=images, saliency=images[:, 0])
+    for seed in range(5):
+        plan = strategy.sample(images.shape, torch.Generator().manual_seed(seed), context)
+        mixed = mixed_boxes(plan, targets_of([boxes]), SIZE, weighted)
+        rows = [row for row in mixed[0].tolist() if row[5]]  # a list: twice would be two
+        assert rows == [[number, *corners, 1] for number, corners in enumerate(boxes)]
+
+
+def test_a_sample_in_a_box_of_itself_has_its_boxes_cut_and_shrunken() -> None:
+    pasted = Boxes([[0], [6], [0], [6]], (SIZE, SIZE))
+    plan = MixPlan(torch.ones(1), torch.zeros(1, dtype=torch.int64), mask=pasted, transform=ResizeIntoBox(pasted))
+    rows = found(mixed_boxes(plan, targets_of([[(2, 2, 6, 6), (0, 4, 12, 12)]]), SIZE))[0]
+    # The first is hidden; of the second, an L is left. Halved, they are in the box.
+    assert rows == {(0, 1, 1, 3, 3, 1), (1, 0, 4, 12, 12, 1), (1, 0, 2, 6, 6, 1)}
+
+
+@given(sets=SETS, seed=st.integers(0, 2**32))
+def test_a_mosaic_in_the_network_weighs_boxes_by_the_share_of_their_image(sets: list[list[Box]], seed: int) -> None:
+    """Its places are those of the block, and not pixels."""
+    batch, context = len(sets), Context(shapes={"block1": (8, 4, 4)})
+    strategy = Ricap(1.0, depth="block1")
+    plan = strategy.sample((batch, 1, SIZE, SIZE), torch.Generator().manual_seed(seed), context)
+    assert isinstance(plan, CropsPlan)
+    white = torch.eye(batch).view(batch, batch, 1, 1).expand(-1, -1, 4, 4)  # a channel per sample
+    shares = plan.mix(white.contiguous()).mean(dim=(2, 3)).tolist()
+    expected = [
+        {
+            10 * source + row: pytest.approx(share)
+            for source, share in enumerate(of)
+            if share
+            for row in range(len(sets[source]))
+        }
+        for of in shares
+    ]
+    assert [{row[0]: row[5] for row in rows} for rows in found(mixed_boxes(plan, targets_of(sets), SIZE))] == expected
+    assert not plan.cuts

@@ -83,6 +83,43 @@ def test_targets_that_are_all_the_same(error: float) -> None:
     assert measure(predicted, y, 2)["r2"] == pytest.approx(r2_score(y.numpy(), predicted.numpy()))
 
 
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0.0, 1.0), (0.0, 1e-8), (2000.0, 10.0), (1e6, 0.5), (-3e6, 2.0), (1.7e9, 1e3), (1e12, 1e6)]
+)
+def test_a_large_mean_leaves_the_scores_what_they_are(mean: float, std: float) -> None:
+    """Against scikit-learn in float64, by the targets as float32 has them and predictions that are not rounded."""
+    generator = torch.Generator().manual_seed(0)
+    y = (mean + std * torch.randn(200, 2, generator=generator, dtype=torch.float64)).float()
+    task = bound(y[:100])
+    outputs = (y.double() - torch.tensor(task.mean)) / torch.tensor(task.std) + 0.3 * torch.randn(
+        200, 2, generator=generator
+    )
+    outputs = outputs.float()
+    guess = outputs.double().numpy() * np.array(task.std) + np.array(task.mean)
+    evaluator = task.evaluator(CPU)
+    for part in (slice(0, 120), slice(120, 200)):
+        evaluator.update(task.read(outputs[part]), y[part])
+    true = y.double().numpy()
+    expected = {
+        "rmse": root_mean_squared_error(true, guess),
+        "mae": mean_absolute_error(true, guess),
+        "r2": r2_score(true, guess),
+    }
+    assert evaluator.compute() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1e6, 0.5), (-1.7e9, 1e3)])
+def test_mixed_targets_keep_their_digits_beside_a_large_mean(mean: float, std: float) -> None:
+    """Of a perfect network, whose outputs are mixed in float64; float32 alone would be off by up to 0.1 deviations."""
+    y = (mean + std * torch.randn(64, 1, generator=torch.Generator().manual_seed(1))).float()
+    task, plan = bound(y), InputMixup(1.0, per_sample=True).sample((64, 3), torch.Generator().manual_seed(2))
+    lam, exact = plan.lam.double()[:, None], (y.double() - torch.tensor(task.mean)) / torch.tensor(task.std)
+    outputs = (lam * exact + (1 - lam) * exact[plan.partner]).float()
+    settings: Any = type("Settings", (), {"loss": "mse"})
+    assert task.loss(settings, None, 1)(plan, outputs, y).item() < 1e-10
+    assert (task.score(plan, outputs, y) / task.std[0]).max().item() < 1e-5
+
+
 @given(seed=SEED, kind=st.sampled_from(["auto", "mse", "mae", "huber"]), weighted=st.booleans())
 def test_the_loss_is_of_mixed_targets_in_standard_deviations(seed: int, kind: str, weighted: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -122,7 +159,7 @@ def test_the_floor_is_zero_and_is_reached(seed: int, kind: str) -> None:
     y, lam = torch.randn(6, 2, generator=generator), torch.rand(6, generator=generator)
     plan, task = MixPlan(lam, torch.randperm(6, generator=generator)), bound(y)
     loss = task.loss(type("Settings", (), {"loss": kind})(), None, 1)  # type: ignore[arg-type]
-    perfect = task.standardised(plan.mix_targets(y))
+    perfect = plan.mix_targets(task.standardised(y))
     bounds = task.bounds(plan, y, 2, loss)
     assert float(loss(plan, perfect, y)) == pytest.approx(float(bounds.floor.mean()), abs=1e-9)
     torch.testing.assert_close(task.score(plan, perfect, y), torch.zeros(6), rtol=0, atol=1e-5)
@@ -134,7 +171,7 @@ def test_the_floor_is_zero_and_is_reached(seed: int, kind: str) -> None:
 def test_outputs_are_read_in_the_unit_of_the_targets(seed: int, n: int) -> None:
     y = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed)) * 50 + 200
     task = bound(y, unit="EUR")
-    torch.testing.assert_close(task.read(task.standardised(y)), y, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(task.read(task.standardised(y)), y.double(), rtol=1e-4, atol=1e-3)
     assert [metric.unit for metric in task.metrics] == ["EUR", "EUR", ""]
     assert task.caption([(0.25, [1.0, 2.5]), (0.75, [3.0, 4.0])], ("a", "b")) == "0.25 x 1 2.5 + 0.75 x 3 4"
 
@@ -214,7 +251,8 @@ LINES = [
     ("dataset.val_size=300", "dataset.val_size=300: must be 0 or from 1 to 299"),
     ("dataset.features=9", "dataset._target_=vicinal.data.tables.diabetes: must return inputs of [9] each, not of"),
     ("model=cnn", "model._target_=vicinal.models.cnn.CNN: must take the arguments features, classes; for these data "),
-    ("mixup=cutmix", "mixup._target_=vicinal.mixing.CutMix: a box needs inputs with places"),
+    ("mixup=cutmix", "mixup._target_=vicinal.mixing.CutMix: CutMix mixes images, clips and the like (B, C, ...), and "
+     "these inputs are rows (B, 10)"),
     ("mixup=c_mixup mixup.bandwidth=0", "mixup.bandwidth=0: must be a finite number in (0, 1000000]"),
 ]  # fmt: skip
 

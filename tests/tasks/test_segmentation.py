@@ -75,6 +75,30 @@ def test_the_mean_image_by_image_is_that_of_each_image_alone() -> None:
     assert scores(logits, maps)["image_iou"] == pytest.approx(np.mean(each), abs=1e-6)
 
 
+def test_an_image_without_a_counted_pixel_is_in_no_mean() -> None:
+    logits, maps = random_batch()
+    maps[1] = IGNORE
+    some = [0, 2, 3]
+    assert scores(logits, maps) == pytest.approx(scores(logits[some], maps[some]))
+    losses = [
+        torch.nn.functional.cross_entropy(logits[i : i + 1], maps[i : i + 1].long(), ignore_index=IGNORE).item()
+        for i in some
+    ]
+    assert scores(logits, maps)["nll"] == pytest.approx(np.mean(losses))
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_a_part_without_a_counted_pixel_is_refused(name: str) -> None:
+    _, maps = random_batch()
+    given = replace(data(maps), val=data(maps).train)
+    part = getattr(given, name)
+    given = replace(given, **{name: part._replace(targets=torch.full_like(maps, IGNORE))})
+    with pytest.raises(
+        ValueError, match=f"^task must fit the targets: maps need pixels that count, and {name} has none$"
+    ):
+        SEGMENTATION.refuse(given, (1, SIDE, SIDE))
+
+
 def test_classes_that_nobody_has_are_left_out() -> None:
     maps = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
     maps[:, :3] = 1

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.runs.mixed_sheet import tiles
+from vicinal.tasks import SEGMENTATION
 from vicinal.tracking.run_files import TIME_FIELDS
 from vicinal.training.learner import Learner
 
@@ -58,6 +60,32 @@ def left(experiment: Experiment) -> list[Any]:
     files = experiment.folder
     timeless = re.sub(rf', "({"|".join(TIME_FIELDS)})": [^,}}]+', "", files.metrics.read_text())
     return [timeless, files.checkpoint.read_bytes(), json.loads(files.result.read_bytes())["test"]]
+
+
+LINES = [
+    ("mixup=cutmix mixup.depth=encoder1",
+     "mixup.depth=encoder1: a mask is drawn for one tensor, and it returns another thing; mixup=manifold blends all "
+     "that it returns; allowed: input"),
+    ("mixup=one_of mixup.strategies.cutmix.depth=encoder1", "mixup.strategies.cutmix.depth=encoder1: a mask is drawn "),
+    ("dataset.classes=256", "dataset.classes=256: must be at most 255: 255 marks pixels that do not count"),
+    ("dataset.classes=300", "dataset.classes=300: must be at most 255: 255 marks pixels that do not count"),
+    ("mixup=c_mixup", "mixup.partner=label_kernel: must be a rule without distances: they are of the numbers of a "),
+    ("mixup=classmix mixup.labels=drawn", "mixup.labels=drawn: must be area, majority, remix, constant for ClassMix"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), LINES, ids=[words for words, _ in LINES])
+def test_what_does_not_fit_is_refused_in_a_line(folder: Path, compose: Compose, words: str, message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        compose(*WORDS, f"dataset.folder={folder}", *words.split())
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_as_many_classes_as_a_map_can_have(folder: Path, compose: Compose) -> None:
+    assert compose(*WORDS, f"dataset.folder={folder}", "dataset.classes=255").sizes.classes == 255
+    with pytest.raises(ValueError, match=r"^classes must be at most 255: 255 marks pixels that do not count, got 256$"):
+        SEGMENTATION.check_classes(256)
 
 
 @pytest.mark.parametrize("strategy", ["instance_paste trainer.loss=ce_dice", "manifold trainer.loss=dice"])

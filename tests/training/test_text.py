@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.huggingface_files import write_folder
 from vicinal.config.schema import TrainerConfig
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
@@ -119,8 +120,10 @@ def record(experiment: Experiment) -> tuple[object, ...]:
     [
         ("mixup=ssmix", "mixup.per_sample=true", "mixup.prob=0.7"),
         ("mixup=manifold", "model=text_transformer", "model.width=8", "model.heads=2", "mixup.law=folded"),
+        ("mixup=manifold", "model=huggingface", "dataset.tokenizer=net"),
+        ("mixup=ssmix", "mixup.ends=1", "model=huggingface", "dataset.tokenizer=net"),
     ],
-    ids=["ssmix", "transformer"],
+    ids=["ssmix", "transformer", "pretrained", "pretrained-ssmix"],
 )
 def test_a_run_that_was_interrupted_is_the_run_that_was_not(
     compose: Callable[..., Experiment],
@@ -130,6 +133,7 @@ def test_a_run_that_was_interrupted_is_the_run_that_was_not(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "data")
+    write_folder(tmp_path / "net")  # of two classes, so that a new classifier is drawn
     tiny = (
         *("dataset=tsv", "dataset.root=data", "dataset.val_size=6", "dataset.length=10", "output_dir=outputs"),
         *("trainer.epochs=2", "trainer.batch_size=6", "trainer.precision=fp32", "trainer.threads=1"),

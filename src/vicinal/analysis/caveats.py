@@ -27,6 +27,8 @@ HIDDEN = {
     "torchvision": "",
     "numpy": "",
     "pillow": "",
+    "transformers": "",
+    "tokenizers": "",
 }
 """{fact about the machine: key that asks for it, if there is one}."""
 

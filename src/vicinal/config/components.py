@@ -15,7 +15,7 @@ from typing import Any
 from hydra._internal.sources_registry import SourcesRegistry
 from omegaconf import MISSING, OmegaConf
 
-from vicinal.config.identity import identity_values, without_effect
+from vicinal.config.identity import RENAMED, identity_values, without_effect
 from vicinal.config.option_folders import options_of
 from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
@@ -115,6 +115,7 @@ class Component:
         A key that a later version added has a default too, where the target has none.
         """
         values = identity_values(GROUPS[self.group], self.effective(), self.defaults)
+        values["_target_"] = RENAMED.get(self.target, self.target)
         return {name: value for name, value in values.items() if value != self.defaults.get(name, ...)}
 
 

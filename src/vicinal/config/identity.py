@@ -10,6 +10,8 @@ from vicinal.config.schema import KEYS
 
 OFF = (False, 0, None, "none")
 """Values of a switch that leave the keys which need it without effect."""
+RENAMED = {"vicinal.models.torchvision_detection.torchvision_detection": "vicinal.models.retinanet.RetinaNet"}
+"""Targets that took the place of another one: the identity has the name that older runs have."""
 
 
 def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:

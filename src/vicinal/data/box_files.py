@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicinal.data.contents import DIGITS, HashCache
+from vicinal.data.contents import DIGITS, HashCache, warn_of_shared
 from vicinal.data.decoding import as_array, decode
 from vicinal.data.samples import Samples, Source
 from vicinal.errors import first_line
@@ -35,7 +35,16 @@ class Annotated(NamedTuple):
     image: Path
     written: Path  # file with the boxes
     boxes: Sequence[tuple[str, float, float, float, float]]
-    size: tuple[int, int] | None = None  # width and height, as that file has them
+    size: tuple[int, int] | None = None  # width and height, as that file has them; None: those of the image
+    hint: str = HINT  # what to do about a box that is not inside
+
+
+def told_size(width: object, height: object) -> tuple[int, int] | None:
+    """Return width and height as a file has them; None where one is 0, which says nothing. Raises ValueError."""
+    sides = float(str(width)), float(str(height))
+    if not all(side.is_integer() for side in sides):
+        raise ValueError(f"a size must be of integers, not {width} x {height}")
+    return (int(sides[0]), int(sides[1])) if all(sides) else None
 
 
 Parts = Mapping[str, Sequence[Annotated]]
@@ -45,7 +54,8 @@ Parts = Mapping[str, Sequence[Annotated]]
 def checked(parts: Parts, names: Sequence[str], bad_boxes: str) -> tuple[Parts, tuple[str, ...]]:
     """Return the images whose boxes are all inside, and the names of the classes.
 
-    Only the headers of the images are read. Raises ValueError, which begins with an argument and names the file.
+    Only the headers of the images are read. Raises ValueError, which begins with an argument and names the file; of
+    an image that is listed twice, in one part or in two, too.
 
     Args:
         parts: as listed.
@@ -59,11 +69,14 @@ def checked(parts: Parts, names: Sequence[str], bad_boxes: str) -> tuple[Parts, 
         raise ValueError(f"names must be different, got {list(names)}")
     names = tuple(names) or tuple(sorted({box[0] for item in parts["train"] for box in item.boxes}))
     good, changed = {}, 0
+    listed: dict[str, str] = {}
     for part, items in parts.items():
-        images = [item.image for item in items]
-        if len({*images}) != len(images):
-            twice = next(image for image in images if images.count(image) > 1)
-            raise ValueError(f"{items[0].argument}: {twice.name} is listed twice in {part}")
+        for item in items:
+            image = os.path.abspath(item.image)  # noqa: PTH100 - a link is another name, which `fingerprint_of` counts
+            if other := listed.get(image):
+                where = f"twice in {part}" if other == part else f"in {other} and in {part}"
+                raise ValueError(f"{item.argument}: {item.image.name} is listed {where}")
+            listed[image] = part
         good[part] = [_checked(item, names, bad_boxes == CLIP) for item in items]
         changed += sum(new.boxes != old.boxes for new, old in zip(good[part], items, strict=True))
         if not any(item.boxes for item in good[part]):
@@ -86,7 +99,9 @@ def _checked(item: Annotated, names: Sequence[str], clip: bool) -> Annotated:
         if not all(map(math.isfinite, (x1, y1, x2, y2))):
             raise ValueError(f"{where} must have finite corners, not {x1:g} {y1:g} {x2:g} {y2:g}")
         if not (x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height) and not clip:
-            raise ValueError(f"{where} is not inside {width} x {height} pixels: {x1:g} {y1:g} to {x2:g} {y2:g}; {HINT}")
+            raise ValueError(
+                f"{where} is not inside {width} x {height} pixels: {x1:g} {y1:g} to {x2:g} {y2:g}; {item.hint}"
+            )
         x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
         if x1 < x2 and y1 < y2:
             kept.append((name, x1, y1, x2, y2))
@@ -184,9 +199,14 @@ def _scaled(item: Annotated, image_size: int) -> tuple[int, int]:
 
 
 def fingerprint_of(parts: Parts, names: Sequence[str], hashes: HashCache) -> str:
-    """Return a hash of the images' bytes, of their boxes and of the classes, the same wherever the files are."""
+    """Return a hash of the images' bytes, of their boxes and of the classes, the same wherever the files are.
+
+    Images that are in two parts, byte by byte, are counted in a warning.
+    """
     digest = hashlib.sha256(repr(tuple(names)).encode())
+    contents = {part: [hashes.sha256(str(item.image)) for item in items] for part, items in parts.items()}
     for part, items in parts.items():
-        for item in items:
-            digest.update(repr((part, item.image.name, list(item.boxes), hashes.sha256(str(item.image)))).encode())
+        for item, content in zip(items, contents[part], strict=True):
+            digest.update(repr((part, item.image.name, list(item.boxes), content)).encode())
+    warn_of_shared(parts["train"][0].image.parent, "images", contents)
     return digest.hexdigest()[:DIGITS]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
+from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of, told_size
 from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
 from vicinal.errors import first_line
@@ -53,20 +54,23 @@ def _part(argument: str, file: Path, folder: Path) -> tuple[list[Annotated], tup
         raise ValueError(f"{argument.replace('file', 'images')} must be a folder, and there is none, got {folder}")
     try:
         content = json.loads(file.read_bytes())
-        categories = {int(item["id"]): str(item["name"]) for item in content["categories"]}
-        images = {int(item["id"]): item for item in content["images"]}
+        categories = {number: str(item["name"]) for number, item in _numbered(content, "categories").items()}
+        images = _numbered(content, "images")
+        if len({*categories.values()}) != len(categories):
+            raise ValueError(f"categories must have different names, not {sorted(categories.values())}")
         boxes: dict[int, list[tuple[str, float, float, float, float]]] = {number: [] for number in images}
         for item in content["annotations"]:
             if item.get("iscrowd"):
                 continue
             x, y, width, height = map(float, item["bbox"])
-            boxes[int(item["image_id"])].append((categories[int(item["category_id"])], x, y, x + width, y + height))
+            category = categories[_number(item["category_id"])]
+            boxes[_number(item["image_id"])].append((category, x, y, x + width, y + height))
         found = []
         for number, item in sorted(images.items()):
             name = PurePosixPath(str(item["file_name"]))
             if name.is_absolute() or ".." in name.parts or not str(name).isprintable():
                 raise ValueError(f"an image must be in the folder, not {str(name)[:100]!r}")
-            size = int(item["width"]), int(item["height"])
+            size = told_size(item["width"], item["height"])
             found.append(Annotated(argument, folder / name, file, boxes[number], size))
     except OSError as error:
         raise ValueError(f"{argument} cannot be read ({error.strerror}), got {file}") from error
@@ -78,6 +82,24 @@ def _part(argument: str, file: Path, folder: Path) -> tuple[list[Annotated], tup
     if not found:
         raise ValueError(f"{argument} must have images, got {file}")
     return found, tuple(name for _, name in sorted(categories.items()))
+
+
+def _number(value: Any) -> int:
+    """Return an id. Raises ValueError: it is a fraction, or no number."""
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"an id must be an integer, not {value}")
+    return int(value)
+
+
+def _numbered(content: Mapping[str, Any], kind: str) -> dict[int, Any]:
+    """Return {id: item} of the images or categories of a file. Raises ValueError: two have one id."""
+    found: dict[int, Any] = {}
+    for item in content[kind]:
+        number = _number(item["id"])
+        if number in found:
+            raise ValueError(f"{kind} must have different ids, and there are several of {number}")
+        found[number] = item
+    return found
 
 
 examined = cache(Instances.parts)
@@ -98,7 +120,11 @@ def _fingerprint(cache_dir: str, **arguments: Any) -> dict[str, str]:
     return {name: content for name in named if getattr(instances, name) is not None}
 
 
-@reads(preview=_preview, fingerprint=_fingerprint)
+def _unused(val_size: int | None, **_: Any) -> set[str]:
+    return set() if val_size is None else {"val_file", "val_images"}
+
+
+@reads(preview=_preview, fingerprint=_fingerprint, unused=_unused)
 def coco(
     train_file: str,
     train_images: str,

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from vicinal.data.samples import Samples, Source
+
+log = logging.getLogger(__name__)
 
 CHUNK = 10_000  # images that are hashed at a time
 SETTLED_SECONDS = 2.0  # age of a file whose hash is kept: a newer one may change again without a new time stamp
@@ -25,6 +29,8 @@ def reads(
     *,
     preview: Callable[..., Source] | None = None,
     fingerprint: Callable[..., Mapping[str, str]] | None = None,
+    packages: Callable[..., Sequence[str]] | None = None,
+    unused: Callable[..., set[str]] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare, as a decorator, what a source can tell before it loads anything.
 
@@ -37,14 +43,33 @@ def reads(
             ``classes: null`` is counted, and ``val_size: null`` knows whether there is a validation part.
         fingerprint: returns what identifies the content, {name: hash}. It is part of the identity of a run, and where
             the name is an argument's it replaces its value.
+        packages: returns those that it needs beside the ones of every run, whose versions are recorded.
+        unused: returns the names of the arguments that have no effect beside the others, and so are no part of the
+            identity of a run.
     """
-    functions = {"files": files, "preview": preview, "fingerprint": fingerprint}
+    told = {"files": files, "preview": preview, "fingerprint": fingerprint}
+    functions = {**told, "packages": packages, "unused": unused}
 
     def mark(source: Function) -> Function:
         source.__dict__.update({name: function for name, function in functions.items() if function})
         return source
 
     return mark
+
+
+def warn_of_shared(place: object, noun: str, contents: Mapping[str, Sequence[str]], how: str = "byte by byte") -> None:
+    """Count in a warning the samples that are in two parts, by {part: what identifies the content of each sample}."""
+    for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        known, own = {*contents.get(other, ())}, contents.get(part, ())
+        if shared := sum(content in known for content in own):
+            found = f"{shared} of {len(own)}"
+            warn_once(f"{place}: {noun} of {part} that are in {other} too, {how}: {found}")
+
+
+@cache
+def warn_once(line: str) -> None:
+    """Log a warning about data, once, however many jobs of a sweep read them."""
+    log.warning("%s", line)
 
 
 def of_files(files: Sequence[Path], cache_dir: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 
-from vicinal.data.contents import HashCache
+from vicinal.data.contents import HashCache, warn_of_shared
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +95,7 @@ class ImageTree:
                 digest.update(repr((os.path.relpath(path, self.root), label, content)).encode())
         if self.unusable:
             digest.update(repr(self.skipped()).encode())
-        for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
-            known, images = {*contents.get(other, ())}, contents.get(part, [])
-            if shared := sum(content in known for content in images):
-                line = "%s: %s of %s that are in %s too, byte by byte: %d of %d"
-                log.warning(line, self.root, self.noun, part, other, shared, len(images))
+        warn_of_shared(self.root, self.noun, contents)
         return digest.hexdigest()[:16]
 
     def _class_names(self) -> tuple[str, ...]:

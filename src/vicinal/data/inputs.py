@@ -137,17 +137,26 @@ class Waveforms(Inputs):
 
 @dataclass(frozen=True)
 class Tokens(Inputs):
-    """Sentences (N, length) int64: numbers of words in [1, vocabulary), and 0 after the last."""
+    """Sentences (N, length) int64: numbers of words in [1, vocabulary), and 0 after the last.
+
+    Attributes:
+        tokenizer: folder of the pretrained network whose ids they are; None: the data have their own.
+    """
 
     noun = "sentences"
     dtype = torch.int64
     floats = False
     vocabulary: int
     length: int
+    tokenizer: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.length,)
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        return {"vocabulary": self.vocabulary, "length": self.length}
 
 
 @dataclass(frozen=True)
@@ -164,8 +173,9 @@ class Table(Inputs):
 
     def statistics(self, samples: Samples) -> Statistics:
         rows = samples.gathered().double()
-        std = rows.std(dim=0, correction=0)
-        return tuple(rows.mean(dim=0).tolist()), tuple(std.masked_fill(std == 0, 1.0).tolist())
+        constant = rows.amax(dim=0) == rows.amin(dim=0)
+        std = rows.std(dim=0, correction=0).masked_fill(constant, 1.0)
+        return tuple(rows.mean(dim=0).tolist()), tuple(std.tolist())
 
 
 INPUTS: dict[str, type[Inputs]] = {"image": Images, "audio": Waveforms, "tokens": Tokens, "table": Table}

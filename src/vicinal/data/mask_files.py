@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vicinal.data.contents import HashCache
+from vicinal.data.contents import HashCache, warn_of_shared
 from vicinal.data.image_tree import EXTENSIONS, VAL_NAMES
+from vicinal.data.text_files import read_list
 
 LOSSLESS = (".png", ".bmp", ".gif", ".tif", ".tiff")
 """Endings of masks: JPEG changes the numbers of classes."""
@@ -46,10 +47,13 @@ class MaskFiles:
         folders = {part: root / part for part in ("train", "test")}
         if validation := [root / name for name in VAL_NAMES if (root / name).is_dir()]:
             folders["val"] = validation[0]
+        if len(validation) > 1:
+            names = " and ".join(place.name for place in validation)
+            raise ValueError(f"folder: one folder at most may be for validation, and there are {names}, got {root}")
         parts = {}
         for part, place in folders.items():
-            names = sorted(path.name for path in _files(place / kinds[0]).values() if path.suffix.lower() in EXTENSIONS)
-            parts[part] = _rows(place, kinds, names)
+            images = _files(place / kinds[0]).values()
+            parts[part] = _rows(place, kinds, sorted(path.name for path in images if path.suffix.lower() in EXTENSIONS))
         return cls(root, parts)
 
     @property
@@ -57,8 +61,12 @@ class MaskFiles:
         return [file for rows in self.parts.values() for row in rows for file in row]
 
     def fingerprint(self, hashes: HashCache) -> str:
-        """Return a hash of the relative names and bytes of all files, the same wherever the folder is."""
+        """Return a hash of the relative names and bytes of all files, the same wherever the folder is.
+
+        Images that are in two parts, byte by byte, are counted in a warning.
+        """
         digest = hashlib.sha256()
+        shown: dict[str, list[str]] = {part: [] for part in self.parts}
         for part, rows in self.parts.items():
             for row in rows:
                 try:
@@ -66,6 +74,8 @@ class MaskFiles:
                 except OSError as error:
                     raise ValueError(f"folder: {error.filename} cannot be read ({error.strerror or error})") from error
                 digest.update(repr((part, contents)).encode())
+                shown[part].append(contents[0][1])
+        warn_of_shared(self.root, "images", shown)
         return digest.hexdigest()[:16]
 
 
@@ -75,14 +85,12 @@ def _listed(root: Path, kinds: Sequence[str], lists: dict[str, Path]) -> dict[st
     for part, file in lists.items():
         if part == "val" and not file.is_file():
             continue
-        try:
-            names = file.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"folder: {file} must list the images of {part}, one a line ({error})") from error
-        names = [name.strip() for name in names if name.strip()]
-        for name in names:
-            if (other := seen.setdefault(name, file.name)) != file.name or names.count(name) > 1:
-                raise ValueError(f"folder: each image must be listed once, and {name} is in {other} and in {file.name}")
+        names = read_list("folder", file)
+        for name in map(_stem, names):
+            if other := seen.get(name):
+                where = f"twice in {other}" if other == file.name else f"in {other} and in {file.name}"
+                raise ValueError(f"folder: each image must be listed once, and {name} is {where}")
+            seen[name] = file.name
         parts[part] = _rows(root, kinds, names)
     return parts
 
@@ -93,8 +101,7 @@ def _rows(place: Path, kinds: Sequence[str], names: Sequence[str]) -> list[tuple
         raise ValueError(f"folder: no images in {place / kinds[0]}; images are {' '.join(EXTENSIONS)}")
     found = {kind: _files(place / kind) for kind in kinds}
     rows = []
-    for name in names:
-        stem = Path(name).stem if Path(name).suffix.lower() in EXTENSIONS else name
+    for stem in map(_stem, names):
         row = []
         for kind in kinds:
             file = found[kind].get(stem)
@@ -104,6 +111,11 @@ def _rows(place: Path, kinds: Sequence[str], names: Sequence[str]) -> list[tuple
             row.append(file)
         rows.append(tuple(row))
     return rows
+
+
+def _stem(name: str) -> str:
+    """Return the name of an image without folder and ending, where it is listed with them."""
+    return Path(name).stem if Path(name).suffix.lower() in EXTENSIONS else name
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -40,6 +40,8 @@ class Source(NamedTuple):
     val: Samples | None = None  # its own validation part
     skipped: tuple[str, ...] = ()  # files that could not be used
     unit: str = ""  # of the numbers of a target
+    vocabulary: int | None = None  # number of token ids, where the source counts them
+    offset: tuple[float, ...] = ()  # of each number of a target, taken off in float64; () = nothing
 
 
 @dataclass(frozen=True)

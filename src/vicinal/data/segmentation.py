@@ -1,6 +1,7 @@
 """Images with a mask for each: any folder of them, and the nuclei of the 2018 Data Science Bowl."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -33,9 +34,11 @@ def _names(classes: int | None, names: Sequence[str] | None) -> tuple[str, ...]:
     if names is None:
         if classes is None:
             raise ValueError("classes must be an integer >= 2, or names given, got null")
+        if classes > IGNORE:
+            raise ValueError(f"classes must be at most {IGNORE}, got {classes}")
         return tuple(f"class {label}" for label in range(classes))
-    if len(names) < 2 or len(names) > IGNORE:
-        raise ValueError(f"names must be of 2 to {IGNORE} classes, got {list(names)}")
+    if len(names) < 2 or len(names) > IGNORE or len({*names}) != len(names):
+        raise ValueError(f"names must be of 2 to {IGNORE} classes, and different, got {list(names)}")
     if classes is not None and classes != len(names):
         raise ValueError(f"classes must be {len(names)}, as there are names, got {classes}")
     return tuple(map(str, names))
@@ -102,6 +105,7 @@ def _mask(file: Path, expected: tuple[int, int], size: int) -> NDArray[np.int64]
 
     try:
         with Image.open(file) as mask:
+            stored = re.search("L;([24])", str(mask.tile))  # grey of 2 or 4 bits, which PIL scales to 8
             mask.load()
     except Exception as error:
         raise ValueError(f"folder: {file} cannot be decoded ({first_line(error)})") from error
@@ -110,7 +114,8 @@ def _mask(file: Path, expected: tuple[int, int], size: int) -> NDArray[np.int64]
     if mask.size != expected:
         (width, height), (wide, high) = expected, mask.size
         raise ValueError(f"folder: {file} must be of its image's size, {width} x {height}, and is {wide} x {high}")
-    return np.asarray(fitted(mask, size, Image.Resampling.NEAREST)).astype(np.int64)
+    numbers = np.asarray(fitted(mask, size, Image.Resampling.NEAREST)).astype(np.int64)
+    return numbers // (255 // (2 ** int(stored[1]) - 1)) if stored else numbers
 
 
 def _classes(file: Path, numbers: NDArray[np.int64], values: Sequence[int], ignore: int | None) -> NDArray[np.int64]:
@@ -129,6 +134,10 @@ def _kinds(instances: bool) -> list[str]:
     return [IMAGES, MASKS, *([INSTANCES] if instances else [])]
 
 
+def _unused(values: Sequence[int] | None = None, ignore: int | None = IGNORE, **_: Any) -> set[str]:
+    return {"ignore"} if IGNORE in (values or ()) and ignore in (None, IGNORE) else set()
+
+
 @reads(
     preview=lambda folder, classes, val_size, names=None, instances=False, **_: _preview(
         MaskFiles.find(folder, _kinds(instances)), _names(classes, names), val_size
@@ -136,6 +145,7 @@ def _kinds(instances: bool) -> list[str]:
     fingerprint=lambda folder, cache_dir, instances=False, **_: _fingerprint(
         MaskFiles.find(folder, _kinds(instances)), cache_dir
     ),
+    unused=_unused,
 )
 def masks(
     folder: str,
@@ -164,13 +174,16 @@ def masks(
         val_size: None to validate on the part ``val``, if there is one.
         names: of the classes, the background first.
         values: of the pixels of each class, such as [0, 255]; None for 0, 1, 2, ...
-        ignore: value of pixels that count nowhere; None if there are none.
+        ignore: value of pixels that count nowhere; None if there are none. No value of a class, but for 255: where a
+            class has it, no pixel is ignored.
         instances: whether a folder ``instances`` has maps of the number of each pixel's instance, 0 for none.
     """
     class_names = _names(classes, names)
     given = [*range(len(class_names))] if values is None else list(values)
     if len(given) != len(class_names) or len({*given}) != len(given):
         raise ValueError(f"values must be {len(class_names)} numbers, one for each class, got {given}")
+    if ignore in given and ignore != IGNORE:
+        raise ValueError(f"ignore must be none of the values of classes, {', '.join(map(str, given))}, got {ignore}")
     files = MaskFiles.find(folder, _kinds(instances))
     parts = _load(files, image_size, channels, given, ignore, val_size)
     targets = parts["train"].targets

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from vicinal.data.contents import DIGITS, reads, saved_hashes, stamp
+from vicinal.data.contents import DIGITS, reads, saved_hashes, stamp, warn_of_shared
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.samples import Samples, Source
+from vicinal.data.text_files import read_list
 from vicinal.data.wav import read_clips
 from vicinal.errors import suggest
 
@@ -62,7 +63,7 @@ def _fsdd(root: str, speaker: str | None = None, **_: Any) -> Clips:
     if not folder.is_dir():
         raise ValueError(f"root: no folder {folder}; git clone {FSDD} {folder.parent}")
     found = []
-    for path in sorted(folder.glob("*.wav")):
+    for path in _wavs(folder):
         words = re.fullmatch(r"(\d)_(\w+)_(\d+)", path.stem)
         if words is None:
             raise ValueError(f"root: {path} must be named <digit>_<speaker>_<number>.wav")
@@ -115,10 +116,12 @@ def _commands(folder: str, val_size: int | None, words: list[str] | None = None,
             raise ValueError(f"words must be folders of {top}; {suggest(name, there)}, got {name}")
     if len({*names}) != len(names) or len(names) < 2:
         raise ValueError(f"words must be two different ones or more, and <word>/*.wav below {top}, got {[*names]}")
-    listed = {part: _listed(top, part) for part in LISTS}
+    listed = {part: _listed(top, part, there) for part in LISTS}
+    if both := [line for line in listed["test"] if line in listed["val"]]:
+        raise ValueError(f"root: {top / both[0]} is in {LISTS['test']} and in {LISTS['val']}, and must be in one")
     parts: dict[str, list[tuple[str, int]]] = {"train": [], "test": [], "val": []}
     for label, name in enumerate(names):
-        files = {f"{name}/{path.name}" for path in (top / name).glob("*.wav")}
+        files = {f"{name}/{path.name}" for path in _wavs(top / name)}
         for part, lines in listed.items():
             if missing := [line for line in lines if line.startswith(f"{name}/") and line not in files]:
                 raise ValueError(f"root: {top / missing[0]} is in {LISTS[part]} and must be there")
@@ -132,20 +135,31 @@ def _commands(folder: str, val_size: int | None, words: list[str] | None = None,
     return clips
 
 
-def _listed(top: Path, part: str) -> dict[str, None]:
-    try:
-        lines = (top / LISTS[part]).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"root: {top / LISTS[part]} must be a text file with a clip a line") from error
-    return dict.fromkeys(line.strip() for line in lines if line.strip())
+def _wavs(folder: Path) -> list[Path]:
+    """Return the WAV files of a folder, sorted, without hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav" and path.name[0] != ".")
+
+
+def _listed(top: Path, part: str, words: Sequence[str]) -> dict[str, None]:
+    """Return the clips of a list. Raises ValueError: a line is none, and the clip that is meant would be trained on."""
+    lines = read_list("root", top / LISTS[part])
+    for line in lines:
+        word, _, clip = line.partition("/")
+        if word not in words or "/" in clip or not clip.lower().endswith(".wav"):
+            wanted = "<word>/<clip>.wav in every line, of a word that is there"
+            raise ValueError(f"root: {top / LISTS[part]} must have {wanted}, not {line[:100]!r}")
+    return dict.fromkeys(lines)
 
 
 def _fingerprint(folder: str, cache_dir: str, **arguments: Any) -> dict[str, str]:
     top = Path(folder).expanduser().absolute()
     hashes, digest = saved_hashes(Path(cache_dir), str(top)), hashlib.sha256()
+    contents: dict[str, list[str]] = {}
     for part, files in _commands(folder, **arguments).parts.items():
-        for path, label in files:
-            digest.update(repr((part, os.path.relpath(path, top), label, hashes.sha256(path))).encode())
+        contents[part] = [hashes.sha256(path) for path, _ in files]
+        for (path, label), content in zip(files, contents[part], strict=True):
+            digest.update(repr((part, os.path.relpath(path, top), label, content)).encode())
+    warn_of_shared(top, "clips", contents)
     return {"folder": digest.hexdigest()[:DIGITS]}
 
 

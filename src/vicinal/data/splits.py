@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vicinal.data.contents import warn_once
 from vicinal.data.imbalance import imbalanced
 from vicinal.data.samples import Samples, Source
 
@@ -32,8 +33,9 @@ def split(
 
     Both cuts are stratified: a class has its share of the images to within one. They depend only on `seed`, and the
     validation split does not depend on `train_size`, so runs on more or fewer images select on the same ones. What is
-    left may get a long tail; validation and test have none. Images keep their order. Raises ValueError: one side of a
-    cut would lack a class, or the source has no validation part.
+    left may get a long tail; validation and test have none. Images keep their order. A class that a cut leaves no image
+    to train on is said in a warning. Raises ValueError: a cut is smaller than the number of classes, one of them has a
+    single image, or the source has no validation part.
 
     Args:
         source: its test part is passed through.
@@ -82,7 +84,15 @@ def _cut(
     if not classes <= size <= total - classes:
         reason = f"there are {total} images of {classes} classes to choose from"
         raise ValueError(f"{name} must be {otherwise} or from {classes} to {total - classes}: {reason}, got {size}")
-    return stratified(labels, size, seed)
+    rest, chosen = stratified(labels, size, seed)
+    trained = rest if name == "val_size" else chosen
+    lost = (counts > 0) & (labels[trained].bincount(minlength=len(counts)) == 0)
+    if lost.any():
+        first = class_names[int(lost.nonzero()[0])]
+        warn_once(
+            f"{name}={size} leaves no image of {int(lost.sum())} of the {classes} classes, such as {first}, to train on"
+        )
+    return rest, chosen
 
 
 def stratified(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:

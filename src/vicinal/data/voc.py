@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree
 
-from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of
+from vicinal.data.box_files import (
+    HINT,
+    REFUSE,
+    Annotated,
+    Parts,
+    checked,
+    decoded,
+    fingerprint_of,
+    preview_of,
+    told_size,
+)
 from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
+from vicinal.data.text_files import read_list
 from vicinal.errors import first_line
 
 MOST_BYTES = 2**20  # of one annotation
 EXTENSIONS = (".jpg", ".jpeg", ".png")
+VAL = "val"
+"""List that is used for validation if it is there."""
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -26,7 +40,7 @@ class Folder:
     val_size: int | None
     names: tuple[str, ...] = ()
     train: str = "train"
-    val: str = "val"
+    val: str = VAL
     test: str = "test"
     origin: int = 1
     difficult: bool = False
@@ -41,14 +55,18 @@ class Folder:
     def parts(self) -> tuple[Parts, tuple[str, ...]]:
         """Return the images with their boxes, checked, and the names of the classes."""
         root = Path(self.folder).expanduser().absolute()
-        found = {}
+        found, images = {}, _images(root / "JPEGImages")
         for part, name in (("train", self.train), ("val", self.val), ("test", self.test)):
             file = root / "ImageSets" / "Main" / f"{name}.txt"
-            if part != "val" or (self.val_size is None and file.is_file()):
-                found[part] = [self._annotated(root, image) for image in _ids(file)]
+            if part != "val" or (self.val_size is None and (name != VAL or file.is_file())):
+                found[part] = [self._annotated(root, image, images.get(image, [])) for image in _ids(file)]
         return checked(found, self.names, self.bad_boxes)
 
-    def _annotated(self, root: Path, name: str) -> Annotated:
+    def _annotated(self, root: Path, name: str, images: Sequence[Path]) -> Annotated:
+        if len(images) > 1:
+            raise ValueError(
+                f"folder: {images[0].parent} must have one image {name}, and has {images[0].name} and {images[1].name}"
+            )
         file = root / "Annotations" / f"{name}.xml"
         try:
             with file.open("rb") as stream:
@@ -58,12 +76,14 @@ class Folder:
             tree = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
             boxes = [self._box(item) for item in tree.findall("object") if self.difficult or not _is_difficult(item)]
             size = tree.find("size")
-            told = None if size is None else (int(_text(size, "width")), int(_text(size, "height")))
+            told = None if size is None else told_size(_text(size, "width"), _text(size, "height"))
         except Exception as error:  # of the file, of the parser and of numbers
             reason = getattr(error, "strerror", None) or first_line(error)
             raise ValueError(f"folder: {file} cannot be read ({reason})") from error
-        images = [root / "JPEGImages" / f"{name}{suffix}" for suffix in EXTENSIONS]
-        return Annotated("folder", next((image for image in images if image.is_file()), images[0]), file, boxes, told)
+        from_zero = self.origin and any(-self.origin in box for box in boxes)
+        hint = f"dataset.origin=0 takes corners as edges from 0, and {HINT}" if from_zero else HINT
+        image = images[0] if images else root / "JPEGImages" / f"{name}{EXTENSIONS[0]}"
+        return Annotated("folder", image, file, boxes, told, hint)
 
     def _box(self, item: ElementTree.Element) -> tuple[str, float, float, float, float]:
         corners = item.find("bndbox")
@@ -87,7 +107,11 @@ def _fingerprint(cache_dir: str, **arguments: Any) -> dict[str, str]:
     return {"folder": fingerprint_of(*examined(folder), hashes)}
 
 
-@reads(preview=_preview, fingerprint=_fingerprint)
+def _unused(val_size: int | None, **_: Any) -> set[str]:
+    return set() if val_size is None else {"val"}
+
+
+@reads(preview=_preview, fingerprint=_fingerprint, unused=_unused)
 def voc(
     folder: str,
     image_size: int,
@@ -96,7 +120,7 @@ def voc(
     val_size: int | None,
     names: list[str] | None = None,
     train: str = "train",
-    val: str = "val",
+    val: str = VAL,
     test: str = "test",
     origin: int = 1,
     difficult: bool = False,
@@ -133,13 +157,18 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise ValueError("it has a document type")
 
 
+def _images(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of a folder by their names without ending."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in EXTENSIONS:
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
 def _ids(file: Path) -> list[str]:
     """Return the names of a list, each the first word of a line."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"folder: {file} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    ids = [line.split()[0] for line in lines if line.strip()]
+    ids = [line.split()[0] for line in read_list("folder", file)]
     for name in ids:
         if Path(name).name != name or name.startswith(".") or not name.isprintable():
             raise ValueError(f"folder: {file} must have names of images, not {name[:100]!r}")

@@ -164,5 +164,11 @@ def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]
         else:
             yield f"{key}: {written(then[key])} then, {written(now[key])} now"
     if not differ and result["run_id"] != experiment.run_id:
-        images = "the files in dataset.folder, or " if "folder" in experiment.dataset.arguments else ""
-        yield f"the run id was {result['run_id']} and is {experiment.run_id} now: {images}how it is counted has changed"
+        named = [
+            f"{component.group}.{name}"
+            for component in (experiment.dataset, experiment.model)
+            for name in ("folder", "tokenizer")
+            if component.arguments.get(name)
+        ]
+        files = f"the files in {', '.join(named)}, or " if named else ""
+        yield f"the run id was {result['run_id']} and is {experiment.run_id} now: {files}how it is counted has changed"

@@ -61,13 +61,18 @@ def load(experiment: Experiment) -> Loaded:
     return Loaded(data, time.perf_counter() - began, listener.buffer)
 
 
+def check_cuts(experiments: Iterable[Experiment]) -> None:
+    """Raise UserError if a cut of the data is impossible, where sources can tell it before anything is loaded."""
+    for experiment in {experiment.dataset: experiment for experiment in experiments}.values():
+        build.check_cuts(experiment)
+
+
 def check_data(experiments: Iterable[Experiment]) -> None:
     """Raise UserError if the data of a sweep's runs cannot be loaded, or if a key does not fit them."""
     by_dataset: dict[Component, list[Experiment]] = {}
     for experiment in experiments:
         by_dataset.setdefault(experiment.dataset, []).append(experiment)
-    for first, *_ in by_dataset.values():
-        build.check_cuts(first)  # all of them before anything is decoded and kept
+    check_cuts(group[0] for group in by_dataset.values())  # all of them before anything is decoded and kept
     for group in by_dataset.values():
         _, data = build.load_samples(group[0])
         for experiment in group:
@@ -89,6 +94,7 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
     if config["dry_run"]:
+        check_cuts([experiment])
         name_ineffective_keys([experiment])
         log.info("%s: %s", folder.path, dry_run.describe(experiment))
         return done or {}
@@ -159,7 +165,7 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
     remarks = [
         f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
-        for text in differences(fixed(done), fixed({**here, "versions": versions()}))
+        for text in differences(fixed(done), fixed({**here, "versions": versions(experiment.packages)}))
     ]
     reported = done["config"].get("tracker", experiment.trackers)
     for name in experiment.trackers:

@@ -43,7 +43,8 @@ class RunContext:
         self._earlier = saved.seconds
         self.experiment, self.data, self.folder = experiment, data, experiment.folder
         hardware, continued = experiment.hardware, saved.training is not None
-        self._here = describe(hardware.device, hardware.precision, hardware.threads, experiment.targets)
+        about = (experiment.targets, experiment.packages)
+        self._here = describe(hardware.device, hardware.precision, hardware.threads, *about)
         write_config(experiment, continued)
         write_environment(experiment, self._here, continued)
         apply(hardware, experiment.trainer)

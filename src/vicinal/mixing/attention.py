@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.mixing.context import Context
+from vicinal.mixing.layouts import IMAGES
 from vicinal.mixing.masks import Boxes
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.strategies import CutMix
@@ -55,6 +56,7 @@ class TransMix(CutMix):
         attention: name of the module whose output is the attention, (B, heads, T, T).
     """
 
+    mixes = IMAGES
     attention: str = "attention"
 
     @property

@@ -18,7 +18,8 @@ class Context:
     Attributes:
         images: (B, C, H, W) normalised, not mixed yet; or other inputs, such as token ids (B, L) int64.
         saliency: (B, H, W), how much each pixel matters to the loss, on any device; (B, L) of each word.
-        labels: (B,) int64, on the CPU; or other targets, (B, ...), of which numbers are in standard deviations.
+        labels: (B,) int64, on the CPU; or other targets, (B, ...). Those of a regression are (B, D) floats in standard
+            deviations, and sets of classes (B, K) bool.
         counts: training images per class, (K,) int64, on the CPU.
         epoch: of the batch, from 1.
         epochs: of the whole training.
@@ -54,6 +55,17 @@ def need_classes(context: Context, key: str) -> Tensor:
         shape = (*labels.shape,)
         raise ValueError(f"{key} must be a rule without classes: a sample of these data has not one, labels {shape}")
     return labels
+
+
+def need_numbers(context: Context, key: str) -> Tensor:
+    """Return the numeric target of each sample, (B, D) float64. Raises ValueError on the key if targets are others."""
+    labels = need(context.labels, "labels")
+    if labels.dim() != 2 or not labels.is_floating_point():
+        what = f"labels {(*labels.shape,)} {str(labels.dtype).removeprefix('torch.')}"
+        raise ValueError(
+            f"{key} must be a rule without distances: they are of the numbers of a regression, not of {what}"
+        )
+    return labels.double()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.mixing.context import Context
-from vicinal.mixing.label_rules import LabelRule
+from vicinal.mixing.counted import CountedMixup
+from vicinal.mixing.label_rules import Area, Drawn, LabelRule, Majority, Remix
+from vicinal.mixing.layouts import channels_first
 from vicinal.mixing.masks import ScalarMask
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.strategies import ManifoldMixup
@@ -80,25 +82,33 @@ class NoisyFeatureMixup(ManifoldMixup):
         )
 
 
+@dataclass(frozen=True)
 class ExchangeMoments(Transform):
-    """The sample with the partner's mean and deviation over the channels, at each position (PONO)."""
+    """The sample with the partner's mean and deviation over the channels, at each position (PONO).
+
+    inputs: dimensions of the batch of inputs, which tell where the channels are.
+    """
 
     epsilon: ClassVar[float] = 1e-5
+    inputs: int = 4
 
     def __call__(self, x: Tensor, other: Tensor) -> Tensor:
-        moments = [torch.var_mean(part, dim=1, keepdim=True, correction=0) for part in (x, other)]
+        channels = 1 if channels_first(x.shape, self.inputs) else -1
+        moments = [torch.var_mean(part, dim=channels, keepdim=True, correction=0) for part in (x, other)]
         (own_std, own_mean), (std, mean) = (((variance + self.epsilon).sqrt(), mean) for variance, mean in moments)
         return (x - own_mean) / own_std * std + mean
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoEx(ManifoldMixup):
+class MoEx(CountedMixup, ManifoldMixup):
     """Moment exchange (Li et al., arXiv 2002.11102; Boyiliee/MoEx): normalised features with the partner's moments.
 
     Nothing else of the partner is mixed in, so the target has a constant weight, ``label_weight``. The paper: 0.9 with
-    ``prob`` 1 on ImageNet, 0.5 with 0.25 on CIFAR; after the first stage.
+    ``prob`` 1 on ImageNet, 0.5 with 0.25 on CIFAR; after the first stage. The vector of each word or patch, of features
+    (B, L, width), has moments of its own.
     """
 
+    meaningless = (Area, Drawn, Majority, Remix)
     labels: str | LabelRule = "constant"
     label_weight: float = 0.9
     most_members: ClassVar[int] = 2
@@ -107,15 +117,12 @@ class MoEx(ManifoldMixup):
     def default_layers(blocks: Sequence[str]) -> list[str]:
         return [*blocks[:1]]
 
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
-
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
         plan = super().make_plan(lam, partner, shape, generator, context)
         mask = ScalarMask(lam.float().expand(len(partner)))  # 1 where nothing is mixed, else 0
-        return MixPlan(lam, partner, plan.layer, mask, transform=ExchangeMoments())
+        return MixPlan(lam, partner, plan.layer, mask, transform=ExchangeMoments(len(shape)))
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,7 @@ class PatchUpPlan(MixPlan):
     gamma: about the share of the positions that is in blocks.
     soft: mix inside the blocks; else swap.
     seed: of the blocks, whose number is known only in the network.
-    kept: after a forward pass, the share that was not changed: one number.
+    kept: after a forward pass, the share that was not changed: a number for each tensor of the block.
     """
 
     block: int
@@ -202,7 +209,7 @@ class PatchUpPlan(MixPlan):
         if not self.active:
             return x
         changed = self.blocks(x.shape[1:]).to(x.device, non_blocking=True)
-        self.kept[:] = [1 - changed.float().mean()]
+        self.kept.append(1 - changed.float().mean())
         other = x[self.partner]
         return torch.where(changed, ScalarMask(self.lam).mix(x, other) if self.soft else other, x)
 
@@ -221,7 +228,7 @@ class PatchUpPlan(MixPlan):
     def settled(self) -> MixPlan:
         if not (self.active and self.kept):
             return self
-        kept = self.kept[0]
+        kept = torch.stack(self.kept).mean()
         inside = self.lam if self.soft else torch.zeros_like(self.lam)
         return MixPlan(kept + (1 - kept) * inside, self.partner, self.layer)
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing.context import Context
+from vicinal.mixing.counted import CountedMixup
+from vicinal.mixing.layouts import IMAGES
 from vicinal.mixing.masks import Mask
 from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.plan import MixPlan
@@ -61,6 +63,7 @@ class FMix(Mixup):
         decay: > 0, how fast the amplitudes fall. The paper: 3.
     """
 
+    mixes = IMAGES
     decay: float = 3.0
 
     def __post_init__(self) -> None:
@@ -98,6 +101,7 @@ class GridMix(Mixup):
         cells: >= 1, per side; at most one per pixel.
     """
 
+    mixes = IMAGES
     cells: int = 4
 
     def __post_init__(self) -> None:
@@ -114,7 +118,7 @@ class GridMix(Mixup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmoothMix(Mixup):
+class SmoothMix(CountedMixup):
     """SmoothMix (Lee et al., CVPR Workshops 2020): a Gaussian bump of the sample in its partner.
 
     m = exp(-d^2 / 2 sigma^2) around a uniform centre, with sigma uniform in [sigma_low, sigma_high] sides. The target
@@ -125,6 +129,7 @@ class SmoothMix(Mixup):
         sigma_high: >= sigma_low. The paper: 0.5.
     """
 
+    mixes = IMAGES
     sigma_low: float = 0.25
     sigma_high: float = 0.5
 
@@ -134,9 +139,6 @@ class SmoothMix(Mixup):
             raise ValueError(f"sigma_low must be a finite number > 0, got {self.sigma_low}")
         if not self.sigma_low <= self.sigma_high < math.inf:
             raise ValueError(f"sigma_high must be a finite number >= sigma_low, got {self.sigma_high}")
-
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

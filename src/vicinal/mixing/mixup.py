@@ -15,6 +15,7 @@ from torch import Tensor
 from vicinal.mixing.context import NOTHING, Context, Part, need
 from vicinal.mixing.label_rules import LABEL_RULES, LabelRule
 from vicinal.mixing.laws import LAWS, Law
+from vicinal.mixing.layouts import Layout
 from vicinal.mixing.partners import PARTNERS, PartnerRule
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.schedule import Schedule
@@ -63,6 +64,8 @@ class Mixup(Strategy):
     """The largest ``members``."""
     looks: ClassVar[frozenset[str]] = frozenset()
     """Facts of the context that its plan looks at, beside those of its parts."""
+    mixes: ClassVar[Layout | None] = None
+    """The layout that it mixes; None for any."""
     alpha: float | None = field(default=None, kw_only=False)
     alpha_end: float | None = None
     prob: float = 1.0
@@ -100,7 +103,7 @@ class Mixup(Strategy):
             raise ValueError(f'depth must be "{INPUT}" or the name of a block, got ""')
         if self.depth != INPUT and (self.looks & OF_INPUTS or not self._is_ours("depths")):
             raise ValueError(f"depth must be {INPUT} for {type(self).__name__}, got {self.depth}")
-        if self.alpha_end is not None:
+        if self.alpha_end is not None and "law" in self._parts:
             _ = self._law_at(Context(progress=1.0))
         _ = self._parts, self._schedule  # made now, so that what is out of range is refused at once
 
@@ -157,9 +160,12 @@ class Mixup(Strategy):
     def sample(self, shape: Sequence[int], generator: torch.Generator, context: Context = NOTHING) -> MixPlan:
         if generator.device.type != "cpu":
             raise ValueError(f"a plan is decided on the host: the generator must be on the CPU, not {generator.device}")
-        batch = shape[0]
-        if self.depth != INPUT:
+        batch, inputs, inside = shape[0], shape, self.depth != INPUT
+        if inside:
             shape = (batch, *need(context.shapes, "shapes")[self.depth])
+        if self.mixes is not None:
+            deeper = not self.looks & OF_INPUTS
+            self.mixes.check(type(self).__name__, shape, inputs, self.depth if inside else None, deeper)
         rows = batch if self.per_sample else 1
         lam = self.draw_lam(rows, generator, context)
         chance = torch.rand(rows, generator=generator)
@@ -172,7 +178,7 @@ class Mixup(Strategy):
             raise ValueError(f"draw_lam must return numbers in [0, 1], got {lowest:g} to {highest:g}")
         partner = partners[0] if lam.dim() == 1 else torch.stack(partners, dim=1)
         plan = self.make_plan(lam, partner, shape, generator, context)
-        if self.depth != INPUT:
+        if inside:
             plan = replace(plan, layer=self.depth, size=tuple(shape[1:]))
         if lowest == 1:
             return replace(plan, lam=torch.ones(batch), active=False)

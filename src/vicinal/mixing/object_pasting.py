@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing.context import Context, need
+from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.fields import HardMask
-from vicinal.mixing.mixup import Mixup
+from vicinal.mixing.layouts import IMAGES
 from vicinal.mixing.plan import MixPlan
 
 IGNORE = 255
@@ -18,7 +19,7 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectPasting(Mixup):
+class ObjectPasting(CountedMixup):
     """Paste pixels of the partner, chosen by its map; image and map are cut alike. Lambda is not drawn, but counted.
 
     A subclass has :meth:`chosen`. Each sample has a mask of its own.
@@ -27,6 +28,7 @@ class ObjectPasting(Mixup):
         background: class that is no object; -1 if there is none.
     """
 
+    mixes = IMAGES
     looks = frozenset({"labels"})
     prob: float = 0.5
     per_sample: bool = True
@@ -36,9 +38,6 @@ class ObjectPasting(Mixup):
         super().__post_init__()
         if not -1 <= self.background < IGNORE:
             raise ValueError(f"background must be a class, or -1 for none, got {self.background}")
-
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

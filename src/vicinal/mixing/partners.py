@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vicinal.mixing.context import Context, Part, need, need_classes
+from vicinal.mixing.context import Context, Part, need, need_classes, need_numbers
 from vicinal.mixing.transforms import Blank, Transform
 
 
@@ -114,7 +114,8 @@ class ClassBalanced(PartnerRule):
 class LabelKernel(PartnerRule):
     """A sample whose target is near: P(j) ~ exp(-(y_i - y_j)^2 / (2 bandwidth^2)), self included, with replacement.
 
-    C-Mixup (Yao et al., arXiv 2210.05775, equation 6; huaxiuyao/C-Mixup ``algorithm.py``), within the batch.
+    C-Mixup (Yao et al., arXiv 2210.05775, equation 6; huaxiuyao/C-Mixup ``algorithm.py``), within the batch. It is a
+    method of regression: only targets that are numbers have such a distance, one or several.
 
     Attributes:
         bandwidth: > 0, in the unit of ``context.labels``: in a training, standard deviations of a numeric target.
@@ -128,8 +129,8 @@ class LabelKernel(PartnerRule):
             raise ValueError(f"bandwidth must be > 0, got {self.bandwidth}")
 
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
-        targets = need(context.labels, "labels").double().view(batch, -1)
-        return _pick(torch.exp(-(torch.cdist(targets, targets) ** 2) / (2 * self.bandwidth**2)), generator)
+        targets = need_numbers(context, "partner")
+        return _pick(torch.exp(-((torch.cdist(targets, targets) / self.bandwidth) ** 2) / 2), generator)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,12 @@ class Nearest(PartnerRule):
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
         from scipy.optimize import linear_sum_assignment
 
-        x = need(context.images, "images").detach().flatten(1).float()
+        inputs = need(context.images, "images")
+        if not inputs.is_floating_point():
+            raise ValueError(
+                "partner must be a rule without distances: these inputs are numbers of words, which have none"
+            )
+        x = inputs.detach().flatten(1).float()
         partner = torch.empty(batch, dtype=torch.int64)
         orders = [torch.split(torch.randperm(batch, generator=generator), self.group) for _ in range(2)]
         for own, other in zip(*orders, strict=True):

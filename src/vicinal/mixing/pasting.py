@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.mixing.context import Context
+from vicinal.mixing.counted import CountedMixup
+from vicinal.mixing.layouts import IMAGES
 from vicinal.mixing.masks import Boxes, uniform_centres
 from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.partners import PartnerRule
@@ -56,6 +58,7 @@ class ResizeMix(Mixup):
         scale_high: in [scale_low, 1]. The paper: 0.8.
     """
 
+    mixes = IMAGES
     scale_low: float = 0.1
     scale_high: float = 0.8
 
@@ -78,13 +81,14 @@ class ResizeMix(Mixup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cutout(Mixup):
+class Cutout(CountedMixup):
     """Cutout (DeVries and Taylor, arXiv 1708.04552): a square of the mean colour, and the label stays.
 
     Attributes:
         size: >= 1, side in pixels. The paper: 16 on CIFAR-10, 8 on CIFAR-100.
     """
 
+    mixes = IMAGES
     size: int = 16
     partner: str | PartnerRule = "blank"
     per_sample: bool = True
@@ -93,9 +97,6 @@ class Cutout(Mixup):
         super().__post_init__()
         if self.size < 1:
             raise ValueError(f"size must be >= 1, got {self.size}")
-
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
@@ -106,7 +107,7 @@ class Cutout(Mixup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomErasing(Mixup):
+class RandomErasing(CountedMixup):
     """Random erasing (Zhong et al., arXiv 1708.04896): a box of the mean colour inside the image; the label stays.
 
     Area and aspect are drawn up to ten times, until the box is smaller than the image; else nothing is erased.
@@ -116,6 +117,7 @@ class RandomErasing(Mixup):
         aspect: > 0; height / width is log-uniform between it and 1 / aspect. The paper: 0.3.
     """
 
+    mixes = IMAGES
     area_low: float = 0.02
     area_high: float = 0.4
     aspect: float = 0.3
@@ -131,9 +133,6 @@ class RandomErasing(Mixup):
             raise ValueError(f"area_high must be in [area_low, 1], got {self.area_high}")
         if not 0 < self.aspect < math.inf:
             raise ValueError(f"aspect must be a finite number > 0, got {self.aspect}")
-
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
@@ -157,7 +156,7 @@ class RandomErasing(Mixup):
 class CropsPlan(SeveralPlan):
     """Four crops that fill the image.
 
-    boundary: row and column at which they meet.
+    boundary: row and column at which they meet, of what is mixed: pixels, or places in the output of a block.
     offsets: row and column of each crop in its image, 4 pairs.
     """
 
@@ -166,7 +165,7 @@ class CropsPlan(SeveralPlan):
 
     @property
     def cuts(self) -> bool:
-        return self.active
+        return self.active and self.layer is None
 
     def regions(self, height: int, width: int) -> list[tuple[slice, slice]]:
         """Return the rows and columns that each crop fills."""
@@ -185,11 +184,15 @@ class CropsPlan(SeveralPlan):
             mixed[..., rows, columns] = x[(..., *area)][index]
         return mixed
 
+    def mix_targets(self, targets: Tensor) -> Tensor:
+        if not self.cuts or targets.dim() < 3:
+            return super().mix_targets(targets)
+        return self.mix(targets.reshape(len(targets), -1, *targets.shape[-2:])).view_as(targets)
+
     def own_part(self, like: Tensor) -> Tensor:
-        if not self.active:
-            return torch.ones_like(like)
-        part = torch.zeros_like(like)
-        part[(..., *self.regions(*like.shape[-2:])[0])] = 1
+        part = like.new_zeros(like.shape if self.size is None else (len(like), *self.size))
+        own = self.regions(*part.shape[-2:])[0] if self.active else ()
+        part[(..., *own)] = 1
         return part
 
 
@@ -200,6 +203,8 @@ class Ricap(Mixup):
     The boundary is at (H, W) x Beta(alpha, alpha), rounded; the paper has alpha 0.3. The first crop is the sample's
     own. One boundary per batch.
     """
+
+    mixes = IMAGES
 
     def __post_init__(self) -> None:
         super().__post_init__()

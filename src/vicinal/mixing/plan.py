@@ -102,11 +102,13 @@ class MixPlan:
         return self.mix_targets(own)
 
     def mix_targets(self, targets: Tensor) -> Tensor:
-        """Mix targets (B, ...): maps (B, ..., H, W) are cut where the mask cuts, all others are blended by ``lam``.
+        """Mix targets (B, ...): maps (B, ..., H, W) as mixed images, all others are blended by ``lam``.
+
+        A partner that is resized or moved is so in its map, and what is blank is 0.
 
         Args:
             targets: maps have the height and width of the images. Under a hard mask, such as a box, they may be
-                integers (classes of pixels); what is blended is floating point.
+                integers (classes of pixels), unless the partner is changed; all others are floating point.
 
         Raises:
             TypeError: integers would have to be blended. Their losses can be: :meth:`pair_loss`.
@@ -114,11 +116,15 @@ class MixPlan:
         if not self.active:
             return targets
         is_map = targets.dim() > 2
-        mask = self.applied_mask if is_map else ScalarMask(self.lam)
-        if not (mask.hard or targets.is_floating_point()):
+        as_inputs = is_map and self.layer is None  # a mask inside the network has other places than a map
+        mask, transform = (self.applied_mask, self.transform) if as_inputs else (ScalarMask(self.lam), None)
+        if not ((mask.hard and transform is None) or targets.is_floating_point()):
             raise TypeError(f"blending needs floating-point targets, got {targets.dtype}")
         x = targets.reshape(len(targets), -1, *targets.shape[-2:]) if is_map else targets  # channels, as images have
-        return mask.mix(x, x[self.partner]).view_as(targets)
+        own, other = x, x[self.partner]
+        if transform is not None:
+            own, other = transform.own(x, other), transform(x, other)
+        return mask.mix(own, other).view_as(targets)
 
     def pair_loss(self, per_sample_loss: Callable[[Tensor], Tensor], targets: Tensor) -> Tensor:
         """Return lam * loss(targets) + (1 - lam) * loss(targets[partner]) for any loss, (B,).

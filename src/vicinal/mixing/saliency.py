@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vicinal.mixing.context import Context, need
 from vicinal.mixing.fields import SoftMask
+from vicinal.mixing.layouts import IMAGES
 from vicinal.mixing.masks import Boxes
 from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.plan import MixPlan
@@ -41,6 +42,7 @@ class SaliencyMix(Mixup):
     for the whole batch, and OpenCV's saliency, in whose place :func:`centre_surround` stands.
     """
 
+    mixes = IMAGES
     looks = frozenset({"images"})
 
     def make_plan(
@@ -69,6 +71,7 @@ class PuzzleMix(Mixup):
         move_cost: > 0, of moving a block. The reference: 0.8.
     """
 
+    mixes = IMAGES
     looks = frozenset({"saliency"})
     solver: str = "icm"
     smoothness: float = 1.2

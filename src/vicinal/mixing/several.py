@@ -74,7 +74,8 @@ class SeveralPlan(MixPlan):
         return self.lam
 
     def own_part(self, like: Tensor) -> Tensor:
-        return self.shares[:, 0].view(-1, *[1] * (like.dim() - 1)).expand_as(like)
+        shape = like.shape if self.size is None else (len(like), *self.size)
+        return self.shares[:, 0].view(-1, *[1] * (len(shape) - 1)).expand(shape)
 
     def _sum(self, x: Tensor) -> Tensor:
         """Return the weighted sum as one matrix product, (B, B) @ (B, ...), in float32 at least."""

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.mixing.context import Context, need
+from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.fields import HardMask
 from vicinal.mixing.label_rules import LabelRule
 from vicinal.mixing.laws import Law
+from vicinal.mixing.layouts import CLIPS, SPECTROGRAMS
 from vicinal.mixing.masks import Mask
 from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.partners import PartnerRule
@@ -25,7 +27,7 @@ LEAST_LEVEL = -80.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecMix(Mixup):
+class SpecMix(CountedMixup):
     """SpecMix (Kim et al., arXiv 2108.03020): bands of frequencies and of frames are the partner's.
 
     The number of bands of each kind is uniform in 0, 1, ..., ``bands``; each has the width share x side, and starts
@@ -37,6 +39,7 @@ class SpecMix(Mixup):
         share: of the side that a band has, in (0, 1).
     """
 
+    mixes = SPECTROGRAMS
     bands: int = 3
     share: float = 0.15
 
@@ -47,14 +50,9 @@ class SpecMix(Mixup):
         if not 0 < self.share < 1:
             raise ValueError(f"share must be in (0, 1), got {self.share}")
 
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
-
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        if len(shape) != 4:
-            raise ValueError(f"depth must be where spectrograms (C, F, T) are, such as logmel, got {self.depth}")
         in_rows, in_columns = (self._in_bands(len(lam), side, generator) for side in shape[2:])
         own = ~(in_rows[:, :, None] | in_columns[:, None, :])
         own |= (lam == 1)[:, None, None]  # where nothing is to be mixed
@@ -93,24 +91,34 @@ class BetweenClass(Mixup):
     """Between-class learning (Tokozume et al., arXiv 1711.10282): as loud as the target says.
 
     The target has weights r and 1 - r with r ~ U(0, 1), of two classes; the clips p and 1 - p, where p is such that
-    the levels differ by what r says: p = 1 / (1 + 10^((G1 - G2) / 20) (1 - r) / r).
+    the levels differ by what r says: p = 1 / (1 + 10^((G1 - G2) / 20) (1 - r) / r). A clip that is its own partner, as
+    where its batch has no other class, stays as it is.
 
     Attributes:
-        rate: samples of sound per second.
+        rate: samples of sound per second, >= 1.
     """
 
+    mixes = CLIPS
     looks = frozenset({"images"})
-    rate: int
+    rate: int | None = None
     law: str | Law = "uniform"
     partner: str | PartnerRule = "other_class"
     labels: str | LabelRule = "drawn"
     per_sample: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate is not None and self.rate < 1:
+            raise ValueError(f"rate must be >= 1, got {self.rate}")
+
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
+        if self.rate is None:
+            raise ValueError("rate must be the samples of sound per second, got None")
         level = levels(need(context.images, "images").detach(), self.rate).cpu()
         share = own_weight(lam, level, level[partner])
+        share = torch.where(partner == torch.arange(shape[0]), 1.0, share)  # two of one sound would be louder
         return MixPlan(lam, partner, mask=LoudnessMask(share.float().expand(shape[0])))
 
 

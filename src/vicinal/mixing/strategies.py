@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing.context import Context
+from vicinal.mixing.layouts import PLACES
 from vicinal.mixing.masks import Boxes
 from vicinal.mixing.mixup import MANY, Mixup
 from vicinal.mixing.plan import MixPlan
@@ -84,6 +85,7 @@ class CutMix(Mixup):
             reference, torchvision, timm before).
     """
 
+    mixes = PLACES
     odd_sides: bool = False
 
     def make_plan(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vicinal.mixing.context import NOTHING, Context, need
+from vicinal.mixing.context import NOTHING, Context, need, need_classes
 from vicinal.mixing.label_rules import LabelRule
 from vicinal.mixing.mixup import Mixup
 from vicinal.mixing.partners import PartnerRule
@@ -36,7 +36,7 @@ class UniMix(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        sizes = need(context.counts, "counts")[need(context.labels, "labels")].double()
+        sizes = need(context.counts, "counts")[need_classes(context, "mixup")].double()
         other = sizes[partner]
         return blend(torch.where(lam < 1, (lam + other / (sizes + other)) % 1, lam), partner)
 

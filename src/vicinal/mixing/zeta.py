@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing.context import Context
-from vicinal.mixing.mixup import Mixup
+from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.several import blend
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZetaMixup(Mixup):
+class ZetaMixup(CountedMixup):
     """Zeta-mixup (Abhishek et al., arXiv 2204.03323, section 3): weights 1 / rank^gamma.
 
     Ranks are a random order of the batch, the sample itself first; its weight is more than half from gamma 1.73 on.
@@ -32,9 +32,6 @@ class ZetaMixup(Mixup):
         super().__post_init__()
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be a finite number >= 0, got {self.gamma}")
-
-    def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
-        return torch.zeros(rows, dtype=torch.float64)
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

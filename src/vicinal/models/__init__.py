@@ -1,4 +1,6 @@
-"""Networks: images in, logits out, each a list of named blocks. Imports torch alone (torchvision where it is used).
+"""Networks: images in, logits out, each a list of named blocks.
+
+Imports torch alone, and torchvision and transformers where they are used.
 
 Every network is made by a callable ``target(channels, image_size, classes, *, own arguments)``: it takes square images
 (B, channels, image_size, image_size) and returns logits (B, classes), never a softmax. It refuses an argument by a

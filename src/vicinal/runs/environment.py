@@ -22,7 +22,8 @@ from vicinal.runs.source import changed, digest, few, sources
 from vicinal.utils.escaping import visible
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
-DECIDING = ("torch", "torchvision", "numpy", "pillow")  # the packages among them whose version can change a number
+DECIDING = ("torch", "torchvision", "numpy", "pillow", "transformers", "tokenizers")
+"""The packages whose version can change a number; the last two are recorded where a run uses them."""
 LONGEST_DIFF = 2**18  # characters of a recorded diff; the rest is left out
 _HEX = "[0-9a-f]" * 10
 OUTPUTS = (
@@ -33,8 +34,13 @@ OUTPUTS = (
 """Patterns for git that exclude files of runs, sweeps and reproductions, in any ``output_dir``."""
 
 
-def describe(device: torch.device, precision: str, threads: int, targets: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the content of ``environment.json`` for a session of a run with these components, without secrets."""
+def describe(
+    device: torch.device, precision: str, threads: int, targets: tuple[str, ...] = (), packages: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the content of ``environment.json`` for a session of a run with these components, without secrets.
+
+    ``packages`` are those that its components need beside :data:`PACKAGES`.
+    """
     commit, diff = code()
     files = sources(targets)
     return {
@@ -45,7 +51,7 @@ def describe(device: torch.device, precision: str, threads: int, targets: tuple[
         "command": redacted(sys.argv),
         "git": {"commit": commit, "diff": redact_code(diff)},
         "python": platform.python_version(),
-        "versions": versions(),
+        "versions": versions(packages),
         "platform": platform.platform(),
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
@@ -124,10 +130,10 @@ def code() -> tuple[str | None, str]:
 
 
 @cache
-def versions() -> dict[str, str | None]:
+def versions(packages: tuple[str, ...] = ()) -> dict[str, str | None]:
     """Return the versions of the packages that a result depends on; None where one is not installed."""
-    installed: dict[str, str | None] = dict.fromkeys(PACKAGES)
-    for name in PACKAGES:
+    installed: dict[str, str | None] = dict.fromkeys((*PACKAGES, *packages))
+    for name in installed:
         with suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name)
     return installed

@@ -28,6 +28,10 @@ def mixed_boxes(plan: MixPlan, targets: Tensor, size: int, weighted: bool = True
     - Under a hard mask, a box has its weight if at least :data:`VISIBLE` of it is seen, and is dropped else. Where
       the mask is a box, and in a mosaic, the boxes are cut to what is seen of them.
     - Under any other mask, the weight of a box is the mean of the mask over it.
+    - Masks in the network tell nothing of pixels: boxes have the weights of their images, as of blended ones.
+
+    A sample that is its own partner has its boxes once where it stays as it is; a shrunken copy of itself brings more.
+    A partner that is blank has no boxes, and hides what it covers.
 
     Args:
         plan: of the batch.
@@ -37,16 +41,19 @@ def mixed_boxes(plan: MixPlan, targets: Tensor, size: int, weighted: bool = True
     """
     if not plan.active:
         return targets
-    mask = plan.applied_mask if plan.layer is None else None
+    if plan.layer is not None:
+        return _blended(plan, targets, weighted)
     if isinstance(plan, CropsPlan):
         return _mosaic(plan, targets, size)
+    mask = plan.applied_mask
     if isinstance(mask, Boxes):
         return _pasted(plan, targets, mask)
-    if mask is None or not plan.pairs or isinstance(mask, ScalarMask):
+    if not plan.pairs or isinstance(mask, ScalarMask):
         return _blended(plan, targets, weighted)
     own = plan.own_part(targets.new_zeros(len(targets), 1, size, size))[:, 0]
+    own = torch.where(_unchanged(plan)[:, None, None], 1.0, own)
     parts = []
-    for boxes, part in ((targets, own), (targets[plan.partner], 1 - own)):
+    for boxes, part in ((targets, own), (_others(plan, targets), 1 - own)):
         share = _means(part, boxes[..., 1:5])
         kept = (share >= VISIBLE).to(share.dtype)
         parts.append(_of(boxes, boxes[..., 1:5], kept if mask.hard else kept * (share if weighted else 1)))
@@ -81,17 +88,29 @@ def _blended(plan: MixPlan, targets: Tensor, weighted: bool) -> Tensor:
 def _pasted(plan: MixPlan, targets: Tensor, mask: Boxes) -> Tensor:
     corners = torch.tensor(mask.sides, device=targets.device) if mask.corners is None else mask.corners
     top, bottom, left, right = corners.to(targets.dtype)
-    itself = plan.partner == torch.arange(len(targets), device=targets.device)
-    region = torch.stack([left, top, right, bottom], dim=-1)[:, None] * ~itself[:, None, None]
-    others = targets[plan.partner]
+    region = torch.stack([left, top, right, bottom], dim=-1)[:, None] * ~_unchanged(plan)[:, None, None]
+    others = _others(plan, targets)
     placed = others[..., 1:5]
     if isinstance(plan.transform, ResizeIntoBox):
         height, width = mask.size
         scale = torch.stack([(right - left) / width, (bottom - top) / height], dim=-1).repeat(1, 2)[:, None]
         placed = placed * scale + region[..., :2].repeat(1, 1, 2)
-    if isinstance(plan.transform, Blank):
-        others = torch.zeros_like(others)
     return torch.cat([_outside(targets, region), _inside(others, placed, region)], dim=1)
+
+
+def _unchanged(plan: MixPlan) -> Tensor:
+    """Return which samples are mixed with themselves, pixel by pixel, bool (B,).
+
+    Blocks that a transform moves are treated as if they stayed. Nothing, and a shrunken copy, do change a sample.
+    """
+    itself = plan.partner == torch.arange(len(plan.partner), device=plan.partner.device)
+    return itself & (not isinstance(plan.transform, (Blank, ResizeIntoBox)))
+
+
+def _others(plan: MixPlan, targets: Tensor) -> Tensor:
+    """Return the boxes of what is mixed in, (B, M, 6), where they are in the partner; none if it is blank."""
+    others = targets[plan.partner]
+    return torch.zeros_like(others) if isinstance(plan.transform, Blank) else others
 
 
 def _mosaic(plan: CropsPlan, targets: Tensor, size: int) -> Tensor:
@@ -151,9 +170,11 @@ def _of(boxes: Tensor, corners: Tensor, factor: Tensor) -> Tensor:
 
 
 def _means(maps: Tensor, corners: Tensor) -> Tensor:
-    """Return the means of maps (B, H, W) over boxes (B, M, 4), rounded to whole pixels; (B, M)."""
+    """Return the means of maps (B, H, W) over boxes (B, M, 4), rounded to whole pixels, at least one; (B, M)."""
     width = maps.shape[2] + 1
     sums = F.pad(maps.cumsum(1).cumsum(2), (1, 0, 1, 0)).flatten(1)  # of all above and to the left
     x1, y1, x2, y2 = corners.round().long().unbind(-1)
+    x1, y1 = x1.clamp(max=maps.shape[2] - 1), y1.clamp(max=maps.shape[1] - 1)
+    x2, y2 = torch.maximum(x2, x1 + 1), torch.maximum(y2, y1 + 1)
     right, left = (sums.gather(1, y2 * width + x) - sums.gather(1, y1 * width + x) for x in (x2, x1))
-    return (right - left) / ((x2 - x1) * (y2 - y1)).clamp(min=1)
+    return (right - left) / ((x2 - x1) * (y2 - y1))

@@ -72,6 +72,15 @@ class Multilabel(Task):
                 wanted = f"(N, {len(data.class_names)}) numbers that are 0 or 1"
                 raise ValueError(f"task must fit the targets: multilabel needs {wanted}, got others in {name}")
 
+    def example_targets(self, batch: int, classes: int, inputs: Sequence[int]) -> Tensor:
+        import torch
+
+        return (torch.arange(batch)[:, None] >> torch.arange(classes).clamp(max=62)) % 2 == 1
+
+    def compared(self, targets: Tensor) -> Tensor:
+        """Return which classes a sample has, bool (B, K): sets, and no numbers that have distances."""
+        return targets > 0.5
+
     def loss(
         self, settings: LossSettings, counts: Tensor | None, epoch: int, model: nn.Module | None = None
     ) -> MultilabelLoss:

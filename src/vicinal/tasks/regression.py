@@ -31,7 +31,12 @@ class ErrorMetric(Metric):
 
         y = targets.to(dtype)
         error = outputs.to(dtype) - y
+        y = self.centred(y)
         return torch.stack([error.abs(), error.square(), y, y.square()]).sum(dim=1)
+
+    def centred(self, targets: Tensor) -> Tensor:
+        """Return the targets (B, D) as their moments are taken."""
+        return targets
 
     def value(self, totals: Tensor, count: int) -> Tensor:
         return self.per_output(totals / count).mean()
@@ -51,8 +56,18 @@ class MeanAbsoluteError(ErrorMetric):
         return means[0]
 
 
+@dataclass(frozen=True)
 class Determination(ErrorMetric):
-    """R^2 = 1 - squared error / variance of the targets; of targets that are all the same, 1 if met, else 0."""
+    """R^2 = 1 - squared error / variance of the targets; of targets that are all the same, 1 if met, else 0.
+
+    origin: about which moments are taken, (D,), near the mean of the targets, so that a large mean leaves the digits of
+        a small variance; empty for 0.
+    """
+
+    origin: tuple[float, ...] = field(default=(), kw_only=True)
+
+    def centred(self, targets: Tensor) -> Tensor:
+        return targets - targets.new_tensor(self.origin) if self.origin else targets
 
     def per_output(self, means: Tensor) -> Tensor:
         import torch
@@ -80,7 +95,9 @@ class RegressionLoss(NamedTuple):
         import torch.nn.functional as F
 
         functions: dict[str, Any] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
-        mixed = self.task.standardised(plan.mix_targets(targets))
+        mixed = plan.mix_targets(
+            self.task.standardised(targets)
+        )  # in this order, small beside a large mean stays exact
         losses: Tensor = functions[self.kind](outputs.float(), mixed, reduction="none").mean(dim=1)
         return losses.mean() if weight is None else (weight * losses).mean()
 
@@ -90,7 +107,7 @@ class Regression(Task):
     """Numbers, (N, D) float32. The network returns them in standard deviations from the mean of the training targets.
 
     Attributes:
-        mean: (D,), of the training targets; empty before :meth:`bind`.
+        mean: (D,), of the training targets, as float32 has it; empty before :meth:`bind`.
         std: (D,), the same; 1 where all are equal.
     """
 
@@ -102,8 +119,12 @@ class Regression(Task):
         """Take the scale of the training targets, and their unit for the metrics that have one."""
         targets = data.train.targets.double()
         std = targets.std(dim=0, correction=0).masked_fill(targets.amax(dim=0) == targets.amin(dim=0), 1.0)
-        metrics = tuple(metric if metric.key == "r2" else replace(metric, unit=data.unit) for metric in self.metrics)
-        return replace(self, metrics=metrics, mean=tuple(targets.mean(dim=0).tolist()), std=tuple(std.tolist()))
+        mean = tuple(targets.mean(dim=0).float().tolist())  # so that it is the same wherever it is taken off or put on
+        metrics = tuple(
+            replace(metric, origin=mean) if isinstance(metric, Determination) else replace(metric, unit=data.unit)
+            for metric in self.metrics
+        )
+        return replace(self, metrics=metrics, mean=mean, std=tuple(std.tolist()))
 
     def baseline(self, data: RunData) -> dict[str, Any] | None:
         """Fit scikit-learn's ridge regression to the training rows of a table; its penalty is cross-validated."""
@@ -147,7 +168,8 @@ class Regression(Task):
 
     def score(self, plan: MixPlan, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the absolute error of each mixed sample, (B,), in the unit of the targets."""
-        return (self.read(outputs) - plan.mix_targets(targets)).abs().mean(dim=1)
+        predicted = self.read(outputs)
+        return (predicted - plan.mix_targets(targets.to(predicted.dtype))).abs().mean(dim=1).float()
 
     def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds:
         import torch
@@ -164,8 +186,11 @@ class Regression(Task):
         return " + ".join(f"{weight:.2f} x {value}" for (weight, _), value in zip(members, values, strict=True))
 
     def read(self, outputs: Tensor, model: nn.Module | None = None) -> Tensor:
-        """Return the predictions (B, D) in the unit of the targets."""
-        outputs = outputs.float()
+        """Return the predictions (B, D) in the unit of the targets, float64 where the device has it.
+
+        Beside a large mean, float32 would round off what the network has found.
+        """
+        outputs = outputs.float() if outputs.device.type == "mps" else outputs.double()
         return outputs * outputs.new_tensor(self.std) + outputs.new_tensor(self.mean)
 
 

@@ -123,6 +123,21 @@ def _mean_ratio(part: Tensor, whole: Tensor) -> Tensor:
     return mean
 
 
+class ImageMean(MeanMetric):
+    """The mean over the images that have a counted pixel."""
+
+    def sums(self, outputs: Areas, targets: Tensor, dtype: torch.dtype) -> Tensor:
+        import torch
+
+        counted = outputs.true.sum(dim=1) > 0
+        return torch.stack([(self.function(outputs, targets) * counted).sum(dtype=dtype), counted.sum(dtype=dtype)])
+
+    def value(self, totals: Tensor, count: int) -> Tensor:
+        total, counted = totals
+        mean: Tensor = total / counted.clamp(min=1)
+        return mean
+
+
 class AreaTotals(Totals):
     """Counts pixels once for all metrics."""
 
@@ -140,10 +155,17 @@ class Segmentation(Task):
     losses = ("ce", "dice", "ce_dice")
     moves = True
 
+    def check_classes(self, classes: int) -> None:
+        if classes > IGNORE:
+            raise ValueError(
+                f"classes must be at most {IGNORE}: {IGNORE} marks pixels that do not count, got {classes}"
+            )
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         import torch
 
         size, classes = tuple(inputs[-2:]), len(data.class_names)
+        self.check_classes(classes)
         for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
             if part is None:
                 continue
@@ -157,6 +179,8 @@ class Segmentation(Task):
             if (odd := maps[((maps >= classes) & (maps != IGNORE)) | (maps < 0)]).numel():
                 wanted = f"classes from 0 to {classes - 1}, or {IGNORE} for pixels that do not count"
                 raise ValueError(f"task must fit the targets: maps have {wanted}, got {int(odd[0])} in {name}")
+            if not (maps != IGNORE).any():
+                raise ValueError(f"task must fit the targets: maps need pixels that count, and {name} has none")
 
     def strata(self, targets: Tensor) -> None:
         """Return None: an image has not one class, so cuts are random."""
@@ -212,14 +236,9 @@ class Segmentation(Task):
         """
         import torch
 
-        from vicinal.mixing.masks import ScalarMask
-
         colours = torch.tensor([*_colours(IGNORE), (0.5, 0.5, 0.5)], device=targets.device)
         own = colours[class_maps(targets).long()].movedim(-1, 1).contiguous()  # (B, 3, H, W)
-        if plan.layer is None:
-            mixed = plan.mix(own)
-        else:
-            mixed = ScalarMask(plan.lam).mix(own, own[plan.partner]) if plan.active else own
+        mixed = plan.mix_targets(own)
         few, rgb = len(shown), shown if shown.shape[2] == 3 else shown[:, :, :1].expand(-1, -1, 3, -1, -1)
         maps = torch.stack([own[:few], mixed[:few]], dim=1).cpu()
         return torch.cat([rgb, (maps * 255).round().clamp(0, 255).to(torch.uint8)], dim=1)
@@ -253,9 +272,9 @@ SEGMENTATION = Segmentation(
         Overlap("miou", "mean IoU of the classes", "%", "higher", "iou", short="mIoU"),
         Overlap("iou", "IoU without the background", "%", "higher", "iou", 1, short="IoU"),
         Overlap("dice", "mean Dice of the classes", "%", "higher", "dice", short="Dice"),
-        MeanMetric("image_iou", "mean IoU image by image", "%", "higher", image_iou, short="IoU per image"),
+        ImageMean("image_iou", "mean IoU image by image", "%", "higher", image_iou, short="IoU per image"),
         PixelAccuracy("pixel_acc", "pixel accuracy", "%", "higher", short="pixels"),
-        MeanMetric("nll", "negative log-likelihood of a pixel", "nats", "lower", nll, short="NLL"),
+        ImageMean("nll", "negative log-likelihood of a pixel", "nats", "lower", nll, short="NLL"),
     ),
     selection="miou",
     score_key="pixel_acc",

@@ -102,6 +102,9 @@ class Task:
     def check(self, network: nn.Module) -> None:
         """Refuse a network whose outputs the task cannot use, before any data are read. Raises ValueError."""
 
+    def check_classes(self, classes: int) -> None:
+        """Refuse a number of classes that targets cannot have. Raises ValueError that begins with ``classes``."""
+
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         """Refuse targets that do not fit the task or the inputs, each of this shape. Raises ValueError."""
 
@@ -120,7 +123,7 @@ class Task:
         return (classes,)
 
     def example_targets(self, batch: int, classes: int, inputs: Sequence[int]) -> Tensor:
-        """Return targets (batch, ...) of inputs of this shape, to try a strategy with before there are data."""
+        """Return targets (batch, ...) of inputs of this shape, to try a strategy with, as :meth:`compared` has them."""
         import torch
 
         if self.has_classes:
@@ -139,7 +142,7 @@ class Task:
         raise NotImplementedError
 
     def compared(self, targets: Tensor) -> Tensor:
-        """Return targets (B, ...) in the form in which strategies compare them."""
+        """Return targets (B, ...) in the form in which strategies compare them: floats (B, D) are numbers."""
         return targets
 
     def score(self, plan: MixPlan, outputs: Any, targets: Tensor) -> Tensor | None:

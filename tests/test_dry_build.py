@@ -1,0 +1,64 @@
+"""What a strategy cannot do with inputs, targets or a network is one line, before there is a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vicinal.errors import UserError
+from vicinal.experiment import Experiment
+
+VIT = "dataset=digits model=vit_tiny"
+IMAGES = "images (B, C, H, W)"
+ROWS = "and these inputs are rows (B, 10)"
+DISTANCES = "must be a rule without distances: they are of the numbers of a regression, not of labels (16,) int64"
+LINES = [
+    ("dataset=diabetes mixup=puzzlemix",
+     f"mixup._target_=vicinal.mixing.saliency.PuzzleMix: PuzzleMix mixes {IMAGES}, {ROWS}"),
+    ("dataset=diabetes mixup=ricap", f"mixup._target_=vicinal.mixing.pasting.Ricap: Ricap mixes {IMAGES}, {ROWS}"),
+    ("dataset=diabetes mixup=cutout", f"mixup._target_=vicinal.mixing.pasting.Cutout: Cutout mixes {IMAGES}, {ROWS}"),
+    ("dataset=diabetes mixup=fmix mixup.depth=hidden1",
+     f"mixup.depth=hidden1: must be where {IMAGES} are, for FMix, and hidden1 returns (B, "),
+    ("dataset=digits mixup=between_class",
+     "mixup._target_=vicinal.mixing.sound.BetweenClass: BetweenClass mixes clips of sound (B, 1, T), and these inputs "
+     "are images (B, 1, 8, 8)"),
+    (f"{VIT} mixup=cutmix mixup.depth=block1",
+     "mixup.depth=block1: must be where images, clips and the like (B, C, ...) are, for CutMix, and block1 returns "
+     "vectors (B, "),
+    (f"{VIT} mixup=ricap mixup.depth=block1", f"mixup.depth=block1: must be where {IMAGES} are, for Ricap, and "),
+    (f"{VIT} mixup=transmix mixup.attention=block1",
+     "mixup.attention=block1: must be a block that returns attention, [heads, T, T]; it returns ["),
+    ("dataset=digits mixup=c_mixup", f"mixup.partner=label_kernel: {DISTANCES}"),
+    ("dataset=digits mixup=smoothmix mixup.labels=drawn",
+     "mixup.labels=drawn: must be area, majority, remix, constant for SmoothMix, no lambda is drawn"),
+    ("dataset=digits mixup=moex mixup.labels=area",
+     "mixup.labels=area: must be constant for MoEx, no lambda is drawn"),
+    ("dataset=diabetes mixup=unimix mixup.partner=roll",
+     "mixup._target_=vicinal.mixing.unimix.UniMix: must be a rule without classes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), LINES, ids=[words for words, _ in LINES])
+def test_what_does_not_fit_is_refused_in_a_line(
+    compose: Callable[..., Experiment], tmp_path: Path, words: str, message: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        compose(*words.split())
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "outputs/runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{VIT} mixup=moex",
+        f"{VIT} mixup=transmix",
+        "dataset=diabetes mixup=c_mixup",
+        "dataset=diabetes mixup=zeta",
+        "dataset=digits mixup=ricap mixup.depth=block1",
+        "dataset=digits mixup=resizemix mixup.labels=drawn",
+    ],
+)
+def test_what_fits_is_taken(compose: Callable[..., Experiment], words: str) -> None:
+    assert compose(*words.split()).strategy.depths
