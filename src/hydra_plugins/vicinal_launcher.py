@@ -66,7 +66,7 @@ class ParallelLauncher(BasicLauncher):
         configure_log(hydra.hydra_logging, hydra.verbose)
         Path(str(hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         log.info("Launching %d jobs, %d at a time, trainer.threads=%d", count, packing.jobs, packing.threads)
-        job = partial(_run, self.hydra_context, self.task_function, self.config, Singleton.get_state())
+        job = partial(run_in_worker, self.hydra_context, self.task_function, self.config, Singleton.get_state())
         numbered = enumerate(job_overrides, initial_job_idx)
         jobs = min(packing.jobs, count)
         environment = {**os.environ, SHARE: str(packing.threads), JOBS: str(jobs)}
@@ -82,10 +82,10 @@ class ParallelLauncher(BasicLauncher):
         return self.pack({trainer.threads}, {resolve(trainer).device.type})
 
 
-def _run(
+def run_in_worker(
     context: HydraContext, task: TaskFunction, config: DictConfig, state: dict[Any, Any], number: int, words: list[str]
 ) -> JobReturn:
-    """Do one job in a worker, as Hydra's own launchers do."""
+    """Do one job in another process, as Hydra's own launchers do."""
     setup_globals()
     Singleton.set_state(state)
     job = context.config_loader.load_sweep_config(config, list(words))

@@ -33,7 +33,7 @@ TINY = (
     "tracker=none",
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-STRATEGIES = ("none", "input", "manifold", "cutmix mixup.per_sample=true", "puzzlemix", "regmixup", "remix", "patchup")
+STRATEGIES = ("none", "manifold", "cutmix mixup.per_sample=true", "puzzlemix", "regmixup", "remix")
 NETWORKS = {
     "cnn": (),
     "averaged weights, dropout, fp32": (

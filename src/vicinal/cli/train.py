@@ -27,6 +27,7 @@ from vicinal.config.error_messages import MISSING_FOLDER, explain, is_mistake
 from vicinal.config.redaction import redact, show_bugs_redacted
 from vicinal.config.schema import CONF, register
 from vicinal.errors import UserError, written
+from vicinal.launch.slurm import after_interruption
 from vicinal.runs.signals import leave_an_import, present
 from vicinal.tasks import task_named
 from vicinal.training.world import processes
@@ -159,6 +160,9 @@ def job(cfg: DictConfig) -> float | None:
             sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
         if not single:
             log.error("failed: %s", explain(error))
+        raise
+    except SystemExit as end:
+        after_interruption(int(end.code or 0) - 128)
         raise
     return (result.get("val") or {}).get(task_named(result.get("task")).selection)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vicinal.analysis.load import read_sweep
 from vicinal.analysis.records import Run, grouped, read
+from vicinal.launch.queue_states import states
 from vicinal.runs.folder import RunFolder
 from vicinal.tasks import Metric, task_named
 
@@ -30,6 +31,12 @@ class Job:
     epochs: int  # number of epochs of the finished run
     rows: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are done
     left: float | None = None  # seconds until it is done; None if unknown or done
+    queue: str = ""  # what a cluster's queue says of it, such as "queued (Priority)"
+
+    @property
+    def state(self) -> str:
+        """Its status as people see it."""
+        return self.run.status if self.run.status in ("completed", "failed") else self.queue or self.run.status
 
     @property
     def done(self) -> int:
@@ -87,6 +94,7 @@ class Watch:
 
     def __init__(self, sweep: Path, epochs: Mapping[str, int], waiting: Collection[str]) -> None:
         self._title, self._sweep, self._epochs = sweep.resolve().name, read_sweep(sweep), epochs
+        self._folder = sweep
         self._folders = {
             run["run_id"]: RunFolder(self._sweep.folder_of(run), run["run_id"]) for run in self._sweep.runs
         }
@@ -95,7 +103,9 @@ class Watch:
 
     def look(self, over: bool = False) -> Progress:
         """Return the present state; ``over`` if the sweep has ended, so that runs that wait have stopped."""
+        queued = {} if over else states(self._folder)
         jobs = [self._job(entry, over) for entry in self._sweep.runs]
+        jobs = [replace(job, queue=queued.get(job.run.run_id, "")) for job in jobs]
         now = time.time()
         paces = [job.pace for job in jobs if job.done]
         by_cell = grouped((job.run.cell_id, job.pace) for job in jobs if job.done)

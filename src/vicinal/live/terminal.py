@@ -158,7 +158,7 @@ def _columns(progress: Progress, jobs: list[Job], encoding: str) -> tuple[list[C
     texts = {key: [job.values[key] for job in jobs] for key in progress.swept} or {
         "run": [job.run.name for job in jobs]
     }
-    texts |= {"seed": [str(job.run.seed) for job in jobs], "state": [job.run.status for job in jobs]}
+    texts |= {"seed": [str(job.run.seed) for job in jobs], "state": [job.state for job in jobs]}
     numbers = {
         "epoch": [f"{job.done}/{job.epochs}" for job in jobs],
         f"val {progress.metric.short or progress.metric.title}": [
@@ -168,6 +168,9 @@ def _columns(progress: Progress, jobs: list[Job], encoding: str) -> tuple[list[C
     }
     columns = []
     for heading, cells in {**texts, **numbers}.items():
-        styled = [Text(printable(cell, encoding), COLORS.get(cell, "") if heading == "state" else "") for cell in cells]
+        styled = [
+            Text(printable(cell, encoding), COLORS.get(cell.partition(" ")[0], "") if heading == "state" else "")
+            for cell in cells
+        ]
         columns.append(Column(printable(heading, encoding), styled, number=heading in numbers, fold=False))
     return columns, [*reversed(numbers), *reversed(progress.swept[1:]), "seed"]

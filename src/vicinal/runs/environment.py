@@ -46,6 +46,7 @@ def describe(
     return {
         "pid": os.getpid(),
         "host": platform.node(),
+        **({"slurm": job} if (job := slurm_job(os.environ)) else {}),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": redacted(sys.argv),
         "git": {"commit": commit, "diff": redact_code(diff)},
@@ -88,6 +89,13 @@ def others(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         if then and now and (names := changed(then, now)):
             lines.append(visible(f"other {part} ({names})"))  # names that a stranger may have chosen
     return lines
+
+
+def slurm_job(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return job, restarts, nodes and partition of the Slurm job that this process belongs to; {} outside of one."""
+    names = {"job": "JOB_ID", "array_job": "ARRAY_JOB_ID", "array_task": "ARRAY_TASK_ID", "restarts": "RESTART_COUNT"}
+    names |= {"nodes": "JOB_NODELIST", "partition": "JOB_PARTITION"}
+    return {key: environment[f"SLURM_{name}"] for key, name in names.items() if f"SLURM_{name}" in environment}
 
 
 @cache

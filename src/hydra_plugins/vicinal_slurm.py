@@ -1,0 +1,207 @@
+"""``hydra/launcher=slurm``: each run of a sweep, or a few of them, as a job of a Slurm array, through submitit.
+
+Hydra imports this file at every start, so heavy imports wait until jobs are launched.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.vicinal_launcher import run_in_worker
+from vicinal.errors import UserError, first_line
+from vicinal.launch import slurm
+from vicinal.launch.slurm_task import Task
+
+if TYPE_CHECKING:
+    from submitit import Job
+
+log = logging.getLogger(__name__)
+
+NAME = "hydra/launcher=slurm"
+FILE_SECONDS, QUEUE_SECONDS = 1.0, 10.0  # between two looks for results, and two questions to Slurm
+PYTHON = f"""bash -c 'trap "" TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
+"""Python that SIGTERM does not end before the run can handle it: Slurm requeues only what it has killed itself."""
+OWN = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "nodes", "mem_gb")
+"""Resources that submitit has under these names for every kind of cluster."""
+FLAGS = {
+    **{key: key.replace("_", "-") for key in ("partition", "account", "qos", "constraint", "nodes", "cpus_per_task")},
+    "timeout_min": "time",
+    "gpus_per_node": "gpus-per-node",
+    "tasks_per_node": "ntasks-per-node",
+}
+"""Flags of sbatch for the keys that Slurm can refuse."""
+
+
+class SlurmLauncher(Launcher):
+    """The runs of a sweep as jobs of a Slurm array, which are followed until all have ended.
+
+    A job that is cancelled, killed or lost costs its own runs alone. What is in the queue already, from an earlier
+    command for the same sweep, is followed and not submitted again.
+
+    Args:
+        submitit_folder: of the jobs' logs.
+        max_num_timeout: times that a job whose time is up is put back into the queue.
+        runs_per_job: runs that one job does, one after the other.
+        wait: follow the jobs to their end; else leave when they are submitted.
+        resources: of a job, and other parameters of submitit; null is Slurm's default.
+    """
+
+    config: DictConfig
+    hydra_context: HydraContext
+    task_function: TaskFunction
+
+    def __init__(
+        self,
+        submitit_folder: str,
+        max_num_timeout: int = 100,
+        runs_per_job: int = 1,
+        wait: bool = True,
+        **resources: Any,
+    ) -> None:
+        self.folder, self.max_num_timeout = submitit_folder, max_num_timeout
+        self.runs_per_job, self.wait = runs_per_job, wait
+        plain = OmegaConf.to_container(OmegaConf.create(resources))
+        self.resources = {str(key): value for key, value in plain.items() if value is not None}  # type: ignore[union-attr]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    @staticmethod
+    def check(launcher: DictConfig) -> None:
+        """Raise UserError if there is no Slurm here, no submitit, or if Slurm would refuse such a job."""
+        if not find_spec("submitit"):
+            raise UserError(f"{NAME} needs submitit: pip install -e '.[slurm]'")
+        if not shutil.which("sbatch"):
+            raise UserError(f"{NAME}: there is no sbatch here; run this on a login node of the cluster")
+        for key in ("runs_per_job", "timeout_min", "tasks_per_node", "nodes"):
+            if not (isinstance(launcher[key], int) and launcher[key] >= 1):
+                raise UserError(f"hydra.launcher.{key}={launcher[key]}: must be an integer >= 1")
+        flags = [f"--{flag}={launcher[key]}" for key, flag in FLAGS.items() if launcher.get(key) is not None]
+        if reason := slurm.refusal(*flags):
+            asked = " ".join(f"hydra.launcher.{key}={launcher[key]}" for key in FLAGS if launcher.get(key) is not None)
+            raise UserError(f"{NAME}: Slurm refuses such a job ({reason}); asked for: {asked}")
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from vicinal.launch import queue_states
+
+        setup_globals()
+        hydra = self.config.hydra
+        configure_log(hydra.hydra_logging, hydra.verbose)
+        logging.getLogger("submitit").setLevel(logging.ERROR)  # it repeats each line three times
+        sweep = Path(str(hydra.sweep.dir))
+        words = {_run_id(job): list(job) for job in job_overrides}
+        recorded = queue_states.submitted(sweep)
+        jobs = self._attached(recorded, words)
+        left = [run for run in words if run not in jobs]
+        if jobs:
+            log.info("%d of %d runs are in Slurm's queue already", len(jobs), len(words))
+        batches = [left[start : start + self.runs_per_job] for start in range(0, len(left), self.runs_per_job)]
+        numbers = {run: initial_job_idx + place for place, run in enumerate(words)}
+        submitted = self._submitted(batches, words, numbers)
+        earlier = {run: job for run, job in recorded.items() if run not in submitted}
+        recorded = {**earlier, **{run: job.job_id for run, job in submitted.items()}}
+        queue_states.record(sweep, recorded)
+        jobs |= submitted
+        ids = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs.values()))
+        log.info("Slurm has %d runs in the jobs %s", len(jobs), ids)
+        if not self.wait:
+            log.info("the same command shows their results later (hydra.launcher.wait=false)")
+            raise SystemExit(0)
+        try:
+            return self._follow(sweep, words, jobs, recorded)
+        except (KeyboardInterrupt, SystemExit):
+            log.warning("the jobs stay in Slurm's queue (scancel %s ends them); the same command follows them", ids)
+            raise
+
+    def _attached(self, recorded: dict[str, str], words: dict[str, list[str]]) -> dict[str, Job[Any]]:
+        """Return {run id: job} of the runs that an earlier command has submitted and that are in the queue."""
+        from submitit.slurm.slurm import SlurmJob
+
+        queued = slurm.queue() or {}
+        tasks = range(int(self.resources.get("tasks_per_node", 1)) * int(self.resources.get("nodes", 1)))
+        known: dict[str, Job[Any]] = {
+            job: SlurmJob(self.folder, job, list(tasks)) for job in {*recorded.values()} if job in queued
+        }
+        return {run: known[job] for run, job in recorded.items() if run in words and job in known}
+
+    def _submitted(
+        self, batches: list[list[str]], words: dict[str, list[str]], numbers: dict[str, int]
+    ) -> dict[str, Job[Any]]:
+        if not batches:
+            return {}
+        import submitit
+
+        own = {"slurm_max_num_timeout": self.max_num_timeout, "slurm_python": PYTHON}
+        executor = submitit.AutoExecutor(self.folder, cluster="slurm", **own)
+        given = {key if key in OWN else f"slurm_{key}": value for key, value in self.resources.items()}
+        executor.update_parameters(name=str(self.config.hydra.job.name), stderr_to_stdout=True, **given)
+        job = partial(run_in_worker, self.hydra_context, self.task_function, self.config, Singleton.get_state())
+        tasks = [Task(job, [(numbers[run], words[run]) for run in batch]) for batch in batches]
+        try:
+            with executor.batch():
+                submitted = [executor.submit(task) for task in tasks]
+        except Exception as error:  # of several types, with sbatch's own words
+            raise UserError(f"{NAME}: the jobs could not be submitted ({first_line(error)})") from error
+        return {run: job for batch, job in zip(batches, submitted, strict=True) for run in batch}
+
+    def _follow(
+        self, sweep: Path, words: dict[str, list[str]], jobs: dict[str, Job[Any]], recorded: dict[str, str]
+    ) -> list[JobReturn]:
+        """Return the outcome of each run when all jobs have ended, and write the states of the others meanwhile."""
+        from vicinal.launch.queue_states import Queue
+
+        queue, outcomes = Queue(sweep, {run: job.job_id for run, job in jobs.items()}), dict[str, JobReturn]()
+        while left := {run: job for run, job in jobs.items() if run not in outcomes}:
+            queue.look(QUEUE_SECONDS)
+            for job in dict.fromkeys(left.values()):
+                runs = [run for run, its in recorded.items() if its == job.job_id]
+                if job.task(0).paths.result_pickle.exists():
+                    outcomes |= dict(zip(runs, self._results(job, len(runs)), strict=True))
+                elif queue.is_gone(job.job_id):
+                    reason = f"Slurm: {slurm.verdict(job.job_id) or 'the job has ended without a result'}"
+                    outcomes |= {run: self._failed(words[run], reason) for run in runs if run in words}
+            if len(outcomes.keys() & jobs.keys()) < len(jobs):
+                time.sleep(FILE_SECONDS)
+        return [outcomes[run] for run in words]
+
+    def _results(self, job: Job[Any], runs: int) -> list[JobReturn]:
+        try:
+            results: list[JobReturn] = job.task(0).result()
+        except Exception as error:  # of the job itself, or of its files
+            return [JobReturn(status=JobStatus.FAILED, _return_value=UserError(first_line(error)))] * runs
+        return results
+
+    def _failed(self, words: list[str], reason: str) -> JobReturn:
+        """Record why a run has no result, unless it has one or a process works on it."""
+        from vicinal.experiment import Experiment
+        from vicinal.jobs.provenance import run_metadata
+
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
+        experiment = Experiment.composed(config)
+        folder = experiment.folder
+        if folder.completed() is not None:
+            return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
+        log.error("%s: %s", experiment.name, reason)
+        if not folder.locked():
+            folder.fail(run_metadata(experiment), reason)
+        return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=UserError(reason))
+
+
+def _run_id(words: Sequence[str]) -> str:
+    """Return the run's id in the last word of a job, which names its config."""
+    return words[-1].partition("=")[2].rpartition("-")[0]

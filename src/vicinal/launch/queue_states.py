@@ -1,0 +1,70 @@
+"""Which jobs of a cluster have the runs of a sweep, and their states: two small files in its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from vicinal.launch import slurm
+from vicinal.runs.files import DamagedError, make_folder, read_json, write_json
+
+SUBMITTED = Path("slurm/jobs.json")  # {run id: job} of all that was submitted, the runs of a job in its order
+STATES = Path("slurm/states.json")  # {run id: text} of what is in the queue, for the page and the table
+
+
+def submitted(sweep: Path) -> dict[str, str]:
+    """Return {run id: job} of all that commands have submitted for a sweep."""
+    return _texts(sweep / SUBMITTED)
+
+
+def record(sweep: Path, jobs: Mapping[str, str]) -> None:
+    """Write what :func:`submitted` returns."""
+    make_folder((sweep / SUBMITTED).parent)
+    write_json(sweep / SUBMITTED, jobs)
+
+
+class Queue:
+    """Slurm's queue, as far as the jobs of some runs are in it."""
+
+    def __init__(self, sweep: Path, jobs: Mapping[str, str]) -> None:
+        self._file, self._jobs = sweep / STATES, jobs
+        self._queued: dict[str, tuple[str, str]] | None = None
+        self._missed: dict[str, int] = {}  # looks at the queue that a job was not in
+        self._due = 0.0
+
+    def look(self, seconds: float) -> None:
+        """Ask Slurm, at most every so many seconds, and write the states of the runs."""
+        if time.monotonic() < self._due:
+            return
+        self._queued, self._due = slurm.queue(), time.monotonic() + seconds
+        if self._queued is None:
+            return
+        for job in {*self._jobs.values()}:
+            self._missed[job] = 0 if job in self._queued else self._missed.get(job, 0) + 1
+        states = {run: _text(*self._queued[job]) for run, job in self._jobs.items() if job in self._queued}
+        make_folder(self._file.parent)
+        write_json(self._file, states)
+
+    def is_gone(self, job: str) -> bool:
+        """Return whether a job has left the queue, twice in a row: its result may still be on its way."""
+        return self._missed.get(job, 0) >= 2
+
+
+def states(sweep: Path) -> dict[str, str]:
+    """Return the states of the runs in the queue, {run id: text}."""
+    return _texts(sweep / STATES)
+
+
+def _texts(file: Path) -> dict[str, str]:
+    """Return the content of a file that can be done without."""
+    try:
+        return dict(read_json(file, {str: str}))
+    except (OSError, DamagedError):
+        return {}
+
+
+def _text(state: str, place: str) -> str:
+    if state == "RUNNING":
+        return f"running on {place}"
+    return f"queued ({place})" if state == "PENDING" and place else {"PENDING": "queued"}.get(state, state.lower())

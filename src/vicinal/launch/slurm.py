@@ -1,0 +1,96 @@
+"""What Slurm knows of jobs, asked by its own commands, and what a job does when Slurm interrupts it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+SECONDS = 20  # longest wait for an answer of Slurm, whose controller may be busy
+NEVER = ("None", "N/A", "Unknown")  # a time that has not been
+ENDED = ("COMPLETED", "COMPLETING", "PENDING", "RUNNING", "UNKNOWN")  # states that explain no missing result
+
+
+def ask(*command: str) -> str | None:
+    """Return what one of Slurm's commands prints; None if it is not there, fails or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def queue() -> dict[str, tuple[str, str]] | None:
+    """Return {job: (state, reason or nodes)} of this user's jobs that have not ended; None if it is not known."""
+    printed = ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%R")
+    if printed is None:
+        return None
+    lines = (line.strip().split("|", 2) for line in printed.splitlines() if line.count("|") >= 2)
+    return {job: (state, reason.strip("()")) for job, state, reason in lines}
+
+
+def verdict(job: str) -> str:
+    """Return how a job has ended, as Slurm's accounting says it, such as ``CANCELLED by 0``; "" if it is not known."""
+    printed = ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode")
+    states = [line.split("|") for line in (printed or "").splitlines() if "|" in line]
+    if not states or states[-1][0] in ENDED:
+        return ""
+    state, code = states[-1][:2]
+    status, _, number = code.partition(":")
+    if state == "FAILED":
+        return f"FAILED by signal {number}" if number not in ("", "0") else f"FAILED with exit code {status}"
+    return state
+
+
+def own_id(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the job that this process belongs to; None outside of one."""
+    if "SLURM_ARRAY_TASK_ID" in environment:  # the plain id of the last task is that of the whole array
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID")
+
+
+def own_job() -> dict[str, str]:
+    """Return what Slurm knows of the job that this process belongs to; {} outside of a job, or if it is not known."""
+    job = own_id()
+    printed = ask("scontrol", "show", "job", "--oneliner", job) if job else None
+    return dict(word.split("=", 1) for word in (printed or "").split() if "=" in word)
+
+
+def after_interruption(number: int) -> None:
+    """Let Slurm put the job back into its queue after a signal, when all is saved; return if it will not.
+
+    A preempted job (SIGTERM) is requeued only if it is still there when its grace time is over: so this waits to be
+    killed. A job whose time is up (SIGUSR1, SIGUSR2 of ``sbatch --signal``) is requeued by a request, if it was
+    submitted with ``--requeue``. A cancelled job is left alone.
+    """
+    job = own_job()
+    if number == signal.SIGTERM and job.get("JobState") == "RUNNING" and job.get("PreemptTime", NEVER[0]) not in NEVER:
+        for ignored in (signal.SIGTERM, signal.SIGCONT):
+            signal.signal(ignored, signal.SIG_IGN)
+        log.warning("preempted: everything is saved; waiting for Slurm to put the job back into its queue")
+        while True:
+            time.sleep(60)
+    time_is_up = number in (signal.SIGUSR1, signal.SIGUSR2) and job.get("JobState") == "RUNNING"
+    if time_is_up and job.get("Requeue") == "1" and ask("scontrol", "requeue", str(own_id())) is not None:
+        log.warning("the time is up: everything is saved, and Slurm has put the job back into its queue")
+
+
+def refusal(*flags: str) -> str:
+    """Return why Slurm would refuse a job with these flags of sbatch, in its words; "" if it would take it."""
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only", *flags, "--wrap=true"],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in done.stderr.splitlines()]
+    return "" if done.returncode == 0 else (lines or ["no reason given"])[-1].removeprefix("allocation failure: ")

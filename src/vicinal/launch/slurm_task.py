@@ -1,0 +1,24 @@
+"""What a job of Slurm does: some runs of a sweep, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Task:
+    """Runs of a sweep, each by its number and words, which ``run`` takes. Submitit pickles it."""
+
+    run: Callable[[int, list[str]], Any]
+    jobs: list[tuple[int, list[str]]]
+
+    def __call__(self) -> list[Any]:
+        return [self.run(number, words) for number, words in self.jobs]
+
+    def checkpoint(self) -> Any:
+        """Return the same again, for a job that is put back into the queue: its runs go on from their checkpoints."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)

@@ -1,0 +1,285 @@
+"""``hydra/launcher=slurm`` on a real Slurm: what is cancelled costs its own run, what is preempted comes back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import slurm_cluster
+from vicinal.launch import slurm
+from vicinal.launch.queue_states import states
+from vicinal.runs.environment import slurm_job
+from vicinal.tracking.run_files import TIME_FIELDS
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "dataset.train_size=120",
+    "dataset.val_size=50",
+    "trainer.batch_size=20",
+    "trainer.precision=fp32",
+    "trainer.threads=1",
+    "trainer.clean_subset=0",
+    "tracker=none",
+)
+JOBS = (
+    "hydra/launcher=slurm",
+    "hydra.launcher.cpus_per_task=1",
+    "hydra.launcher.mem_gb=1",
+    "hydra.launcher.timeout_min=10",
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if reason := slurm_cluster.missing():
+        pytest.skip(reason)
+    with slurm_cluster.running(tmp_path_factory.mktemp("slurm")) as environment:
+        yield {**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """No command outlives its test."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
+
+
+class Sweep:
+    """A command in a folder, and what it leaves there."""
+
+    def __init__(self, folder: Path, words: Sequence[str], environment: dict[str, str]) -> None:
+        self.folder, self.out = folder, folder / f"out{len(list(folder.glob('out*')))}.txt"
+        self.environment = environment
+        with self.out.open("wb") as out:
+            command = [sys.executable, str(ROOT / "train.py"), *words]
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
+        STARTED.append(self.process)
+
+    def until(self, holds: Callable[[], Any], seconds: float = 240) -> Any:
+        end = time.monotonic() + seconds
+        while not (found := holds()):
+            assert time.monotonic() < end, self.out.read_text()[-2000:]
+            time.sleep(0.2)
+        return found
+
+    def slurm(self, *command: str) -> str:
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    def running(self) -> list[str]:
+        return self.slurm("squeue", "-h", "-r", "-t", "R", "-o", "%i").split()
+
+    def release(self) -> None:
+        """Slurm lets a job that it has put back wait for two minutes."""
+        for line in self.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines():
+            if line.endswith("BeginTime"):
+                self.slurm("scontrol", "update", f"jobid={line.split()[0]}", "StartTime=now")
+
+    def trained(self) -> dict[str, int]:
+        """Epochs of each run so far, by its name and seed."""
+        return {
+            file.parent.name: file.read_bytes().count(b"\n")
+            for file in self.folder.glob("outputs/runs/*/metrics.jsonl")
+        }
+
+    def wait(self) -> int:
+        def ended() -> bool:
+            self.release()
+            return self.process.poll() is not None
+
+        self.until(ended)
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+def rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    found = {}
+    for file in sorted(folder.glob("outputs/runs/*/metrics.jsonl")):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        found[file.parent.name] = [{key: row[key] for key in row if key not in TIME_FIELDS} for row in lines]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path: Path) -> None:
+    """The launcher is killed, a job preempted, one cancelled: the others have the rows of a serial sweep."""
+    words = (*SMALL, "trainer.epochs=300", "seed=range(4)", "-m")
+    serial, folder = tmp_path / "serial", tmp_path / "slurm"
+    serial.mkdir()
+    folder.mkdir()
+    sweep = Sweep(folder, (*words, *JOBS), cluster)
+    sweep.until(lambda: max(sweep.trained().values(), default=0) > 2)
+    [of_sweep] = folder.glob("outputs/sweeps/*")
+    sweep.until(lambda: any("running on" in text for text in states(of_sweep).values()))
+    assert any(text.startswith("queued") for text in states(of_sweep).values())
+    sweep.process.terminate()
+    assert sweep.process.wait(60) == 143
+    assert "the jobs stay in Slurm's queue" in sweep.out.read_text()
+
+    again = Sweep(folder, (*words, *JOBS), cluster)
+    again.until(lambda: "runs are in Slurm's queue already" in again.out.read_text())
+    submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
+    assert len({job.partition("_")[0] for job in submitted.values()}) == 1  # nothing was submitted twice
+    preempted = set(again.until(again.running))
+    again.slurm("sbatch", "--partition=urgent", "--ntasks=2", "--output=/dev/null", "--wrap=true")
+    again.until(lambda: preempted & set(again.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i").split()))
+    again.release()
+
+    run = again.until(lambda: next((run for run, job in submitted.items() if job in again.running()), None))
+    again.slurm("scancel", submitted[run])
+    assert again.wait() == 1
+    said = again.out.read_text()
+    assert "Slurm: CANCELLED by 0" in said
+    assert said.splitlines()[-1] == "error: 1 of 4 jobs failed; the reasons are in the table"
+
+    one_by_one = Sweep(serial, words, cluster)
+    assert one_by_one.process.wait(300) == 0
+    expected, found = rows(serial), rows(folder)
+    cancelled = next(name for name in expected if name.endswith(run))
+    found.pop(cancelled, None)
+    del expected[cancelled]
+    assert found == expected
+    environments = [json.loads(file.read_text()) for file in folder.glob("outputs/runs/*/environment.json")]
+    assert {record["slurm"]["partition"] for record in environments} == {"main"}
+    assert any("continued" in record for record in environments)
+
+    later = Sweep(folder, (*words, *JOBS), cluster)
+    assert later.wait() == 0
+    assert rows(folder) == rows(serial)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_several_processes_and_several_runs_per_job(cluster: dict[str, str], tmp_path: Path) -> None:
+    shards = ("trainer.shards=2", "trainer.deterministic=true", "trainer.epochs=2", "seed=range(3)", "-m")
+    own = ("hydra.launcher.tasks_per_node=2", "hydra.launcher.runs_per_job=2")
+    folder, serial = tmp_path / "slurm", tmp_path / "serial"
+    folder.mkdir()
+    serial.mkdir()
+    sweep = Sweep(folder, (*SMALL, *shards, *JOBS, *own), cluster)
+    assert sweep.wait() == 0, sweep.out.read_text()[-2000:]
+    [of_sweep] = folder.glob("outputs/sweeps/*")
+    submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
+    assert len(set(submitted.values())) == 2
+    assert Sweep(serial, (*SMALL, *shards), cluster).process.wait(300) == 0
+    assert rows(folder) == rows(serial)
+    results = [json.loads(file.read_text()) for file in folder.glob("outputs/runs/*/result.json")]
+    assert [result["hardware"]["processes"] for result in results] == [2, 2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_what_slurm_would_refuse_is_one_line_before_anything_is_written(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    sweep = Sweep(tmp_path, (*SMALL, *JOBS, "hydra.launcher.partition=none", "seed=0,1", "-m"), cluster)
+    assert sweep.process.wait(60) == 1
+    assert sweep.out.read_text().startswith("error: hydra/launcher=slurm: Slurm refuses such a job (")
+    assert "hydra.launcher.partition=none" in sweep.out.read_text()
+    assert not (tmp_path / "outputs").exists()
+
+
+# Without a Slurm: commands that print what a real one (22.05) has printed.
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def write(name: str, printed: str, code: int = 0) -> None:
+        file = tmp_path / name
+        file.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\ncat <<'END'\n{printed}\nEND\nexit {code}\n")
+        file.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return write
+
+
+def test_the_queue_is_read_by_job(commands: Callable[..., None]) -> None:
+    commands("squeue", "9_0|RUNNING|vm\n9_2|PENDING|(Resources)\n11|PENDING|(ReqNodeNotAvail, UnavailableNodes:n[1-3])")
+    assert slurm.queue() == {
+        "9_0": ("RUNNING", "vm"),
+        "9_2": ("PENDING", "Resources"),
+        "11": ("PENDING", "ReqNodeNotAvail, UnavailableNodes:n[1-3]"),
+    }
+    commands("squeue", "", 1)
+    assert slurm.queue() is None
+
+
+@pytest.mark.parametrize(
+    ("booked", "said"),
+    [
+        ("CANCELLED by 0|0:0", "CANCELLED by 0"),
+        ("FAILED|9:0", "FAILED with exit code 9"),
+        ("FAILED|0:11", "FAILED by signal 11"),
+        ("OUT_OF_MEMORY|0:125", "OUT_OF_MEMORY"),
+        ("TIMEOUT|0:0", "TIMEOUT"),
+        ("COMPLETED|0:0", ""),
+        ("", ""),
+    ],
+)
+def test_how_a_job_has_ended(commands: Callable[..., None], booked: str, said: str) -> None:
+    commands("sacct", booked)
+    assert slurm.verdict("9_1") == said
+
+
+SHOWN = "JobId=12 JobName=train JobState={state} Requeue={requeue} Restarts=0 PreemptTime={preempted} Partition=main"
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "requeue", "asks"),
+    [
+        (signal.SIGUSR2, "RUNNING", 1, True),
+        (signal.SIGUSR1, "RUNNING", 1, True),
+        (signal.SIGUSR2, "RUNNING", 0, False),
+        (signal.SIGUSR2, "CANCELLED", 1, False),
+        (signal.SIGTERM, "RUNNING", 1, False),
+        (signal.SIGINT, "RUNNING", 1, False),
+        (0, "RUNNING", 1, False),
+    ],
+)
+def test_a_job_whose_time_is_up_is_put_back_and_no_other(
+    commands: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: int,
+    state: str,
+    requeue: int,
+    asks: bool,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    commands("scontrol", SHOWN.format(state=state, requeue=requeue, preempted="None"))
+    slurm.after_interruption(number)
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert ("requeue 12" in asked) is asks
+
+
+def test_outside_of_slurm_nothing_is_asked(
+    commands: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    commands("scontrol", "")
+    slurm.after_interruption(signal.SIGUSR2)
+    assert not (tmp_path / "asked").exists()
+    assert slurm_job({}) == {}
+    assert slurm_job({"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "2"}) == {"job": "12", "restarts": "2"}
+
+
+def test_the_last_task_of_an_array_is_not_the_array() -> None:
+    """Slurm gives it the number of the whole array."""
+    last = {"SLURM_JOB_ID": "2", "SLURM_ARRAY_JOB_ID": "2", "SLURM_ARRAY_TASK_ID": "3"}
+    assert slurm.own_id(last) == "2_3"
+    assert slurm.own_id({"SLURM_JOB_ID": "2"}) == "2"
+    assert slurm.own_id({}) is None

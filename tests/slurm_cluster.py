@@ -1,0 +1,146 @@
+"""A Slurm of one node with accounting, started for the tests that need one; skipped where it cannot be.
+
+It needs root, and Debian's ``slurm-wlm munge slurmdbd mariadb-server``.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NEEDED = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
+ACCOUNTS = """\
+AuthType=auth/munge
+DbdHost=localhost
+DbdPort={dbd}
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database}
+StorageUser=slurm
+StoragePass=slurm
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+"""
+CLUSTER = """\
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmctldPort={ctld}
+SlurmdPort={d}
+AuthType=auth/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MailProg=/bin/true
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={dbd}
+JobAcctGatherType=jobacct_gather/linux
+SlurmdTimeout=30
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+ReturnToService=2
+SchedulerParameters=sched_interval=2,bf_interval=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+"""
+SECONDS = 60
+
+
+def missing() -> str:
+    """Why no Slurm can be started here; "" if it can."""
+    if os.geteuid() != 0:
+        return "needs root, to start a Slurm"
+    absent = [name for name in NEEDED if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    return f"needs {', '.join(absent)} (Debian: slurm-wlm munge slurmdbd mariadb-server)" if absent else ""
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[dict[str, str]]:
+    """Inside, a Slurm runs whose files are in a folder; yield the environment of its commands."""
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "SLURM_CONF": f"{folder}/slurm.conf"}
+    ports = dict(zip(("dbd", "database", "ctld", "d"), _free_ports(4), strict=True))
+    values = {"folder": folder, "host": socket.gethostname().partition(".")[0], **ports}
+    for name in ("state", "spool", "database"):
+        (folder / name).mkdir(parents=True)
+    for path in (folder, *folder.parents[:-1]):
+        path.chmod(path.stat().st_mode | 0o055)  # munge and mysql are users of their own
+    (folder / "slurm.conf").write_text(CLUSTER.format(**values))
+    accounts = folder / "slurmdbd.conf"
+    accounts.write_text(ACCOUNTS.format(**values))
+    accounts.chmod(0o600)
+
+    def run(*command: str, **more: str) -> str:
+        done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, timeout=SECONDS)
+        return done.stdout if done.returncode == 0 else ""
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str, **more: str) -> None:
+        with (folder / f"{Path(command[0]).name}.out").open("wb") as out:
+            started.append(subprocess.Popen(command, env={**environment, **more}, stdout=out, stderr=out))
+
+    database = folder / "database"
+    shutil.chown(database, "mysql")
+    mysql = ("--no-defaults", "--user=mysql", f"--datadir={database}")
+    sql = ("mariadb", "--no-defaults", f"--socket={database}/socket", "--user=root", "--execute")
+    try:
+        if not Path("/run/munge/munge.socket.2").exists():
+            Path("/run/munge").mkdir(exist_ok=True)
+            shutil.chown("/run/munge", "munge")
+            start("su", "-s", "/bin/sh", "munge", "-c", "munged --foreground")
+        run("mariadb-install-db", *mysql, "--auth-root-authentication-method=normal")
+        address = (f"--port={values['database']}", "--bind-address=127.0.0.1", f"--socket={database}/socket")
+        start("mariadbd", *mysql, *address, "--innodb-buffer-pool-size=32M")
+        _until(lambda: run(*sql, "select 1"))
+        for host in ("127.0.0.1", "localhost"):
+            run(*sql, f"create user 'slurm'@'{host}' identified by 'slurm'")
+            run(*sql, f"grant all on *.* to 'slurm'@'{host}'")
+        start("slurmdbd", "-D", SLURMDBD_CONF=str(accounts))
+        _until(
+            lambda: (
+                run("sacctmgr", "-i", "add", "cluster", "tests") or "tests" in run("sacctmgr", "-n", "show", "cluster")
+            )
+        )
+        start("slurmctld", "-D")
+        start("slurmd", "-D")
+        _until(lambda: "idle" in run("sinfo", "-h", "-o", "%T"))
+        yield environment
+    finally:
+        run("scancel", "--full", "--user=root")
+        for process in reversed(started):
+            process.send_signal(signal.SIGTERM)
+        for process in reversed(started):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _until(holds: object) -> None:
+    end = time.monotonic() + SECONDS
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < end, "Slurm does not start"
+        time.sleep(0.3)
