@@ -11,6 +11,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+transformers.utils.logging.disable_progress_bar()  # to stderr, of which other tests look at each line
+
 TEXTS = ["the cat saw a dog", "who saw the bird", "a bird, the cats and seven dogs", "words of a sentence", "F0 F1!"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 ROBERTA_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
