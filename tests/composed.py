@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
 from hydra.core.utils import JobRuntime
 from omegaconf import DictConfig, open_dict
 
@@ -28,7 +27,8 @@ OUTPUT = re.compile(r"output_dir=/[\w./-]+", re.ASCII)
 def composed_once() -> Iterator[None]:
     register()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigRepository, "load_config", parsed.remembering(ConfigRepository.load_config))
+        for owner, name, remembering in parsed.patches():
+            patch.setattr(owner, name, remembering)
         patch.setattr(ConfigLoaderImpl, "load_configuration", _remembering(ConfigLoaderImpl.load_configuration))
         yield
 

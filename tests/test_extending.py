@@ -13,6 +13,8 @@ import torch
 
 from vicinal.data import digits
 
+from . import forked
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 FILES: dict[str, str] = {}
@@ -35,12 +37,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(folder: Path, *words: str) -> str:
+def train(folder: Path, *words: str, start: bool = False) -> str:
+    """In a process that is started, or forked."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-    ended = subprocess.run(
-        [sys.executable, ROOT / "train.py", "--config-dir", "my", *SMALL, *words],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    given = ["--config-dir", "my", *SMALL, *words]
+    if start:
+        command = [sys.executable, ROOT / "train.py", *given]
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    else:
+        ended = forked.run(given, folder, environment)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -94,7 +99,7 @@ def test_all_the_others_make_a_run(folder: Path) -> None:
         "mixup=manifold",
     )
     printed = train(folder, *words, "mixup.layers=[input,block1]", "mixup.clean_weight=1", "tracker=[csv,epochs]",
-                    "output_dir=run")  # fmt: skip
+                    "output_dir=run", start=True)  # fmt: skip
     assert "my epoch 1" in printed
     [result] = results(folder / "run")
     assert list(result["data"]) == ["mine.npz"]
@@ -113,8 +118,7 @@ def test_a_kind_of_target_is_reported_without_its_code(folder: Path) -> None:
         assert not [key for row in rows for key, value in row.items() if value != value]
     [sweep] = (folder / "points/sweeps").iterdir()
     (sweep / "report/table.md").unlink()
-    command = [sys.executable, ROOT / "scripts/report.py", sweep]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = forked.run([str(sweep)], program=ROOT / "scripts/report.py")
     assert ended.returncode == 0, ended.stderr
     table = (sweep / "report/table.md").read_text()
     assert table.startswith("mean distance in pixels")

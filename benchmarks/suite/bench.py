@@ -103,6 +103,11 @@ class Bench:
     failures: list[str] = field(default_factory=list)
     """Reasons of failures; slow is not wrong."""
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether the check of a GPU is only tried, on a CPU."""
+        return self.quick and self.device.type == "cpu"
+
     def row(
         self,
         name: str,

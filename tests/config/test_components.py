@@ -109,15 +109,19 @@ def content(path: Path) -> dict[str, Any]:
     return dict(own)
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What can be seen of an imagefolder before it is read, in one folder with tiny data of all other kinds."""
+    tree = tmp_path_factory.mktemp("data") / "tree"
     for part in ("train", "test"):
         for name in range(CLASSES):
-            (tmp_path / f"tree/{part}/class{name}").mkdir(parents=True)
+            (tree / f"{part}/class{name}").mkdir(parents=True)
             for index in range(4):  # enough for three parts
-                (tmp_path / f"tree/{part}/class{name}/{index}.jpg").touch()
-    return tiny_data.write(tmp_path / "tree")
+                (tree / f"{part}/class{name}/{index}.jpg").touch()
+    tiny_data.write(tree)
+    before = sorted(tree.rglob("*"))
+    yield tree
+    assert sorted(tree.rglob("*")) == before
 
 
 @pytest.fixture
@@ -304,7 +308,7 @@ def random_images(count: int, channels: int, size: int, classes: int) -> Samples
 
 def random_source(channels: int, size: int, classes: int) -> Source:
     names = tuple(map(str, range(classes)))
-    return Source(*(random_images(count * classes, channels, size, classes) for count in (6, 2)), names)
+    return Source(*(random_images(count * classes, channels, size, classes) for count in (4, 1)), names)
 
 
 @contents.reads(lambda root, name: [])
@@ -389,12 +393,13 @@ def test_every_experiment_runs_one_batch(
 ) -> None:
     recipe = composed(f"experiment={name}")
     classes = recipe.dataset.classes or CLASSES
+    count = max(2 * CLASSES, classes)
     small = {
         "trainer.epochs": 1,
-        "trainer.batch_size": 2 * classes,
+        "trainer.batch_size": count,
         "trainer.threads": 1,
         "trainer.precision": "fp32",
-        "dataset.train_size": 2 * classes,
+        "dataset.train_size": count,
         "dataset.val_size": classes,
         "dataset.imbalance_ratio": 2 if recipe.dataset.get("imbalance", "none") != "none" else None,
         "model.width": 2 if "width" in recipe.model else None,

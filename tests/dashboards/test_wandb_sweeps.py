@@ -15,6 +15,8 @@ from wandb.wandb_agent import Agent
 
 from vicinal.config.schema import CONF
 
+from .. import forked
+
 ROOT = CONF.parent
 FILES = sorted((CONF / "wandb_sweeps").glob("*.yaml"))
 Read = Callable[[Path], Any]
@@ -101,7 +103,7 @@ def test_the_command_line_of_an_agent_trains_the_run_it_has_asked_for(
     again = {**environment, "WANDB_RUN_ID": "ag3ntru2", "WANDB_SWEEP_PARAM_PATH": str(params)}
     config_util.save_config_file_from_dict(str(params), {name: {"value": value} for name, value in values.items()})
     before = (folder / "checkpoint.pt").read_bytes()
-    done = subprocess.run([*started.command, *own], cwd=ROOT, env=again, capture_output=True, text=True)
+    done = forked.run([*started.command[3:], *own], ROOT, again)  # without the imports
     assert done.returncode == 0, done.stderr
     assert (folder / "checkpoint.pt").read_bytes() == before
     (second,) = folder.glob("wandb/offline-run-*-ag3ntru2")

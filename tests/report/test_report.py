@@ -17,6 +17,8 @@ from vicinal.analysis.comparison import TESTED
 from vicinal.errors import UserError
 from vicinal.report.report import finish, name
 
+from .. import forked
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
 ALPHA = ("mixup", "mixup.alpha")
 FILES = {"summary.csv", "pairs.csv", "chosen.csv", "table.md", "table.tex", "notes.txt", "report.html", "report.json"}
@@ -37,10 +39,14 @@ def printed(sweep: Path, **options: Any) -> str:
 
 
 def script(*words: object, cwd: Path) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *map(str, words)], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    done = forked.run([*map(str, words)], cwd, program=SCRIPT)
     return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plots, which take a second and have tests of their own."""
+    monkeypatch.setattr("vicinal.report.matplotlib_plots.draw", lambda comparison, folder: [])
 
 
 @pytest.fixture
@@ -70,7 +76,9 @@ def test_the_second_time_prints_the_same_without_comparing_again(runs: Any, comp
     assert {path: path.stat().st_mtime_ns for path in (sweep / "report").iterdir()} == stamps
 
 
-def test_another_command_line_for_the_same_runs_changes_nothing(runs: Any, compared: list[object]) -> None:
+def test_another_command_line_for_the_same_runs_changes_nothing(
+    runs: Any, compared: list[object], undrawn: None
+) -> None:
     sweep = fill(runs)
     first = printed(sweep)
     content = json.loads((sweep / "sweep.json").read_text())
@@ -103,7 +111,7 @@ def test_heavy_libraries_are_not_imported_the_second_time(runs: Any) -> None:
 @pytest.mark.parametrize(
     "change", ["result", "failure", "metrics", "checkpoint", "config", "environment", "file", "record"]
 )
-def test_what_changed_is_compared_again(runs: Any, compared: list[object], change: str) -> None:
+def test_what_changed_is_compared_again(runs: Any, compared: list[object], undrawn: None, change: str) -> None:
     missing = runs.add("input", 1.0, 0, None, status="missing")
     sweep = fill(runs)
     first = printed(sweep)
@@ -139,7 +147,7 @@ def test_what_changed_is_compared_again(runs: Any, compared: list[object], chang
     assert {path.name for path in (sweep / "report").iterdir()} >= FILES
 
 
-def test_other_options_have_a_folder_of_their_own(runs: Any) -> None:
+def test_other_options_have_a_folder_of_their_own(runs: Any, undrawn: None) -> None:
     sweep = fill(runs)
     printed(sweep)
     before = (sweep / "report" / "report.json").read_bytes()
@@ -164,7 +172,9 @@ def test_names_of_folders_tell_all_options_apart_and_are_not_too_long() -> None:
     assert long[0] != long[1]
 
 
-def test_damage_is_said_once(runs: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_is_said_once(
+    runs: Any, undrawn: None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     sweep = fill(runs)
     run = next((runs.outputs / "runs").iterdir())
     with (run / "metrics.jsonl").open("a") as file:
@@ -173,7 +183,7 @@ def test_damage_is_said_once(runs: Any, capsys: pytest.CaptureFixture[str], capl
     assert (text + caplog.text + "".join(capsys.readouterr())).count("metrics.jsonl is damaged") == 1
 
 
-def test_the_notes_are_a_file(runs: Any) -> None:
+def test_the_notes_are_a_file(runs: Any, undrawn: None) -> None:
     sweep = fill(runs)
     notes = [line.removeprefix("note: ") for line in printed(sweep).splitlines() if line.startswith("note: ")]
     assert (sweep / "report" / "notes.txt").read_text().splitlines() == notes
@@ -217,9 +227,9 @@ def test_a_damaged_sweep_is_one_line(runs: Any) -> None:
 @pytest.mark.slow
 def test_the_command_on_a_sweep_gives_what_its_end_gave(runs: Any, tmp_path: Path) -> None:
     sweep = fill(runs)
-    code, out, err = script(sweep, cwd=tmp_path)
-    assert (code, err) == (0, "")
-    assert out.endswith(f"report: {sweep / 'report/report.html'}\n")
+    done = subprocess.run([sys.executable, SCRIPT, sweep], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"report: {sweep / 'report/report.html'}\n")
     table = pd.read_csv(sweep / "report" / "summary.csv")
     assert table["test/last mean"].tolist() == pytest.approx([0.5 + 1 / 60, 0.7 + 1 / 60])
 

@@ -13,6 +13,8 @@ import pytest
 
 from vicinal.runs.folder import LOCK, BusyError, RunFolder
 
+from ..forked import Forked
+
 TRAIN = Path(__file__).parents[2] / "train.py"
 WORDS = (
     "model=mlp",
@@ -51,10 +53,24 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def wait_until(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+@pytest.fixture
+def fork(tmp_path: Path) -> Iterator[Callable[..., Forked]]:
+    """Starts the training without the imports; what it prints goes to the file that is named."""
+    processes: list[Forked] = []
+
+    def begin(out: str, *words: str) -> Forked:
+        processes.append(Forked([*WORDS, *words], tmp_path, tmp_path / out))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+
+
+def wait_until(condition: Callable[[], object], process: Forked) -> None:
     limit = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None
         assert time.monotonic() < limit
         time.sleep(0.005)
 
@@ -121,10 +137,10 @@ def touched(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.slow
-def test_one_trains_and_the_others_wait_or_skip(tmp_path: Path, start: Start) -> None:
+def test_one_trains_and_the_others_wait_or_skip(tmp_path: Path, start: Start, fork: Callable[..., Forked]) -> None:
     """A process that was killed is taken over; whoever comes then is told by whom."""
     command = (TRAIN, *WORDS)
-    first = start(*command)
+    first = fork("first")
     wait_until(lambda: list(tmp_path.glob("outputs/runs/*/metrics.jsonl")), first)
     (path,) = tmp_path.glob("outputs/runs/*")
     folder = RunFolder(path)
@@ -133,7 +149,7 @@ def test_one_trains_and_the_others_wait_or_skip(tmp_path: Path, start: Start) ->
     first.wait()
     rows = len(folder.rows())
 
-    second = start(*command, "busy=skip")
+    second = fork("second", "busy=skip")
     wait_until(lambda: len(folder.rows()) > rows, second)
     second.send_signal(signal.SIGSTOP)
     worker = f"process {second.pid} on {platform.node()}"
@@ -149,8 +165,8 @@ def test_one_trains_and_the_others_wait_or_skip(tmp_path: Path, start: Start) ->
     assert touched(path) == before
 
     second.send_signal(signal.SIGCONT)
-    out, _ = second.communicate(timeout=120)
-    assert second.returncode == 0, out
+    code, out = second.wait(120), (tmp_path / "second").read_text()
+    assert code == 0, out
     assert "going on in epoch" in out
     done = touched(path)
     out, _ = waits.communicate(timeout=120)

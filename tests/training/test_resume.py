@@ -556,14 +556,23 @@ UNSEEN = {
 
 
 @pytest.fixture
-def cut(compose: Compose, events: Events) -> tuple[Record, Path, dict[str, Any]]:
-    """What the uninterrupted run leaves, and a checkpoint in the second epoch of a run that another time has begun."""
+def cut(
+    compose: Compose, events: Events, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Record, Path, dict[str, Any]]:
+    """What the uninterrupted run leaves, and a checkpoint in the second epoch of a run that another time has begun.
+
+    It is interrupted once; all later tests go on from copies.
+    """
     whole = uninterrupted(compose, *RICH)
-    events.counts.clear()
-    events.after["step", CUT] = terminate
-    experiment = compose(*RICH)
-    with interrupted():
-        run(experiment)
+    experiment, kept = compose(*RICH), tmp_path_factory.getbasetemp() / "cut"
+    if not kept.exists():
+        events.counts.clear()
+        events.after["step", CUT] = terminate
+        with interrupted():
+            run(experiment)
+        shutil.copytree("outputs", kept)
+    elif not Path("outputs").exists():
+        shutil.copytree(kept, "outputs")
     return whole, experiment.folder.checkpoint, checkpoint.load(experiment.folder.checkpoint)
 
 

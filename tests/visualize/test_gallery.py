@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vicinal.config.schema import CONF
+from vicinal.visualize import boundary
 from vicinal.visualize import gallery as module
 from vicinal.visualize.gallery import gallery
 
@@ -32,6 +34,7 @@ def test_the_pictures_are_there_described_and_small() -> None:
 @pytest.mark.slow
 def test_the_command_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Any) -> None:
     monkeypatch.setattr(module, "TOYS", ("moons",))
+    monkeypatch.setattr(boundary, "regions", partial(boundary.regions, steps=150))
     monkeypatch.setattr(module, "RUNS", ("mixup=none,input", "model=mlp", "trainer.epochs=1"))
     made = list(gallery(tmp_path / "a", tmp_path / "runs"))
     assert {f"gallery/{file.name}" for file in made} == {name for _, name in SHOWN}

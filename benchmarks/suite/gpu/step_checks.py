@@ -55,9 +55,9 @@ def compiled(bench: Bench) -> None:
 
 
 def step_against_cpu(bench: Bench, name: str, strategy: Strategy, precision: str, *, compiled: bool = False) -> None:
-    """The worst of a few draws of weights, images, labels and plan; their seeds are kept."""
+    """The worst of a few draws of weights, images, labels and plan, of one in a rehearsal; their seeds are kept."""
     title = f"{name}, {precision}{', compiled' * compiled}: error of a step"
-    seeds = [int.from_bytes(os.urandom(4), "big") for _ in range(DRAWS)]
+    seeds = [int.from_bytes(os.urandom(4), "big") for _ in range(1 if bench.rehearses else DRAWS)]
     bench.extra.setdefault("seeds", {})[title] = seeds
     errors = [step_error(strategy, precision, bench.device, seed, compiled) for seed in seeds]
     bench.check(title, CPU, worst(errors), Bar(TOLERANCES[precision], at_least=False))

@@ -27,6 +27,8 @@ SMALL = ("model=preact_resnet18", "model.width=16")
 """A network with batch norm."""
 DROPOUT = ("model=cnn",)
 """One that draws random numbers on the device, and is compiled in seconds."""
+TINY = ("model=mlp", "model.hidden=[32,32]")
+"""One for quick runs, in which a network need not be slow."""
 DETERMINISTIC = ("trainer.deterministic=true", "trainer.ema_decay=0.9", "trainer.clip_grad_norm=1")
 
 
@@ -43,7 +45,7 @@ def waits(bench: Bench) -> None:
 def waits_of(bench: Bench, *words: str) -> None:
     """Count the calls of an epoch that torch says synchronise, without its first step and its last look."""
     steps = 70  # the mixing statistics are folded every 64 batches
-    run = small_run(bench, steps, *words, "trainer.log_every=1000")
+    run = small_run(bench, steps, *words, "trainer.log_every=1000", network=TINY if bench.rehearses else DROPOUT)
     run.epoch()
     with Watch(run.hardware.device, steps) as watch:
         run.epoch(watch)
@@ -207,7 +209,7 @@ def graphs(bench: Bench, mixup: str) -> None:
     from torch._dynamo.utils import counters
 
     counters.clear()
-    network = ("model=mlp", "model.hidden=[32,32]") if bench.quick else SMALL
+    network = TINY if bench.quick else SMALL
     blocks = ["hidden1", "hidden2"] if bench.quick else ["layer1", "layer2"]
     layers = (f"mixup.layers=[input,{','.join(blocks)}]",) if mixup == "manifold" else ()
     words = (f"mixup={mixup}", *layers, "trainer.compile=true", "trainer.eval_batch_size=64")

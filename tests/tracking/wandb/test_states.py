@@ -18,6 +18,7 @@ from vicinal.config.schema import CONF
 from vicinal.runs.locks import held
 from vicinal.tracking.wandb.server import ABANDONED
 
+from ... import forked
 from ...forked import Forked
 
 pytestmark = pytest.mark.slow
@@ -172,7 +173,7 @@ def test_a_run_whose_data_cannot_be_had_is_not_at_wandb(tmp_path: Path) -> None:
     root = tmp_path / "a-file"
     root.touch()
     words = [f"output_dir={tmp_path}", "dataset=mnist", f"dataset.root={root}", "wandb.mode=offline"]
-    done = subprocess.run([sys.executable, TRAIN, *words], capture_output=True, text=True)
+    done = forked.run(words)
     assert done.returncode == 1
     assert str(root) in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == [root.name]
