@@ -34,8 +34,6 @@ def _names(classes: int | None, names: Sequence[str] | None) -> tuple[str, ...]:
     if names is None:
         if classes is None:
             raise ValueError("classes must be an integer >= 2, or names given, got null")
-        if classes > IGNORE:
-            raise ValueError(f"classes must be at most {IGNORE}, got {classes}")
         return tuple(f"class {label}" for label in range(classes))
     if len(names) < 2 or len(names) > IGNORE or len({*names}) != len(names):
         raise ValueError(f"names must be of 2 to {IGNORE} classes, and different, got {list(names)}")
