@@ -54,7 +54,7 @@ PLACES = {
 }
 """Folder of the tiny data that a command's <folder> stands for, if not that of all of them."""
 SMALL = {
-    "dsb2018|nuclei_segmentation|trec|trec_questions|sst2_sentiment|tsv": [
+    "cifar10_jpeg_strategies|dsb2018|nuclei_segmentation|trec|trec_questions|sst2_sentiment|tsv": [
         "dataset.val_size=0",
         "dataset.train_size=null",
     ],

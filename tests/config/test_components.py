@@ -364,6 +364,7 @@ JOBS = {
 """Experiments that are sweeps, with their cells and seeds; the others are one job."""
 BOXES = {"dataset.names": "[bar,dot]"}
 TINY: dict[str, dict[str, Any]] = {
+    "cifar10_jpeg_strategies": {"dataset.train_size": 20, "dataset.val_size": 10},
     "nuclei_segmentation": {"dataset.train_size": 4, "dataset.val_size": 2},
     "blood_cells_detection": BOXES,
     "spoken_digits": {"dataset.train_size": 20, "dataset.val_size": 10},
