@@ -188,7 +188,7 @@ def test_an_option_in_a_folder_is_crossed_and_its_keys_are_known(train: Train, t
 
 @pytest.mark.parametrize("folder", ["--config-dir=my", "hydra.searchpath=[my]"])
 def test_a_glob_finds_own_options_too(train: Train, folder: str) -> None:
-    others = "transmix,between_class,logmel/*,ssmix,classmix,instance_paste"  # of other networks and tasks
+    others = "transmix,between_class,logmel/*,ssmix,classmix,instance_paste,c_mixup"  # of other networks and tasks
     code, printed, err = train(folder, f"mixup=glob(*,exclude=[{others}])", "dry_run=true", "-m")
     assert (code, err) == (0, "")
     assert [name for name in ("cutmix", "halves", "input", "manifold", "none") if f"│ {name} " not in printed] == []
