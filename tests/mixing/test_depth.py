@@ -23,6 +23,7 @@ from vicinal.mixing.sound import BetweenClass, SpecMix
 from vicinal.mixing.text import SSMix
 from vicinal.mixing.unimix import UniMix
 from vicinal.models.speech import SpeechCNN
+from vicinal.tasks import CLASSIFICATION
 from vicinal.training.batch_context import BatchContext
 
 CLIPS = (6, 1, 1600)
@@ -135,8 +136,9 @@ def test_the_training_tells_the_shapes(network: SpeechCNN, clips: Tensor) -> Non
         SimpleNamespace(epochs=2),
         SimpleNamespace(autocast=lambda: torch.autocast("cpu", enabled=False)),
     )
+    strategy, objective = CutMix(alpha=1.0, depth="block1"), SimpleNamespace(task=CLASSIFICATION)
     learner: Any = SimpleNamespace(
-        strategy=CutMix(alpha=1.0, depth="block1"), settings=settings, hardware=hardware, model=network
+        strategy=strategy, objective=objective, settings=settings, hardware=hardware, model=network
     )
     made = BatchContext(learner, torch.ones(3), steps=4)(clips, torch.zeros(6), 1, 0)
     assert made.shapes == {"block1": (4, 4, 10)}

@@ -70,3 +70,10 @@ def test_what_is_cut_off_is_written_down() -> None:
 
 def test_only_strategies_with_a_law_have_one() -> None:
     assert laws(jobs(["mixup=none"]), [1.0]) == {1.0: []}
+
+
+def test_draws_that_need_more_than_a_shape_have_no_histogram() -> None:
+    words = ["mixup=input,saliencymix,unimix,remix,ricap", "mixup.alpha=1"]
+    [law] = laws(jobs(words), [1.0], draws=100)[1.0]
+    assert law.names == ["input"]
+    assert laws(jobs(["mixup=input", "mixup.alpha_end=2"]), [1.0]) == {1.0: []}

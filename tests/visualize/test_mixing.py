@@ -10,6 +10,7 @@ from PIL import Image
 
 from vicinal import build
 from vicinal.config.schema import CONF
+from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.mixing.masks import Boxes
@@ -17,7 +18,8 @@ from vicinal.training.learner import Learner
 from vicinal.training.rng_streams import RngStreams
 from vicinal.visualize.canvas import OWN, PARTNER
 from vicinal.visualize.jobs import jobs
-from vicinal.visualize.mixing import BLOCKS, Row, caption, grid, rows
+from vicinal.visualize.lambdas import laws
+from vicinal.visualize.mixing import BLOCKS, Row, caption, check, grid, rows
 
 COUNT = 6
 WORDS = ("dataset.augment=true", "mixup.alpha=1", "trainer.batch_size=32", "seed=3")
@@ -67,26 +69,56 @@ def test_masks_are_the_m_of_the_equation(strategy: str, shown: dict[str, tuple[E
             assert (mask == 0).sum() == (bottom - top) * (right - left)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("mixup=cutmix",),
+        ("mixup=saliencymix",),
+        ("mixup=unimix", "dataset.imbalance=exponential"),
+        ("mixup=input", "mixup.partner=nearest"),
+        ("mixup=input", "mixup.partner=same_class", "dataset.label_noise=0.4"),
+        ("mixup=input", "mixup.alpha_end=8", "trainer.batch_size=800"),
+        ("mixup=input", "mixup.window=[0,0.5]", "trainer.batch_size=512"),
+    ],
+    ids=" ".join,
+)
 def test_the_first_images_are_those_that_a_training_takes_first(
-    compose: Any, shown: dict[str, tuple[Experiment, Row]], monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], compose: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Any, ...]] = []
     step = Learner.step
 
     def watched(self: Learner, images: torch.Tensor, labels: torch.Tensor, plan: Any) -> Any:
-        seen.append((images[0].clone(), int(labels[0]), plan))
+        seen.append((images[0].clone(), int(labels[0]), plan, plan.mix(images)[0].clone()))
         return step(self, images, labels, plan)
 
     monkeypatch.setattr(Learner, "step", watched)
-    run(compose(*WORDS, "mixup=cutmix", "trainer.epochs=1"))
-    _, row = shown["cutmix"]
-    for index, (image, label, plan) in enumerate(seen[:COUNT]):
-        sample = row.samples[index]
+    words = (*WORDS, *words, "trainer.epochs=2")
+    run(compose(*words))
+    [row] = rows(jobs(words), COUNT)
+    assert len(seen) > 3
+    for sample, (image, label, plan, mixed) in zip(row.samples, seen, strict=False):
         assert torch.equal(sample.original, image)
         assert sample.label == label
+        assert sample.plan.active == plan.active
         assert torch.equal(sample.plan.lam, plan.lam)
         assert torch.equal(sample.plan.partner, plan.partner)
-        assert sample.plan.mask.sides == plan.mask.sides
+        assert torch.equal(sample.mixed, mixed)
+
+
+def test_more_images_than_a_training_has_batches_are_as_in_its_last_epoch() -> None:
+    words = ("mixup=input", "mixup.window=[0,0.5]", "mixup.taper=false", "trainer.epochs=2", "trainer.batch_size=800")
+    [row] = rows(jobs(words), 7)
+    assert [sample.plan.active for sample in row.samples] == [True, True, False, False, False, False, False]
+
+
+def test_a_crop_is_the_own_part_of_a_mosaic() -> None:
+    [row] = rows(jobs(["mixup=ricap", "mixup.alpha=1"]), COUNT)
+    for sample in row.samples:
+        (height, width), own = sample.plan.boundary, sample.mask[0]
+        assert own[:height, :width].all()
+        assert own.sum() == height * width
+        assert own.mean() == pytest.approx(float(sample.plan.lam[0]))
 
 
 def test_the_figure_draws_these_numbers(shown: dict[str, tuple[Experiment, Row]]) -> None:
@@ -163,6 +195,57 @@ def test_the_command_writes_both_pictures_and_the_same_bytes_each_time(script: A
             assert len(picture.convert("RGB").getcolors() or []) > 20
     script("show_mixing", *words)
     assert [file.read_bytes() for file in files] == before
+
+
+OPTIONS = sorted(file.relative_to(CONF / "mixup").with_suffix("").as_posix() for file in CONF.glob("mixup/**/*.yaml"))
+OF_OTHER_DATA = [
+    "between_class",
+    "classmix",
+    "instance_paste",
+    "ssmix",
+    *(f"logmel/{k}" for k in ("cutmix", "input", "specmix")),
+]
+OF_NETWORKS = ["puzzlemix", "transmix"]
+
+
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name not in ("base", *OF_OTHER_DATA, *OF_NETWORKS)])
+def test_every_other_option_is_drawn(option: str) -> None:
+    asked = jobs([f"mixup={option}"])
+    check(asked[0].experiment)
+    [row] = rows(asked, 2)
+    assert all(0 <= sample.mask.min() <= sample.mask.max() <= 1 for sample in row.samples)
+    laws(asked, [1.0], draws=10)
+
+
+@pytest.mark.parametrize("option", OF_OTHER_DATA)
+def test_an_option_of_other_data_is_refused_in_one_line(option: str) -> None:
+    with pytest.raises(UserError, match=r"^mixup\.[^\n]+$"):
+        jobs([f"mixup={option}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["mixup=puzzlemix"], "mixup=puzzlemix: cannot be drawn: only a network tells how much each pixel matters"),
+        (
+            ["mixup=none,cutmix", "mixup.depth=block1"],
+            "mixup=cutmix: cannot be drawn: only a network tells the shape at the block of mixup.depth",
+        ),
+        (
+            ["mixup=transmix", "model=vit_tiny"],
+            "mixup=transmix: cannot be drawn: only a network tells the attention that targets follow",
+        ),
+    ],
+)
+def test_what_a_network_has_to_tell_is_refused(words: list[str], line: str, script: Any, tmp_path: Path) -> None:
+    assert script("show_mixing", *words) == (f"error: {line}", "")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_strategies_that_look_at_the_batch_are_drawn_without_a_law(script: Any, tmp_path: Path) -> None:
+    words = ("mixup=saliencymix,unimix,ricap", "--out", "a.png", "--images", "1")
+    assert script("show_mixing", *words) == (0, "a.png\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_without_a_law_there_is_no_picture_of_one(script: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,42 +13,66 @@ from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.forward import shapes_of
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names
+from vicinal.tasks import Task
 from vicinal.training.learner import Learner
 
 
-class BatchContext:
-    """Make the context of each batch of a training; only what the strategy needs is computed.
+@dataclass(frozen=True)
+class BatchFacts:
+    """The facts on each batch of a training that no network has to tell; only those that are needed.
 
-    Args:
-        learner: has the strategy and the model.
-        counts: training images per class, (K,) int64, on the CPU.
-        steps: per epoch.
+    needs: names of facts, as those of a strategy.
+    task: of the training.
+    counts: training samples per class, (K,) int64, on the CPU.
+    epochs: of the training.
+    steps: per epoch.
     """
 
-    def __init__(self, learner: Learner, counts: Tensor, steps: int) -> None:
-        self._learner, self._counts, self._steps = learner, counts, steps
-        self._needs = learner.strategy.needs
-        self._shapes: dict[str, tuple[int, ...]] | None = None
+    needs: frozenset[str]
+    task: Task
+    counts: Tensor
+    epochs: int
+    steps: int
 
     def __call__(self, inputs: Tensor, targets: Tensor, epoch: int, step: int) -> Context:
         """Return the facts on a batch: inputs and targets (B, ...), before the step after ``step`` others."""
-        if not self._needs:
+        if not self.needs:
             return NOTHING
-        epochs = self._learner.settings.epochs
-        if "shapes" in self._needs and self._shapes is None:
-            blocks = [depth for depth in self._learner.strategy.depths if depth != INPUT]
-            with self._learner.hardware.autocast():
-                self._shapes = shapes_of(self._learner.model, inputs[:1], blocks)
         return Context(
-            images=inputs if "images" in self._needs else None,
-            saliency=saliency(self._learner, inputs, targets) if "saliency" in self._needs else None,
-            labels=self._learner.objective.task.compared(targets).cpu() if "labels" in self._needs else None,
-            counts=self._counts if "counts" in self._needs else None,
+            images=inputs if "images" in self.needs else None,
+            labels=self.task.compared(targets).cpu() if "labels" in self.needs else None,
+            counts=self.counts if "counts" in self.needs else None,
             epoch=epoch,
-            epochs=epochs,
-            progress=(epoch - 1 + step / self._steps) / epochs,
-            shapes=self._shapes,
+            epochs=self.epochs,
+            progress=(epoch - 1 + step / self.steps) / self.epochs,
         )
+
+
+class BatchContext:
+    """Make the context of each batch of a training: what is known, and what the network tells.
+
+    Args:
+        learner: has the strategy, the task and the model.
+        counts, steps: see :class:`BatchFacts`.
+    """
+
+    def __init__(self, learner: Learner, counts: Tensor, steps: int) -> None:
+        self._learner, self._needs = learner, learner.strategy.needs
+        self._facts = BatchFacts(self._needs, learner.objective.task, counts, learner.settings.epochs, steps)
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+
+    def __call__(self, inputs: Tensor, targets: Tensor, epoch: int, step: int) -> Context:
+        """Return the context of a batch: see :class:`BatchFacts`."""
+        context = self._facts(inputs, targets, epoch, step)
+        if "shapes" in self._needs:
+            if self._shapes is None:
+                blocks = [depth for depth in self._learner.strategy.depths if depth != INPUT]
+                with self._learner.hardware.autocast():
+                    self._shapes = shapes_of(self._learner.model, inputs[:1], blocks)
+            context = replace(context, shapes=self._shapes)
+        if "saliency" in self._needs:
+            context = replace(context, saliency=saliency(self._learner, inputs, targets))
+        return context
 
 
 def saliency(learner: Learner, inputs: Tensor, targets: Tensor) -> Tensor:

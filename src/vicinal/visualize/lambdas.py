@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from vicinal.launch.grid import Job
-from vicinal.mixing import Mixup
+from vicinal.mixing import Mixup, Strategy
 from vicinal.visualize.canvas import INK, OTHER_COLOR, STRATEGY_COLORS
 from vicinal.visualize.jobs import images_of
 
@@ -36,21 +36,32 @@ class Law(NamedTuple):
 
 
 def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRAWS) -> dict[float, list[Law]]:
-    """Return {alpha: the different laws of the jobs' strategies}, from the same draws for all strategies."""
+    """Return {alpha: the different laws of the jobs' strategies}, from the same draws for all strategies.
+
+    Only of strategies with alpha whose draws depend on nothing but the shape of the batch.
+    """
     strategies: dict[str, Mixup] = {}
     for experiment in (job.experiment for job in jobs):
-        if isinstance(experiment.strategy, Mixup) and experiment.strategy.alpha is not None:
-            strategies.setdefault(experiment.choices["mixup"], experiment.strategy)
+        if (strategy := _per_sample(experiment.strategy)) is not None:
+            strategies.setdefault(experiment.choices["mixup"], strategy)
     size = images_of(jobs[0].experiment).image_size
     return {alpha: _laws(strategies, alpha, (draws, 1, size, size)) for alpha in alphas}
+
+
+def _per_sample(strategy: Strategy) -> Mixup | None:
+    """Return the strategy with one lambda per sample: the same law as one per batch, drawn a thousand times as fast."""
+    if not isinstance(strategy, Mixup) or strategy.alpha is None or strategy.needs:
+        return None
+    try:
+        return replace(strategy, per_sample=True)
+    except ValueError:  # RICAP, whose crops meet in one place per batch
+        return None
 
 
 def _laws(strategies: Mapping[str, Mixup], alpha: float, shape: tuple[int, ...]) -> list[Law]:
     distinct: dict[bytes, Law] = {}
     for name, strategy in strategies.items():
-        # One lambda per sample has the law of one per batch, and is drawn a thousand times as fast.
-        per_sample = replace(strategy, alpha=alpha, per_sample=True)
-        lam = per_sample.sample(shape, torch.Generator().manual_seed(0)).lam.double().numpy()
+        lam = replace(strategy, alpha=alpha).sample(shape, torch.Generator().manual_seed(0)).lam.double().numpy()
         density, _ = np.histogram(lam, EDGES, density=True)
         law = Law([], density, float(1 - lam.mean()), float((lam == 1).mean()))
         distinct.setdefault(lam.tobytes(), law).names.append(name)

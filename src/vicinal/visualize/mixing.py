@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import chain, count, islice
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from vicinal.build import load_data, make_loaders
 from vicinal.data import RunData
+from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import ABSENT, Job, swept_keys, value
 from vicinal.mixing import MixPlan
+from vicinal.training.batch_context import BatchFacts
 from vicinal.training.rng_streams import RngStreams
 from vicinal.visualize.canvas import INK, OWN, PALE, PARTNER, STRATEGY_COLORS, write
 from vicinal.visualize.jobs import images_of, jobs
@@ -34,6 +36,11 @@ Image k is the first of the k-th batch that a run with this config trains on. Bl
 its partner's."""
 FEATURES_CAPTION = """
 Green frame: the output of the named block is mixed, not the image; the picture shows the same weights on the pixels."""
+
+
+OF_NETWORKS = {"saliency": "how much each pixel matters", "shapes": "the shape at the block of mixup.depth"}
+"""Facts of the context that no data set has."""
+ATTENTION = "the attention that targets follow"
 
 
 class Sample(NamedTuple):
@@ -70,12 +77,23 @@ class Row(NamedTuple):
 def show(overrides: Sequence[str], out: Path, images: int = IMAGES, alphas: Sequence[float] = ALPHAS) -> list[Path]:
     """Draw the grid to ``out``, and the laws of lambda, if a strategy has one, to ``<out>-lambda.png``."""
     grid_jobs = jobs(overrides)
+    for job in grid_jobs:
+        check(job.experiment)
     files = [write(out, partial(grid, rows(grid_jobs, images)))]
     by_alpha = laws(grid_jobs, alphas)
     if any(by_alpha.values()):
         size = images_of(grid_jobs[0].experiment).image_size
         files.append(write(out.with_name(f"{out.stem}-lambda{out.suffix}"), partial(law_figure, by_alpha, size)))
     return files
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse a strategy that can only be drawn with a network, and there is none. Raises ConfigError."""
+    strategy = experiment.strategy
+    told = [fact for name, fact in OF_NETWORKS.items() if name in strategy.needs]
+    if told or strategy.reads:
+        what = told[0] if told else ATTENTION
+        raise ConfigError("mixup", experiment.choices["mixup"], f"cannot be drawn: only a network tells {what}")
 
 
 def rows(jobs: Sequence[Job], images: int) -> list[Row]:
@@ -103,10 +121,16 @@ def labels(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
 def first_samples(experiment: Experiment, data: RunData, number: int) -> list[Sample]:
     """Return the first sample of each of the first batches, ordered, augmented and mixed as a training does it."""
     loader, streams = make_loaders(experiment, data).train, RngStreams(experiment.seed)
-    batches = chain.from_iterable(loader.epoch(streams.order, streams.augmentation) for _ in count())
+    counts, epochs = experiment.task.counts(data.train.targets, experiment.sizes.classes), experiment.trainer.epochs
+    facts = BatchFacts(experiment.strategy.needs, experiment.task, counts, epochs, len(loader))
+    batches = (
+        (min(epoch, epochs), step, *batch)  # more images than the training has batches are of its last epoch
+        for epoch in count(1)
+        for step, batch in enumerate(loader.epoch(streams.order, streams.augmentation))
+    )
     samples = []
-    for images, own in islice(batches, number):
-        plan = experiment.strategy.sample(images.shape, streams.mixing)
+    for epoch, step, images, own in islice(batches, number):
+        plan = experiment.strategy.sample(images.shape, streams.mixing, facts(images, own, epoch, step))
         partner = int(plan.partner[0])
         # Clones, since the next batch overwrites the loader's memory.
         pictures = images[0].clone(), images[partner].clone(), plan.mix(images)[0].clone()
@@ -116,9 +140,8 @@ def first_samples(experiment: Experiment, data: RunData, number: int) -> list[Sa
 
 
 def mask(plan: MixPlan, images: Tensor) -> Tensor:
-    """Return the m of ``m * x + (1 - m) * x[partner]``, (B, 1, H, W): x is white here, and its partner black."""
-    white = torch.ones_like(images[:, :1], memory_format=torch.contiguous_format)
-    return plan.applied_mask.mix(white, torch.zeros_like(white)) if plan.active else white
+    """Return the m of ``m * x + (1 - m) * x[partner]``, (B, 1, H, W): 1 where all is the image's own."""
+    return plan.own_part(images[:, :1].contiguous())
 
 
 def grid(shown: Sequence[Row]) -> Figure:
