@@ -75,6 +75,7 @@ ALSO = {
     "dataset/wavfolder": ["dataset.folder=${dataset.root}/wavs"],
     "dataset/tsv": ["dataset.folder=${dataset.root}/sst2", NO_VAL],
     **{f"dataset/{name}": [NO_VAL] for name in ("dsb2018", "fsdd", "sst2", "trec")},
+    "mixup/c_mixup": ["dataset=diabetes"],
     "model/table_mlp": ["dataset=diabetes"],
     "model/unet": ["dataset=dsb2018", NO_VAL],
     "model/torchvision_segmentation": ["dataset=dsb2018", NO_VAL],

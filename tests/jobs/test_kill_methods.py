@@ -18,7 +18,15 @@ from ..forked import Forked
 
 pytestmark = pytest.mark.slow
 
-OTHERS = ("base", "transmix", "between_class", "ssmix", "classmix", "instance_paste")  # for other networks and data
+OTHERS = (
+    "base",
+    "transmix",
+    "between_class",
+    "ssmix",
+    "classmix",
+    "instance_paste",
+    "c_mixup",
+)  # for other networks and data
 STRATEGIES = sorted(path.stem for path in (CONF / "mixup").glob("*.yaml") if path.stem not in OTHERS)
 SMALL = (
     "trainer.epochs=2",

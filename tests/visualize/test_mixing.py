@@ -200,6 +200,7 @@ def test_the_command_writes_both_pictures_and_the_same_bytes_each_time(script: A
 OPTIONS = sorted(file.relative_to(CONF / "mixup").with_suffix("").as_posix() for file in CONF.glob("mixup/**/*.yaml"))
 OF_OTHER_DATA = [
     "between_class",
+    "c_mixup",
     "classmix",
     "instance_paste",
     "ssmix",
