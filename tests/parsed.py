@@ -17,7 +17,7 @@ from hydra.core.object_type import ObjectType
 from vicinal.config.schema import CONF, register
 from vicinal.data.sources import digits, embedded
 
-FOLDERS = {"pkg://hydra.conf", f"file://{CONF}", "structured://"}
+FOLDERS = {"pkg://hydra.conf", f"file://{CONF}"}  # not what is registered, such as the config of a run
 EMBEDDED = embedded("digits.csv.gz").parent
 
 

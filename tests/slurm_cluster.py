@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 NEEDED = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
 ACCOUNTS = """\
@@ -70,15 +71,22 @@ def missing() -> str:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[dict[str, str]]:
-    """Inside, a Slurm runs whose files are in a folder; yield the environment of its commands."""
+def running() -> Iterator[dict[str, str]]:
+    """Inside, a Slurm runs; yield the environment of its commands."""
+    # Not in pytest's folders, which other users than this one may not enter: munge and mysql have users of their own.
+    with TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        with _running(Path(name)) as environment:
+            yield environment
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[dict[str, str]]:
     environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "SLURM_CONF": f"{folder}/slurm.conf"}
     ports = dict(zip(("dbd", "database", "ctld", "d"), _free_ports(4), strict=True))
     values = {"folder": folder, "host": socket.gethostname().partition(".")[0], **ports}
     for name in ("state", "spool", "database"):
         (folder / name).mkdir(parents=True)
-    for path in (folder, *folder.parents[:-1]):
-        path.chmod(path.stat().st_mode | 0o055)  # munge and mysql are users of their own
     (folder / "slurm.conf").write_text(CLUSTER.format(**values))
     accounts = folder / "slurmdbd.conf"
     accounts.write_text(ACCOUNTS.format(**values))

@@ -190,6 +190,7 @@ class SlurmLauncher(Launcher):
         """Record why a run has no result, unless it has one or a process works on it."""
         from vicinal.experiment import Experiment
         from vicinal.jobs.provenance import run_metadata
+        from vicinal.runs.files import make_folder
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
         experiment = Experiment.composed(config)
@@ -198,6 +199,7 @@ class SlurmLauncher(Launcher):
             return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
         log.error("%s: %s", experiment.name, reason)
         if not folder.locked():
+            make_folder(folder.path)  # the job may have ended before it
             folder.fail(run_metadata(experiment), reason)
         return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=UserError(reason))
 

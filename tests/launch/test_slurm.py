@@ -37,10 +37,10 @@ JOBS = (
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def cluster() -> Iterator[dict[str, str]]:
     if reason := slurm_cluster.missing():
         pytest.skip(reason)
-    with slurm_cluster.running(tmp_path_factory.mktemp("slurm")) as environment:
+    with slurm_cluster.running() as environment:
         yield {**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 

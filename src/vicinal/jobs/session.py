@@ -169,7 +169,8 @@ def assist(experiment: Experiment, saved: Saved, data: RunData) -> None:
         experiment.shards.world.first()  # which has written it
 
     with GracefulShutdown() as shutdown:
-        checkpointer = Checkpointer(save, experiment.checkpoint_every, experiment.trainer.epochs, shutdown)
+        every, world = experiment.checkpoint_every, experiment.shards.world
+        checkpointer = Checkpointer(save, every, experiment.trainer.epochs, shutdown, world)
         if saved.training is not None:
             load(state, saved)
         checkpointer.save(state)
@@ -192,7 +193,8 @@ def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None
         Trackers(context.info, *own, chosen=experiment.trackers) as trackers,
     ):
         state = context.begin(trackers)
-        checkpointer = Checkpointer(context.save_training, experiment.checkpoint_every, epochs, shutdown)
+        every, world = experiment.checkpoint_every, experiment.shards.world
+        checkpointer = Checkpointer(context.save_training, every, epochs, shutdown, world)
         ready = context.session_seconds()
         if saved.training is not None:
             restore(state, saved, context.news, folder)

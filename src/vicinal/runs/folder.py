@@ -97,8 +97,7 @@ class RunFolder:
         return result
 
     def fail(self, metadata: Mapping[str, Any], reason: str) -> None:
-        """Write that the run failed and why, even if it has not begun; it can be resumed all the same."""
-        files.make_folder(self.path)
+        """Write that the run failed and why; it can be resumed all the same."""
         self._seal({**metadata, "status": "failed", "error": reason})
 
     def _seal(self, result: Mapping[str, Any], *beside: Path) -> None:

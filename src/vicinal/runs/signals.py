@@ -91,7 +91,7 @@ class GracefulShutdown:
         if self.signal is None:
             self.signal = signal.Signals(number)
             again = "; again: stop without saving" if number == signal.SIGINT else ""
-            if not log.isEnabledFor(logging.INFO):
+            if not log.isEnabledFor(logging.WARNING):
                 return
             # Not logged: the signal may have come in the middle of a line of the log.
             with suppress(OSError):  # the terminal may be closed

@@ -10,6 +10,7 @@ from vicinal.config.schema import BILLION
 from vicinal.errors import ConfigError
 from vicinal.runs.signals import GracefulShutdown
 from vicinal.training.state import TrainState
+from vicinal.training.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ class Checkpointer:
     """Save a running training at intervals, at the end of its ``epochs``, and at a shutdown, by calling ``save``."""
 
     def __init__(
-        self, save: Callable[[TrainState], None], every: Interval, epochs: int, shutdown: GracefulShutdown
+        self,
+        save: Callable[[TrainState], None],
+        every: Interval,
+        epochs: int,
+        shutdown: GracefulShutdown,
+        world: World = ALONE,
     ) -> None:
-        self._save, self._every, self._epochs, self._shutdown = save, every, epochs, shutdown
+        self._save, self._every, self._epochs, self._shutdown, self._world = save, every, epochs, shutdown, world
         self._steps = 0  # since the last checkpoint
 
     def after_step(self, training: TrainState) -> None:
@@ -57,7 +63,7 @@ class Checkpointer:
 
     def check(self, training: TrainState) -> None:
         """Save and raise :class:`Interrupted` if a process of the run was asked to stop."""
-        if self._shutdown.agree(training.learner.shards.world.largest):
+        if self._shutdown.agree(self._world.largest):
             self.save(training)
             self._shutdown.check()
 
