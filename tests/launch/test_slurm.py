@@ -116,7 +116,7 @@ def rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.slurm
 def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path: Path) -> None:
     """The launcher is killed, a job preempted, one cancelled: the others have the rows of a serial sweep."""
-    words = (*SMALL, "trainer.epochs=300", "seed=range(4)", "-m")
+    words = (*SMALL, "trainer.epochs=900", "seed=range(4)", "-m")
     serial, folder = tmp_path / "serial", tmp_path / "slurm"
     serial.mkdir()
     folder.mkdir()
@@ -133,20 +133,21 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path:
     again.until(lambda: "runs are in Slurm's queue already" in again.out.read_text())
     submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
     assert len({job.partition("_")[0] for job in submitted.values()}) == 1  # nothing was submitted twice
-    preempted = set(again.until(again.running))
+    preempted = set(again.until(lambda: again.running()[1:] and again.running()))
     again.slurm("sbatch", "--partition=urgent", "--ntasks=2", "--output=/dev/null", "--wrap=true")
-    again.until(lambda: preempted & set(again.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i").split()))
-    again.release()
-
-    run = again.until(lambda: next((run for run, job in submitted.items() if job in again.running()), None))
-    again.slurm("scancel", submitted[run])
+    held = again.until(
+        lambda: preempted <= (back := set(again.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i").split())) and back
+    )
+    job = min(preempted & held)  # it waits, so that it cannot end before it is cancelled
+    again.slurm("scancel", job)
+    run = next(run for run, its in submitted.items() if its == job)
     assert again.wait() == 1
     said = again.out.read_text()
     assert "Slurm: CANCELLED by 0" in said
     assert said.splitlines()[-1] == "error: 1 of 4 jobs failed; the reasons are in the table"
 
     one_by_one = Sweep(serial, words, cluster)
-    assert one_by_one.process.wait(300) == 0
+    assert one_by_one.process.wait(900) == 0
     expected, found = rows(serial), rows(folder)
     cancelled = next(name for name in expected if name.endswith(run))
     found.pop(cancelled, None)
