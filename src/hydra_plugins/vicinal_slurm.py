@@ -171,7 +171,11 @@ class SlurmLauncher(Launcher):
             for job in dict.fromkeys(left.values()):
                 runs = [run for run, its in recorded.items() if its == job.job_id]
                 if job.task(0).paths.result_pickle.exists():
-                    outcomes |= dict(zip(runs, self._results(job, len(runs)), strict=True))
+                    results = self._results(job) or [
+                        self._failed(words[run], f"Slurm: the job has failed: {job.task(0).paths.stdout}")
+                        for run in runs
+                    ]
+                    outcomes |= dict(zip(runs, results, strict=True))
                 elif queue.is_gone(job.job_id):
                     reason = f"Slurm: {slurm.verdict(job.job_id) or 'the job has ended without a result'}"
                     outcomes |= {run: self._failed(words[run], reason) for run in runs if run in words}
@@ -179,11 +183,12 @@ class SlurmLauncher(Launcher):
                 time.sleep(FILE_SECONDS)
         return [outcomes[run] for run in words]
 
-    def _results(self, job: Job[Any], runs: int) -> list[JobReturn]:
+    def _results(self, job: Job[Any]) -> list[JobReturn]:
+        """Return what the runs of a job have returned; [] if the job itself has failed."""
         try:
             results: list[JobReturn] = job.task(0).result()
-        except Exception as error:  # of the job itself, or of its files
-            return [JobReturn(status=JobStatus.FAILED, _return_value=UserError(first_line(error)))] * runs
+        except Exception:  # of the job, or of its files; its log has it
+            return []
         return results
 
     def _failed(self, words: list[str], reason: str) -> JobReturn:

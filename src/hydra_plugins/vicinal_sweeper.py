@@ -109,7 +109,9 @@ class GridSweeper(BasicSweeper):
         try:
             with Live(folder, epochs, waiting).shown():
                 returns = self._launch(words, configs, packing)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as end:
+            if isinstance(end, SystemExit) and not end.code:  # a launcher that does not wait
+                raise
             done = sum(job.experiment.folder.completed() is not None for job in jobs)
             advice = "" if self.config.rerun else "; rerun the same command to resume"
             log.warning("interrupted: %d of %d runs are completed%s", done, len(jobs), advice)

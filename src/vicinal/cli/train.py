@@ -130,11 +130,20 @@ def _start() -> None:
 def job(cfg: DictConfig) -> float | None:
     """Run one job, for Hydra; return its last validation score by the task's selection metric, if any, for sweepers."""
     output.steady()  # a launcher from a plugin may run jobs in other processes
-    settings = HydraConfig.get()
-    single = settings.mode == RunMode.RUN
-    if processes().rank > 0:
+    settings, first = HydraConfig.get(), processes().rank == 0
+    try:
+        if first:
+            return _run(cfg, settings)
         _assist(cfg, settings)
         return None
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            after_interruption(end.code - 128, first)
+        raise
+
+
+def _run(cfg: DictConfig, settings: HydraConf) -> float | None:
+    single = settings.mode == RunMode.RUN
     try:
         from vicinal.config.composition import hidden, refuse_moving
         from vicinal.tracking.wandb import client
@@ -160,9 +169,6 @@ def job(cfg: DictConfig) -> float | None:
             sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
         if not single:
             log.error("failed: %s", explain(error))
-        raise
-    except SystemExit as end:
-        after_interruption(int(end.code or 0) - 128)
         raise
     return (result.get("val") or {}).get(task_named(result.get("task")).selection)
 

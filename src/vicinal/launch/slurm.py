@@ -61,8 +61,10 @@ def own_job() -> dict[str, str]:
     return dict(word.split("=", 1) for word in (printed or "").split() if "=" in word)
 
 
-def after_interruption(number: int) -> None:
+def after_interruption(number: int, first: bool = True) -> None:
     """Let Slurm put the job back into its queue after a signal, when all is saved; return if it will not.
+
+    All processes of a run call this, since Slurm may end a job with the first of them; one of them is the ``first``.
 
     A preempted job (SIGTERM) is requeued only if it is still there when its grace time is over: so this waits to be
     killed. A job whose time is up (SIGUSR1, SIGUSR2 of ``sbatch --signal``) is requeued by a request, if it was
@@ -75,7 +77,7 @@ def after_interruption(number: int) -> None:
         log.warning("preempted: everything is saved; waiting for Slurm to put the job back into its queue")
         while True:
             time.sleep(60)
-    time_is_up = number in (signal.SIGUSR1, signal.SIGUSR2) and job.get("JobState") == "RUNNING"
+    time_is_up = first and number in (signal.SIGUSR1, signal.SIGUSR2) and job.get("JobState") == "RUNNING"
     if time_is_up and job.get("Requeue") == "1" and ask("scontrol", "requeue", str(own_id())) is not None:
         log.warning("the time is up: everything is saved, and Slurm has put the job back into its queue")
 

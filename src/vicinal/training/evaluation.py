@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from vicinal.tasks import Task
 from vicinal.training.hardware import Hardware
@@ -42,7 +41,7 @@ def evaluate(
 
     training = model.training
     model.eval()
-    shares = world.gather(tree_map(_on_cpu, list(measured()))) if together else [measured()]
+    shares = world.gather(list(measured())) if together else [measured()]
     for share in shares:
         for measure, record in share:
             metrics.add(measure)
@@ -50,7 +49,3 @@ def evaluate(
                 records.append(record)
     model.train(training)
     return metrics.compute()
-
-
-def _on_cpu(value: Any) -> Any:
-    return value.cpu() if isinstance(value, Tensor) else value

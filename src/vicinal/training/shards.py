@@ -35,11 +35,6 @@ class Shards:
         """Return the name of a part's own random stream."""
         return stream if self.count == 1 else f"{stream}/{shard}"
 
-    def sizes(self, batch: int) -> list[int]:
-        """Return the samples of each part of a batch, as ``torch.tensor_split`` cuts it."""
-        whole, rest = divmod(batch, self.count)
-        return [whole + (shard < rest) for shard in range(self.count)]
-
 
 WHOLE = Shards()
 """A batch in one part, by one process."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from vicinal.tasks import Task
 from vicinal.training.learner import Learner
@@ -136,7 +135,7 @@ class TrainState(Stateful):
         totals = {shard: total.state_dict() for shard, total in self.totals.items()}
         world, own = self.learner.shards.world, (totals, self.streams.state_dict())
         if world.size > 1:
-            shares = world.gather(tree_map(_on_cpu, own))
+            shares = world.gather(own)
             totals, streams = ({key: value for share in shares for key, value in share[0].items()}, shares[0][1])
             for _, others in shares:
                 streams["mixing"] |= others["mixing"]
@@ -179,10 +178,7 @@ class TrainState(Stateful):
 
     def _gathered(self, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the states of all parts, in their order, from those of this process."""
-        world = self.learner.shards.world
-        if world.size == 1:
-            return states
-        return [state for share in world.gather(tree_map(_on_cpu, states)) for state in share]
+        return [state for share in self.learner.shards.world.gather(states) for state in share]
 
     def end_epoch(self, row: Row) -> None:
         """End the epoch with its row, and begin the next one."""
@@ -190,7 +186,3 @@ class TrainState(Stateful):
         self._begin_epoch()
         self.clock.epoch = 0.0
         self.streams.begin_epoch()
-
-
-def _on_cpu(value: Any) -> Any:
-    return value.cpu() if isinstance(value, Tensor) else value

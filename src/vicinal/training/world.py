@@ -49,12 +49,14 @@ class World:
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the values of all processes, in their order: plain containers and tensors on the CPU."""
+        """Return the values of all processes, in their order: plain containers and tensors, which come to the CPU."""
         if self.size == 1:
             return [value]
+        from torch.utils._pytree import tree_map
+
         values: list[Any] = [None] * self.size
         with _together():
-            _distributed().all_gather_object(values, value)
+            _distributed().all_gather_object(values, tree_map(_on_cpu, value))
         return values
 
     def first(self, value: Any = None) -> Any:
@@ -155,6 +157,10 @@ def _meeting_place(environment: Mapping[str, str]) -> dict[str, str]:
         "MASTER_ADDR": environment.get("MASTER_ADDR", nodes),
         "MASTER_PORT": environment.get("MASTER_PORT", str(port)),
     }
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if hasattr(value, "cpu") else value
 
 
 def _distributed() -> Any:
