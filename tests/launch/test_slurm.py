@@ -262,7 +262,13 @@ def test_a_job_whose_time_is_up_is_put_back_and_no_other(
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
     commands("scontrol", SHOWN.format(state=state, requeue=requeue, preempted="None"))
+    before = {ignored: signal.getsignal(ignored) for ignored in (signal.SIGTERM, signal.SIGCONT)}
+    slurm.after_interruption(number, first=False)
+    assert "requeue 12" not in (tmp_path / "asked").read_text().splitlines()  # the first process alone asks
     slurm.after_interruption(number)
+    for ignored, handler in before.items():
+        assert (signal.getsignal(ignored) is signal.SIG_IGN) is asks
+        signal.signal(ignored, handler)
     asked = (tmp_path / "asked").read_text().splitlines()
     assert ("requeue 12" in asked) is asks
 

@@ -71,15 +71,23 @@ def after_interruption(number: int, first: bool = True) -> None:
     submitted with ``--requeue``. A cancelled job is left alone.
     """
     job = own_job()
-    if number == signal.SIGTERM and job.get("JobState") == "RUNNING" and job.get("PreemptTime", NEVER[0]) not in NEVER:
-        for ignored in (signal.SIGTERM, signal.SIGCONT):
-            signal.signal(ignored, signal.SIG_IGN)
+    if job.get("JobState") != "RUNNING":
+        return
+    if number == signal.SIGTERM and job.get("PreemptTime", NEVER[0]) not in NEVER:
+        _ignore_the_end()
         log.warning("preempted: everything is saved; waiting for Slurm to put the job back into its queue")
         while True:
             time.sleep(60)
-    time_is_up = first and number in (signal.SIGUSR1, signal.SIGUSR2) and job.get("JobState") == "RUNNING"
+    time_is_up = first and number in (signal.SIGUSR1, signal.SIGUSR2)
     if time_is_up and job.get("Requeue") == "1" and ask("scontrol", "requeue", str(own_id())) is not None:
+        _ignore_the_end()
         log.warning("the time is up: everything is saved, and Slurm has put the job back into its queue")
+
+
+def _ignore_the_end() -> None:
+    """Ignore the signals by which Slurm ends a job that it requeues: all is saved, and the process leaves anyway."""
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def refusal(*flags: str) -> str:
