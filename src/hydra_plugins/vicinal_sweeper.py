@@ -24,6 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.vicinal_launcher import ParallelLauncher
+from hydra_plugins.vicinal_ray import RayLauncher
 from hydra_plugins.vicinal_slurm import SlurmLauncher
 from vicinal.config.schema import BASES
 from vicinal.errors import ConfigError, UserError
@@ -83,8 +84,9 @@ class GridSweeper(BasicSweeper):
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
         refuse_moving(self.config.hydra)
-        if self._launches(SlurmLauncher) and not self.config.dry_run:
-            SlurmLauncher.check(self.config.hydra.launcher)
+        for launcher in (RayLauncher, SlurmLauncher):
+            if self._launches(launcher) and not self.config.dry_run:
+                launcher.check(self.config.hydra.launcher)
         jobs, packing = self._pack(self._jobs(arguments))
         if self.config.dry_run:
             check_cuts(job.experiment for job in jobs)
