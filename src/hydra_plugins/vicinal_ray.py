@@ -99,8 +99,8 @@ class RayLauncher(Launcher):
         job = partial(run_in_worker, self.hydra_context, self.task_function, self.config, Singleton.get_state())
         numbers = range(initial_job_idx, initial_job_idx + count)
         calls = [
-            (name or "run", number, list(words))
-            for name, number, words in zip(names(job_overrides), numbers, job_overrides, strict=True)
+            (name or "run", number, list(own))
+            for name, number, own in zip(names(job_overrides), numbers, job_overrides, strict=True)
         ]
         options = {
             "num_cpus": self.num_cpus,
@@ -113,9 +113,8 @@ class RayLauncher(Launcher):
             ray_cluster.check_place(able, place)
             with Tasks(Setup(place, bool(gpus), self.retry_exceptions, cloudpickle.dumps(job)), options) as tasks:
                 for index, outcome in tasks.do(calls):
-                    outcomes[index] = (
-                        outcome if isinstance(outcome, JobReturn) else self._failed(calls[index][2], outcome)
-                    )
+                    words = calls[index][2]
+                    outcomes[index] = self._failed(words, outcome) if isinstance(outcome, str) else outcome
         return [outcomes[index] for index in range(count)]
 
     def _failed(self, words: list[str], reason: str) -> JobReturn:
@@ -137,7 +136,7 @@ def _check_values(launcher: DictConfig) -> None:
         (
             "num_gpus",
             gpus is None or part or _whole(gpus, 1),
-            "must be null, a number between 0 and 1, or an integer >= 1",
+            "must be null, between 0 and 1, or an integer >= 1",
         ),
         ("max_retries", _whole(plain["max_retries"], -1), "must be an integer >= 0, or -1 for no limit"),
         ("retry_exceptions", isinstance(plain["retry_exceptions"], bool), "must be true or false"),

@@ -157,7 +157,7 @@ def placed(output_dir: str, environment: Mapping[str, str]) -> Iterator[Place]:
     make_folder(mark.parent)
     mark.touch()
     try:
-        yield Place(own, os.getcwd(), tuple(map(os.path.abspath, sys.path)), output_dir, str(mark))
+        yield Place(own, str(Path.cwd()), tuple(map(os.path.abspath, sys.path)), output_dir, str(mark))
     finally:
         mark.unlink(missing_ok=True)
 

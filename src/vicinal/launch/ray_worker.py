@@ -51,9 +51,7 @@ class Place:
         try:
             os.chdir(self.folder)
         except OSError as error:
-            raise UserError(
-                f"node {_node()} does not see the command's folder {self.folder}: {error.strerror}"
-            ) from None
+            raise UserError(f"node {_node()} does not see this folder: {self.folder} ({error.strerror})") from None
         if not Path(self.mark).exists():
             lacks = f"node {_node()} does not see it; on several machines it has to be on a shared disk"
             raise ConfigError("output_dir", self.output_dir, lacks)
