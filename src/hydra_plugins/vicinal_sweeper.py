@@ -170,16 +170,21 @@ class GridSweeper(BasicSweeper):
 
     def _pack(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Packing | None]:
         """Decide how the jobs share this machine, if they do; each then has the threads that it will get."""
-        if not self._parallel():
+        packing: Packing | None = None
+        if self._parallel():
+            experiments = [job.experiment for job in jobs]
+            devices = {experiment.hardware.device.type for experiment in experiments}
+            launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
+            packing = launcher.pack({experiment.trainer.threads for experiment in experiments}, devices)
+            threads = packing.threads
+        elif self._launches(RayLauncher):
+            threads = self.config.hydra.launcher.num_cpus
+        else:
             return jobs, None
-        experiments = [job.experiment for job in jobs]
-        devices = {experiment.hardware.device.type for experiment in experiments}
-        launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
-        packing = launcher.pack({experiment.trainer.threads for experiment in experiments}, devices)
 
         def packed(experiment: Experiment) -> Experiment:
             auto = experiment.trainer.threads == AUTO
-            return experiment.with_threads(min(experiment.hardware.threads, packing.threads)) if auto else experiment
+            return experiment.with_threads(min(experiment.hardware.threads, threads)) if auto else experiment
 
         return [replace(job, experiment=packed(job.experiment)) for job in jobs], packing
 

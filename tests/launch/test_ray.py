@@ -1,4 +1,4 @@
-"""``hydra/launcher=ray`` on two raylets: lost workers and nodes cost no result, and a run that cannot go on only its own."""
+"""``hydra/launcher=ray`` on two raylets: lost workers and nodes cost no result, and a hopeless run only its own."""
 
 import json
 import os

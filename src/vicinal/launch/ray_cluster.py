@@ -21,7 +21,7 @@ from vicinal.runs.files import make_folder
 from vicinal.runs.signals import present
 from vicinal.utils.cores import usable_cores
 
-ANSWER_SECONDS = 30  # for a cluster to answer
+ANSWER_SECONDS = 60  # for a cluster to answer
 LOOK_SECONDS = 120  # for a node to start a worker, which imports from a disk that may be slow
 log = logging.getLogger(__name__)
 

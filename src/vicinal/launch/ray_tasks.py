@@ -59,5 +59,5 @@ def _outcome(ray: Any, task: Any) -> JobReturn | str:
     except ray.exceptions.TaskCancelledError:
         return "Ray: the task was cancelled"
     except ray.exceptions.RayError as error:
-        return f"Ray: {first_line(error)}"
+        return f"Ray: {first_line(error).partition('. ')[0].rstrip('.')}"  # the rest tells of files and processes
     return done
