@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -103,10 +103,10 @@ def running(cpus: int = 1, **variables: str) -> Iterator[Cluster]:
         for node in reversed(cluster.nodes):
             node.terminate()
         for node in cluster.nodes:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 node.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(node.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)  # what a killed raylet has left behind
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -93,6 +93,7 @@ class RayLauncher(Launcher):
         ray_cluster.prepare(self.max_retries)
         nodes = ray_cluster.connect(self.address, self.runtime_env)
         gpus = self.num_gpus or 0
+        ray_cluster.check_room(nodes, self.num_cpus, gpus)
         able = ray_cluster.able(nodes, self.num_cpus, gpus)
         places, count = sum(node.places(self.num_cpus, gpus) for node in able), len(job_overrides)
         log.info("Ray: %d runs on %d nodes, %d at a time", count, len(able), min(places, count))
@@ -129,15 +130,13 @@ class RayLauncher(Launcher):
 def _check_values(launcher: DictConfig) -> None:
     plain = _plain(launcher)
     address, gpus = plain["address"], plain["num_gpus"]
+    place = isinstance(address, str) and address not in ("", "local")
     part = isinstance(gpus, float) and (0 < gpus < 1 or (gpus >= 1 and gpus.is_integer()))
+    some = part or _whole(gpus, 1)
     for key, right, allowed in (
-        ("address", address is None or (isinstance(address, str) and address), "must be null, auto or an address"),
+        ("address", address is None or place, "must be null, auto or an address"),
         ("num_cpus", _whole(plain["num_cpus"], 1), "must be an integer >= 1"),
-        (
-            "num_gpus",
-            gpus is None or part or _whole(gpus, 1),
-            "must be null, between 0 and 1, or an integer >= 1",
-        ),
+        ("num_gpus", gpus is None or some, "must be null, between 0 and 1, or an integer >= 1"),
         ("max_retries", _whole(plain["max_retries"], -1), "must be an integer >= 0, or -1 for no limit"),
         ("retry_exceptions", isinstance(plain["retry_exceptions"], bool), "must be true or false"),
         ("runtime_env", isinstance(plain["runtime_env"], dict), "must be a mapping"),

@@ -177,7 +177,7 @@ class GridSweeper(BasicSweeper):
             launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
             packing = launcher.pack({experiment.trainer.threads for experiment in experiments}, devices)
             threads = packing.threads
-        elif self._launches(RayLauncher):
+        elif self._launches(RayLauncher) and not self.config.dry_run:  # the keys are checked
             threads = self.config.hydra.launcher.num_cpus
         else:
             return jobs, None

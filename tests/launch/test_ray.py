@@ -232,6 +232,7 @@ def test_without_ray_its_extra_is_named(train: Train, monkeypatch: pytest.Monkey
 def test_how_many_runs_a_node_has_room_for(cpus: int, gpus: float, places: int) -> None:
     """A part of a GPU is a part of one GPU."""
     assert nodes_of.Node("", "", 8, 2).places(cpus, gpus) == places
+    assert nodes_of.Node("", "", 99, 1).places(1, 0.1) == 10  # although 1 // 0.1 is 9
 
 
 def test_what_no_single_node_has_is_refused() -> None:

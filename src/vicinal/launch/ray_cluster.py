@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +54,7 @@ class Node:
         """Return how many runs that need so much it has room for at a time."""
         room = self.cpus // cpus
         if gpus:  # a part of a GPU is a part of one
-            room = min(room, self.gpus // gpus if gpus >= 1 else self.gpus * (1 // gpus))
+            room = min(room, self.gpus // gpus if gpus >= 1 else self.gpus * math.floor(1 / gpus))
         return int(room)
 
 
@@ -90,7 +92,7 @@ def ask(address: str) -> list[Node]:
         raise ConfigError("hydra.launcher.address", address, late) from None
     answers = [line for line in done.stdout.splitlines() if line.startswith("nodes ")]
     if not answers:
-        reasons = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+        reasons = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", done.stderr, re.MULTILINE) or ["no reason given"]
         raise ConfigError("hydra.launcher.address", address, f"no Ray cluster answers ({reasons[-1]})")
     return _nodes(json.loads(answers[-1].removeprefix("nodes ")))
 
@@ -178,6 +180,8 @@ def check_place(nodes: Sequence[Node], place: Place) -> None:
             raise UserError(f"hydra/launcher=ray: node {node.address} has not answered within {LOOK_SECONDS} s")
         try:
             reason = ray.get(answer)
+        except ray.exceptions.RayTaskError as error:  # such as a node without this package
+            raise UserError(f"hydra/launcher=ray: node {node.address}: {first_line(error.cause)}") from error
         except ray.exceptions.RayError as error:  # it has died, and runs will go to others
             log.warning("node %s cannot be used: %s", node.address, first_line(error))
             continue
