@@ -22,8 +22,9 @@ QUICK = {
     "RAY_health_check_failure_threshold": "4",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_memory_monitor_refresh_ms": "0",
 }
-"""A lost node is noticed after seconds; nothing is sent to anyone."""
+"""A lost node is noticed after seconds, nothing is sent to anyone, and other programs may fill the memory."""
 
 
 def missing() -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -158,8 +159,8 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: ray_cluster.Cluster, tmp_
 def test_a_run_whose_retries_are_used_up_costs_itself_alone(tmp_path: Path) -> None:
     """On a Ray of the command's own."""
     words = ("hydra/launcher=ray", "hydra.launcher.max_retries=0", "trainer.epochs=40", "seed=range(2)")
-    home = {"HOME": str(tmp_path), "VICINAL_CORES": "1"}  # where Ray keeps a token
-    sweep = Sweep(tmp_path / "ray", *words, **home)
+    home = {"HOME": str(tmp_path)}  # where Ray keeps a token
+    sweep = Sweep(tmp_path / "ray", *words, VICINAL_CORES="1", RAY_memory_monitor_refresh_ms="0", **home)
     sweep.until(lambda: sweep.epochs(0) > 1)
     [worker] = [
         pid
@@ -195,6 +196,7 @@ def test_a_run_whose_retries_are_used_up_costs_itself_alone(tmp_path: Path) -> N
         ("runtime_env=x", "must be a mapping"),
         ("runtime_env.env_vars={A:1}", "runtime_env['env_vars'] must be"),
         ("address=''", "must be null, auto or an address"),
+        ("address=127.0.0.1:1", "no Ray cluster answers ([Errno 111] Connection refused)"),
         ("address=nonsense", "no Ray cluster answers (ValueError: Invalid address format: nonsense)"),
     ],
 )
@@ -214,9 +216,11 @@ def test_a_wrong_value_is_one_line_before_anything_is_written(
 @pytest.mark.ray
 def test_an_address_that_is_silent_is_given_up(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes_of, "ANSWER_SECONDS", 0.1)
-    code, _, err = train(*SMALL, "hydra/launcher=ray", "hydra.launcher.address=127.0.0.1:1", "seed=0,1", "-m")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        code, _, err = train(*SMALL, "hydra/launcher=ray", f"hydra.launcher.address={address}", "seed=0,1", "-m")
     assert code == 1
-    assert err == "error: hydra.launcher.address=127.0.0.1:1: no Ray cluster has answered within 0.1 s\n"
+    assert err == f"error: hydra.launcher.address={address}: no Ray cluster has answered within 0.1 s\n"
 
 
 def test_without_ray_its_extra_is_named(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -23,10 +24,11 @@ from vicinal.runs.files import make_folder
 from vicinal.runs.signals import present
 from vicinal.utils.cores import usable_cores
 
-ANSWER_SECONDS = 60  # for a cluster to answer
-LOOK_SECONDS = 120  # for a node to start a worker, which imports from a disk that may be slow
 log = logging.getLogger(__name__)
 
+LISTEN_SECONDS = 10  # for a connection to an address
+ANSWER_SECONDS = 60  # for a cluster to answer
+LOOK_SECONDS = 120  # for a node to start a worker, which imports from a disk that may be slow
 OBJECTS = 80 * 2**20  # bytes of shared memory of a Ray of one's own, about the least that it takes: runs share files
 VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
@@ -79,9 +81,14 @@ def ask(address: str) -> list[Node]:
 
     A process of its own asks, since Ray waits for two minutes, and then ends the process.
     """
+    if place := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address):
+        try:
+            socket.create_connection((place[1], int(place[2])), LISTEN_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise ConfigError("hydra.launcher.address", address, f"no Ray cluster answers ({error})") from None
     try:
         done = subprocess.run(
-            [sys.executable, "-c", ASK, address],
+            [sys.executable, "-P", "-c", ASK, address],
             capture_output=True,
             text=True,
             timeout=ANSWER_SECONDS,
@@ -146,7 +153,8 @@ def connect(address: str | None, runtime_env: Mapping[str, Any]) -> list[Node]:
         raise ConfigError("hydra.launcher.address", address, f"Ray cannot be used ({first_line(error)})") from error
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            if handler is not None:  # else it is not Python's
+                signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return _nodes(ray.nodes())
 
