@@ -95,7 +95,7 @@ class Sweep:
         return found
 
     def code(self) -> int:
-        return self.process.wait(300)
+        return self.process.wait(600)
 
     def epochs(self, seed: int) -> int:
         return sum(file.read_bytes().count(b"\n") for file in self.folder.glob(f"outputs/runs/*-s{seed}/metrics.jsonl"))
