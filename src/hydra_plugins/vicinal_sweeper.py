@@ -24,6 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.vicinal_launcher import ParallelLauncher
+from hydra_plugins.vicinal_ray import RayLauncher
 from hydra_plugins.vicinal_slurm import SlurmLauncher
 from vicinal.config.schema import BASES
 from vicinal.errors import ConfigError, UserError
@@ -83,8 +84,9 @@ class GridSweeper(BasicSweeper):
         if size is not None and not (isinstance(size, int) and size >= 1):
             raise ConfigError("hydra.sweeper.max_batch_size", size, "must be null or an integer >= 1")
         refuse_moving(self.config.hydra)
-        if self._launches(SlurmLauncher) and not self.config.dry_run:
-            SlurmLauncher.check(self.config.hydra.launcher)
+        for launcher in (RayLauncher, SlurmLauncher):
+            if self._launches(launcher) and not self.config.dry_run:
+                launcher.check(self.config.hydra.launcher)
         jobs, packing = self._pack(self._jobs(arguments))
         if self.config.dry_run:
             check_cuts(job.experiment for job in jobs)
@@ -168,16 +170,21 @@ class GridSweeper(BasicSweeper):
 
     def _pack(self, jobs: Sequence[Job]) -> tuple[Sequence[Job], Packing | None]:
         """Decide how the jobs share this machine, if they do; each then has the threads that it will get."""
-        if not self._parallel():
+        packing: Packing | None = None
+        if self._parallel():
+            experiments = [job.experiment for job in jobs]
+            devices = {experiment.hardware.device.type for experiment in experiments}
+            launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
+            packing = launcher.pack({experiment.trainer.threads for experiment in experiments}, devices)
+            threads = packing.threads
+        elif self._launches(RayLauncher) and not self.config.dry_run:  # the keys are checked
+            threads = self.config.hydra.launcher.num_cpus
+        else:
             return jobs, None
-        experiments = [job.experiment for job in jobs]
-        devices = {experiment.hardware.device.type for experiment in experiments}
-        launcher = ParallelLauncher(self.config.hydra.launcher.n_jobs)
-        packing = launcher.pack({experiment.trainer.threads for experiment in experiments}, devices)
 
         def packed(experiment: Experiment) -> Experiment:
             auto = experiment.trainer.threads == AUTO
-            return experiment.with_threads(min(experiment.hardware.threads, packing.threads)) if auto else experiment
+            return experiment.with_threads(min(experiment.hardware.threads, threads)) if auto else experiment
 
         return [replace(job, experiment=packed(job.experiment)) for job in jobs], packing
 

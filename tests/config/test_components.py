@@ -33,7 +33,7 @@ OPTIONS = {
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
-    "hydra/launcher": 2,
+    "hydra/launcher": 3,
     "hydra/output": 1,
     "hydra/sweeper": 1,
     "mixup": 32,
