@@ -21,7 +21,7 @@ from vicinal.tasks import Task, recorded
 from vicinal.tracking.console import Console
 from vicinal.tracking.run_files import RunFiles
 from vicinal.tracking.tracker import Tracker, Trackers
-from vicinal.training.checkpointer import Checkpointer
+from vicinal.training.checkpointer import Checkpointer, Stop
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
 from vicinal.training.loop import fit, predictions
@@ -154,7 +154,7 @@ def new_training(experiment: Experiment, data: RunData, task: Task, steps: int, 
     return TrainState(learner, streams, examples, counts)
 
 
-def assist(experiment: Experiment, saved: Saved, data: RunData) -> None:
+def assist(experiment: Experiment, saved: Saved, data: RunData, stop: Stop | None = None) -> None:
     """Compute the own parts of a training that the first process reports and saves; write nothing.
 
     Raises as :func:`train`.
@@ -170,18 +170,26 @@ def assist(experiment: Experiment, saved: Saved, data: RunData) -> None:
 
     with GracefulShutdown() as shutdown:
         every, world = experiment.checkpoint_every, experiment.shards.world
-        checkpointer = Checkpointer(save, every, experiment.trainer.epochs, shutdown, world)
+        checkpointer = Checkpointer(save, every, experiment.trainer.epochs, shutdown, world, stop)
         if saved.training is not None:
             load(state, saved)
         checkpointer.save(state)
         fit(state, loaders, silent, checkpointer)
 
 
-def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None, loading: float) -> dict[str, Any]:
+def train(
+    experiment: Experiment,
+    saved: Saved,
+    data: RunData,
+    sweep: str | None,
+    loading: float,
+    stop: Stop | None = None,
+) -> dict[str, Any]:
     """Train to the end, and write everything, the result last; return it. The done mark does not wait for W&B.
 
     Raises UserError if the training diverged, or if the code does not fit the checkpoint any more. After a signal it
-    saves all and raises Interrupted, which the ``with`` that owns the signals turns into the meaning of the signal.
+    saves all and raises Interrupted, which the ``with`` that owns the signals turns into the meaning of the signal. If
+    ``stop`` says so it saves all and raises StoppedEarly.
     """
     context = RunContext(experiment, saved, data, sweep, loading)
     folder, epochs, loaders = experiment.folder, experiment.trainer.epochs, context.loaders
@@ -194,7 +202,7 @@ def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None
     ):
         state = context.begin(trackers)
         every, world = experiment.checkpoint_every, experiment.shards.world
-        checkpointer = Checkpointer(context.save_training, every, epochs, shutdown, world)
+        checkpointer = Checkpointer(context.save_training, every, epochs, shutdown, world, stop)
         ready = context.session_seconds()
         if saved.training is not None:
             restore(state, saved, context.news, folder)
