@@ -13,14 +13,16 @@ from vicinal.jobs.provenance import kept, run_metadata, write_config, write_envi
 from vicinal.jobs.resume import Saved, load, restore
 from vicinal.jobs.run_info import final_numbers, run_info, wandb_record
 from vicinal.launch import gpu_memory
+from vicinal.launch.slurm import taken_away
 from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, fixed
 from vicinal.runs.files import write
-from vicinal.runs.signals import GracefulShutdown
+from vicinal.runs.signals import GracefulShutdown, Interrupted
 from vicinal.tasks import Task, recorded
 from vicinal.tracking.console import Console
 from vicinal.tracking.run_files import RunFiles
 from vicinal.tracking.tracker import Tracker, Trackers
+from vicinal.tracking.wandb.settings import agent_run
 from vicinal.training.checkpointer import Checkpointer, Stop
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
@@ -210,7 +212,12 @@ def train(
                 trackers.predictions(predictions(state.history, loaders))
         trackers.restore(state.history.rows, state.steps)
         checkpointer.save(state)
-        scores = fit(state, loaders, trackers, checkpointer)
+        try:
+            scores = fit(state, loaders, trackers, checkpointer)
+        except Interrupted:
+            if agent_run() and taken_away(shutdown.signal or 0):
+                trackers.taken_away()
+            raise
         speed = state.clock.images_per_second
         trackers.finish(final_numbers(scores) | {"best_epoch": state.history.best_epoch, "images_per_second": speed})
         # The done mark; at its end the `with` waits for W&B.
