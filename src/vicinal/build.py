@@ -126,7 +126,7 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     augment = values.get("augment", False)
     crop = augmentation = None
     if augment:
-        if values["crop"] == RESIZED:
+        if values.get("crop") == RESIZED:
             crop = RandomResizedCrop(tuple(values["crop_scale"]), tuple(values["crop_ratio"]))
         augmentation = CropFlip(0 if crop else values["crop_padding"], values["flip"], values["rotate"])
     policy = Policy(augment) if isinstance(augment, str) else None

@@ -35,7 +35,7 @@ OPTIONS = {
     "hydra/job_logging": 1,
     "hydra/launcher": 3,
     "hydra/output": 1,
-    "hydra/sweeper": 1,
+    "hydra/sweeper": 2,
     "mixup": 32,
     "mixup/logmel": 3,
     "mixup/matched": 7,

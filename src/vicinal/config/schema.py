@@ -34,7 +34,8 @@ def key(
     choices: Iterable[str] = (),  # allowed strings
     length: int | None = None,  # required number of items of a list
     neutral: bool = False,  # the key cannot change a result, so it is no part of a run's identity
-    needs: str = "",  # switch of the same group, `key` or `key=value,value`; where it is off, the key has no effect
+    needs: str = "",  # switches of the same group, `key` or `key=value,value`; where one is off, the key has no effect
+    own: bool = False,  # there only where the component takes it as an argument
     since: str = "",  # version that added the key, if runs are older
     path: bool = False,  # of a file or folder; a leading ``~`` is the user's home
 ) -> Any:
@@ -66,6 +67,7 @@ class DatasetConfig:
         low=1,
         high=65536,
         needs="inputs=image",
+        own=True,
         since="0.2",
     )
     keep: str = key(
@@ -74,9 +76,10 @@ class DatasetConfig:
         choices=("auto", "decoded", "encoded"),
         neutral=True,
         needs="inputs=image",
+        own=True,
     )
     workers: int | str = key(
-        "auto", "threads that decode", choices=("auto",), low=1, high=1024, neutral=True, needs="inputs=image"
+        "auto", "threads that decode", choices=("auto",), low=1, high=1024, neutral=True, needs="inputs=image", own=True
     )
     rate: int = key(MISSING, "samples of sound per second", low=2000, high=MANY, needs="inputs=audio")
     length: int = key(
@@ -129,10 +132,11 @@ class DatasetConfig:
         "window of the padded image, or a random part of the whole one, resized",
         choices=("padded", "resized"),
         needs="augment",
+        own=True,
         since="0.2",
     )
     crop_padding: int = key(
-        4, "black pixels around an image before it is cropped", low=0, high=65536, needs="crop=padded"
+        4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment crop=padded"
     )
     crop_scale: list[float] = key(
         [0.08, 1.0],
