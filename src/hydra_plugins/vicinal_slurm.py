@@ -172,13 +172,13 @@ class SlurmLauncher(Launcher):
                 runs = [run for run, its in recorded.items() if its == job.job_id]
                 if job.task(0).paths.result_pickle.exists():
                     results = self._results(job) or [
-                        self._failed(words[run], f"Slurm: the job has failed: {job.task(0).paths.stdout}")
+                        self._failed(words[run], job.job_id, f"Slurm: the job has failed: {job.task(0).paths.stdout}")
                         for run in runs
                     ]
                     outcomes |= dict(zip(runs, results, strict=True))
                 elif queue.is_gone(job.job_id):
                     reason = f"Slurm: {slurm.verdict(job.job_id) or 'the job has ended without a result'}"
-                    outcomes |= {run: self._failed(words[run], reason) for run in runs if run in words}
+                    outcomes |= {run: self._failed(words[run], job.job_id, reason) for run in runs if run in words}
             if len(outcomes.keys() & jobs.keys()) < len(jobs):
                 time.sleep(FILE_SECONDS)
         return [outcomes[run] for run in words]
@@ -191,11 +191,12 @@ class SlurmLauncher(Launcher):
             return []
         return results
 
-    def _failed(self, words: list[str], reason: str) -> JobReturn:
+    def _failed(self, words: list[str], job: str, reason: str) -> JobReturn:
         """Record why a run has no result, unless it has one or a process works on it."""
         from vicinal.experiment import Experiment
         from vicinal.jobs.provenance import run_metadata
         from vicinal.runs.files import make_folder
+        from vicinal.runs import heartbeat
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
         experiment = Experiment.composed(config)
@@ -204,6 +205,7 @@ class SlurmLauncher(Launcher):
             return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
         log.error("%s: %s", experiment.name, reason)
         if not folder.locked():
+        heartbeat.forget(folder.path, job)  # it was on another node, perhaps, and may look alive for a while
             make_folder(folder.path)  # the job may have ended before it
             folder.fail(run_metadata(experiment), reason)
         return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=UserError(reason))

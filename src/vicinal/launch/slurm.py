@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+
+from vicinal.utils.slurm_id import own_id
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,6 @@ def verdict(job: str) -> str:
     if state == "FAILED":
         return f"FAILED by signal {number}" if number not in ("", "0") else f"FAILED with exit code {status}"
     return state
-
-
-def own_id(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the job that this process belongs to; None outside of one."""
-    if "SLURM_ARRAY_TASK_ID" in environment:  # the plain id of the last task is that of the whole array
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID")
 
 
 def own_job() -> dict[str, str]:
