@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.vicinal_launcher import run_in_worker
 from vicinal.errors import UserError, first_line
-from vicinal.launch import slurm
+from vicinal.launch import local_disk, slurm
 from vicinal.launch.slurm_task import Task
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class SlurmLauncher(Launcher):
         configure_log(hydra.hydra_logging, hydra.verbose)
         logging.getLogger("submitit").setLevel(logging.ERROR)  # it repeats each line three times
         sweep = Path(str(hydra.sweep.dir))
+        warn_of_local_disk(Path(str(self.config.output_dir)))
         words = {_run_id(job): list(job) for job in job_overrides}
         recorded = queue_states.submitted(sweep)
         jobs = self._attached(recorded, words)
@@ -195,8 +196,8 @@ class SlurmLauncher(Launcher):
         """Record why a run has no result, unless it has one or a process works on it."""
         from vicinal.experiment import Experiment
         from vicinal.jobs.provenance import run_metadata
-        from vicinal.runs.files import make_folder
         from vicinal.runs import heartbeat
+        from vicinal.runs.files import make_folder
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
         experiment = Experiment.composed(config)
@@ -204,11 +205,18 @@ class SlurmLauncher(Launcher):
         if folder.completed() is not None:
             return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
         log.error("%s: %s", experiment.name, reason)
-        if not folder.locked():
         heartbeat.forget(folder.path, job)  # it was on another node, perhaps, and may look alive for a while
+        if not folder.locked():
             make_folder(folder.path)  # the job may have ended before it
             folder.fail(run_metadata(experiment), reason)
         return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=UserError(reason))
+
+
+def warn_of_local_disk(output_dir: Path) -> None:
+    """Warn of a folder that only this machine sees; on a cluster of one node it will do."""
+    if kind := local_disk.local_type(output_dir):
+        place = f"output_dir={output_dir} is on a file system of this machine alone ({kind})"
+        log.warning("%s: jobs on other nodes need one that all share", place)
 
 
 def _run_id(words: Sequence[str]) -> str:

@@ -34,6 +34,13 @@ def queue() -> dict[str, tuple[str, str]] | None:
     return {job: (state, reason.strip("()")) for job, state, reason in lines}
 
 
+def preempted() -> set[str]:
+    """Return this user's jobs that Slurm has told to make room, and that may be in their grace time still."""
+    printed = ask("squeue", "--me", "--noheader", "--array", "--Format=JobArrayID:|,PreemptTime:|") or ""
+    fields = (line.strip().split("|") for line in printed.splitlines() if line.count("|") >= 2)
+    return {job for job, when, *_ in fields if when not in ("", *NEVER)}
+
+
 def verdict(job: str) -> str:
     """Return how a job has ended, as Slurm's accounting says it, such as ``CANCELLED by 0``; "" if it is not known."""
     printed = ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode")
