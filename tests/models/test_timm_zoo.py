@@ -158,14 +158,16 @@ def refused(file: Path, name: str = "test_resnet") -> str:
 
 def test_foreign_weights_are_refused_in_a_line(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    file = tmp_path / "weights.pth"
+    file, fit = tmp_path / "weights.pth", "that fit images of 32 pixels"
     assert refused(file) == f"pretrained must be true, false or a file of weights; there is no such file, got {file}"
-    expected = f"pretrained must be weights of resnet34: layer1.2.conv1.weight is missing, got {weights}"
+    expected = f"pretrained must be weights of resnet34 {fit}: layer1.2.conv1.weight is missing, got {weights}"
     assert refused(weights, "resnet34") == expected
     torch.save({**state("test_resnet"), "more": torch.zeros(1)}, file)
-    assert refused(file) == f"pretrained must be weights of test_resnet: more is not one of its weights, got {file}"
+    assert (
+        refused(file) == f"pretrained must be weights of test_resnet {fit}: more is not one of its weights, got {file}"
+    )
     torch.save({**state("test_resnet"), "bn1.weight": torch.zeros(1)}, file)
-    assert refused(file) == f"pretrained must be weights of test_resnet: bn1.weight has another shape, got {file}"
+    assert refused(file) == f"pretrained must be weights of test_resnet {fit}: bn1.weight has another shape, got {file}"
     torch.save({"epoch": 3}, file)
     assert refused(file) == f"pretrained must be weights by their names; something else is in it, got {file}"
     file.write_bytes(pickle.dumps(Harm()))

@@ -161,20 +161,18 @@ def _with_weights(
     file, config = weights_file(name, pretrained), _config(name)
     weights = read_weights(file)
     own = classes_of(weights, config.classifier, config.label_offset or 0)
-    fitted = {**options, "num_classes": own}
-    with torch.device("meta"):
-        shapes = _fitting(
-            name, image_size, {**options, "num_classes": classes}
-        )  # a size that does not fit is its own fault
+    with torch.device("meta"):  # first, since a size that does not fit is no fault of the file
+        shapes = _fitting(name, image_size, {**options, "num_classes": classes})
     # timm takes over names, sizes and channels; but if it leaves the classifier out, it leaves out what is missing too.
     logging.getLogger("timm").setLevel(logging.WARNING)  # it tells each step
     overlay = {"state_dict": weights, "num_classes": own, "custom_load": False}
     loaded: dict[str, Any] = {"pretrained": True, "pretrained_cfg_overlay": overlay}
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore", category=UserWarning):
-            _build(name, {**fitted, **loaded})  # strictly
+            _build(name, {**options, "num_classes": own, **loaded})  # strictly
     except Exception as error:  # what timm makes of a foreign file
-        raise ValueError(f"pretrained must be weights of {name}: {_misfit(error)}, got {file}") from None
+        what = f"weights of {name} that fit images of {image_size} pixels"
+        raise ValueError(f"pretrained must be {what}: {_misfit(error)}, got {file}") from None
     if torch.get_default_device().type == "meta":
         return shapes
     model: Any = _build(name, {**options, "num_classes": classes, **loaded})
