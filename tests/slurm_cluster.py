@@ -4,12 +4,13 @@ It needs root, and Debian's ``slurm-wlm munge slurmdbd mariadb-server``.
 """
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 NEEDED = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
 ACCOUNTS = """\
 AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
 DbdHost=localhost
 DbdPort={dbd}
 SlurmUser=root
@@ -35,6 +37,7 @@ SlurmUser=root
 SlurmctldPort={ctld}
 SlurmdPort={d}
 AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -49,6 +52,7 @@ SelectTypeParameters=CR_Core
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={dbd}
+AccountingStoragePass={folder}/munge.socket
 JobAcctGatherType=jobacct_gather/linux
 SlurmdTimeout=30
 PreemptType=preempt/partition_prio
@@ -102,31 +106,37 @@ def _running(folder: Path) -> Iterator[dict[str, str]]:
         with (folder / f"{Path(command[0]).name}.out").open("wb") as out:
             started.append(subprocess.Popen(command, env={**environment, **more}, stdout=out, stderr=out))
 
+    def until(daemon: str, holds: Callable[[], object]) -> None:
+        end = time.monotonic() + SECONDS
+        while not holds():
+            said = "".join(file.read_text(errors="replace")[-1000:] for file in folder.glob(f"{daemon}.[lo]*"))
+            assert time.monotonic() < end, f"{daemon} does not start: {said}"
+            time.sleep(0.3)
+
     database = folder / "database"
     shutil.chown(database, "mysql")
     mysql = ("--no-defaults", "--user=mysql", f"--datadir={database}")
     sql = ("mariadb", "--no-defaults", f"--socket={database}/socket", "--user=root", "--execute")
     try:
-        if not Path("/run/munge/munge.socket.2").exists():
-            Path("/run/munge").mkdir(exist_ok=True)
-            shutil.chown("/run/munge", "munge")
-            start("su", "-s", "/bin/sh", "munge", "-c", "munged --foreground")
+        # A munged of its own: the socket of one that was killed, or that came with an image, may still lie in /run.
+        (folder / "munge.key").write_bytes(secrets.token_bytes(128))
+        (folder / "munge.key").chmod(0o400)
+        names = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
+        start("munged", "--foreground", *(f"--{flag}={folder}/munge.{name}" for flag, name in names.items()))
+        until("munged", lambda: run("munge", "--no-input", f"--socket={folder}/munge.socket"))
         run("mariadb-install-db", *mysql, "--auth-root-authentication-method=normal")
         address = (f"--port={values['database']}", "--bind-address=127.0.0.1", f"--socket={database}/socket")
         start("mariadbd", *mysql, *address, "--innodb-buffer-pool-size=32M")
-        _until(lambda: run(*sql, "select 1"))
+        until("mariadbd", lambda: run(*sql, "select 1"))
         for host in ("127.0.0.1", "localhost"):
             run(*sql, f"create user 'slurm'@'{host}' identified by 'slurm'")
             run(*sql, f"grant all on *.* to 'slurm'@'{host}'")
         start("slurmdbd", "-D", SLURMDBD_CONF=str(accounts))
-        _until(
-            lambda: (
-                run("sacctmgr", "-i", "add", "cluster", "tests") or "tests" in run("sacctmgr", "-n", "show", "cluster")
-            )
-        )
+        add, show = ("sacctmgr", "-i", "add", "cluster", "tests"), ("sacctmgr", "-n", "show", "cluster")
+        until("slurmdbd", lambda: run(*add) or "tests" in run(*show))
         start("slurmctld", "-D")
         start("slurmd", "-D")
-        _until(lambda: "idle" in run("sinfo", "-h", "-o", "%T"))
+        until("slurmd", lambda: "idle" in run("sinfo", "-h", "-o", "%T"))
         yield environment
     finally:
         run("scancel", "--full", "--user=root")
@@ -145,10 +155,3 @@ def _free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
-
-
-def _until(holds: object) -> None:
-    end = time.monotonic() + SECONDS
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < end, "Slurm does not start"
-        time.sleep(0.3)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 PARTS = {
     "loader": "loading",
+    "decoding": "decoding",
     "mixing": "mixing",
     "methods": "methods",
     "step": "steps",

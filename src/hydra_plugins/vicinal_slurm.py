@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.vicinal_launcher import run_in_worker
+from hydra_plugins.vicinal_launcher import failed, run_in_worker
 from vicinal.errors import UserError, first_line
 from vicinal.launch import local_disk, slurm
 from vicinal.launch.slurm_task import Task
@@ -193,23 +193,7 @@ class SlurmLauncher(Launcher):
         return results
 
     def _failed(self, words: list[str], job: str, reason: str) -> JobReturn:
-        """Record why a run has no result, unless it has one or a process works on it."""
-        from vicinal.experiment import Experiment
-        from vicinal.jobs.provenance import run_metadata
-        from vicinal.runs import heartbeat
-        from vicinal.runs.files import make_folder
-
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
-        experiment = Experiment.composed(config)
-        folder = experiment.folder
-        if folder.completed() is not None:
-            return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
-        log.error("%s: %s", experiment.name, reason)
-        heartbeat.forget(folder.path, job)  # it was on another node, perhaps, and may look alive for a while
-        if not folder.locked():
-            make_folder(folder.path)  # the job may have ended before it
-            folder.fail(run_metadata(experiment), reason)
-        return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=UserError(reason))
+        return failed(self.hydra_context, self.config, words, reason, job)
 
 
 def warn_of_local_disk(output_dir: Path) -> None:

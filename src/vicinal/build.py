@@ -27,6 +27,8 @@ from vicinal.data import (
     split,
     steps_per_epoch,
 )
+from vicinal.data.encoded import RandomResizedCrop
+from vicinal.data.imagefolder import RESIZED
 from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS
@@ -141,12 +143,16 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
     augment = values.get("augment", False)
-    crop_flip = {"padding": "crop_padding", "flip": "flip", "rotate": "rotate"}
-    augmentation = CropFlip(**{name: values[key] for name, key in crop_flip.items()}) if augment else None
+    crop = augmentation = None
+    if augment:
+        if values["crop"] == RESIZED:
+            crop = RandomResizedCrop(tuple(values["crop_scale"]), tuple(values["crop_ratio"]))
+        augmentation = CropFlip(0 if crop else values["crop_padding"], values["flip"], values["rotate"])
     policy = Policy(augment) if isinstance(augment, str) else None
     moved = experiment.task.bind(data, uneven=False).moved if experiment.task.moves else None
     trained: dict[str, Any] = {
         "sampler": SAMPLERS[values["sampler"]],
+        "crop": crop,
         "augmentation": augmentation,
         "policy": policy,
         "moved": moved,

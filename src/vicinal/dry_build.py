@@ -22,7 +22,7 @@ from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.tasks import CLASSIFICATION, TASKS, Task
-from vicinal.training.hardware import host_memory
+from vicinal.utils.memory import usable_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
 TRIED = 3  # of these plans, that mix a batch
@@ -192,7 +192,7 @@ def check_schedule(optimizer: Component, scheduler: Component, epochs: int, step
 def _check_memory(network: nn.Module, model: Component, sizes: Sizes) -> None:
     """Refuse a network whose weights and gradients alone are more than this machine holds."""
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-    if 2 * weights <= (memory := host_memory()):
+    if 2 * weights <= (memory := usable_memory()):
         return
     keys = {f"model.{name}": value for name, value in model.arguments.items()}
     keys |= {f"dataset.{name}": value for name, value in sizes.arguments.items()}

@@ -29,11 +29,11 @@ from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
     "dataset": 23,
-    "experiment": 19,
+    "experiment": 20,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
-    "hydra/launcher": 2,
+    "hydra/launcher": 3,
     "hydra/output": 1,
     "hydra/sweeper": 1,
     "mixup": 32,
@@ -321,7 +321,16 @@ def fake_torchvision(root: str, name: str) -> Source:
 
 @contents.reads(preview=imagefolder.preview, fingerprint=imagefolder.fingerprint)
 def fake_imagefolder(
-    folder: str, image_size: int, channels: int, cache_dir: str, val_size: int | None, on_error: str = "fail"
+    folder: str,
+    image_size: int,
+    channels: int,
+    cache_dir: str,
+    val_size: int | None,
+    on_error: str = "fail",
+    resize: int | None = None,
+    keep: str = "auto",
+    crop: str = "padded",
+    workers: int | str = "auto",
 ) -> Source:
     return random_source(channels, image_size, CLASSES)
 
@@ -374,6 +383,13 @@ TINY: dict[str, dict[str, Any]] = {
     "trec_questions": {"dataset.train_size": 20, "dataset.val_size": 6},
     "sst2_sentiment": {"dataset.train_size": 4, "dataset.val_size": None},
     "rotated_mnist": {"dataset.train_size": 20, "dataset.val_size": 10},
+    "imagenet_resnet50": {
+        "dataset.image_size": 32,
+        "dataset.crop": "padded",
+        "dataset.val_size": 10,
+        "model.name": "resnet18",
+        "trainer.shards": 1,
+    },
 }
 """What the tiny data of an experiment allow."""
 

@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 
 from vicinal import build
 from vicinal.data import Source, split
-from vicinal.data.contents import HashCache
+from vicinal.data.contents import HashCache, stamp
 from vicinal.data.image_tree import ImageTree
 from vicinal.data.imagefolder import examined, imagefolder
 from vicinal.errors import ConfigError
@@ -52,7 +52,10 @@ def load(tree: Path, size: int = 16, channels: int = 3, val_size: int | None = 0
 
 
 def same(a: Source, b: Source) -> bool:
-    return all(torch.equal(x, y) for p, q in zip(a[:2], b[:2], strict=True) for x, y in zip(p[:2], q[:2], strict=True))
+    return all(
+        torch.equal(p.gathered(), q.gathered()) and torch.equal(p.targets, q.targets)
+        for p, q in zip(a[:2], b[:2], strict=True)
+    )
 
 
 @pytest.mark.parametrize("size", [1, 16, 25])
@@ -74,9 +77,10 @@ def test_pixels_equal_torchvisions_transforms(tree, size, channels):
 def test_a_tree_is_decoded_once(tree):
     first = load(tree)
     (cache,) = (tree.parent / "cache").iterdir()
-    made = cache.stat().st_mtime_ns
+    made = {file.name: file.stat().st_mtime_ns for file in cache.iterdir()}
+    assert made.keys() == {"index.json", "lock", "test.u8", "train.u8"}
     assert same(load(tree), first)
-    assert cache.stat().st_mtime_ns == made
+    assert {file.name: file.stat().st_mtime_ns for file in cache.iterdir()} == made
     image = tree / "train/ant/0.jpg"
     stat = image.stat()
     image.write_bytes(bytes(stat.st_size))
@@ -104,28 +108,45 @@ def test_a_changed_tree_is_decoded_again(tree):
     assert not list((tree.parent / "cache").glob("*.tmp"))
 
 
+@pytest.mark.parametrize("name", ["train.u8", "index.json"])
 @pytest.mark.parametrize("damage", ["empty", "half", "one byte"])
-def test_a_damaged_cache_is_named_and_made_again(tree, damage, caplog):
+def test_a_damaged_cache_is_named_and_made_again(tree, damage, name, caplog):
     first = load(tree)
+    pixels = first.train.gathered()
     (cache,) = (tree.parent / "cache").iterdir()
-    whole = cache.read_bytes()
-    pixels = whole.index(first.train.inputs.permute(0, 2, 3, 1).numpy().tobytes())
-    flipped = bytes([whole[pixels] ^ 1])
+    whole = (cache / name).read_bytes()
+    place = len(whole) // 3 if name == "train.u8" else 0
     broken = {
         "empty": b"",
         "half": whole[: len(whole) // 2],
-        "one byte": whole[:pixels] + flipped + whole[pixels + 1 :],
+        "one byte": whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
     }
-    cache.write_bytes(broken[damage])
+    (cache / name).unlink()  # what is mapped into memory stays as it is
+    (cache / name).write_bytes(broken[damage])
 
-    assert same(load(tree), first)
+    again = load(tree)
+    assert torch.equal(again.train.gathered(), pixels)
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage().startswith(f"{cache} is damaged and is made again (")
     assert "\n" not in record.getMessage()
 
     caplog.clear()
-    assert same(load(tree), first)
+    assert same(load(tree), again)
     assert not caplog.records
+
+
+def test_a_copy_of_a_cache_is_checked_once_and_used(tree, caplog):
+    """What has another inode or time is compared with its checksums, and not made again if it has them."""
+    first = load(tree)
+    (cache,) = (tree.parent / "cache").iterdir()
+    shutil.copytree(cache, tree.parent / "copy")
+    shutil.rmtree(cache)
+    (tree.parent / "copy").rename(cache)
+    caplog.set_level("INFO")
+    assert same(load(tree), first)
+    assert not [line for line in caplog.messages if "decoding" in line or "damaged" in line]
+    stamps = json.loads((cache / "index.json").read_text())["stamps"]
+    assert stamps["train"] == stamp((cache / "train.u8").stat())
 
 
 def test_a_cache_that_cannot_be_written_costs_a_line(tree, caplog):
@@ -490,10 +511,10 @@ def test_bad_files_can_be_skipped(tree, caplog):
     for _ in ("decoded", "from the cache"):
         caplog.clear()
         source = load(tree, val_size=None, on_error="skip")
-        assert torch.equal(source.train.inputs, whole.train.inputs[1:])
+        assert torch.equal(source.train.gathered(), whole.train.inputs[1:])
         assert source.train.inputs.is_contiguous(memory_format=torch.channels_last)
         assert source.train.targets.tolist() == [0] * 6 + [1] * 7
-        assert torch.equal(source.test.inputs, whole.test.inputs[1:])
+        assert torch.equal(source.test.gathered(), whole.test.inputs[1:])
         assert source.test.targets.tolist() == [0, 1, 1]
         assert same(Source(source.val, source.val, ()), Source(whole.val, whole.val, ()))
         assert source.skipped == tuple(sorted(str(file.relative_to(tree)) for file in files))

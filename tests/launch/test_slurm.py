@@ -116,12 +116,15 @@ def rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.slurm
 def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path: Path) -> None:
     """The launcher is killed, a job preempted, one cancelled: the others have the rows of a serial sweep."""
-    words = (*SMALL, "trainer.epochs=900", "seed=range(4)", "-m")
+    words = (*SMALL, "trainer.epochs=100", "seed=range(3)", "-m")
     serial, folder = tmp_path / "serial", tmp_path / "slurm"
     serial.mkdir()
     folder.mkdir()
     sweep = Sweep(folder, (*words, *JOBS), cluster)
     sweep.until(lambda: max(sweep.trained().values(), default=0) > 2)
+    preempted = {*sweep.running()}
+    # Stopped, they do not end before they are preempted, when Slurm lets them go on.
+    subprocess.run(["pkill", "-STOP", "-f", f"^{sys.executable} -u -m submitit.* {folder}"], check=True)
     [of_sweep] = folder.glob("outputs/sweeps/*")
     sweep.until(lambda: any("running on" in text for text in states(of_sweep).values()))
     assert any(text.startswith("queued") for text in states(of_sweep).values())
@@ -133,7 +136,6 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path:
     again.until(lambda: "runs are in Slurm's queue already" in again.out.read_text())
     submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
     assert len({job.partition("_")[0] for job in submitted.values()}) == 1  # nothing was submitted twice
-    preempted = set(again.until(lambda: again.running()[1:] and again.running()))
     again.slurm("sbatch", "--partition=urgent", "--ntasks=2", "--output=/dev/null", "--wrap=true")
     held = again.until(
         lambda: preempted <= (back := set(again.slurm("squeue", "-h", "-r", "-t", "PD", "-o", "%i").split())) and back
@@ -144,7 +146,7 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path:
     assert again.wait() == 1
     said = again.out.read_text()
     assert "Slurm: CANCELLED by 0" in said
-    assert said.splitlines()[-1] == "error: 1 of 4 jobs failed; the reasons are in the table"
+    assert said.splitlines()[-1] == "error: 1 of 3 jobs failed; the reasons are in the table"
 
     one_by_one = Sweep(serial, words, cluster)
     assert one_by_one.process.wait(900) == 0
@@ -271,6 +273,34 @@ def test_a_job_whose_time_is_up_is_put_back_and_no_other(
         signal.signal(ignored, handler)
     asked = (tmp_path / "asked").read_text().splitlines()
     assert ("requeue 12" in asked) is asks
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "preempted", "taken"),
+    [
+        (signal.SIGUSR1, "RUNNING", "None", True),
+        (signal.SIGUSR2, "RUNNING", "None", True),
+        (signal.SIGTERM, "RUNNING", "2026-11-20T11:30:45", True),
+        (signal.SIGTERM, "RUNNING", "None", False),  # W&B's agent ends a run that is not wanted so
+        (signal.SIGTERM, "CANCELLED", "2026-11-20T11:30:45", False),
+        (signal.SIGINT, "RUNNING", "2026-11-20T11:30:45", False),
+        (0, "RUNNING", "None", False),
+    ],
+)
+def test_a_machine_is_taken_away_by_a_warning_or_a_preemption(
+    commands: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    state: str,
+    preempted: str,
+    taken: bool,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    commands("scontrol", SHOWN.format(state=state, requeue=1, preempted=preempted))
+    assert slurm.taken_away(number) is taken
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert slurm.taken_away(number) is (number in (signal.SIGUSR1, signal.SIGUSR2))
 
 
 def test_outside_of_slurm_nothing_is_asked(

@@ -166,11 +166,11 @@ def test_an_interrupted_sweep_says_how_far_it_is_and_goes_on_in_its_folder(
 ) -> None:
     words, real, sweeps = ["seed=range(3)", *SMALL, "-m"], job.run, []
 
-    def second_is_interrupted(experiment: Experiment, sweep: str) -> dict[str, Any]:
+    def second_is_interrupted(experiment: Experiment, sweep: str, *more: Any) -> dict[str, Any]:
         sweeps.append(sweep)
         if len(sweeps) == 2:
             raise stop
-        return real(experiment, sweep)
+        return real(experiment, sweep, *more)
 
     monkeypatch.setattr(job, "run", second_is_interrupted)
     ended, printed, _ = train(*words)

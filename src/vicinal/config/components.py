@@ -8,6 +8,7 @@ import pydoc
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -148,7 +149,8 @@ def bind(
     ours = _keys_of_inputs(shared, str(node.get("inputs", schema["inputs"].default))) if is_data else ["_target_"]
     taken = dict.fromkeys([*own, *ours])
     typed = hints_of(shared)
-    values = {name: schema[name].default for name in ours if schema[name].default != MISSING}
+    defaults = {name: copy(schema[name].metadata["default"]) for name in ours}
+    values = {name: default for name, default in defaults.items() if default != MISSING}
     for name, value in node.items():
         if name not in taken and name not in _keys_of_options(group, places):
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest_key(name, taken)}")

@@ -15,12 +15,12 @@ RENAMED = {"vicinal.models.torchvision_detection.torchvision_detection": "vicina
 
 
 def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:
-    """Return the keys of a group whose switch is off."""
-    off = set()
+    """Return the keys of a group whose switch is off, or has no effect itself; a switch stands before its keys."""
+    off: set[str] = set()
     for item in fields(schema):
         switch, _, value = item.metadata["needs"].partition("=")
         on = value.split(",") if value else ()
-        if switch in values and (str(values[switch]) not in on if on else values[switch] in OFF):
+        if switch in off or (switch in values and (str(values[switch]) not in on if on else values[switch] in OFF)):
             off.add(item.name)
     return off
 

@@ -60,6 +60,24 @@ class DatasetConfig:
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
     channels: int = key(MISSING, "channels of an image", low=1, high=1024, needs="inputs=image")
     image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536, needs="inputs=image")
+    resize: int | None = key(
+        None,
+        "pixels of the shorter side before the centre is cut out; null = image_size",
+        low=1,
+        high=65536,
+        needs="inputs=image",
+        since="0.2",
+    )
+    keep: str = key(
+        "auto",
+        "decoded once into a file, or batch by batch",
+        choices=("auto", "decoded", "encoded"),
+        neutral=True,
+        needs="inputs=image",
+    )
+    workers: int | str = key(
+        "auto", "threads that decode", choices=("auto",), low=1, high=1024, neutral=True, needs="inputs=image"
+    )
     rate: int = key(MISSING, "samples of sound per second", low=2000, high=MANY, needs="inputs=audio")
     length: int = key(
         MISSING, "samples of a clip, or words of a sentence", low=1, high=BILLION, needs="inputs=audio,tokens"
@@ -106,7 +124,28 @@ class DatasetConfig:
         choices=("augmix", "randaugment", "trivialaugment"),
         needs="inputs=image",
     )
-    crop_padding: int = key(4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment")
+    crop: str = key(
+        "padded",
+        "window of the padded image, or a random part of the whole one, resized",
+        choices=("padded", "resized"),
+        needs="augment",
+        since="0.2",
+    )
+    crop_padding: int = key(
+        4, "black pixels around an image before it is cropped", low=0, high=65536, needs="crop=padded"
+    )
+    crop_scale: list[float] = key(
+        [0.08, 1.0],
+        "area of the part / area of the image",
+        above=0,
+        high=1,
+        length=2,
+        needs="crop=resized",
+        since="0.2",
+    )
+    crop_ratio: list[float] = key(
+        [0.75, 4 / 3], "width / height of the part", above=0, high=MANY, length=2, needs="crop=resized", since="0.2"
+    )
     flip: bool = key(True, "mirror every other image, left to right", needs="augment")
     rotate: bool = key(False, "turn images by right angles", needs="augment", since="0.2")
 

@@ -64,5 +64,5 @@ def load(
         strata=strata,
     )
     kind = Images(*train.inputs.shape[1:3]) if inputs is None else inputs
-    mean, std = checked_statistics(kind, train, mean, std) or (None, None)
+    mean, std = checked_statistics(kind, train, mean, std, source.folder) or (None, None)
     return RunData(train, val, test, source.class_names, mean, std, source.skipped, unit=source.unit, given=inputs)

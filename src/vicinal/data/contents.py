@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -131,12 +131,12 @@ class HashCache:
         now = stamp(stat)
         entry = self._entries.get(path)
         if entry is not None and entry[0] == now:
-            return entry[1]
+            return str(entry[1])
         start = time.time_ns()
         with open(path, "rb") as stream:  # noqa: PTH123 - a Path takes longer
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if start - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_SECONDS * 1e9:
-            self._entries[path] = now, digest
+            self._entries[path] = [now, digest]
             self._changed = True
         return digest
 
@@ -169,10 +169,16 @@ def save_hashes() -> None:
         hashes.save()
 
 
-def _load(file: Path) -> dict[str, tuple[list[int], str]]:
+def _load(file: Path) -> dict[str, list[Any]]:
     """Read saved hashes; none if the file is missing or damaged."""
     try:
         content = json.loads(file.read_bytes())
-        return {str(path): ([int(number) for number in stat], str(digest)) for path, (stat, digest) in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(content, dict):
+        return {}
+    return {path: entry for path, entry in content.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], str)

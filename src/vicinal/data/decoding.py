@@ -30,21 +30,22 @@ def decode(file: str | Path, channels: int, turn: bool = True) -> tuple[Any, boo
     return image.convert("L" if channels == 1 else "RGB"), deep
 
 
-def fitted(image: Any, size: int, resampling: Any) -> Any:
-    """Return a PIL image with its shorter side resized to ``size``, and the centre cut out."""
-    if image.size == (size, size):
+def fitted(image: Any, size: int, resampling: Any, resize: int | None = None) -> Any:
+    """Return a PIL image with its shorter side resized, to ``size`` or to ``resize``, and the centre cut out."""
+    shorter = resize or size
+    if image.size == (size, size) and shorter == size:
         return image
     short = min(image.size)
-    width, height = (int(size * side / short) for side in image.size)
+    width, height = (int(shorter * side / short) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.resize((width, height), resampling).crop((left, top, left + size, top + size))
 
 
-def square(image: Any, size: int) -> NDArray[np.uint8]:
+def square(image: Any, size: int, resize: int | None = None) -> NDArray[np.uint8]:
     """Return a decoded image as an array (channels, size, size): see :func:`fitted`; bilinear, antialiased."""
     from PIL import Image
 
-    return as_array(fitted(image, size, Image.Resampling.BILINEAR))
+    return as_array(fitted(image, size, Image.Resampling.BILINEAR, resize))
 
 
 def as_array(image: Any) -> NDArray[np.uint8]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -15,7 +21,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from vicinal.data.samples import Samples
 
-CHUNK = 10_000  # images that are counted at a time: bincount needs eight bytes per pixel
+log = logging.getLogger(__name__)
+
+CHUNK_VALUES = 2**25  # pixels that are counted at a time: bincount needs eight bytes per pixel of a channel
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel or column."""
@@ -200,7 +208,8 @@ def channel_statistics(images: Samples) -> Statistics:
     Exact up to the rounding of float64, since the 256 values are counted and pixels are not summed.
     """
     counts = torch.zeros(images.inputs.shape[1], 256, dtype=torch.int64)
-    for indices in torch.split(torch.arange(len(images.targets)), CHUNK):
+    chunk = max(1, CHUNK_VALUES // math.prod(images.inputs.shape[1:]))
+    for indices in torch.split(torch.arange(len(images.targets)), chunk):
         for channel, count in zip(images.choose(indices).gathered().unbind(1), counts, strict=True):
             count += torch.bincount(channel.flatten(), minlength=256)
     values = torch.arange(256, dtype=torch.float64) / 255
@@ -211,11 +220,18 @@ def channel_statistics(images: Samples) -> Statistics:
 
 
 def checked_statistics(
-    inputs: Inputs, samples: Samples, mean: Sequence[float] | None, std: Sequence[float] | None
+    inputs: Inputs,
+    samples: Samples,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    folder: Path | None = None,
 ) -> Statistics | None:
-    """Return given numbers, and those of the samples where one is None. Raises ValueError: they do not fit."""
+    """Return given numbers, and those of the samples where one is None. Raises ValueError: they do not fit.
+
+    They are kept in the `folder` of the samples, where there is one, since all samples are read for them.
+    """
     if mean is None or std is None:
-        own = inputs.statistics(samples)
+        own = inputs.statistics(samples) if folder is None else _kept_statistics(inputs, samples, folder)
         if own is None:
             return None
         mean, std = (own[0] if mean is None else mean), (own[1] if std is None else std)
@@ -226,3 +242,22 @@ def checked_statistics(
     if not min(std) > 0:
         raise ValueError(f"std must be above 0; a channel of one value needs a std set by hand, got {list(std)}")
     return tuple(mean), tuple(std)
+
+
+def _kept_statistics(inputs: Inputs, samples: Samples, folder: Path) -> Statistics | None:
+    """Return the statistics of a choice of the samples, computed once."""
+    rows = torch.arange(len(samples.targets)) if samples.rows is None else samples.rows
+    file = folder / f"statistics-{hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]}.json"
+    try:
+        mean, std = json.loads(file.read_bytes())
+        return tuple(map(float, mean)), tuple(map(float, std))
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or damaged
+    log.info("reading all %d training images once, for dataset.mean and dataset.std", len(rows))
+    own = inputs.statistics(samples)
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps(own))
+        partial.replace(file)
+    return own

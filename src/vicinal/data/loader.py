@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vicinal.data.augmentation import CropFlip, Draws
+from vicinal.data.encoded import EncodedImages, RandomResizedCrop
 from vicinal.data.inputs import FULL_SCALE
 from vicinal.data.policies import Policy
 from vicinal.data.samples import Samples
@@ -28,6 +29,7 @@ class Loader:
         std: same as mean.
         device: of the batches.
         sampler: returns the places of the samples of a shuffled epoch, from targets, number and generator.
+        crop: a random part of each image of a shuffled epoch, instead of the centre; of encoded images.
         augmentation: of the images of a shuffled epoch.
         policy: of these images, after the augmentation.
         moved: moves the targets along with augmented images, by the augmentation and its draws.
@@ -48,6 +50,7 @@ class Loader:
         *,
         device: torch.device,
         sampler: Callable[[Tensor, int, torch.Generator], Tensor] = shuffle,
+        crop: RandomResizedCrop | None = None,
         augmentation: CropFlip | None = None,
         policy: Policy | None = None,
         moved: Callable[[Tensor, CropFlip, Draws], Tensor] | None = None,
@@ -62,7 +65,14 @@ class Loader:
         self._largest = -(-min(batch_size, max(len(samples.targets), 1)) // shards)
         shape = samples.inputs.shape[1:]
         layout = torch.channels_last if channels_last and len(shape) == 3 else torch.contiguous_format
-        self.store = (HostDataset if stream else DeviceDataset)(samples, self._largest, device, layout)
+        self.store: HostDataset | DeviceDataset
+        if stream := stream or isinstance(samples.inputs, EncodedImages):
+            self.store = HostDataset(samples, self._largest, device, layout, crop)
+        else:
+            self.store = DeviceDataset(samples, self._largest, device, layout)
+            if crop:
+                raise ValueError("only encoded images can be cropped at random and resized")
+        self._crop = crop
         self.targets = samples.targets.to(device)
         self.scale = self.shift = None
         if mean is not None and std is not None:
@@ -107,10 +117,14 @@ class Loader:
         size = _shuffled(len(self._given), self.batch_size, self._shards)
         chunks = self._chunks(self._sampler(self._given, size, order))
         parts = [chunk.tensor_split(self._shards)[shard] for chunk in chunks[skip:] for shard in self._own]
+        seeds: list[int] = []
+        if self._crop:  # for all parts now, since batches are decoded before they are asked for
+            drawn = torch.randint(2**63 - 1, (len(chunks), self._shards), generator=augmentation)
+            seeds = drawn[skip:, list(self._own)].flatten().tolist()
         draws = self._draws([len(chunk) for chunk in chunks], augmentation)
         for _ in range(skip * len(self._own) if self.augmentation else 0):
             next(draws)
-        return self._make(parts, draws)
+        return self._make(parts, draws, seeds)
 
     def batches(self, share: Callable[[int], range] = range) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all samples in order, without augmentation; or of N batches those whose numbers are in `share(N)`."""
@@ -133,17 +147,17 @@ class Loader:
         return torch.split(indices.to(self.store.index_device), self.batch_size)
 
     def _make(
-        self, chunks: Sequence[Tensor], drawn: Iterator[tuple[Draws, int]] | None
+        self, chunks: Sequence[Tensor], drawn: Iterator[tuple[Draws, int]] | None, seeds: Sequence[int] = ()
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
         device = self.targets.device
         store, augmentation = self.store, self.augmentation
-        if self._compiled and drawn:
+        if self._compiled and drawn and isinstance(store, DeviceDataset):
             whole = sum(len(chunk) * self._shards == self.batch_size for chunk in chunks)
             for chunk in chunks[:whole]:
                 draws, _ = next(drawn)
                 yield self._compiled(store.locate(chunk), draws.to(device)), self.targets[chunk]
             chunks = chunks[whole:]
-        for chunk, inputs in zip(chunks, store.fetch(chunks), strict=True):
+        for chunk, inputs in zip(chunks, store.fetch(chunks, seeds), strict=True):
             targets = self.targets[chunk.to(device, non_blocking=True)]
             if augmentation and drawn:
                 draws, seed = next(drawn)
@@ -164,6 +178,7 @@ class Loader:
         assert self.augmentation is not None
         assert self.scale is not None
         assert self.shift is not None
+        assert isinstance(self.store, DeviceDataset)
         chosen = self.augmentation.gather(self.store.inputs, rows, draws)
         return self._batch.copy_(chosen * self.scale[..., :1] + self.shift[..., :1])
 

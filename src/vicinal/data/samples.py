@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ class Samples(NamedTuple):
     """N samples, in a tensor that may contain others too: a split points into it, and nothing is copied.
 
     Images are (M, C, H, W) uint8 in either memory format, waveforms (M, 1, T) int16, token ids (M, L) int64 and rows of
-    a table (M, F) float32.
+    a table (M, F) float32. :class:`EncodedImages` may stand for images.
     """
 
     inputs: Tensor  # (M, ...)
@@ -41,6 +42,7 @@ class Source(NamedTuple):
     skipped: tuple[str, ...] = ()  # files that could not be used
     unit: str = ""  # of the numbers of a target
     vocabulary: int | None = None  # number of token ids, where the source counts them
+    folder: Path | None = None  # of files about these samples, where numbers that take long are kept
     offset: tuple[float, ...] = ()  # of each number of a target, taken off in float64; () = nothing
 
 

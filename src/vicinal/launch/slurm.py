@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 
 from vicinal.utils.slurm_id import own_id
 
@@ -61,6 +62,19 @@ def own_job() -> dict[str, str]:
     return dict(word.split("=", 1) for word in (printed or "").split() if "=" in word)
 
 
+def taken_away(number: int) -> bool:
+    """Return whether a signal says that this machine is needed for something else: a warning, or Slurm's preemption.
+
+    A plain SIGTERM may come from somebody who does not want the run at all.
+    """
+    warned = number in (signal.SIGUSR1, signal.SIGUSR2)
+    return warned or (number == signal.SIGTERM and _preempted(own_job()))
+
+
+def _preempted(job: Mapping[str, str]) -> bool:
+    return job.get("JobState") == "RUNNING" and job.get("PreemptTime", NEVER[0]) not in NEVER
+
+
 def after_interruption(number: int, first: bool = True) -> None:
     """Let Slurm put the job back into its queue after a signal, when all is saved; return if it will not.
 
@@ -73,7 +87,7 @@ def after_interruption(number: int, first: bool = True) -> None:
     job = own_job()
     if job.get("JobState") != "RUNNING":
         return
-    if number == signal.SIGTERM and job.get("PreemptTime", NEVER[0]) not in NEVER:
+    if number == signal.SIGTERM and _preempted(job):
         _ignore_the_end()
         log.warning("preempted: everything is saved; waiting for Slurm to put the job back into its queue")
         while True:

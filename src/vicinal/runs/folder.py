@@ -93,6 +93,10 @@ class RunFolder:
         """Write that the run failed and why; it can be resumed all the same."""
         self._seal({**metadata, "status": "failed", "error": reason})
 
+    def stop(self, metadata: Mapping[str, Any], reason: str) -> None:
+        """Write that the run was stopped before its end and why; it can be resumed all the same."""
+        self._seal({**metadata, "status": "stopped", "error": reason})
+
     def _seal(self, result: Mapping[str, Any], *beside: Path) -> None:
         data = files.encode_json({**result, "checksum": _digest_json(result)})
         for file in beside:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -90,14 +89,6 @@ def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
     if graphs and name != "cuda":
         raise ConfigError("trainer.compile", "max", f"must be auto, true or false: {name} has no CUDA graphs")
     return Hardware(torch.device(name), precision, threads, compiled, graphs)
-
-
-def host_memory() -> float:
-    """Return the bytes of memory of this machine; infinite where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return math.inf
 
 
 def _present(name: str) -> bool:

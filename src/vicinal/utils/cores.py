@@ -26,19 +26,25 @@ def is_shared() -> bool:
     return SHARE in os.environ
 
 
-def _limits() -> Iterator[float]:
-    """Yield the CPU limits, in cores, of this process's cgroups (version 2 or 1) and of those that contain them."""
+def own_groups(controller: str) -> Iterator[Path]:
+    """Yield this process's cgroups of a controller (version 2 or 1), and those that contain them."""
     with suppress(OSError):
         for line in OWN_CGROUPS.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)  # version 2 has no controllers here
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
-            mounts = (CGROUPS / controllers, CGROUPS / "cpu")
+            mounts = (CGROUPS / controllers, CGROUPS / controller)
             root = next(filter(Path.is_dir, mounts), CGROUPS)
             folder = root / path.lstrip("/")
             for parent in (folder, *folder.parents):
                 if parent.is_relative_to(root):
-                    yield from _limit(parent)
+                    yield parent
+
+
+def _limits() -> Iterator[float]:
+    """Yield the CPU limits, in cores, of this process's cgroups."""
+    for group in own_groups("cpu"):
+        yield from _limit(group)
 
 
 def _limit(folder: Path) -> Iterator[float]:
