@@ -95,10 +95,14 @@ def run_in_worker(
     return run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
 
 
-def failed(context: HydraContext, config: DictConfig, words: Sequence[str], reason: str) -> JobReturn:
-    """Record why a run on other machines has no result, unless it has one or a process works on it."""
+def failed(context: HydraContext, config: DictConfig, words: Sequence[str], reason: str, job: str = "") -> JobReturn:
+    """Record why a run on other machines has no result, unless it has one or a process works on it.
+
+    The ``job`` is one of Slurm that has ended, so that no process of its own works on it.
+    """
     from vicinal.experiment import Experiment
     from vicinal.jobs.provenance import run_metadata
+    from vicinal.runs import heartbeat
     from vicinal.runs.files import make_folder
 
     experiment = Experiment.composed(context.config_loader.load_sweep_config(config, list(words)))
@@ -106,6 +110,8 @@ def failed(context: HydraContext, config: DictConfig, words: Sequence[str], reas
     if folder.completed() is not None:
         return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
     log.error("%s: %s", experiment.name, reason)
+    if job:
+        heartbeat.forget(folder.path, job)  # it was on another node, perhaps, and may look alive for a while
     if not folder.locked():
         make_folder(folder.path)  # the job may have ended before it
         folder.fail(run_metadata(experiment), reason)

@@ -40,7 +40,7 @@ OPTIONS = {
     "mixup/logmel": 3,
     "mixup/matched": 7,
     "mixup/reference": 8,
-    "model": 17,
+    "model": 18,
     "optimizer": 3,
     "scheduler": 4,
     "tracker": 4,
@@ -88,7 +88,7 @@ ALSO = {
 }
 """Of an option that needs another one."""
 OF_IMAGES = (
-    *("centernet_small", "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision"),
+    *("centernet_small", "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "timm", "torchvision"),
     *("torchvision_detection", "torchvision_segmentation", "unet", "vit_tiny", "wide_resnet28_10"),
 )
 CHOICE = "must take the arguments channels, image_size, classes; for these data choose " + " or ".join(
@@ -141,6 +141,8 @@ def test_all_options_are_found() -> None:
 @pytest.mark.parametrize("path", COMPONENTS, ids=str)
 def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed: Callable[..., DictConfig]) -> None:
     group, option = path.parts[0], "/".join(path.parts[1:])
+    if option == "timm" and group == "model":
+        pytest.importorskip("timm")
     experiment = Experiment.composed(composed(*ALSO.get(str(path), ()), f"{group}={option}"))
     component = getattr(experiment, group)
     file = content(path)

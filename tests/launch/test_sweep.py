@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -188,10 +189,11 @@ def test_what_another_process_works_on_is_left_to_it(
         code, printed, err = train("seed=range(2)", *SMALL, "busy=skip", "trainer.device=cpu", "-m")
         assert (code, err) == (0, "")
         assert "1 of 2 runs are not completed yet: other processes work on them" in printed
-        assert "another process works on this run; skipped" in printed
+        worker = f"process {os.getpid()} on {platform.node()}"
+        assert f"{worker} works on this run; skipped" in printed
         code, printed, _ = train("seed=range(2)", *SMALL, "dry_run=true", "trainer.device=cpu", "-m")
     assert code == 0
-    assert [row[2] for row in planned(printed)] == ["done", "running: another process"]
+    assert [row[2] for row in planned(printed)] == ["done", f"running: {worker}"]
     assert [run["seed"] for run in results(tmp_path)] == [0]
 
 

@@ -29,7 +29,7 @@ from vicinal.launch import gpu_memory
 from vicinal.launch.packing import JOBS
 from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
-from vicinal.runs.folder import BusyError
+from vicinal.runs.run_lock import BusyError
 from vicinal.runs.signals import StoppedEarly
 from vicinal.runs.source import sources
 from vicinal.runs.train_log import logged_to

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
+
+from vicinal.utils.slurm_id import own_id
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,13 @@ def queue() -> dict[str, tuple[str, str]] | None:
     return {job: (state, reason.strip("()")) for job, state, reason in lines}
 
 
+def preempted() -> set[str]:
+    """Return this user's jobs that Slurm has told to make room, and that may be in their grace time still."""
+    printed = ask("squeue", "--me", "--noheader", "--array", "--Format=JobArrayID:|,PreemptTime:|") or ""
+    fields = (line.strip().split("|") for line in printed.splitlines() if line.count("|") >= 2)
+    return {job for job, when, *_ in fields if when not in ("", *NEVER)}
+
+
 def verdict(job: str) -> str:
     """Return how a job has ended, as Slurm's accounting says it, such as ``CANCELLED by 0``; "" if it is not known."""
     printed = ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode")
@@ -45,13 +53,6 @@ def verdict(job: str) -> str:
     if state == "FAILED":
         return f"FAILED by signal {number}" if number not in ("", "0") else f"FAILED with exit code {status}"
     return state
-
-
-def own_id(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the job that this process belongs to; None outside of one."""
-    if "SLURM_ARRAY_TASK_ID" in environment:  # the plain id of the last task is that of the whole array
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID")
 
 
 def own_job() -> dict[str, str]:
