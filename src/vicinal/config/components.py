@@ -17,8 +17,9 @@ from hydra._internal.sources_registry import SourcesRegistry
 from omegaconf import MISSING, OmegaConf
 
 from vicinal.config.identity import RENAMED, conditions, identity_values, without_effect
+from vicinal.config.keys import LARGEST
 from vicinal.config.option_folders import options_of
-from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED
+from vicinal.config.schema import CONF, GROUPS, NAMED
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vicinal.config.schema import BILLION
+from vicinal.config.keys import BILLION
 from vicinal.errors import ConfigError
 from vicinal.runs.signals import GracefulShutdown, StoppedEarly
 from vicinal.training.state import TrainState
