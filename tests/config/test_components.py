@@ -166,7 +166,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
     assert needed <= set(file), "a default that the command line would not show"
     if group == "dataset":
-        assert set(file) >= {*_keys_of_inputs(GROUPS[group], file["inputs"])} - {"_target_"}
+        assert set(file) >= {*_keys_of_inputs(GROUPS[group], file["inputs"], frozenset(own))} - {"_target_"}
     elif component.target.startswith("vicinal."):
         assert set(file) >= set(own) - idle - {"members"}  # of the strategies that mix more than two
 
@@ -294,7 +294,8 @@ def test_other_errors_of_a_component_are_named_by_their_type() -> None:
 def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     needed = {"root": ".", "cache_dir": ".", "channels": 1, "image_size": 8}
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
-    others = ("rate", "length", "vocabulary", "features")  # of other inputs than images
+    others = {"rate", "length", "vocabulary", "features"}  # of other inputs than images
+    others |= {"resize", "keep", "workers", "crop", "crop_scale", "crop_ratio"}  # of sources that take them
     left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, *others, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
     assert len(left_out) == 17
