@@ -74,7 +74,9 @@ def check_data(values: Mapping[str, Any], task: Task, own: Collection[str]) -> N
     if values["inputs"] == "image":
         check_images(values)
         if values["augment"] and values["crop"] == "resized" and "crop" not in own:
-            allowed = "must be padded: this data set has no images larger than dataset.image_size (imagefolder has)"
+            allowed = (
+                "must be padded: this data set has no images larger than dataset.image_size (imagefolder and hf have)"
+            )
             raise ConfigError("dataset.crop", values["crop"], allowed)
         if task.moves and isinstance(values["augment"], str):
             allowed = f"must be true or false: a policy would not move the targets of dataset.task={task.name}"

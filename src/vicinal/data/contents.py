@@ -127,16 +127,22 @@ class HashCache:
 
     def sha256(self, path: str) -> str:
         """Return the hash of a file's content, 64 hex digits. Raises OSError if it cannot be read."""
-        stat = os.stat(path)  # noqa: PTH116 - a Path per file would take longer than all the rest
-        now = stamp(stat)
-        entry = self._entries.get(path)
+        return self.of(path, [path], lambda: _file_sha256(path))
+
+    def of(self, name: str, paths: Sequence[str], compute: Callable[[], str]) -> str:
+        """Return a hash that depends on some files alone: the saved one of this name, or else a new one.
+
+        Raises OSError if they cannot be read.
+        """
+        stats = [os.stat(path) for path in paths]  # noqa: PTH116 - a Path per file would take longer than all the rest
+        now = [number for stat in stats for number in stamp(stat)]
+        entry = self._entries.get(name)
         if entry is not None and entry[0] == now:
             return str(entry[1])
         start = time.time_ns()
-        with open(path, "rb") as stream:  # noqa: PTH123 - a Path takes longer
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if start - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_SECONDS * 1e9:
-            self._entries[path] = [now, digest]
+        digest = compute()
+        if start - max(max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats) > SETTLED_SECONDS * 1e9:
+            self._entries[name] = [now, digest]
             self._changed = True
         return digest
 
@@ -167,6 +173,11 @@ def save_hashes() -> None:
     """Save all hashes that this process has made: looking at a request writes nothing, so fingerprints wait for it."""
     for hashes in opened.values():
         hashes.save()
+
+
+def _file_sha256(path: str) -> str:
+    with open(path, "rb") as stream:  # noqa: PTH123 - a Path takes longer
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _load(file: Path) -> dict[str, list[Any]]:
