@@ -115,6 +115,8 @@ class OfflineRun:
     environment: dict[str, Any] = field(default_factory=dict)
     """The program, its arguments and the machine."""
     exit_code: int | None = None
+    preempting: bool = False
+    """Whether a W&B sweep is to hand its point out again."""
     id: str = ""
     name: str = ""
     group: str = ""
@@ -147,7 +149,7 @@ def _read_offline_run(folder: Path) -> OfflineRun:
     for line in printed.splitlines():
         record = json.loads(line)
         kind = record["type"]
-        value = record[kind]
+        value = record.get(kind, {})
         if kind == "run":
             result.id, result.project = value["run_id"], value["project"]
             result.name, result.group = value.get("display_name", ""), value.get("run_group", "")
@@ -169,6 +171,8 @@ def _read_offline_run(folder: Path) -> OfflineRun:
             result.summary |= _own(value.get("update", {}))
         elif kind == "metric":
             result.metrics.append(value)
+        elif kind == "preempting":
+            result.preempting = True
         elif kind == "exit":
             result.exit_code = value.get("exit_code", 0)
     return result

@@ -14,10 +14,11 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from vicinal.errors import UserError
 from vicinal.launch.packing import AUTO, JOBS, Packing, pack
 from vicinal.utils.cores import SHARE, usable_cores
 
@@ -94,12 +95,40 @@ def run_in_worker(
     return run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
 
 
-def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Return what begins the output lines of each job: the words that not all of them have."""
+def failed(context: HydraContext, config: DictConfig, words: Sequence[str], reason: str, job: str = "") -> JobReturn:
+    """Record why a run on other machines has no result, unless it has one or a process works on it.
+
+    The ``job`` is one of Slurm that has ended, so that no process of its own works on it.
+    """
+    from vicinal.experiment import Experiment
+    from vicinal.jobs.provenance import run_metadata
+    from vicinal.runs import heartbeat
+    from vicinal.runs.files import make_folder
+
+    experiment = Experiment.composed(context.config_loader.load_sweep_config(config, list(words)))
+    folder = experiment.folder
+    if folder.completed() is not None:
+        return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
+    log.error("%s: %s", experiment.name, reason)
+    if job:
+        heartbeat.forget(folder.path, job)  # it was on another node, perhaps, and may look alive for a while
+    if not folder.locked():
+        make_folder(folder.path)  # the job may have ended before it
+        folder.fail(run_metadata(experiment), reason)
+    return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=UserError(reason))
+
+
+def names(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Return what tells each job from the others: the words that not all of them have."""
     from vicinal.config.redaction import redact
 
     shown = list(map(filter_overrides, job_overrides))
     common = set.intersection(*map(set, shown))
-    own = [redact(" ".join(word for word in words if word not in common)) for words in shown]
+    return [redact(" ".join(word for word in words if word not in common)) for words in shown]
+
+
+def labels(job_overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Return what begins the output lines of each job."""
+    own = names(job_overrides)
     width = max(map(len, own))
     return [f"{text:<{width}} | " if width else "" for text in own]

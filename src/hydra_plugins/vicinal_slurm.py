@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.vicinal_launcher import run_in_worker
+from hydra_plugins.vicinal_launcher import failed, run_in_worker
 from vicinal.errors import UserError, first_line
-from vicinal.launch import slurm
+from vicinal.launch import local_disk, slurm
 from vicinal.launch.slurm_task import Task
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class SlurmLauncher(Launcher):
         configure_log(hydra.hydra_logging, hydra.verbose)
         logging.getLogger("submitit").setLevel(logging.ERROR)  # it repeats each line three times
         sweep = Path(str(hydra.sweep.dir))
+        warn_of_local_disk(Path(str(self.config.output_dir)))
         words = {_run_id(job): list(job) for job in job_overrides}
         recorded = queue_states.submitted(sweep)
         jobs = self._attached(recorded, words)
@@ -172,13 +173,13 @@ class SlurmLauncher(Launcher):
                 runs = [run for run, its in recorded.items() if its == job.job_id]
                 if job.task(0).paths.result_pickle.exists():
                     results = self._results(job) or [
-                        self._failed(words[run], f"Slurm: the job has failed: {job.task(0).paths.stdout}")
+                        self._failed(words[run], job.job_id, f"Slurm: the job has failed: {job.task(0).paths.stdout}")
                         for run in runs
                     ]
                     outcomes |= dict(zip(runs, results, strict=True))
                 elif queue.is_gone(job.job_id):
                     reason = f"Slurm: {slurm.verdict(job.job_id) or 'the job has ended without a result'}"
-                    outcomes |= {run: self._failed(words[run], reason) for run in runs if run in words}
+                    outcomes |= {run: self._failed(words[run], job.job_id, reason) for run in runs if run in words}
             if len(outcomes.keys() & jobs.keys()) < len(jobs):
                 time.sleep(FILE_SECONDS)
         return [outcomes[run] for run in words]
@@ -191,22 +192,15 @@ class SlurmLauncher(Launcher):
             return []
         return results
 
-    def _failed(self, words: list[str], reason: str) -> JobReturn:
-        """Record why a run has no result, unless it has one or a process works on it."""
-        from vicinal.experiment import Experiment
-        from vicinal.jobs.provenance import run_metadata
-        from vicinal.runs.files import make_folder
+    def _failed(self, words: list[str], job: str, reason: str) -> JobReturn:
+        return failed(self.hydra_context, self.config, words, reason, job)
 
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
-        experiment = Experiment.composed(config)
-        folder = experiment.folder
-        if folder.completed() is not None:
-            return JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=None)
-        log.error("%s: %s", experiment.name, reason)
-        if not folder.locked():
-            make_folder(folder.path)  # the job may have ended before it
-            folder.fail(run_metadata(experiment), reason)
-        return JobReturn(overrides=words, status=JobStatus.FAILED, _return_value=UserError(reason))
+
+def warn_of_local_disk(output_dir: Path) -> None:
+    """Warn of a folder that only this machine sees; on a cluster of one node it will do."""
+    if kind := local_disk.local_type(output_dir):
+        place = f"output_dir={output_dir} is on a file system of this machine alone ({kind})"
+        log.warning("%s: jobs on other nodes need one that all share", place)
 
 
 def _run_id(words: Sequence[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,14 @@ from vicinal.data.kept_images import RESIZED
 from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS
-from vicinal.errors import ConfigError
+from vicinal.errors import ConfigError, written
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
 from vicinal.training.rng_streams import derive
 
+log = logging.getLogger(__name__)
+
+STATISTICS_DIFFER = 0.005  # in mean or standard deviation of pixels in [0, 1]
 CUTS = ("val_size", "train_size", "imbalance", "imbalance_ratio")  # keys that say which images are trained on
 
 
@@ -42,6 +47,20 @@ def make_model(experiment: Experiment) -> nn.Module:
     """Return a new network, with weights from torch's default generator."""
     model: nn.Module = experiment.model(**experiment.sizes.arguments)
     return model
+
+
+def warn_of_statistics(model: nn.Module, data: RunData) -> None:
+    """Warn if pretrained weights, whose network names ``normalised_by``, know images of another mean or deviation."""
+    expected = getattr(model, "normalised_by", None)
+    if expected is None or data.mean is None or data.std is None or len(data.mean) != len(expected[0]):
+        return  # such as grey images
+    own = data.mean, data.std
+    if any(abs(a - b) > STATISTICS_DIFFER for a, b in zip(chain(*expected), chain(*own), strict=True)):
+        there, here = (
+            "dataset.mean={} dataset.std={}".format(*(written([round(x, 3) for x in part]) for part in pair))
+            for pair in (expected, own)
+        )
+        log.warning("the pretrained weights are of images with %s; here it is %s", there, here)
 
 
 def check_cuts(experiment: Experiment) -> None:
@@ -126,7 +145,7 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     augment = values.get("augment", False)
     crop = augmentation = None
     if augment:
-        if values["crop"] == RESIZED:
+        if values.get("crop") == RESIZED:
             crop = RandomResizedCrop(tuple(values["crop_scale"]), tuple(values["crop_ratio"]))
         augmentation = CropFlip(0 if crop else values["crop_padding"], values["flip"], values["rotate"])
     policy = Policy(augment) if isinstance(augment, str) else None

@@ -7,7 +7,6 @@ import os
 import pydoc
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ class Experiment:
         places = places_of(hydra)
         dataset = chosen("dataset")
         task = dry_build.make_task(dataset)
-        request.check_data(dataset.values, task, signature(dataset.called).parameters)
+        request.check_data(dataset.values, task)
         request.check_loss(trainer, task)
         if (trainer.loss,) == task.losses[:1]:
             trainer.loss = config["trainer"]["loss"] = "auto"  # so that both words have one identity

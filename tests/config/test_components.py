@@ -33,14 +33,14 @@ OPTIONS = {
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
-    "hydra/launcher": 2,
+    "hydra/launcher": 3,
     "hydra/output": 1,
-    "hydra/sweeper": 1,
+    "hydra/sweeper": 2,
     "mixup": 32,
     "mixup/logmel": 3,
     "mixup/matched": 7,
     "mixup/reference": 8,
-    "model": 17,
+    "model": 18,
     "optimizer": 3,
     "scheduler": 4,
     "tracker": 4,
@@ -89,7 +89,7 @@ ALSO = {
 }
 """Of an option that needs another one."""
 OF_IMAGES = (
-    *("centernet_small", "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision"),
+    *("centernet_small", "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "timm", "torchvision"),
     *("torchvision_detection", "torchvision_segmentation", "unet", "vit_tiny", "wide_resnet28_10"),
 )
 CHOICE = "must take the arguments channels, image_size, classes; for these data choose " + " or ".join(
@@ -142,6 +142,8 @@ def test_all_options_are_found() -> None:
 @pytest.mark.parametrize("path", COMPONENTS, ids=str)
 def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed: Callable[..., DictConfig]) -> None:
     group, option = path.parts[0], "/".join(path.parts[1:])
+    if option == "timm" and group == "model":
+        pytest.importorskip("timm")
     experiment = Experiment.composed(composed(*ALSO.get(str(path), ()), f"{group}={option}"))
     component = getattr(experiment, group)
     file = content(path)
@@ -165,7 +167,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     needed = {name for name, each in own.items() if each.default is inspect.Parameter.empty}
     assert needed <= set(file), "a default that the command line would not show"
     if group == "dataset":
-        assert set(file) >= {*_keys_of_inputs(GROUPS[group], file["inputs"])} - {"_target_"}
+        assert set(file) >= {*_keys_of_inputs(GROUPS[group], file["inputs"], frozenset(own))} - {"_target_"}
     elif component.target.startswith("vicinal."):
         assert set(file) >= set(own) - idle - {"members"}  # of the strategies that mix more than two
 
@@ -293,7 +295,8 @@ def test_other_errors_of_a_component_are_named_by_their_type() -> None:
 def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     needed = {"root": ".", "cache_dir": ".", "channels": 1, "image_size": 8}
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
-    others = ("rate", "length", "vocabulary", "features")  # of other inputs than images
+    others = {"rate", "length", "vocabulary", "features"}  # of other inputs than images
+    others |= {"resize", "keep", "workers", "crop", "crop_scale", "crop_ratio"}  # of sources that take them
     left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, *others, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
     assert len(left_out) == 17

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vicinal.config.schema import key
+from vicinal.config.keys import key
 from vicinal.config.validation import check_ranges, checked, convert, describe_range, describe_type
 from vicinal.errors import ConfigError, suggest, written
 

@@ -18,7 +18,7 @@ from vicinal.data import Loader, inputs
 from vicinal.data.encoded import EncodedImages, RandomResizedCrop
 from vicinal.data.imagefolder import imagefolder
 from vicinal.data.samples import Samples
-from vicinal.errors import ConfigError, UserError
+from vicinal.errors import UserError
 from vicinal.tracking.run_files import TIME_FIELDS
 
 CPU = torch.device("cpu")
@@ -176,12 +176,6 @@ def test_keys_that_contradict_each_other(compose, tree, words, line):
     with pytest.raises(UserError) as caught:
         build.load_samples(compose(*given, *words.split()))
     assert str(caught.value).startswith(line)
-
-
-def test_other_data_have_no_parts_of_larger_images(compose):
-    with pytest.raises(ConfigError) as caught:
-        compose("dataset.augment=true", "dataset.crop=resized")
-    assert str(caught.value).startswith("dataset.crop=resized: must be padded: this data set has no images larger than")
 
 
 def test_mean_and_std_are_computed_once(tree, monkeypatch):

@@ -188,7 +188,7 @@ def bomb_picture(folder: RunFolder, outside: Path, chance: random.Random) -> Non
 
 def any_file(folder: RunFolder, chance: random.Random) -> Path:
     names = ("config.yaml", "environment.json", "metrics.jsonl", "result.json", "checkpoint.pt", "SHA256SUMS", ".lock")
-    return folder.path / chance.choice([*names, "train.log", "predictions.npz", "mixed.png"])
+    return folder.path / chance.choice([*names, "lock.json", "train.log", "predictions.npz", "mixed.png"])
 
 
 def another_kind(folder: RunFolder, outside: Path, chance: random.Random) -> None:
@@ -234,9 +234,9 @@ def waiting_links(folder: RunFolder, outside: Path, chance: random.Random) -> No
 def forged_sweep(folder: RunFolder, outside: Path, chance: random.Random) -> None:
     [file] = folder.path.parents[1].glob("sweeps/*/sweep.json")
     content = json.loads(file.read_bytes())
-    mutate(content, chance)
     if chance.random() < 0.3:
         content["runs"][0]["folder"] = chance.choice([str(outside), "../..", "/proc/self", "\0", "a" * 300])
+    mutate(content, chance)  # last, since it may take the runs away
     text = json.dumps(content) if chance.random() < 0.8 else chance.choice(TEXTS)
     file.write_text(text)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import resource
 import shutil
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from vicinal.runs import files, folder
+from vicinal.runs import files
 from vicinal.runs.folder import RunFolder
+from vicinal.runs.run_lock import LOCK
 from vicinal.training.learner import Learner
 
 Train = Callable[..., tuple[int, str, str]]
@@ -109,7 +111,8 @@ def test_a_file_system_without_locks(
     code, _, err = train(*QUICK)
     assert (code, err) == (
         1,
-        f"error: output_dir=outputs: {only_folder(tmp_path / 'outputs').path}: {os.strerror(number)}\n",
+        f"error: {only_folder(tmp_path / 'outputs').path}: no file can be locked here ({os.strerror(number)}); it has "
+        "to be mounted with -o flock (Lustre), or without nolock and with its lock daemon (NFS)\n",
     )
 
 
@@ -132,12 +135,12 @@ def test_a_lock_that_is_somebody_elses_file(tmp_path: Path, kind: str, caplog: p
     precious.write_text("precious")
     run = tmp_path / "run"
     run.mkdir()
-    lock = run / folder.LOCK
+    lock = run / LOCK
     lock.symlink_to(precious) if kind == "link" else os.link(precious, lock)
     about = precious.stat()
     assert RunFolder(run).locked() is None
     with RunFolder(run).lock(wait=False):
-        assert RunFolder(run).locked() == "another process"
+        assert RunFolder(run).locked() == f"process {os.getpid()} on {platform.node()}"
     assert "set aside as .lock.damaged, and another one is used" in caplog.text
     assert precious.read_text() == "precious"
     assert (precious.stat().st_mode, precious.stat().st_mtime_ns) == (about.st_mode, about.st_mtime_ns)
@@ -145,10 +148,10 @@ def test_a_lock_that_is_somebody_elses_file(tmp_path: Path, kind: str, caplog: p
 
 def test_looking_at_a_lock_changes_nothing(tmp_path: Path) -> None:
     for text in ("", "somebody's"):
-        (tmp_path / folder.LOCK).write_text(text)
-        before = (tmp_path / folder.LOCK).stat()
+        (tmp_path / LOCK).write_text(text)
+        before = (tmp_path / LOCK).stat()
         assert RunFolder(tmp_path).locked() is None
-        after = (tmp_path / folder.LOCK).stat()
+        after = (tmp_path / LOCK).stat()
         assert (after.st_size, after.st_mtime_ns, after.st_mode) == (before.st_size, before.st_mtime_ns, before.st_mode)
     assert RunFolder(tmp_path / "none").locked() is None
     assert not (tmp_path / "none").exists()

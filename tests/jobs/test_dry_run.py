@@ -1,5 +1,7 @@
 """States and estimates of runs, against folders written by hand."""
 
+import os
+import platform
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +54,7 @@ def test_the_five_states_of_a_run(compose: Compose) -> None:
     assert State.of(failed) == State("failed", 1 - 6 / 30)
     assert State.of(done) == State("done", None)
     with running.folder.lock(wait=False):
-        assert State.of(running) == State("running: another process", 1.0)
+        assert State.of(running) == State(f"running: process {os.getpid()} on {platform.node()}", 1.0)
     again = [compose(f"seed={seed}", "trainer.epochs=30", "rerun=true") for seed in range(5)]
     assert [State.of(each).left for each in again] == [1.0] * 5
     assert State.of(again[4]).text == "done, trained again"

@@ -275,6 +275,34 @@ def test_a_job_whose_time_is_up_is_put_back_and_no_other(
     assert ("requeue 12" in asked) is asks
 
 
+@pytest.mark.parametrize(
+    ("number", "state", "preempted", "taken"),
+    [
+        (signal.SIGUSR1, "RUNNING", "None", True),
+        (signal.SIGUSR2, "RUNNING", "None", True),
+        (signal.SIGTERM, "RUNNING", "2026-11-20T11:30:45", True),
+        (signal.SIGTERM, "RUNNING", "None", False),  # W&B's agent ends a run that is not wanted so
+        (signal.SIGTERM, "CANCELLED", "2026-11-20T11:30:45", False),
+        (signal.SIGINT, "RUNNING", "2026-11-20T11:30:45", False),
+        (0, "RUNNING", "None", False),
+    ],
+)
+def test_a_machine_is_taken_away_by_a_warning_or_a_preemption(
+    commands: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    state: str,
+    preempted: str,
+    taken: bool,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    commands("scontrol", SHOWN.format(state=state, requeue=1, preempted=preempted))
+    assert slurm.taken_away(number) is taken
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert slurm.taken_away(number) is (number in (signal.SIGUSR1, signal.SIGUSR2))
+
+
 def test_outside_of_slurm_nothing_is_asked(
     commands: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -165,11 +166,11 @@ def test_an_interrupted_sweep_says_how_far_it_is_and_goes_on_in_its_folder(
 ) -> None:
     words, real, sweeps = ["seed=range(3)", *SMALL, "-m"], job.run, []
 
-    def second_is_interrupted(experiment: Experiment, sweep: str) -> dict[str, Any]:
+    def second_is_interrupted(experiment: Experiment, sweep: str, *more: Any) -> dict[str, Any]:
         sweeps.append(sweep)
         if len(sweeps) == 2:
             raise stop
-        return real(experiment, sweep)
+        return real(experiment, sweep, *more)
 
     monkeypatch.setattr(job, "run", second_is_interrupted)
     ended, printed, _ = train(*words)
@@ -188,10 +189,11 @@ def test_what_another_process_works_on_is_left_to_it(
         code, printed, err = train("seed=range(2)", *SMALL, "busy=skip", "trainer.device=cpu", "-m")
         assert (code, err) == (0, "")
         assert "1 of 2 runs are not completed yet: other processes work on them" in printed
-        assert "another process works on this run; skipped" in printed
+        worker = f"process {os.getpid()} on {platform.node()}"
+        assert f"{worker} works on this run; skipped" in printed
         code, printed, _ = train("seed=range(2)", *SMALL, "dry_run=true", "trainer.device=cpu", "-m")
     assert code == 0
-    assert [row[2] for row in planned(printed)] == ["done", "running: another process"]
+    assert [row[2] for row in planned(printed)] == ["done", f"running: {worker}"]
     assert [run["seed"] for run in results(tmp_path)] == [0]
 
 

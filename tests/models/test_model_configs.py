@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ OF_PLACES = {"centernet_small", "torchvision_detection", "torchvision_segmentati
 """Options whose outputs are not one number per class."""
 OF_PLACES = {"unet", "torchvision_segmentation", "centernet_small", "torchvision_detection"}
 """Networks that say something of each place of an image, which their own tests check."""
-PLAIN = {"int", "float", "bool", "str", "str | None", "list[int]", "Sequence[int]"}
+PLAIN = {"int", "float", "bool", "str", "bool | str", "str | None", "list[int]", "Sequence[int]"}
 
 
 def test_each_config_is_its_targets_signature_with_a_comment_a_line(tmp_path: Path):
@@ -40,6 +41,8 @@ def test_each_config_is_its_targets_signature_with_a_comment_a_line(tmp_path: Pa
         assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in own.values())
         assert all(parameter.annotation in PLAIN for parameter in own.values()), file
         assert all("#" in line for line in file.read_text().splitlines() if not line.startswith("_target_")), file
+        if file.stem == "timm" and find_spec("timm") is None:
+            continue
         if file.stem == "huggingface":
             config["folder"] = str(write_folder(tmp_path))
         [inputs] = [kind for kind in KINDS if [*kind.arguments, "classes"] == given]

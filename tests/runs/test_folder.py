@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from vicinal.analysis import records
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.jobs.stored_config import stored_config
@@ -143,6 +144,15 @@ def test_a_failed_run_is_not_done(tmp_path: Path) -> None:
     folder.fail({"run_id": "c0ffee-s0"}, "no data")
     assert folder.read_result() == {"run_id": "c0ffee-s0", "status": "failed", "error": "no data"}
     assert folder.completed() is None
+
+
+def test_a_run_that_a_search_has_stopped_is_not_done_and_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "r-c0ffee0000-s0"
+    path.mkdir()
+    RunFolder(path).stop({"run_id": "c0ffee0000-s0"}, "stopped at epoch 1 of 3 by asha")
+    assert RunFolder(path).completed() is None
+    read = records.read(path)
+    assert (read.status, read.error) == ("stopped", "stopped at epoch 1 of 3 by asha")
 
 
 def test_a_completed_run_is_not_trained_again(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:

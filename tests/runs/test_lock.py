@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vicinal.runs.folder import LOCK, BusyError, RunFolder
+from vicinal.runs.folder import RunFolder
+from vicinal.runs.heartbeat import HEARTBEAT
+from vicinal.runs.run_lock import LOCK, BusyError
 
 from ..forked import Forked
 
@@ -85,11 +87,14 @@ def test_the_second_is_refused_or_waits(tmp_path: Path, start: Start, caplog: py
     folder = RunFolder(tmp_path / "run")
     assert folder.locked() is None
     holder = hold(start, folder.path)
-    assert folder.locked() == "another process"  # it has not said yet who it is
+    name = f"process {holder.pid} on {platform.node()}"
+    assert folder.locked() == name
     began = time.monotonic()
-    with pytest.raises(BusyError, match=rf"^{folder.path}: another process works on this run$"):
+    with pytest.raises(BusyError, match=rf"^{folder.path}: {name} works on this run$"):
         folder.lock(wait=False).__enter__()
     assert time.monotonic() - began < 1
+    (folder.path / HEARTBEAT).unlink()  # of an older version, which has none
+    assert folder.locked() == "another process"  # it has not said yet who it is
     folder.environment.write_text(json.dumps({"pid": 12, "host": "here", "continued": [{"pid": 34}]}))
     assert folder.locked() == "process 34 on here"
     caplog.set_level("INFO")
@@ -121,7 +126,7 @@ def test_a_stopped_process_still_has_its_lock(tmp_path: Path, start: Start) -> N
     folder = RunFolder(tmp_path / "run")
     holder = hold(start, folder.path)
     holder.send_signal(signal.SIGSTOP)
-    assert folder.locked() == "another process"
+    assert folder.locked() == f"process {holder.pid} on {platform.node()}"
 
 
 def test_a_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
@@ -132,8 +137,12 @@ def test_a_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
 
 
 def touched(folder: Path) -> dict[str, tuple[int, int]]:
-    """Which file each is and when it was written; but the lock, which filelock before 4 empties to look at it."""
-    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in folder.iterdir() if file.name != LOCK}
+    """Which file each is and when it was written; but the lock, which filelock before 4 empties to look at it.
+
+    And but the heartbeat, which whoever has the lock writes.
+    """
+    files = [file for file in folder.iterdir() if file.name not in (LOCK, HEARTBEAT)]
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vicinal.errors import ConfigError, written
-from vicinal.runs.signals import GracefulShutdown, Interrupted
+from vicinal.runs.signals import GracefulShutdown, Interrupted, StoppedEarly
 from vicinal.training.checkpointer import Checkpointer, Interval
 
 
@@ -98,3 +98,30 @@ def test_without_a_signal_a_check_does_nothing() -> None:
     run = Run(Interval(epochs=1))
     run.checkpointer.check(run.training)
     assert run.saved == []
+
+
+def stopped(rows: list[dict[str, float]], steps: int) -> tuple[list[int], list[str]]:
+    """For how many rows it was asked, and why it stopped."""
+    asked: list[int] = []
+    saved: list[Any] = []
+
+    def stop(rows: Any) -> str | None:
+        asked.append(len(rows))
+        return "enough" if len(rows) >= 2 else None
+
+    training: Any = SimpleNamespace(epoch=1, steps=steps, history=SimpleNamespace(rows=rows))
+    checkpointer = Checkpointer(saved.append, Interval(epochs=5), 5, GracefulShutdown(), stop=stop)
+    try:
+        checkpointer.before_epoch(training)
+    except StoppedEarly as reason:
+        assert saved == [training]
+        return asked, [str(reason)]
+    assert saved == []
+    return asked, []
+
+
+def test_a_search_is_asked_before_each_epoch_and_what_it_gives_up_is_saved() -> None:
+    assert stopped([], 0) == ([0], [])
+    assert stopped([{}], 0) == ([1], [])
+    assert stopped([{}, {}], 0) == ([2], ["enough"])  # also when a training is resumed here
+    assert stopped([{}, {}], 7) == ([], [])  # within an epoch that was begun

@@ -24,11 +24,14 @@ def compare(
 ) -> Comparison:
     """Summarise the cells, test their differences to a baseline and choose by validation.
 
-    The arguments are those of ``make_cells`` and ``find_baselines``; ``score`` is the one of TESTED that is tested.
+    The arguments are those of ``make_cells`` and ``find_baselines``, where the sweep's own baseline, if it has one,
+    comes before cells without mixing; ``score`` is the one of TESTED that is tested.
     Raises UserError: the cells of a folder differ in more than the swept keys, there is no such baseline, or the runs
     are of several tasks.
     """
     keys, cells, beyond = make_cells(run_set, swept, allow_confounded)
+    if not baseline and run_set.baseline and any(cell.cell_id == run_set.baseline for cell in cells):
+        baseline = [run_set.baseline]
     baselines = find_baselines(cells, baseline)
     against, unmatched = match(cells, baselines)
     table, pairs = cell_table(cells, keys), pair_table(cells, against, score)

@@ -27,6 +27,7 @@ class RunSet:
     """Keys by which the runs are meant to differ, in the order of the command line; None for a folder."""
     values: dict[str, dict[str, str]] = field(default_factory=dict)  # {cell id: {swept key: text}}; empty for a folder
     notes: list[str] = field(default_factory=list)  # faults of the files, one line each
+    baseline: str | None = None  # id of the cell that the others are compared with, where the sweep has said it
 
 
 def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
@@ -51,6 +52,7 @@ class Sweep:
     folder: Path
     swept: list[str]
     runs: list[dict[str, Any]]
+    baseline: str | None = None  # id of the cell that the others are compared with, if the sweep has said it
 
     def folder_of(self, run: Mapping[str, Any]) -> Path:
         """Return the folder of a run, which is recorded relative to the sweep, so that both can be moved together."""
@@ -67,7 +69,7 @@ def read_sweep(folder: Path) -> Sweep:
     for run in runs:
         if not set(swept) <= run["values"].keys() or run["run_id"] != f"{run['cell_id']}-s{run['seed']}":
             raise _damaged(folder)
-    return Sweep(folder, swept, runs)
+    return Sweep(folder, swept, runs, content.get("baseline"))
 
 
 def _damaged(folder: Path) -> UserError:
@@ -83,7 +85,7 @@ def _sweep(folder: Path) -> RunSet:
             shown, used = values[run.cell_id][key], lookup(run, key)
             if shown != ABSENT and used is not None and not same(shown, used):
                 raise _damaged(folder)
-    return RunSet(folder.resolve().name, runs, sweep.swept, values)
+    return RunSet(folder.resolve().name, runs, sweep.swept, values, baseline=sweep.baseline)
 
 
 def _folder(folder: Path) -> RunSet:

@@ -108,7 +108,8 @@ def read(path: Path, cell: str = "", seed: int = -1, name: str = "") -> Run:
     if result.get("run_id") != run_id:
         return Run(**known, status="missing", error=f"its result.json is that of another run, {result.get('run_id')}")
     if result["status"] != "completed":
-        return Run(**known, status="failed", error=redact(str(result.get("error", f"status {result['status']}"))))
+        status = "stopped" if result["status"] == "stopped" else "failed"
+        return Run(**known, status=status, error=redact(str(result.get("error", f"status {result['status']}"))))
     names = {item.name for item in fields(Run)}
     return Run(**{key: value for key, value in result.items() if key in names} | known)
 

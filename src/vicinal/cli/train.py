@@ -162,10 +162,20 @@ def _run(cfg: DictConfig, settings: HydraConf) -> float | None:
             experiment = Experiment.of(cfg, settings)
         for line in hidden(settings) if single else ():
             log.warning("%s", line)
-        result = run(experiment, sweep=None if single else Path(settings.sweep.dir).name)
+        if single:
+            result = run(experiment)
+        else:
+            from vicinal.launch.foreign import check_results
+            from vicinal.launch.search import stop_of
+
+            check_results(experiment, settings)
+            result = run(experiment, Path(settings.sweep.dir).name, stop_of(settings, experiment))
     except Exception as error:
         _leave_if_stopped()
-        if single and is_mistake(error) and not FULL_ERROR:
+        alone = single or getattr(
+            error, "of_all", False
+        )  # a NoResultError, which plugins would put into lines of theirs
+        if alone and is_mistake(error) and not FULL_ERROR:
             sys.exit(f"error: {explain(error, sys.argv[1:])}")  # raised, a line of Hydra's would announce it
         if not single:
             log.error("failed: %s", explain(error))
@@ -186,7 +196,12 @@ def _assist(cfg: DictConfig, settings: HydraConf) -> None:
             saved = world().first()
         except LostProcessError:  # there was nothing to train, or the first process has told why not
             return
-        assist(Experiment.of(cfg, settings), saved)
+        experiment, stop = Experiment.of(cfg, settings), None
+        if settings.mode == RunMode.MULTIRUN:
+            from vicinal.launch.search import stop_of
+
+            stop = stop_of(settings, experiment)
+        assist(experiment, saved, stop)
     except Exception as error:
         _leave_if_stopped()
         if not is_mistake(error) or FULL_ERROR:

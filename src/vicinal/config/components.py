@@ -16,9 +16,10 @@ from typing import Any
 from hydra._internal.sources_registry import SourcesRegistry
 from omegaconf import MISSING, OmegaConf
 
-from vicinal.config.identity import RENAMED, identity_values, without_effect
+from vicinal.config.identity import RENAMED, conditions, identity_values, without_effect
+from vicinal.config.keys import LARGEST
 from vicinal.config.option_folders import options_of
-from vicinal.config.schema import CONF, GROUPS, LARGEST, NAMED
+from vicinal.config.schema import CONF, GROUPS, NAMED
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
@@ -146,7 +147,9 @@ def bind(
     own = [name for name in parameters if name not in runtime]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
     is_data = group == "dataset"
-    ours = _keys_of_inputs(shared, str(node.get("inputs", schema["inputs"].default))) if is_data else ["_target_"]
+    ours = ["_target_"]
+    if is_data:
+        ours = _keys_of_inputs(shared, str(node.get("inputs", schema["inputs"].default)), frozenset(own))
     taken = dict.fromkeys([*own, *ours])
     typed = hints_of(shared)
     defaults = {name: copy(schema[name].metadata["default"]) for name in ours}
@@ -185,12 +188,14 @@ def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
 
 
 @cache
-def _keys_of_inputs(schema: type, kind: str) -> list[str]:
-    """Return the keys of data sets with inputs of a kind: all but those that only another kind has."""
+def _keys_of_inputs(schema: type, kind: str, own: frozenset[str]) -> list[str]:
+    """Return the keys of data sets with inputs of a kind: all but those of another kind, or of other sources alone."""
     kept: list[str] = []
     for item in fields(schema):
-        switch, _, value = item.metadata["needs"].partition("=")
-        if kind in value.split(",") if switch == "inputs" else not switch or switch in kept:
+        switch, on = next(iter(conditions(item)), ("", []))
+        if item.metadata["own"] and item.name not in own:
+            continue
+        if kind in on if switch == "inputs" else not switch or switch in kept:
             kept.append(item.name)
     return kept
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 from vicinal.config.schema import KEYS
@@ -18,11 +18,16 @@ def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:
     """Return the keys of a group whose switch is off, or has no effect itself; a switch stands before its keys."""
     off: set[str] = set()
     for item in fields(schema):
-        switch, _, value = item.metadata["needs"].partition("=")
-        on = value.split(",") if value else ()
-        if switch in off or (switch in values and (str(values[switch]) not in on if on else values[switch] in OFF)):
-            off.add(item.name)
+        for switch, on in conditions(item):
+            if switch in off or (switch in values and (str(values[switch]) not in on if on else values[switch] in OFF)):
+                off.add(item.name)
     return off
+
+
+def conditions(item: Field[Any]) -> list[tuple[str, list[str]]]:
+    """Return the switches of a key with the values that leave it an effect, [] for all that are not off."""
+    parts = (word.partition("=") for word in item.metadata["needs"].split())
+    return [(switch, value.split(",") if value else []) for switch, _, value in parts]
 
 
 def identity_values(schema: type, values: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ def check_loss(trainer: TrainerConfig, task: Task) -> None:
         raise ConfigError("trainer.label_smoothing", trainer.label_smoothing, allowed)
 
 
-def check_data(values: Mapping[str, Any], task: Task, own: Collection[str]) -> None:
-    """Raise ConfigError if keys of a data set contradict each other, its source's own arguments or the task."""
+def check_data(values: Mapping[str, Any], task: Task) -> None:
+    """Raise ConfigError if keys of a data set contradict each other or the task."""
     if not task.has_classes:
         for name in ("imbalance", "label_noise", "sampler"):
             value, default = values[name], KEYS[f"dataset.{name}"].default
@@ -73,11 +73,6 @@ def check_data(values: Mapping[str, Any], task: Task, own: Collection[str]) -> N
         raise ConfigError("dataset.augment", values["augment"], allowed)
     if values["inputs"] == "image":
         check_images(values)
-        if values["augment"] and values["crop"] == "resized" and "crop" not in own:
-            allowed = (
-                "must be padded: this data set has no images larger than dataset.image_size (imagefolder and hf have)"
-            )
-            raise ConfigError("dataset.crop", values["crop"], allowed)
         if task.moves and isinstance(values["augment"], str):
             allowed = f"must be true or false: a policy would not move the targets of dataset.task={task.name}"
             raise ConfigError("dataset.augment", values["augment"], allowed)
@@ -94,10 +89,9 @@ def check_images(values: Mapping[str, Any]) -> None:
         allowed = f"must be true or false: a policy needs 1 or 3 channels, and dataset.channels is {channels}"
         raise ConfigError("dataset.augment", values["augment"], allowed)
     for name in ("crop_scale", "crop_ratio"):
-        least, largest = values[name]
-        if least > largest:
+        if name in values and values[name] != sorted(values[name]):
             raise ConfigError(f"dataset.{name}", values[name], "must be [least, largest]")
-    if values["augment"] and values["crop"] == "padded" and values["crop_padding"] > size:
+    if values["augment"] and values.get("crop") != "resized" and values["crop_padding"] > size:
         allowed = f"must be an integer in [0, {size}], dataset.image_size"
         raise ConfigError("dataset.crop_padding", values["crop_padding"], allowed)
 

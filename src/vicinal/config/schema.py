@@ -8,45 +8,18 @@ brings its own keys, and nothing here changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
+from vicinal.config.keys import BILLION, LARGEST, MANY, key
+
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next((conf for conf in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if conf.is_dir()), PACKAGE / "conf")
 """Folder of the YAML files: in an installed package, or at the top of the checkout."""
 BASES = ("base", "base_any")  # files of a group with the keys of all its options, or of some; no options themselves
-MANY, BILLION = 10**6, 10**9  # bounds of unlimited numbers: far above use, far below overflow and endless loops
-LARGEST = 2**63 - 1  # the largest integer that torch, NumPy and the files of a run can hold
-
-
-def key(
-    default: Any,
-    doc: str,  # one line, with the unit
-    *,
-    low: float | None = None,  # least allowed number, or item of a list
-    high: float | None = None,  # largest allowed number
-    above: float | None = None,  # the number must be larger than this
-    below: float | None = None,  # the number must be less than this
-    choices: Iterable[str] = (),  # allowed strings
-    length: int | None = None,  # required number of items of a list
-    neutral: bool = False,  # the key cannot change a result, so it is no part of a run's identity
-    needs: str = "",  # switch of the same group, `key` or `key=value,value`; where it is off, the key has no effect
-    since: str = "",  # version that added the key, if runs are older
-    path: bool = False,  # of a file or folder; a leading ``~`` is the user's home
-) -> Any:
-    """Return a field of the schema.
-
-    The default of a key with ``since`` must mean what older runs did; at its default it is no part of the identity, so
-    that they keep theirs. A key without effect is no part of it either.
-    """
-    metadata = {**locals(), "choices": tuple(choices)}  # all of the arguments
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -61,23 +34,12 @@ class DatasetConfig:
     channels: int = key(MISSING, "channels of an image", low=1, high=1024, needs="inputs=image")
     image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536, needs="inputs=image")
     resize: int | None = key(
-        None,
-        "pixels of the shorter side before the centre is cut out; null = image_size",
-        low=1,
-        high=65536,
-        needs="inputs=image",
-        since="0.2",
+        None, "pixels of the shorter side before the centre is cut out", low=1, high=65536, own=True, since="0.2"
     )
     keep: str = key(
-        "auto",
-        "decoded once into a file, or batch by batch",
-        choices=("auto", "decoded", "encoded"),
-        neutral=True,
-        needs="inputs=image",
+        "auto", "decoded once, or by the batch", choices=("auto", "decoded", "encoded"), neutral=True, own=True
     )
-    workers: int | str = key(
-        "auto", "threads that decode", choices=("auto",), low=1, high=1024, neutral=True, needs="inputs=image"
-    )
+    workers: int | str = key("auto", "threads that decode", choices=("auto",), low=1, high=1024, neutral=True, own=True)
     rate: int = key(MISSING, "samples of sound per second", low=2000, high=MANY, needs="inputs=audio")
     length: int = key(
         MISSING, "samples of a clip, or words of a sentence", low=1, high=BILLION, needs="inputs=audio,tokens"
@@ -129,10 +91,11 @@ class DatasetConfig:
         "window of the padded image, or a random part of the whole one, resized",
         choices=("padded", "resized"),
         needs="augment",
+        own=True,
         since="0.2",
     )
     crop_padding: int = key(
-        4, "black pixels around an image before it is cropped", low=0, high=65536, needs="crop=padded"
+        4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment crop=padded"
     )
     crop_scale: list[float] = key(
         [0.08, 1.0],

@@ -45,6 +45,8 @@ class State:
             return cls(f"running: {worker}", left)
         if status == "failed":
             return cls("failed", left)
+        if status == "stopped":
+            return cls(f"stopped after {done or 0} of {epochs} epochs", left)
         return cls("new" if done is None else f"{done} of {epochs} epochs", left)
 
 

@@ -167,7 +167,7 @@ def _request(result: Mapping[str, Any], experiment: Experiment) -> Iterator[str]
         named = [
             f"{component.group}.{name}"
             for component in (experiment.dataset, experiment.model)
-            for name in ("folder", "tokenizer")
+            for name in ("folder", "tokenizer", "pretrained")
             if component.arguments.get(name)
         ]
         files = f"the files in {', '.join(named)}, or " if named else ""

@@ -29,12 +29,14 @@ from vicinal.launch import gpu_memory
 from vicinal.launch.packing import JOBS
 from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
-from vicinal.runs.folder import BusyError
+from vicinal.runs.run_lock import BusyError
+from vicinal.runs.signals import StoppedEarly
 from vicinal.runs.source import sources
 from vicinal.runs.train_log import logged_to
 from vicinal.tasks import task_named
 from vicinal.tracking.wandb.record import unfinished
 from vicinal.tracking.wandb.settings import agent_run, ineffective_variables
+from vicinal.training.checkpointer import Stop
 from vicinal.training.malloc import trim_malloc
 from vicinal.training.state import LAST
 from vicinal.utils.escaping import visible
@@ -85,8 +87,9 @@ def name_ineffective_keys(experiments: Iterable[Experiment]) -> None:
         log.info("%s", line)
 
 
-def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
-    """Train one experiment, unless it is completed; return ``result.json``, or {} if ``busy=skip`` has skipped it.
+def run(experiment: Experiment, sweep: str | None = None, stop: Stop | None = None) -> dict[str, Any]:
+    """Train one experiment, unless it is completed; return ``result.json``, or {} if it has none of a completed run:
+    ``busy=skip`` has skipped it, or ``stop`` has ended it early.
 
     ``sweep`` is the name of its sweep, for W&B's group. Raises UserError if the data cannot be loaded, which leaves
     nothing behind, or if the training diverged; then the reason is in ``result.json`` too.
@@ -110,7 +113,11 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
             if done and not config["rerun"]:
                 return _reuse(experiment, done)
             try:
-                return _work(experiment, sweep, loaded)
+                return _work(experiment, sweep, loaded, stop)
+            except StoppedEarly as reason:
+                folder.stop(run_metadata(experiment), str(reason))
+                log.info("%s: %s; a command without the search trains it to the end", folder.path, reason)
+                return {}
             finally:
                 trim_malloc()
     except BusyError as busy:
@@ -118,9 +125,10 @@ def run(experiment: Experiment, sweep: str | None = None) -> dict[str, Any]:
         return {}
 
 
-def assist(experiment: Experiment, saved: Saved) -> None:
+def assist(experiment: Experiment, saved: Saved, stop: Stop | None = None) -> None:
     """Compute a part of a run whose first process has called :func:`run`, from the checkpoint that it has found."""
-    session.assist(experiment, saved, load(experiment).data)
+    with suppress(StoppedEarly):  # the first process tells it
+        session.assist(experiment, saved, load(experiment).data, stop)
 
 
 def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +190,7 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     return remarks + [f"made with {text}; rerun=true trains again" for text in others(then, now)]
 
 
-def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> dict[str, Any]:
+def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None, stop: Stop | None) -> dict[str, Any]:
     folder, again = experiment.folder, experiment.config["rerun"]
     name_ineffective_keys([experiment])
     for line in ineffective_variables(experiment.config["wandb"]):
@@ -204,7 +212,7 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None) -> d
             loaded = loaded or load(experiment)
             experiment.shards.world.first(saved)  # the others begin now, with what this one has found
             with _room(experiment):
-                result = train(experiment, saved, loaded.data, sweep, loaded.seconds)
+                result = train(experiment, saved, loaded.data, sweep, loaded.seconds, stop)
         except Exception as error:
             known = isinstance(error, UserError)
             reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))

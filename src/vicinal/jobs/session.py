@@ -6,22 +6,24 @@ import logging
 import time
 from typing import Any
 
-from vicinal.build import make_loaders, make_model
+from vicinal.build import make_loaders, make_model, warn_of_statistics
 from vicinal.data import RunData
 from vicinal.experiment import Experiment
 from vicinal.jobs.provenance import kept, run_metadata, write_config, write_environment
 from vicinal.jobs.resume import Saved, load, restore
 from vicinal.jobs.run_info import final_numbers, run_info, wandb_record
 from vicinal.launch import gpu_memory
+from vicinal.launch.slurm import taken_away
 from vicinal.runs import checkpoint
 from vicinal.runs.environment import describe, fixed
 from vicinal.runs.files import write
-from vicinal.runs.signals import GracefulShutdown
+from vicinal.runs.signals import GracefulShutdown, Interrupted
 from vicinal.tasks import Task, recorded
 from vicinal.tracking.console import Console
 from vicinal.tracking.run_files import RunFiles
 from vicinal.tracking.tracker import Tracker, Trackers
-from vicinal.training.checkpointer import Checkpointer
+from vicinal.tracking.wandb.settings import agent_run
+from vicinal.training.checkpointer import Checkpointer, Stop
 from vicinal.training.hardware import apply
 from vicinal.training.learner import Learner
 from vicinal.training.loop import fit, predictions
@@ -146,6 +148,7 @@ def new_training(experiment: Experiment, data: RunData, task: Task, steps: int, 
     streams = RngStreams(experiment.seed, experiment.shards)
     with streams.default("init"):
         model = make_model(experiment)
+    warn_of_statistics(model, data)
     parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
     settings, hardware, shards = experiment.trainer, experiment.hardware, experiment.shards
     counts = task.counts(data.train.targets, experiment.sizes.classes)
@@ -154,7 +157,7 @@ def new_training(experiment: Experiment, data: RunData, task: Task, steps: int, 
     return TrainState(learner, streams, examples, counts)
 
 
-def assist(experiment: Experiment, saved: Saved, data: RunData) -> None:
+def assist(experiment: Experiment, saved: Saved, data: RunData, stop: Stop | None = None) -> None:
     """Compute the own parts of a training that the first process reports and saves; write nothing.
 
     Raises as :func:`train`.
@@ -170,18 +173,26 @@ def assist(experiment: Experiment, saved: Saved, data: RunData) -> None:
 
     with GracefulShutdown() as shutdown:
         every, world = experiment.checkpoint_every, experiment.shards.world
-        checkpointer = Checkpointer(save, every, experiment.trainer.epochs, shutdown, world)
+        checkpointer = Checkpointer(save, every, experiment.trainer.epochs, shutdown, world, stop)
         if saved.training is not None:
             load(state, saved)
         checkpointer.save(state)
         fit(state, loaders, silent, checkpointer)
 
 
-def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None, loading: float) -> dict[str, Any]:
+def train(
+    experiment: Experiment,
+    saved: Saved,
+    data: RunData,
+    sweep: str | None,
+    loading: float,
+    stop: Stop | None = None,
+) -> dict[str, Any]:
     """Train to the end, and write everything, the result last; return it. The done mark does not wait for W&B.
 
     Raises UserError if the training diverged, or if the code does not fit the checkpoint any more. After a signal it
-    saves all and raises Interrupted, which the ``with`` that owns the signals turns into the meaning of the signal.
+    saves all and raises Interrupted, which the ``with`` that owns the signals turns into the meaning of the signal. If
+    ``stop`` says so it saves all and raises StoppedEarly.
     """
     context = RunContext(experiment, saved, data, sweep, loading)
     folder, epochs, loaders = experiment.folder, experiment.trainer.epochs, context.loaders
@@ -194,7 +205,7 @@ def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None
     ):
         state = context.begin(trackers)
         every, world = experiment.checkpoint_every, experiment.shards.world
-        checkpointer = Checkpointer(context.save_training, every, epochs, shutdown, world)
+        checkpointer = Checkpointer(context.save_training, every, epochs, shutdown, world, stop)
         ready = context.session_seconds()
         if saved.training is not None:
             restore(state, saved, context.news, folder)
@@ -202,7 +213,12 @@ def train(experiment: Experiment, saved: Saved, data: RunData, sweep: str | None
                 trackers.predictions(predictions(state.history, loaders))
         trackers.restore(state.history.rows, state.steps)
         checkpointer.save(state)
-        scores = fit(state, loaders, trackers, checkpointer)
+        try:
+            scores = fit(state, loaders, trackers, checkpointer)
+        except Interrupted:
+            if agent_run() and taken_away(shutdown.signal or 0):
+                trackers.taken_away()
+            raise
         speed = state.clock.images_per_second
         trackers.finish(final_numbers(scores) | {"best_epoch": state.history.best_epoch, "images_per_second": speed})
         # The done mark; at its end the `with` waits for W&B.

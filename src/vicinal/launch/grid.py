@@ -50,11 +50,7 @@ def check_axes(overrides: Sequence[Override], zipped: Sequence[Sequence[str]] = 
         word, key = override.input_line, override.key_or_group
         if not override.is_discrete_sweep():
             raise UserError(f"{word}: an interval has no single values to run; write choice(0.2,0.4) or range(1,5)")
-        if key in OF_THE_COMMAND:
-            raise UserError(f"{word}: {key} is of the whole command, and cannot be swept")
-        values = _count(override)
-        if not values:
-            raise UserError(f"{word}: there is no value in it to sweep over")
+        values = check_axis(override)
         if not any(key in keys[1:] for keys in zipped):
             jobs *= values
     if jobs > LARGEST_GRID:
@@ -64,6 +60,17 @@ def check_axes(overrides: Sequence[Override], zipped: Sequence[Sequence[str]] = 
     for override in axes:
         if isinstance(axis := override.value(), RangeSweep):
             _warn_of_rounding(override, axis)
+
+
+def check_axis(override: Override) -> int:
+    """Return the number of values of an axis. Raises UserError if there is none, or if its key cannot be swept."""
+    word, key = override.input_line, override.key_or_group
+    if key in OF_THE_COMMAND:
+        raise UserError(f"{word}: {key} is of the whole command, and cannot be swept")
+    values = 1 if override.is_interval_sweep() else _count(override)
+    if not values:
+        raise UserError(f"{word}: there is no value in it to sweep over")
+    return values
 
 
 def zip_groups(keys: Any) -> list[list[str]]:
@@ -158,11 +165,18 @@ def sweep_folder(jobs: Sequence[Job]) -> Path:
     return next(sweeps.glob(f"*-{identity}"), sweeps / f"{safe_name(name, LONGEST_NAME)}-{identity}")
 
 
-def write_sweep(folder: Path, jobs: Sequence[Job]) -> None:
-    """Write ``sweep.json``: the command, the swept keys and the runs, in the order of the grid."""
-    keys = swept_keys(jobs)
+def write_sweep(
+    folder: Path, jobs: Sequence[Job], swept: Sequence[str] | None = None, baseline: str | None = None
+) -> None:
+    """Write ``sweep.json``: the command, the swept keys and the runs, in the order of the grid.
+
+    ``swept`` are the keys where the jobs alone do not show them, and ``baseline`` is the id of the cell that a report
+    compares the others with, if it is not one without mixing.
+    """
+    keys = swept_keys(jobs) if swept is None else list(swept)
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     content = {"command": command, "swept": keys, "runs": [_entry(job, keys, folder) for job in jobs]}
+    content |= {"baseline": baseline} if baseline else {}
     data, file = encode_json(redacted(content)), folder / "sweep.json"
     with suppress(FileNotFoundError, DamagedError):
         if read(file) == data:  # a finished sweep can be read in a folder without write access

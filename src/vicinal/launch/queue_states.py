@@ -42,7 +42,9 @@ class Queue:
             return
         for job in {*self._jobs.values()}:
             self._missed[job] = 0 if job in self._queued else self._missed.get(job, 0) + 1
-        states = {run: _text(*self._queued[job]) for run, job in self._jobs.items() if job in self._queued}
+        queued = {run: (job, *self._queued[job]) for run, job in self._jobs.items() if job in self._queued}
+        preempted = slurm.preempted() if any(state == "RUNNING" for _, state, _ in queued.values()) else set()
+        states = {run: _text(state, place, job in preempted) for run, (job, state, place) in queued.items()}
         make_folder(self._file.parent)
         write_json(self._file, states)
 
@@ -64,7 +66,7 @@ def _texts(file: Path) -> dict[str, str]:
         return {}
 
 
-def _text(state: str, place: str) -> str:
+def _text(state: str, place: str, preempted: bool) -> str:
     if state == "RUNNING":
-        return f"running on {place}"
+        return f"preempted on {place}" if preempted else f"running on {place}"
     return f"queued ({place})" if state == "PENDING" and place else {"PENDING": "queued"}.get(state, state.lower())

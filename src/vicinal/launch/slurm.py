@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
+
+from vicinal.utils.slurm_id import own_id
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,13 @@ def queue() -> dict[str, tuple[str, str]] | None:
     return {job: (state, reason.strip("()")) for job, state, reason in lines}
 
 
+def preempted() -> set[str]:
+    """Return this user's jobs that Slurm has told to make room, and that may be in their grace time still."""
+    printed = ask("squeue", "--me", "--noheader", "--array", "--Format=JobArrayID:|,PreemptTime:|") or ""
+    fields = (line.strip().split("|") for line in printed.splitlines() if line.count("|") >= 2)
+    return {job for job, when, *_ in fields if when not in ("", *NEVER)}
+
+
 def verdict(job: str) -> str:
     """Return how a job has ended, as Slurm's accounting says it, such as ``CANCELLED by 0``; "" if it is not known."""
     printed = ask("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode")
@@ -47,18 +55,24 @@ def verdict(job: str) -> str:
     return state
 
 
-def own_id(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the job that this process belongs to; None outside of one."""
-    if "SLURM_ARRAY_TASK_ID" in environment:  # the plain id of the last task is that of the whole array
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID")
-
-
 def own_job() -> dict[str, str]:
     """Return what Slurm knows of the job that this process belongs to; {} outside of a job, or if it is not known."""
     job = own_id()
     printed = ask("scontrol", "show", "job", "--oneliner", job) if job else None
     return dict(word.split("=", 1) for word in (printed or "").split() if "=" in word)
+
+
+def taken_away(number: int) -> bool:
+    """Return whether a signal says that this machine is needed for something else: a warning, or Slurm's preemption.
+
+    A plain SIGTERM may come from somebody who does not want the run at all.
+    """
+    warned = number in (signal.SIGUSR1, signal.SIGUSR2)
+    return warned or (number == signal.SIGTERM and _preempted(own_job()))
+
+
+def _preempted(job: Mapping[str, str]) -> bool:
+    return job.get("JobState") == "RUNNING" and job.get("PreemptTime", NEVER[0]) not in NEVER
 
 
 def after_interruption(number: int, first: bool = True) -> None:
@@ -73,7 +87,7 @@ def after_interruption(number: int, first: bool = True) -> None:
     job = own_job()
     if job.get("JobState") != "RUNNING":
         return
-    if number == signal.SIGTERM and job.get("PreemptTime", NEVER[0]) not in NEVER:
+    if number == signal.SIGTERM and _preempted(job):
         _ignore_the_end()
         log.warning("preempted: everything is saved; waiting for Slurm to put the job back into its queue")
         while True:

@@ -95,10 +95,7 @@ class Worker:
             self._busy = False
         if self._stopping and done.status == JobStatus.FAILED:
             return stopped  # a library that was interrupted at a bad moment may have made an error of it
-        done.cfg = done.hydra_cfg = None  # large, and the launching process has its own
-        if done.status == JobStatus.FAILED:
-            done._return_value = sendable(done._return_value)
-        return done
+        return posted(done)
 
 
 _worker: Worker  # the worker that this process is: an executor's initializer has no other place for it
@@ -113,6 +110,14 @@ def begin(*setup: Any) -> None:
 def work(label: str, *arguments: Any) -> JobReturn:
     """Do one job in this worker; see :meth:`Worker.work`."""
     return _worker.work(label, *arguments)
+
+
+def posted(done: JobReturn) -> JobReturn:
+    """Return the outcome of a job as it can be sent to another process."""
+    done.cfg = done.hydra_cfg = None  # large, and the launching process has its own
+    if done.status == JobStatus.FAILED:
+        done._return_value = sendable(done._return_value)
+    return done
 
 
 def sendable(error: Exception) -> Exception:

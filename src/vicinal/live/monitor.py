@@ -40,8 +40,11 @@ class Live:
         self._written = 0.0  # when the last page was
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Inside, the sweep's ``report/report.html`` grows, and a terminal shows a table of the jobs."""
+    def shown(self, again: bool = False) -> Iterator[None]:
+        """Inside, the sweep's ``report/report.html`` grows, and a terminal shows a table of the jobs.
+
+        ``again`` if the same command has said where the page is.
+        """
         thread = threading.Thread(target=self._follow, name="live-page", daemon=True)
         over = True
         with hurried():
@@ -49,7 +52,8 @@ class Live:
                 self.page.parent.mkdir(parents=True, exist_ok=True)
                 (self.page.parent / RECORD).unlink(missing_ok=True)  # it describes the page that is now replaced
                 self._write(self._watch.look())
-                log.info("follow it in a browser: %s", self.page)
+                if not again:
+                    log.info("follow it in a browser: %s", self.page)
             with harmless():
                 self._table.start()
             thread.start()

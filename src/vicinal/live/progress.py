@@ -121,7 +121,7 @@ class Watch:
             run = result
         elif folder.locked():
             run = replace(run, status="running")
-        elif touched and result is not None and result.status == "failed":
+        elif touched and result is not None and result.status in ("failed", "stopped"):
             run = result
         elif touched and folder.config.exists():
             why = "interrupted or killed; rerun the same command to resume" if result is None else result.error

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from vicinal.models.pretrained import PretrainedFolder, read_folder
 from vicinal.models.text import present
+from vicinal.utils.file_hash import file_hash
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +105,7 @@ class HuggingFace(nn.Module):
     def fingerprint(folder: str | None, **_: Any) -> dict[str, str]:
         """Return the hash of sizes and weights that replaces the folder's name in the identity of a run."""
         source = read_folder(folder)
-        stats = [(file, file.stat()) for file in source.weights]
-        hashes = [_sha256(file, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for file, stat in stats]
-        content = json.dumps([source.family, source.sizes, hashes], sort_keys=True)
+        content = json.dumps([source.family, source.sizes, [*map(file_hash, source.weights)]], sort_keys=True)
         return {"folder": hashlib.sha256(content.encode()).hexdigest()}
 
 
@@ -149,9 +146,3 @@ def _head(network: Any) -> nn.Sequential:
     pooler = getattr(network.base_model, "pooler", None)
     before = [] if pooler is None else [pooler, network.dropout]
     return nn.Sequential(nn.Unflatten(1, (1, -1)), *before, network.classifier)
-
-
-@lru_cache(maxsize=64)
-def _sha256(file: Path, *_stamp: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

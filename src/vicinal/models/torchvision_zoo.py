@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
+
+from vicinal.models.meta import built
 
 
 def torchvision_model(channels: int, image_size: int, classes: int, *, name: str) -> nn.Module:
@@ -54,22 +55,7 @@ def _build(name: str, image_size: int, classes: int) -> Any:
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}  # torchvision warns without the second
-    if torch.get_default_device().type != "meta":
-        return get_model(name, **options)
-    with torch.device("cpu"), _WeightsOnMeta():
-        return get_model(name, **options).to("meta")
-
-
-class _WeightsOnMeta(TorchFunctionMode):
-    """Make weights, which all come from ``torch.empty``, without memory; RegNet computes its widths with tensors."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.empty and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)
+    return built(lambda: get_model(name, **options))
 
 
 def _next_size(name: str, image_size: int, classes: int) -> int:

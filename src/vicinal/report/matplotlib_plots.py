@@ -44,15 +44,20 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     Series that are hidden at first in a crowded picture are left out; the page has them all. Pictures of an earlier
     comparison that this one does not have are deleted.
     """
+    return draw_pictures(pictures(comparison), NAMES, folder)
+
+
+def draw_pictures(found: Sequence[Picture], names: Sequence[str], folder: Path) -> list[Path]:
+    """Write pictures as :func:`draw` does, and delete those with the other names."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, suffix in product(NAMES, METADATA):
+    for name, suffix in product(names, METADATA):
         (folder / f"{name}{suffix}").unlink(missing_ok=True)
     files = []
-    for picture in pictures(comparison):
+    for picture in found:
         with mpl.rc_context():
             mpl.rcdefaults()  # a user's own style would give other bytes
             mpl.rcParams.update(STYLE)

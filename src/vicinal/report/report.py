@@ -15,6 +15,7 @@ from vicinal.analysis.comparison import TESTED
 from vicinal.analysis.load import load_runs, read_sweep
 from vicinal.analysis.origins import code_here
 from vicinal.errors import UserError
+from vicinal.report import search
 from vicinal.report.terminal import Grid, show
 from vicinal.runs.files import DamagedError, read, read_json, safe_name, sha256, write, write_json
 from vicinal.runs.folder import RunFolder
@@ -47,6 +48,8 @@ def finish(sweep: Path, baseline: Sequence[str] = (), score: str = TESTED[0], co
     cannot be written to; the tables have been printed by then.
     """
     folder = sweep / name(REPORT, baseline, score)
+    if name(REPORT, baseline, score) == REPORT and (sweep / search.RECORD).exists():
+        return search.finish(sweep, console)
     if folder.is_symlink():
         raise UserError(f"{folder}: is a link; a report replaces files, and only in a folder of the sweep's own")
     made_from = _digest(sweep, [*baseline, score])
@@ -106,7 +109,8 @@ def _digest(sweep: Path, arguments: Sequence[str]) -> str:
     folders = [content.folder_of(run) for run in content.runs]
     packages = (Path(folder) for package in (analysis, report, tasks) for folder in package.__path__)
     own = (file for package in packages for file in package.rglob("*") if file.is_file() and file.suffix != ".pyc")
-    facts: list[Any] = [*arguments, content.swept, [(run["run_id"], run["values"]) for run in content.runs]]
+    facts: list[Any] = [*arguments, content.baseline, content.swept]
+    facts.append([(run["run_id"], run["values"]) for run in content.runs])
     facts += [code_here(folders), *((file.name, _fingerprint(file)) for file in sorted(own))]
     for folder in folders:
         facts += [(name, _fingerprint(folder / name)) for name in READ]

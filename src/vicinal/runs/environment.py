@@ -22,8 +22,8 @@ from vicinal.runs.source import changed, digest, few, sources
 from vicinal.utils.escaping import visible
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
-DECIDING = ("torch", "torchvision", "numpy", "pillow", "transformers", "tokenizers")
-"""The packages whose version can change a number; the last two are recorded where a run uses them."""
+DECIDING = ("torch", "torchvision", "numpy", "pillow", "transformers", "tokenizers", "timm")
+"""The packages whose version can change a number; the last three are recorded where a run uses them."""
 LONGEST_DIFF = 2**18  # characters of a recorded diff; the rest is left out
 _HEX = "[0-9a-f]" * 10
 OUTPUTS = (

@@ -15,25 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from vicinal.errors import UserError
 from vicinal.runs import files
 from vicinal.runs.files import LARGEST, PARTIAL, DamagedError, sync
-from vicinal.runs.locks import check, held
+from vicinal.runs.heartbeat import HEARTBEAT
+from vicinal.runs.locks import check
+from vicinal.runs.run_lock import LOCK, only_worker, worker
 from vicinal.runs.shapes import COMPLETED, ENVIRONMENT, RESULT, ROW, misfit
 
 log = logging.getLogger(__name__)
 
 DAMAGED = ".damaged"
 SUMS = "SHA256SUMS"
-LOCK = ".lock"
-LOCK_PROBE_SECONDS = 0.2
-"""Time to wait for a lock before it counts as taken. Probing a lock holds it for a moment, and is no running job."""
-
-
-class BusyError(UserError):
-    """Another process works on the run."""
 
 
 class RunFolder:
@@ -99,6 +92,10 @@ class RunFolder:
     def fail(self, metadata: Mapping[str, Any], reason: str) -> None:
         """Write that the run failed and why; it can be resumed all the same."""
         self._seal({**metadata, "status": "failed", "error": reason})
+
+    def stop(self, metadata: Mapping[str, Any], reason: str) -> None:
+        """Write that the run was stopped before its end and why; it can be resumed all the same."""
+        self._seal({**metadata, "status": "stopped", "error": reason})
 
     def _seal(self, result: Mapping[str, Any], *beside: Path) -> None:
         data = files.encode_json({**result, "checksum": _digest_json(result)})
@@ -181,24 +178,12 @@ class RunFolder:
             check(self.path / LOCK)
         except DamagedError as damage:
             self.set_aside(damage, "and another one is used")
-        lock = filelock.FileLock(self.path / LOCK)
-        with files.naming(self.path):
-            try:
-                lock.acquire(timeout=LOCK_PROBE_SECONDS)
-            except filelock.Timeout:
-                worker = self._worker()
-                if not wait:
-                    raise BusyError(f"{self.path}: {worker} works on this run") from None
-                log.info("waiting for %s, which works on this run: %s (busy=skip would not wait)", worker, self.path)
-                lock.acquire()
-        try:
+        with only_worker(self.path, wait, self._worker):
             yield
-        finally:
-            lock.release()
 
     def locked(self) -> str | None:
         """Name the process that works on the run; None without one."""
-        return self._worker() if held(self.path / LOCK) else None
+        return worker(self.path, self._worker)
 
     def _worker(self) -> str:
         first = self.about()
@@ -240,12 +225,12 @@ class RunFolder:
         """Empty the folder, but keep the files that were set aside as evidence."""
         self.result.unlink(missing_ok=True)  # first, so that half a clearing never looks like a completed run
         for entry in self.path.iterdir():
-            if entry.suffix == DAMAGED or entry.name == LOCK:
+            if entry.suffix == DAMAGED or entry.name in (LOCK, HEARTBEAT):
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)  # W&B's process may still write about a killed session
             else:
-                entry.unlink()
+                entry.unlink(missing_ok=True)  # another process may measure the clock by a file
         sync(self.path)
 
     def set_aside(self, damage: DamagedError, consequence: str) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import filelock
 
+from vicinal.errors import UserError
 from vicinal.runs.files import CAREFULLY, DamagedError, check_kind
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def check(lock: Path) -> None:
@@ -27,6 +32,27 @@ def check(lock: Path) -> None:
         return
     if status.st_nlink > 1 and status.st_size:
         raise DamagedError(lock, "it is a second name of another file")
+
+
+def require_flock(lock: Path) -> None:
+    """Refuse a file system without file locks, on which two processes could work on one run.
+
+    Raises UserError with the option to mount it by.
+    """
+    if fcntl is None:
+        return
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | CAREFULLY, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        option = "it has to be mounted with -o flock (Lustre), or without nolock and with its lock daemon (NFS)"
+        raise UserError(f"{lock.parent}: no file can be locked here ({error.strerror}); {option}") from None
+    finally:
+        os.close(descriptor)
 
 
 def held(lock: Path) -> bool:

@@ -137,4 +137,4 @@ ENVIRONMENT: Shape = {
     "checksum?": str,
 }
 RUN: Shape = {"run_id": str, "cell_id": plain, "seed": whole, "name": plain, "folder": path, "values": {str: str}}
-SWEEP: Shape = {"swept": [str], "runs": [RUN]}  # ``sweep.json``
+SWEEP: Shape = {"swept": [str], "runs": [RUN], "baseline?": plain}  # ``sweep.json``

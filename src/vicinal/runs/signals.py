@@ -38,6 +38,13 @@ class Interrupted(BaseException):
     """Raised at a safe point after a signal. Like KeyboardInterrupt it is no Exception, since nothing has failed."""
 
 
+class StoppedEarly(BaseException):
+    """Raised between two epochs when a search has given a run up; its text says why. Everything is saved.
+
+    Like :class:`Interrupted` it is no Exception, since nothing has failed.
+    """
+
+
 class GracefulShutdown:
     """Inside ``with``, remember the first signal; :meth:`check` raises :class:`Interrupted` from then on.
 
@@ -62,7 +69,7 @@ class GracefulShutdown:
     ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
-        if self.signal is not None and (error is None or isinstance(error, (Interrupted, Exception))):
+        if self.signal is not None and (error is None or isinstance(error, (Interrupted, StoppedEarly, Exception))):
             if isinstance(error, Exception):
                 log.error("%s: not everything could be saved: %s", self.signal.name, error)
             before = self._before[self.signal]

@@ -100,6 +100,9 @@ class Tracker:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Called once, after the last epoch, with the final numbers under flat keys such as ``test/last/acc1``."""
 
+    def taken_away(self) -> None:
+        """Called before :meth:`close` where the machine is needed for something else: the run is to go on elsewhere."""
+
     def close(self, error: BaseException | None) -> None:
         """Called last, whatever happened.
 
@@ -153,6 +156,9 @@ class Trackers(Tracker):
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         self._report(lambda tracker: tracker.finish(summary))
+
+    def taken_away(self) -> None:
+        self._report(lambda tracker: tracker.taken_away())
 
     def _report(self, event: Callable[[Tracker], None]) -> None:
         for tracker in self._own:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from vicinal.config.schema import BILLION
+from vicinal.config.keys import BILLION
 from vicinal.errors import ConfigError
-from vicinal.runs.signals import GracefulShutdown
+from vicinal.runs.signals import GracefulShutdown, StoppedEarly
 from vicinal.training.state import TrainState
 from vicinal.training.world import ALONE, World
 
@@ -34,8 +35,15 @@ class Interval:
         return cls(steps=number) if (match[2] or "").startswith("step") else cls(epochs=number)
 
 
+Stop = Callable[[Sequence[Mapping[str, Any]]], str | None]
+"""Says, from the rows of the epochs so far, why a training is to end before the next one; None for to go on."""
+
+
 class Checkpointer:
-    """Save a running training at intervals, at the end of its ``epochs``, and at a shutdown, by calling ``save``."""
+    """Save a running training at intervals, at the end of its ``epochs``, and at a shutdown, by calling ``save``.
+
+    ``stop`` is asked by the first process of a run before each epoch whether there is to be one.
+    """
 
     def __init__(
         self,
@@ -44,9 +52,23 @@ class Checkpointer:
         epochs: int,
         shutdown: GracefulShutdown,
         world: World = ALONE,
+        stop: Stop | None = None,
     ) -> None:
         self._save, self._every, self._epochs, self._shutdown, self._world = save, every, epochs, shutdown, world
+        self._stop = stop
         self._steps = 0  # since the last checkpoint
+
+    def before_epoch(self, training: TrainState) -> None:
+        """Save and raise :class:`StoppedEarly` if the training is not worth another epoch.
+
+        In a resumed training the same is asked again, in case its process was killed before it could tell.
+        """
+        if self._stop is None or training.steps:
+            return
+        first = self._world.rank == 0
+        if (reason := self._world.first(self._stop(training.history.rows) if first else None)) is not None:
+            self.save(training)
+            raise StoppedEarly(reason)
 
     def after_step(self, training: TrainState) -> None:
         """Save a training after a step if it is time. Raises as :meth:`check` does."""

@@ -38,13 +38,14 @@ def fit(training: TrainState, loaders: Loaders, tracker: Tracker, checkpointer: 
     """Train to ``trainer.epochs``, validate after each epoch, and read the test set for reporting alone.
 
     The training is fresh or resumed, and has the last epoch's weights afterwards. Returns the scores that
-    ``result.json`` records. Raises UserError: the loss became NaN or infinite. Raises Interrupted: the process was
-    asked to stop, and everything is saved.
+    ``result.json`` records. Raises UserError: the loss became NaN or infinite. Raises Interrupted or StoppedEarly: the
+    process was asked to stop, or a search has given the run up, and everything is saved.
     """
     learner, clock, history = training.learner, training.clock, training.history
     task = learner.objective.task
     epochs, steps, first = learner.settings.epochs, len(loaders.train), training.epoch
     while (epoch := training.epoch) <= epochs:
+        checkpointer.before_epoch(training)
         train_epoch(training, loaders.train, tracker, checkpointer)
         if epoch == first and learner.stayed_eager:
             request = learner.settings.compile

@@ -111,6 +111,23 @@ def test_an_exception_is_in_the_record(info: RunInfo, wandb_tracker: Build, read
     assert len(run.images["mixed_images"]) == 1  # what was reported before the end is kept
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_run_whose_machine_is_taken_away_is_to_be_handed_out_again(
+    taken: bool, info: RunInfo, wandb_tracker: Build, read_offline_run: Read
+) -> None:
+    def train() -> None:
+        with wandb_tracker() as tracker:
+            tracker.epoch(row(1))
+            if taken:
+                tracker.taken_away()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    run = read_offline_run(info.folder)
+    assert (run.preempting, run.exit_code, len(run.history)) == (taken, 1, 1)
+
+
 def test_run_after_a_failed_one_is_its_own(info: RunInfo, wandb_tracker: Build, tmp_path: Path) -> None:
     second = dataclasses.replace(info, folder=tmp_path / "second")
     with pytest.raises(ValueError, match="boom"), wandb_tracker() as first:

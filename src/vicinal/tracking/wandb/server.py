@@ -234,6 +234,10 @@ class WandbRun:
         """Set final values."""
         bounded(lambda: self._run.summary.update(dict(summary)), calls.CALL_SECONDS)
 
+    def taken_away(self) -> None:
+        """Have a W&B sweep hand the point out again, when the run has ended with another exit code than 0."""
+        bounded(self._run.mark_preempting, calls.CALL_SECONDS)
+
     def close(self, error: str | None, exit_code: int) -> None:
         """End the run; ``error`` is a traceback if the training failed."""
         if self._panels:  # the run has ended in its first epoch

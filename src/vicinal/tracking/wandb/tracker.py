@@ -100,6 +100,9 @@ class WandbTracker(Tracker):
     def finish(self, summary: Mapping[str, Any]) -> None:
         self._send("finish", dict(summary))
 
+    def taken_away(self) -> None:
+        self._send("taken_away")
+
     def close(self, error: BaseException | None) -> None:
         if self._process is None:
             return
