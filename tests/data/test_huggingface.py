@@ -149,6 +149,23 @@ def test_a_hash_is_kept_until_a_file_changes(folder, monkeypatch):
     assert fingerprint(folder) != before
 
 
+def test_images_of_two_parts_are_counted_once_and_then_known(folder, caplog, monkeypatch):
+    from vicinal.data import contents
+    from vicinal.data.arrow_images import Table
+
+    monkeypatch.setattr(contents, "SETTLED_SECONDS", -1.0)
+    fingerprint(folder)
+    assert not caplog.messages
+    write_parquet(folder / "data/test-00000-of-00001.parquet", table(encoded(4)[1:], [0, 1, 0]))
+    line = f"{folder}: images of test that are in train too, byte by byte: 3 of 3"
+    for _ in range(2):
+        caplog.clear()
+        contents.warn_once.cache_clear()
+        fingerprint(folder)
+        assert caplog.messages == [line]
+        monkeypatch.setattr(Table, "images", lambda self: pytest.fail("read again"))
+
+
 def test_labels_may_be_texts_or_numbers_without_names(tmp_path):
     images = encoded(4)
     for part, names in {"train": ["b", "c", "a", "b"], "test": ["c", "a", "a", "b"]}.items():

@@ -108,12 +108,16 @@ class Table:
                     yield value.as_buffer()
                     number += 1
 
+    @cached_property
+    def contents(self) -> list[str]:
+        """The SHA-256 of each image."""
+        return [hashlib.sha256(image).hexdigest() for image in self.images()]
+
     def sha256(self) -> str:
         """Return a hash of labels and images in their order, the same in whatever files they are."""
         digest = hashlib.sha256()
-        for label, image in zip(self.labels.tolist(), self.images(), strict=True):
-            digest.update(f"{label} {image.size} ".encode())
-            digest.update(image)
+        for label, content in zip(self.labels.tolist(), self.contents, strict=True):
+            digest.update(f"{label} {content} ".encode())
         return digest.hexdigest()
 
 
@@ -158,7 +162,7 @@ def _copy(table: Table, target: Path) -> None:
         if target.exists():
             return
         log.info("copying the %d images of %s, once, to %s", sum(table.counts), table.files[0].parent, target)
-        partial = target.with_suffix(f".{os.getpid()}.tmp")
+        partial = target.with_suffix(".tmp")
         try:
             with partial.open("wb") as stream:
                 _write(table, stream)

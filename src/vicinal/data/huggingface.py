@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from functools import cache, cached_property
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vicinal.data.arrow_images import Table, TableImages
-from vicinal.data.contents import DIGITS, reads, saved_hashes, stamp
+from vicinal.data.contents import BYTES, DIGITS, reads, saved_hashes, say_shared, shared_samples, stamp
 from vicinal.data.hub import REPOSITORY, fetched, files_of_splits
 from vicinal.data.image_tree import FAIL, ON_ERROR, SKIP, describe
 from vicinal.data.kept_images import AUTO, Keeping, keep_images
@@ -69,13 +70,22 @@ class HubData:
         return repr([(part, str(file), *stamp(file.stat())) for part, table in tables for file in table.files])
 
     def fingerprint(self, cache_dir: str) -> str:
-        """Return a hash of the classes' names, and of labels and images in their order."""
+        """Return a hash of the classes' names, and of labels and images in their order.
+
+        Images that are in two parts, byte by byte, are counted in a warning.
+        """
         hashes, digest = saved_hashes(Path(cache_dir), str(self.root)), hashlib.sha256(repr(self.class_names).encode())
+        everything: dict[str, list[str]] = {}
         for part, table in self.tables.items():
-            paths = [str(file) for file in table.files]
+            everything[part] = paths = [str(file) for file in table.files]
             content = hashes.of(f"{paths} {table.image} {table.label}", paths, table.sha256)
             digest.update(f"{part} {content} ".encode())
+        image, paths = self.tables["train"].image, [path for own in everything.values() for path in own]
+        say_shared(self.root, "images", json.loads(hashes.of(f"{everything} {image}", paths, self._shared)), BYTES)
         return digest.hexdigest()[:DIGITS]
+
+    def _shared(self) -> str:
+        return json.dumps(shared_samples({part: table.contents for part, table in self.tables.items()}))
 
     def _class_names(self, classes: int | None) -> tuple[str, ...]:
         """Return the names that the files declare, or the sorted texts of train, or the numbers of ``classes``."""
