@@ -220,6 +220,19 @@ def test_parquet_is_copied_once_and_arrow_is_not(folder, tmp_path):
     assert not [*(tmp_path / "other").rglob("*.arrow")]
 
 
+@pytest.mark.parametrize("size", [0, 300, 2000])
+def test_a_damaged_copy_is_made_again(folder, tmp_path, size, caplog):
+    first = load(folder, keep="encoded").train.gathered()
+    [copy] = (tmp_path / "cache").rglob("train.arrow")
+    damaged = copy.read_bytes()[:size]
+    copy.unlink()  # what is mapped into memory stays as it is
+    copy.write_bytes(damaged)
+    for said in ([f"{copy} is damaged and is made again"], []):
+        caplog.clear()
+        assert torch.equal(load(folder, keep="encoded").train.gathered(), first)
+        assert caplog.messages == said
+
+
 # What is refused
 
 

@@ -134,11 +134,10 @@ class TableImages:
 
     def __init__(self, table: Table, copy: Path) -> None:
         self._table = table
-        mapped = all(file.suffix == ARROW for file in table.files)
-        if not mapped and not copy.exists():
-            _copy(table, copy)
-        files, name = (table.files, table.image) if mapped else ([copy], "bytes")
-        self._chunks = [bytes_of(chunk) for file in files for chunk in read_column(file, name, ROWS)]
+        if all(file.suffix == ARROW for file in table.files):
+            self._chunks = [bytes_of(chunk) for file in table.files for chunk in read_column(file, table.image, ROWS)]
+        else:
+            self._chunks = _copied(table, copy)
         self._ends = list(accumulate(map(len, self._chunks)))
 
     def __len__(self) -> int:
@@ -153,6 +152,21 @@ class TableImages:
         if not value.is_valid:
             raise ValueError("no bytes")
         return io.BytesIO(value.as_buffer())
+
+
+def _copied(table: Table, copy: Path) -> list[Any]:
+    """Return the images in the copy, which is made if it is not there or not whole."""
+    if copy.exists():
+        try:
+            chunks = [*read_column(copy, "bytes", ROWS)]
+        except (ValueError, KeyError):
+            chunks = []
+        if sum(map(len, chunks)) == sum(table.counts):
+            return chunks
+        log.warning("%s is damaged and is made again", copy)
+        copy.unlink()
+    _copy(table, copy)
+    return [*read_column(copy, "bytes", ROWS)]
 
 
 def _copy(table: Table, target: Path) -> None:
