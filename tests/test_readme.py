@@ -47,6 +47,7 @@ def test_its_tables_name_every_option_and_every_experiment():
 
 
 PLACES = {
+    "dataset=hf": "hub",
     "dataset=masks": "masks",
     "dataset=tsv": "sst2",
     "model=huggingface": "net",
@@ -59,6 +60,7 @@ SMALL = {
         "dataset.train_size=null",
     ],
     "bccd|blood_cells_detection": ["dataset.names=[bar,dot]"],
+    "hf": ["dataset.val_size=0"],
     "table": ["dataset.file=table.csv"],
 }
 """Words that make these data sets and experiments fit the tiny data."""

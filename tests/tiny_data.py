@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tests.data.box_files import write_coco, write_voc
+from tests.hub_files import write_hub
 from tests.huggingface_files import write_folder
 from vicinal.data import digits
 
@@ -39,6 +40,7 @@ def write(root: Path) -> Path:
     write_voc(root / "bccd/VOCdevkit/VOC2007")
     write_coco(root / "coco")
     write_folder(root / "net", classes=6)
+    write_hub(root / "hub")
     for folder, classes in {"trec": 6, "sst2": 2}.items():
         (root / folder).mkdir()
         for part in ("train", "dev", "test"):

@@ -18,7 +18,7 @@ from benchmarks.suite.loading import drain
 from benchmarks.suite.synthetic import MEAN, STD
 from benchmarks.suite.timing import Case
 from vicinal.data import CropFlip, Loader, Samples
-from vicinal.data.encoded import EncodedImages, RandomResizedCrop
+from vicinal.data.encoded import EncodedImages, Paths, RandomResizedCrop
 
 SIZE, BATCH, WORKERS = 224, 64, 2
 
@@ -60,7 +60,7 @@ def write(folder: Path, count: int) -> list[str]:
 
 def loader(paths: list[str], device: torch.device, augmented: bool) -> Loader:
     """Return the loader as a run makes it."""
-    images = EncodedImages(paths, 3, SIZE, SIZE, WORKERS)
+    images = EncodedImages(Paths(paths), 3, SIZE, SIZE, WORKERS)
     samples = Samples(cast(Tensor, images), torch.arange(len(paths)))
     own: dict[str, Any] = {"crop": RandomResizedCrop(), "augmentation": CropFlip(0, flip=True)} if augmented else {}
     return Loader(samples, BATCH, MEAN, STD, device=device, channels_last=True, **own)

@@ -28,7 +28,7 @@ from vicinal.data import (
     steps_per_epoch,
 )
 from vicinal.data.encoded import RandomResizedCrop
-from vicinal.data.imagefolder import RESIZED
+from vicinal.data.kept_images import RESIZED
 from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS

@@ -28,7 +28,7 @@ from vicinal.experiment import Experiment
 from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
-    "dataset": 23,
+    "dataset": 24,
     "experiment": 20,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
@@ -63,6 +63,7 @@ ALSO = {
     "mixup/between_class": ["dataset=fsdd", NO_VAL],
     **{f"mixup/logmel/{name}": ["dataset=fsdd", NO_VAL] for name in ("input", "cutmix", "specmix")},
     "dataset/table": ["dataset.target=[price]"],
+    "dataset/hf": ["dataset.path=${dataset.root}/hub", NO_VAL],
     "dataset/masks": ["dataset.folder=${dataset.root}/masks", "dataset.classes=2", NO_VAL],
     "dataset/coco": [
         *(f"dataset.{part}_file=${{dataset.root}}/coco/{part}.json" for part in ("train", "test")),

@@ -136,21 +136,21 @@ def test_large_data_stay_encoded(tree, monkeypatch, caplog):
     caplog.set_level("INFO")
     assert isinstance(load(tree).train.inputs, torch.Tensor)
     size = 18 * 3 * 17 * 17
-    monkeypatch.setattr("vicinal.data.imagefolder.usable_memory", lambda: 2 * size)
+    monkeypatch.setattr("vicinal.data.kept_images.usable_memory", lambda: 2 * size)
     assert isinstance(load(tree, size=17).train.inputs, torch.Tensor)
-    monkeypatch.setattr("vicinal.data.imagefolder.usable_memory", lambda: 2 * (18 * 3 * 18 * 18 - 1))
+    monkeypatch.setattr("vicinal.data.kept_images.usable_memory", lambda: 2 * (18 * 3 * 18 * 18 - 1))
     assert isinstance(load(tree, size=18).train.inputs, EncodedImages)
     assert "they stay encoded (dataset.keep)" in caplog.messages[-1]
     assert isinstance(load(tree, size=16, crop="resized").train.inputs, EncodedImages)
 
 
 def test_a_full_disk_is_named_before_anything_is_decoded(tree, monkeypatch):
-    monkeypatch.setattr("vicinal.data.imagefolder._free", lambda folder: 5000)
-    monkeypatch.setattr("vicinal.data.imagefolder.usable_memory", lambda: 20_000)
+    monkeypatch.setattr("vicinal.data.kept_images._free", lambda folder: 5000)
+    monkeypatch.setattr("vicinal.data.kept_images.usable_memory", lambda: 20_000)
     line = r"cache_dir: the decoded images cannot be written there \(0\.0 GB are needed, .* dataset.keep=encoded needs"
     with pytest.raises(ValueError, match=line):
         load(tree, keep="decoded")
-    monkeypatch.setattr("vicinal.data.imagefolder.usable_memory", lambda: 1e9)
+    monkeypatch.setattr("vicinal.data.kept_images.usable_memory", lambda: 1e9)
     assert load(tree, keep="decoded").train.inputs.shape == (14, 3, 16, 16)  # in memory, with a warning
 
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 CHUNK = 10_000  # images that are hashed at a time
 SETTLED_SECONDS = 2.0  # age of a file whose hash is kept: a newer one may change again without a new time stamp
 DIGITS = 16  # of a hash
+BYTES = "byte by byte"  # how samples are compared
 
 Function = TypeVar("Function", bound=Callable[..., Source])
 
@@ -57,13 +58,25 @@ def reads(
     return mark
 
 
-def warn_of_shared(place: object, noun: str, contents: Mapping[str, Sequence[str]], how: str = "byte by byte") -> None:
+def warn_of_shared(place: object, noun: str, contents: Mapping[str, Sequence[str]], how: str = BYTES) -> None:
     """Count in a warning the samples that are in two parts, by {part: what identifies the content of each sample}."""
+    say_shared(place, noun, shared_samples(contents), how)
+
+
+def shared_samples(contents: Mapping[str, Sequence[str]]) -> list[tuple[str, str, int, int]]:
+    """Return a part, another one, how many samples of the first are in it too, and how many there are."""
+    found = []
     for part, other in (("val", "train"), ("test", "train"), ("test", "val")):
         known, own = {*contents.get(other, ())}, contents.get(part, ())
         if shared := sum(content in known for content in own):
-            found = f"{shared} of {len(own)}"
-            warn_once(f"{place}: {noun} of {part} that are in {other} too, {how}: {found}")
+            found.append((part, other, shared, len(own)))
+    return found
+
+
+def say_shared(place: object, noun: str, found: Sequence[Sequence[Any]], how: str) -> None:
+    """Warn of what :func:`shared_samples` found."""
+    for part, other, shared, count in found:
+        warn_once(f"{place}: {noun} of {part} that are in {other} too, {how}: {shared} of {count}")
 
 
 @cache
@@ -127,16 +140,22 @@ class HashCache:
 
     def sha256(self, path: str) -> str:
         """Return the hash of a file's content, 64 hex digits. Raises OSError if it cannot be read."""
-        stat = os.stat(path)  # noqa: PTH116 - a Path per file would take longer than all the rest
-        now = stamp(stat)
-        entry = self._entries.get(path)
+        return self.of(path, [path], lambda: _file_sha256(path))
+
+    def of(self, name: str, paths: Sequence[str], compute: Callable[[], str]) -> str:
+        """Return a text, such as a hash, that depends on some files alone: the saved one of this name, or a new one.
+
+        Raises OSError if they cannot be read.
+        """
+        stats = [os.stat(path) for path in paths]  # noqa: PTH116 - a Path per file would take longer than all the rest
+        now = [number for stat in stats for number in stamp(stat)]
+        entry = self._entries.get(name)
         if entry is not None and entry[0] == now:
             return str(entry[1])
         start = time.time_ns()
-        with open(path, "rb") as stream:  # noqa: PTH123 - a Path takes longer
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if start - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_SECONDS * 1e9:
-            self._entries[path] = [now, digest]
+        digest = compute()
+        if start - max(max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats) > SETTLED_SECONDS * 1e9:
+            self._entries[name] = [now, digest]
             self._changed = True
         return digest
 
@@ -167,6 +186,11 @@ def save_hashes() -> None:
     """Save all hashes that this process has made: looking at a request writes nothing, so fingerprints wait for it."""
     for hashes in opened.values():
         hashes.save()
+
+
+def _file_sha256(path: str) -> str:
+    with open(path, "rb") as stream:  # noqa: PTH123 - a Path takes longer
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _load(file: Path) -> dict[str, list[Any]]:

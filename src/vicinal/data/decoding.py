@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def decode(file: str | Path, channels: int, turn: bool = True) -> tuple[Any, bool]:
+def decode(file: str | Path | BinaryIO, channels: int, turn: bool = True) -> tuple[Any, bool]:
     """Return a PIL image, grey (1 channel) or RGB (3), and True if the file has 16 bits per pixel.
 
     Transparent pixels are laid on black. Grey images of 16 bits are scaled to 8 by their type's range, 65535. Raises
     ValueError: the range of the pixels is not known. PIL raises a dozen other types on damaged files, by format.
 
     Args:
-        file: image.
+        file: path or bytes of the image.
         channels: 1 or 3.
         turn: as the EXIF orientation says; else the pixels stay where they are stored.
     """

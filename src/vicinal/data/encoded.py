@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -65,13 +66,34 @@ class RandomResizedCrop:
         return left, top, left + w, top + h
 
 
+class Encoded(Protocol):
+    """N images as bytes of a format such as JPEG; several threads read them at once."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, number: int) -> str:
+        """Return what an image is called in messages."""
+
+    def file(self, number: int) -> str | BinaryIO:
+        """Return the path of an image, or its bytes."""
+
+
+class Paths(list[str]):
+    """Encoded images that are a file each."""
+
+    def name(self, number: int) -> str:
+        return self[number]
+
+    file = name
+
+
 class EncodedImages:
-    """N images (C, S, S) uint8, each in a file; an index decodes, and gives the pixels of a decoded data set.
+    """N images (C, S, S) uint8 that stay encoded; an index decodes, and gives the pixels of a decoded data set.
 
     It stands where a tensor (N, C, S, S) does: `shape`, `dtype`, `device`, an index by (n,) int64, and `clone`.
 
     Args:
-        paths: of the files.
+        encoded: the images.
         channels: 1 or 3.
         size: pixels per side.
         resize: of the shorter side, before the centre is cut out.
@@ -81,9 +103,9 @@ class EncodedImages:
     dtype = torch.uint8
     device = torch.device("cpu")
 
-    def __init__(self, paths: Sequence[str], channels: int, size: int, resize: int, threads: int) -> None:
-        self._paths = paths
-        self.shape = (len(paths), channels, size, size)
+    def __init__(self, encoded: Encoded, channels: int, size: int, resize: int, threads: int) -> None:
+        self._encoded = encoded
+        self.shape = (len(encoded), channels, size, size)
         self._resize, self._threads = resize, threads
 
     @cached_property
@@ -91,7 +113,7 @@ class EncodedImages:
         return ThreadPoolExecutor(self._threads)  # Pillow decodes and resizes without the interpreter's lock
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._encoded)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         images = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype, memory_format=torch.channels_last)
@@ -104,30 +126,28 @@ class EncodedImages:
     def read(self, rows: Tensor, batch: Tensor, crop: RandomResizedCrop | None = None, seed: int = 0) -> Tensor:
         """Decode the images at `rows`, (n,) int64, into `batch`, (n, C, S, S) uint8 on the CPU, and return it.
 
-        With a `crop`, a random part of each, by `seed`; else the centre. Raises UserError: a file cannot be decoded.
+        With a `crop`, a random part of each, by `seed`; else the centre. Raises UserError: one cannot be decoded.
         """
         array, places = batch.numpy(), rows.tolist()
         numbers = crop.sample(len(places), seed) if crop else None
 
         def some(start: int) -> None:
             for place in range(start, min(start + TOGETHER, len(places))):
-                array[place] = self._decoded(
-                    self._paths[places[place]], crop, None if numbers is None else numbers[place]
-                )
+                array[place] = self._decoded(places[place], crop, None if numbers is None else numbers[place])
 
         for _ in self._pool.map(some, range(0, len(places), TOGETHER)):
             pass
         return batch
 
-    def _decoded(self, path: str, crop: RandomResizedCrop | None, numbers: Tensor | None) -> NDArray[np.uint8]:
+    def _decoded(self, number: int, crop: RandomResizedCrop | None, numbers: Tensor | None) -> NDArray[np.uint8]:
         from PIL import Image
 
         size = self.shape[2]
         try:
-            image, _ = decode(path, self.shape[1])
+            image, _ = decode(self._encoded.file(number), self.shape[1])
             if crop is None or numbers is None:
                 return square(image, size, self._resize)
             part = image.crop(crop.window(image.size, numbers.tolist()))
             return as_array(part.resize((size, size), Image.Resampling.BILINEAR))
         except Exception as error:  # PIL raises a dozen types on damaged files, by format
-            raise UserError(f"{path} cannot be decoded ({first_line(error)})") from error
+            raise UserError(f"{self._encoded.name(number)} cannot be decoded ({first_line(error)})") from error

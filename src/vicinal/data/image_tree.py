@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from stat import S_ISREG
 
@@ -47,7 +47,7 @@ class ImageTree:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error}")
         self.extensions, self.noun = extensions, noun
         self._expected = f"expected train/<class>/*{extensions[0]} and test/<class>/*{extensions[0]}"
-        self.root, self._skips = Path(root).expanduser().absolute(), on_error == SKIP
+        self.root, self.skips = Path(root).expanduser().absolute(), on_error == SKIP
         self.unusable: dict[str, str] = {}
         validation = [folder for name in VAL_NAMES if (folder := self.root / name).is_dir()]
         self.parts = {"train": self.root / "train", "test": self.root / "test"}
@@ -63,7 +63,7 @@ class ImageTree:
 
     def skip(self, path: str, reason: str) -> None:
         """Note a file that cannot be used. Raises ValueError if files are not skipped."""
-        if not self._skips:
+        if not self.skips:
             raise ValueError(f"root: {path} {reason}")
         self.unusable[path] = reason
 
@@ -73,9 +73,7 @@ class ImageTree:
 
     def describe_skipped(self) -> str:
         """Return how many files are skipped, and the first ones with their reasons."""
-        first = [f"{path} {reason}" for path, reason in sorted(self.unusable.items())[:NAMED_FILES]]
-        more = len(self.unusable) - len(first)
-        return f"{len(self.unusable)} files are skipped: {'; '.join(first)}{f'; and {more} more' if more else ''}"
+        return describe(self.unusable, "files")
 
     def fingerprint(self, hashes: HashCache) -> str:
         """Return a hash of the relative names and bytes of the images, the same wherever the tree is.
@@ -148,6 +146,13 @@ class ImageTree:
                 why = f": {self.describe_skipped()}" if self.unusable else ""
                 raise ValueError(f"root: no {self.noun} in {folder}; {self._expected}{why}")
         return samples
+
+
+def describe(unusable: Mapping[str, str], noun: str) -> str:
+    """Return how many files, or what else the noun says, are skipped, and the first ones with their reasons."""
+    first = [f"{path} {reason}" for path, reason in sorted(unusable.items())[:NAMED_FILES]]
+    more = len(unusable) - len(first)
+    return f"{len(unusable)} {noun} are skipped: {'; '.join(first)}{f'; and {more} more' if more else ''}"
 
 
 def log_left_out(tree: ImageTree, val_size: int | None) -> None:

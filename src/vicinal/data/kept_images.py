@@ -1,0 +1,197 @@
+"""Encoded images as tensors of one size: decoded once into files that are mapped, or left as they are until a batch."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vicinal.data.decoding import decode, square
+from vicinal.data.encoded import Encoded, EncodedImages
+from vicinal.data.row_files import Make, RowFiles, Stored
+from vicinal.data.samples import Samples
+from vicinal.errors import first_line
+from vicinal.utils.cores import usable_cores
+from vicinal.utils.memory import usable_memory
+
+log = logging.getLogger(__name__)
+
+DECODING = 4  # raised when the same files become other pixels, or lie in files of another form
+AUTO, DECODED, ENCODED = KEEP = ("auto", "decoded", "encoded")
+RESIZED = "resized"  # of `crop`
+
+
+class Listing(Protocol):
+    """Where images are from, and which of them cannot be used."""
+
+    root: Any  # a path, for messages
+    skips: bool  # images that cannot be used; else they are errors
+    unusable: dict[str, str]  # {name: why}
+
+    def skip(self, path: str, reason: str) -> None:
+        """Note an image that cannot be used. Raises ValueError if they are not skipped."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What becomes of encoded images: see :func:`vicinal.data.imagefolder.imagefolder` for the arguments.
+
+    Raises ValueError: they do not fit.
+    """
+
+    image_size: int
+    channels: int
+    shorter: int  # pixels of the shorter side before the centre is cut out
+    keep: str
+    crop: str
+    workers: int | str
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
+        if self.shorter < self.image_size:
+            raise ValueError(f"resize must be null or at least image_size, {self.image_size}, got {self.shorter}")
+
+    @property
+    def threads(self) -> int:
+        return usable_cores() if self.workers == AUTO else int(self.workers)
+
+    def key(self, place: str) -> bytes:
+        """Return what the pixels depend on, beside the encoded images and their order."""
+        from PIL import __version__ as pillow  # another version may decode to other pixels
+
+        return repr((DECODING, place, self.image_size, self.shorter, self.channels, pillow)).encode()
+
+
+def keep_images(
+    keeping: Keeping,
+    listing: Listing,
+    encoded: Mapping[str, Encoded],
+    labels: Mapping[str, Tensor],
+    folder: Path,
+) -> dict[str, Samples]:
+    """Return the images of each part with their labels, without those that are skipped, which the listing notes.
+
+    Raises ValueError: an image cannot be decoded, keys contradict each other, or there is no place for the pixels.
+
+    Args:
+        keeping: what becomes of them.
+        listing: where they are from.
+        encoded: images of each part.
+        labels: of each part, (N,) int64.
+        folder: for decoded images; named by a hash of all that they depend on.
+    """
+    size, channels = keeping.image_size, keeping.channels
+    counts = {part: len(images) for part, images in encoded.items()}
+    files = RowFiles(folder, counts, (size, size, channels), f"the decoded images of {listing.root}")
+    if _stays_encoded(files, keeping, listing.skips):
+        lazy = {
+            part: EncodedImages(images, channels, size, keeping.shorter, keeping.threads)
+            for part, images in encoded.items()
+        }
+        return {part: Samples(cast(Tensor, images), labels[part]) for part, images in lazy.items()}
+    rows = _decoded(files, listing, encoded, keeping)
+    return {
+        part: _usable(listing, encoded[part], Samples(rows[part].permute(0, 3, 1, 2), labels[part])) for part in rows
+    }
+
+
+def _stays_encoded(files: RowFiles, keeping: Keeping, skips: bool) -> bool:
+    """Decide how the images are kept. Raises ValueError: the keys contradict each other."""
+    keep = keeping.keep
+    if keeping.crop == RESIZED:
+        if keep == DECODED:
+            raise ValueError(f"keep must be {AUTO} or {ENCODED} with dataset.crop={RESIZED}, which needs whole images")
+        chosen = ENCODED
+    elif keep == AUTO:
+        large = files.bytes > usable_memory() // 2 or files.bytes > _free(files.folder)
+        chosen = ENCODED if large and files.load() is None else DECODED
+        if chosen == ENCODED:
+            log.info("decoded, the images would take %.1f GB: they stay encoded (dataset.keep)", files.bytes / 1e9)
+    else:
+        chosen = keep
+    if chosen == ENCODED and skips:
+        raise ValueError("on_error must be fail where images stay encoded: no file is looked at before it is needed")
+    return chosen == ENCODED
+
+
+def _free(folder: Path) -> int:
+    """Return the free bytes of the disk that a folder is, or will be, on."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _decoded(files: RowFiles, listing: Listing, encoded: Mapping[str, Encoded], keeping: Keeping) -> dict[str, Tensor]:
+    """Return the decoded images of each part, (N, H, W, C) uint8, and note the skipped files."""
+    stored = files.load()
+    if stored is None:
+        start, unreadable = time.perf_counter(), {*listing.unusable}
+        log.info("decoding the %d images under %s, once", sum(files.counts.values()), listing.root)
+        scaled: list[str] = []
+
+        def make(part: str, begin: int, end: int) -> tuple[NDArray[np.uint8], bool]:
+            return _decode_some(listing, encoded[part], range(begin, end), keeping, scaled)
+
+        def undecoded() -> dict[str, str]:
+            return {path: why for path, why in listing.unusable.items() if path not in unreadable}
+
+        stored = _made(files, make, undecoded, keeping.threads)
+        log.info("decoded in %.1f s", time.perf_counter() - start)
+        if scaled:
+            log.info("%d images of 16 bits, such as %s, are scaled to 8: 65535 is white", len(scaled), min(scaled))
+    for path, reason in stored.note.items():
+        listing.skip(path, reason)
+    return stored.rows
+
+
+def _made(files: RowFiles, make: Make, note: Callable[[], Any], threads: int) -> Stored:
+    """Return rows that are made and kept in files; where they cannot be, in memory, if they fit there."""
+    try:
+        if (free := _free(files.folder)) < files.bytes:
+            raise OSError(f"{files.bytes / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
+        return files.make(make, note, threads)
+    except OSError as error:
+        if files.bytes > usable_memory() // 2:
+            raise ValueError(
+                f"cache_dir: the decoded images cannot be written there ({first_line(error)}); "
+                f"dataset.keep={ENCODED} needs no place for them"
+            ) from error
+        log.warning("%s cannot be written, so the next run decodes again (%s)", files.folder, first_line(error))
+    rows = {part: torch.from_numpy(make(part, 0, count)[0]) for part, count in files.counts.items()}
+    return Stored(rows, note())
+
+
+def _decode_some(
+    listing: Listing, encoded: Encoded, numbers: range, keeping: Keeping, scaled: list[str]
+) -> tuple[NDArray[np.uint8], bool]:
+    """Decode some images (n, H, W, C); return True if all of them can be used."""
+    size, channels = keeping.image_size, keeping.channels
+    rows, whole = np.zeros((len(numbers), size, size, channels), np.uint8), True
+    for row, number in zip(rows, numbers, strict=True):
+        try:
+            image, deep = decode(encoded.file(number), channels)
+            row[...] = square(image, size, keeping.shorter).transpose(1, 2, 0)
+        except Exception as error:  # PIL raises a dozen types on damaged files, by format
+            listing.skip(encoded.name(number), f"cannot be decoded ({error})")
+            whole = False
+            continue
+        if deep:
+            scaled.append(encoded.name(number))
+    return rows, whole
+
+
+def _usable(listing: Listing, encoded: Encoded, samples: Samples) -> Samples:
+    """Return the images of a part that are not skipped."""
+    if not listing.unusable:
+        return samples
+    good = torch.tensor([encoded.name(number) not in listing.unusable for number in range(len(encoded))])
+    return samples if good.all() else samples.choose(good.nonzero()[:, 0])
