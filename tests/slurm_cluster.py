@@ -55,6 +55,7 @@ AccountingStoragePort={dbd}
 AccountingStoragePass={folder}/munge.socket
 JobAcctGatherType=jobacct_gather/linux
 SlurmdTimeout=30
+KillWait=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2

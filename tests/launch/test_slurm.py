@@ -62,7 +62,7 @@ class Sweep:
 
     def __init__(self, folder: Path, words: Sequence[str], environment: dict[str, str]) -> None:
         self.folder, self.out = folder, folder / f"out{len(list(folder.glob('out*')))}.txt"
-        self.environment = environment
+        self.environment, self._stopped = environment, set[str]()
         with self.out.open("wb") as out:
             command = [sys.executable, str(ROOT / "train.py"), *words]
             self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
@@ -94,6 +94,18 @@ class Sweep:
             for file in self.folder.glob("outputs/runs/*/metrics.jsonl")
         }
 
+    def stopped(self, count: int) -> bool:
+        """Stop each run that has trained three epochs, and return whether so many stand still.
+
+        They do not end before they are preempted: Slurm lets them go on then.
+        """
+        for run, epochs in self.trained().items():
+            beat = self.folder / "outputs/runs" / run / "lock.json"
+            if epochs > 2 and run not in self._stopped and beat.exists():
+                os.kill(json.loads(beat.read_text())["pid"], signal.SIGSTOP)
+                self._stopped.add(run)
+        return len(self._stopped) == count
+
     def wait(self) -> int:
         def ended() -> bool:
             self.release()
@@ -116,15 +128,13 @@ def rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.slurm
 def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path: Path) -> None:
     """The launcher is killed, a job preempted, one cancelled: the others have the rows of a serial sweep."""
-    words = (*SMALL, "trainer.epochs=100", "seed=range(3)", "-m")
+    words = (*SMALL, "trainer.epochs=200", "seed=range(3)", "-m")
     serial, folder = tmp_path / "serial", tmp_path / "slurm"
     serial.mkdir()
     folder.mkdir()
     sweep = Sweep(folder, (*words, *JOBS), cluster)
-    sweep.until(lambda: max(sweep.trained().values(), default=0) > 2)
+    sweep.until(lambda: sweep.stopped(2))
     preempted = {*sweep.running()}
-    # Stopped, they do not end before they are preempted, when Slurm lets them go on.
-    subprocess.run(["pkill", "-STOP", "-f", f"^{sys.executable} -u -m submitit.* {folder}"], check=True)
     [of_sweep] = folder.glob("outputs/sweeps/*")
     sweep.until(lambda: any("running on" in text for text in states(of_sweep).values()))
     assert any(text.startswith("queued") for text in states(of_sweep).values())
