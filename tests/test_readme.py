@@ -62,6 +62,7 @@ SMALL = {
     "bccd|blood_cells_detection": ["dataset.names=[bar,dot]"],
     "hf": ["dataset.val_size=0"],
     "table": ["dataset.file=table.csv"],
+    "imagefolder": ["dataset.val_size=0"],
 }
 """Words that make these data sets and experiments fit the tiny data."""
 

@@ -83,7 +83,7 @@ def opened(chromium: Any, file: Path, width: int = 1200, scheme: str = "light") 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "epochs"), [("basic", 60), ("parallel", 100)])
+@pytest.mark.parametrize(("launcher", "epochs"), [("basic", 60), ("parallel", 250)])
 def test_an_open_tab_follows_a_sweep_to_its_report(chromium: Any, tmp_path: Path, launcher: str, epochs: int) -> None:
     words = ["mixup=none,cutmix", "seed=0,1", f"trainer.epochs={epochs}", f"hydra/launcher={launcher}"]
     process = launch(tmp_path, *words, *SMALL)

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.data.test_imagefolder import write_tree
 from vicinal.analysis.cells import effective
 from vicinal.config.identity import identity_values
 from vicinal.config.schema import (
@@ -27,6 +29,8 @@ SOUND = ["dataset=diabetes", "dataset.inputs=audio", "+dataset.rate=8000", "+dat
 WORDS = ["dataset=diabetes", "dataset.inputs=tokens", "+dataset.vocabulary=50", "+dataset.length=10", "model=kim_cnn"]
 WORDS += ["mixup=none"]
 """Requests for a network of other inputs; none of their data are read."""
+TREE = ["dataset=imagefolder", "dataset.root={tree}", "dataset.image_size=16", "dataset.val_size=4"]
+PARTS = [*TREE, "dataset.augment=true", "dataset.crop=resized"]
 CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset._target_": (
         ["dataset=mnist"],
@@ -48,6 +52,10 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.sampler": ([], ["dataset.sampler=class_balanced"]),
     "dataset.augment": ([], ["dataset.augment=true"]),
     "dataset.crop_padding": (["dataset.augment=true"], ["dataset.crop_padding=2"]),
+    "dataset.resize": (TREE, ["dataset.resize=20"]),
+    "dataset.crop": (PARTS, ["dataset.crop=padded"]),
+    "dataset.crop_scale": (PARTS, ["dataset.crop_scale=[0.5,1]"]),
+    "dataset.crop_ratio": (PARTS, ["dataset.crop_ratio=[1,1]"]),
     "dataset.flip": (["dataset.augment=true"], ["dataset.flip=true"]),
     "dataset.rotate": (["dataset.augment=true"], ["dataset.rotate=true"]),
     "model._target_": (
@@ -148,6 +156,13 @@ NEUTRAL: dict[str, str] = {
     "wandb.tags": "wandb.tags=[a,b]",
     "wandb.images": "wandb.images=0",
 }
+OF_TREES = {"dataset.keep": "dataset.keep=encoded", "dataset.workers": "dataset.workers=3"}
+"""Neutral keys of trees of images."""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("data") / "tree")
 
 
 def schema_keys() -> list[str]:
@@ -160,17 +175,24 @@ def schema_keys() -> list[str]:
 
 
 def test_every_key_of_the_schema_is_asked() -> None:
-    assert not CHANGES.keys() & NEUTRAL.keys()
-    assert sorted([*CHANGES, *NEUTRAL]) == sorted(schema_keys())
-    assert len(schema_keys()) == 103
+    assert not CHANGES.keys() & (NEUTRAL.keys() | OF_TREES.keys())
+    assert sorted([*CHANGES, *NEUTRAL, *OF_TREES]) == sorted(schema_keys())
+    assert len(schema_keys()) == 109
 
 
 @pytest.mark.parametrize("key", CHANGES)
-def test_what_can_change_a_result_is_another_cell(compose: Compose, key: str) -> None:
+def test_what_can_change_a_result_is_another_cell(compose: Compose, tree: Path, key: str) -> None:
     needed, change = CHANGES[key]
+    needed = [word.replace("{tree}", str(tree)) for word in needed]
     before, after = compose(*needed), compose(*(w for w in needed if not w.startswith(f"{key}=")), *change)
     assert before.cell_id != after.cell_id
     assert before.folder.path != after.folder.path
+
+
+@pytest.mark.parametrize("key", OF_TREES)
+def test_how_images_are_kept_is_the_same_cell(compose: Compose, tree: Path, key: str) -> None:
+    needed = [word.replace("{tree}", str(tree)) for word in TREE]
+    assert compose(*needed).cell_id == compose(*needed, OF_TREES[key]).cell_id
 
 
 @pytest.mark.parametrize("key", NEUTRAL)
