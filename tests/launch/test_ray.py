@@ -4,9 +4,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,22 +15,11 @@ from hydra.core.utils import JobReturn, JobStatus
 import hydra_plugins.vicinal_ray
 from tests import ray_cluster
 from tests.conftest import Train
+from tests.sweep_commands import SMALL, SweepCommand, end_all, rows
 from vicinal.errors import UserError
 from vicinal.launch import ray_cluster as nodes_of
 from vicinal.launch import ray_worker
 from vicinal.launch.ray_worker import Place, Setup
-from vicinal.tracking.run_files import TIME_FIELDS
-
-ROOT = Path(__file__).parents[2]
-SMALL = (
-    "dataset.train_size=120",
-    "dataset.val_size=50",
-    "trainer.batch_size=20",
-    "trainer.precision=fp32",
-    "trainer.threads=1",
-    "trainer.clean_subset=0",
-    "tracker=none",
-)
 
 
 @pytest.fixture(autouse=True)
@@ -53,60 +40,22 @@ def cluster() -> Iterator[ray_cluster.Cluster]:
         yield cluster
 
 
-STARTED: list[subprocess.Popen[bytes]] = []
-
-
 @pytest.fixture(autouse=True)
 def ended() -> Iterator[None]:
-    """No command outlives its test."""
     yield
-    while STARTED:
-        process = STARTED.pop()
-        process.kill()
-        process.wait()
+    end_all()
 
 
-class Sweep:
-    """A command in a folder, and what it leaves there."""
-
+class Sweep(SweepCommand):
     def __init__(self, folder: Path, *words: str, **environment: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder, self.out = folder, folder / f"out{len(list(folder.glob('out*')))}.txt"
-        with self.out.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "train.py"), *SMALL, *words, "-m"],
-                cwd=folder,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-                stdout=out,
-                stderr=out,
-            )
-        STARTED.append(self.process)
-
-    @property
-    def said(self) -> str:
-        return self.out.read_text()
-
-    def until(self, holds: Callable[[], Any], seconds: float = 300) -> Any:
-        end = time.monotonic() + seconds
-        while not (found := holds()):
-            assert time.monotonic() < end, self.said[-2000:]
-            assert self.process.poll() is None, self.said[-2000:]
-            time.sleep(0.05)
-        return found
+        quiet = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        super().__init__(folder, (*words, "-m"), {**os.environ, **quiet, **environment})
 
     def code(self) -> int:
         return self.process.wait(600)
 
     def epochs(self, seed: int) -> int:
         return sum(file.read_bytes().count(b"\n") for file in self.folder.glob(f"outputs/runs/*-s{seed}/metrics.jsonl"))
-
-
-def rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    found = {}
-    for file in sorted(folder.glob("outputs/runs/*/metrics.jsonl")):
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-        found[file.parent.name] = [{key: row[key] for key in row if key not in TIME_FIELDS} for row in lines]
-    return found
 
 
 def variables(environment: dict[str, str]) -> dict[str, str]:

@@ -4,30 +4,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import slurm_cluster
+from tests.sweep_commands import SweepCommand, end_all, rows
 from vicinal.launch import slurm
 from vicinal.launch.queue_states import states
 from vicinal.runs.environment import slurm_job
-from vicinal.tracking.run_files import TIME_FIELDS
 
-ROOT = Path(__file__).parents[2]
-SMALL = (
-    "dataset.train_size=120",
-    "dataset.val_size=50",
-    "trainer.batch_size=20",
-    "trainer.precision=fp32",
-    "trainer.threads=1",
-    "trainer.clean_subset=0",
-    "tracker=none",
-)
 JOBS = (
     "hydra/launcher=slurm",
     "hydra.launcher.cpus_per_task=1",
@@ -44,36 +31,18 @@ def cluster() -> Iterator[dict[str, str]]:
         yield {**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-STARTED: list[subprocess.Popen[bytes]] = []
-
-
 @pytest.fixture(autouse=True)
 def ended() -> Iterator[None]:
-    """No command outlives its test."""
     yield
-    while STARTED:
-        process = STARTED.pop()
-        process.kill()
-        process.wait()
+    end_all()
 
 
-class Sweep:
-    """A command in a folder, and what it leaves there."""
+class Sweep(SweepCommand):
+    """A command beside a Slurm."""
 
     def __init__(self, folder: Path, words: Sequence[str], environment: dict[str, str]) -> None:
-        self.folder, self.out = folder, folder / f"out{len(list(folder.glob('out*')))}.txt"
+        super().__init__(folder, words, environment)
         self.environment, self._stopped = environment, set[str]()
-        with self.out.open("wb") as out:
-            command = [sys.executable, str(ROOT / "train.py"), *words]
-            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
-        STARTED.append(self.process)
-
-    def until(self, holds: Callable[[], Any], seconds: float = 240) -> Any:
-        end = time.monotonic() + seconds
-        while not (found := holds()):
-            assert time.monotonic() < end, self.out.read_text()[-2000:]
-            time.sleep(0.2)
-        return found
 
     def slurm(self, *command: str) -> str:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60).stdout.strip()
@@ -111,24 +80,16 @@ class Sweep:
             self.release()
             return self.process.poll() is not None
 
-        self.until(ended)
+        self.until(ended, alive=False)
         assert self.process.returncode is not None
         return self.process.returncode
-
-
-def rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    found = {}
-    for file in sorted(folder.glob("outputs/runs/*/metrics.jsonl")):
-        lines = [json.loads(line) for line in file.read_text().splitlines()]
-        found[file.parent.name] = [{key: row[key] for key in row if key not in TIME_FIELDS} for row in lines]
-    return found
 
 
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path: Path) -> None:
     """The launcher is killed, a job preempted, one cancelled: the others have the rows of a serial sweep."""
-    words = (*SMALL, "trainer.epochs=200", "seed=range(3)", "-m")
+    words = ("trainer.epochs=200", "seed=range(3)", "-m")
     serial, folder = tmp_path / "serial", tmp_path / "slurm"
     serial.mkdir()
     folder.mkdir()
@@ -182,12 +143,12 @@ def test_several_processes_and_several_runs_per_job(cluster: dict[str, str], tmp
     folder, serial = tmp_path / "slurm", tmp_path / "serial"
     folder.mkdir()
     serial.mkdir()
-    sweep = Sweep(folder, (*SMALL, *shards, *JOBS, *own), cluster)
+    sweep = Sweep(folder, (*shards, *JOBS, *own), cluster)
     assert sweep.wait() == 0, sweep.out.read_text()[-2000:]
     [of_sweep] = folder.glob("outputs/sweeps/*")
     submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
     assert len(set(submitted.values())) == 2
-    assert Sweep(serial, (*SMALL, *shards), cluster).process.wait(300) == 0
+    assert Sweep(serial, shards, cluster).process.wait(300) == 0
     assert rows(folder) == rows(serial)
     results = [json.loads(file.read_text()) for file in folder.glob("outputs/runs/*/result.json")]
     assert [result["hardware"]["processes"] for result in results] == [2, 2, 2]
@@ -198,7 +159,7 @@ def test_several_processes_and_several_runs_per_job(cluster: dict[str, str], tmp
 def test_what_slurm_would_refuse_is_one_line_before_anything_is_written(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path, (*SMALL, *JOBS, "hydra.launcher.partition=none", "seed=0,1", "-m"), cluster)
+    sweep = Sweep(tmp_path, (*JOBS, "hydra.launcher.partition=none", "seed=0,1", "-m"), cluster)
     assert sweep.process.wait(60) == 1
     assert sweep.out.read_text().startswith("error: hydra/launcher=slurm: Slurm refuses such a job (")
     assert "hydra.launcher.partition=none" in sweep.out.read_text()
