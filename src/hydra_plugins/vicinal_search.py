@@ -1,4 +1,4 @@
-"""``hydra/sweeper=search``: values that are chosen by validation, by a sampler of Optuna's, and then tested anew.
+"""``hydra/sweeper=search``: values that are chosen by validation, by a sampler of Optuna's, and tested on new seeds.
 
 Hydra imports this file at every start, so heavy imports wait until a search runs.
 """

@@ -188,8 +188,9 @@ def test_mean_and_std_are_computed_once(tree, monkeypatch):
     assert inputs.checked_statistics(images, data.train, None, None, data.folder) == first
     [kept] = data.folder.glob("statistics-*.json")
     monkeypatch.undo()
-    kept.write_text("{")
-    assert inputs.checked_statistics(images, data.train, None, None, data.folder) == first
+    for damaged in ("{", kept.read_text().replace("0.", "0.1", 1), "[[], 0]"):
+        kept.write_text(damaged)
+        assert inputs.checked_statistics(images, data.train, None, None, data.folder) == first
     some = Samples(data.train.inputs, data.train.targets[:3], torch.tensor([0, 5, 9]))
     assert inputs.checked_statistics(images, some, None, None, data.folder) != first
     assert len(list(data.folder.glob("statistics-*.json"))) == 2

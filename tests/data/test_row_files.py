@@ -86,6 +86,7 @@ def test_what_a_killed_process_has_made_is_kept(tmp_path):
     assert killed.returncode == -signal.SIGKILL
     assert files(tmp_path).load() is None
     assert files(tmp_path).progress() == pytest.approx(4 / 12)
+    assert files(tmp_path).missing() < files(tmp_path).bytes == 47 * prod(SHAPE)
     with files(tmp_path).file("train").open("r+b") as stream:
         stream.seek(12 * prod(SHAPE))
         stream.write(b"\xff")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -249,15 +250,16 @@ def _kept_statistics(inputs: Inputs, samples: Samples, folder: Path) -> Statisti
     rows = torch.arange(len(samples.targets)) if samples.rows is None else samples.rows
     file = folder / f"statistics-{hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]}.json"
     try:
-        mean, std = json.loads(file.read_bytes())
-        return tuple(map(float, mean)), tuple(map(float, std))
-    except (OSError, ValueError, TypeError):
+        kept, checksum = json.loads(file.read_bytes())
+        if crc32(json.dumps(kept).encode()) == checksum:
+            return tuple(map(float, kept[0])), tuple(map(float, kept[1]))
+    except (OSError, ValueError, TypeError, IndexError):
         pass  # not there, or damaged
     log.info("reading all %d training images once, for dataset.mean and dataset.std", len(rows))
     own = inputs.statistics(samples)
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(own))
+        partial.write_text(json.dumps([own, crc32(json.dumps(own).encode())]))
         partial.replace(file)
     return own

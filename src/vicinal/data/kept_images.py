@@ -113,7 +113,7 @@ def _stays_encoded(files: RowFiles, keeping: Keeping, skips: bool) -> bool:
             raise ValueError(f"keep must be {AUTO} or {ENCODED} with dataset.crop={RESIZED}, which needs whole images")
         chosen = ENCODED
     elif keep == AUTO:
-        large = files.bytes > usable_memory() // 2 or files.bytes > _free(files.folder)
+        large = files.bytes > usable_memory() // 2 or files.missing() > _free(files.folder)
         chosen = ENCODED if large and files.load() is None else DECODED
         if chosen == ENCODED:
             log.info("decoded, the images would take %.1f GB: they stay encoded (dataset.keep)", files.bytes / 1e9)
@@ -156,8 +156,8 @@ def _decoded(files: RowFiles, listing: Listing, encoded: Mapping[str, Encoded], 
 def _made(files: RowFiles, make: Make, note: Callable[[], Any], threads: int) -> Stored:
     """Return rows that are made and kept in files; where they cannot be, in memory, if they fit there."""
     try:
-        if (free := _free(files.folder)) < files.bytes:
-            raise OSError(f"{files.bytes / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
+        if (free := _free(files.folder)) < (missing := files.missing()):
+            raise OSError(f"{missing / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
         return files.make(make, note, threads)
     except OSError as error:
         if files.bytes > usable_memory() // 2:

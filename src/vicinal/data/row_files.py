@@ -67,6 +67,14 @@ class RowFiles:
         """Size of all rows."""
         return sum(self.counts.values()) * prod(self.shape)
 
+    def missing(self) -> int:
+        """Return the bytes that the disk does not have yet: a killed process may have written some."""
+        written = 0
+        for part in self.counts:
+            with suppress(OSError):
+                written += self.file(part).stat().st_blocks * 512
+        return max(0, self.bytes - written)
+
     @property
     def _chunk(self) -> int:
         return max(1, CHUNK_BYTES // prod(self.shape))

@@ -65,7 +65,7 @@ def own_job() -> dict[str, str]:
 def taken_away(number: int) -> bool:
     """Return whether a signal says that this machine is needed for something else: a warning, or Slurm's preemption.
 
-    A plain SIGTERM may come from somebody who does not want the run at all.
+    A plain SIGTERM may mean that the run is not wanted at all.
     """
     warned = number in (signal.SIGUSR1, signal.SIGUSR2)
     return warned or (number == signal.SIGTERM and _preempted(own_job()))
