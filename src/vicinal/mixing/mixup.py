@@ -111,7 +111,7 @@ class Mixup(Strategy):
     def unused(cls, **arguments: Any) -> set[str]:
         """Return the keys that have no effect beside these arguments, such as ``alpha`` under ``law=uniform``."""
         unused: set[str] = set()
-        for name, (options, hook) in PARTS.items():
+        for name, (_, options, hook) in PARTS.items():
             keys = {item.name for option in options.values() for item in fields(option)}
             chosen = arguments.get(name, getattr(cls, name))
             if not cls._is_ours(hook):
@@ -132,15 +132,15 @@ class Mixup(Strategy):
     @cached_property
     def _parts(self) -> dict[str, Any]:
         """The parts, but those whose hook a subclass has overridden."""
-        used = {name: options for name, (options, hook) in PARTS.items() if self._is_ours(hook)}
-        return {name: self._part(name, options) for name, options in used.items()}
+        used = {name: (kind, options) for name, (kind, options, hook) in PARTS.items() if self._is_ours(hook)}
+        return {name: self._part(name, *of) for name, of in used.items()}
 
-    def _part(self, name: str, options: Mapping[str, type[Part]]) -> Part:
+    def _part(self, name: str, kind: type[Part], options: Mapping[str, type[Part]]) -> Part:
         chosen: Part | str = getattr(self, name)
-        if not isinstance(chosen, str):
+        if isinstance(chosen, kind):
             return chosen
-        if chosen not in options:
-            raise ValueError(f"{name} must be one of {', '.join(options)}, got {chosen}")
+        if not isinstance(chosen, str) or chosen not in options:
+            raise ValueError(f"{name} must be one of {', '.join(options)}, or a {kind.__name__}, got {chosen}")
         option = options[chosen]
         return option(**{item.name: getattr(self, item.name) for item in fields(option)})
 
@@ -250,9 +250,9 @@ def _where(chosen: Tensor, lam: Tensor) -> Tensor:
     return torch.where(chosen[:, None], lam, torch.eye(1, lam.shape[1], dtype=lam.dtype))
 
 
-PARTS: dict[str, tuple[Mapping[str, type[Part]], str]] = {
-    "law": (LAWS, "draw_lam"),
-    "partner": (PARTNERS, "draw_partner"),
-    "labels": (LABEL_RULES, "weigh_labels"),
+PARTS: dict[str, tuple[type[Part], Mapping[str, type[Part]], str]] = {
+    "law": (Law, LAWS, "draw_lam"),
+    "partner": (PartnerRule, PARTNERS, "draw_partner"),
+    "labels": (LabelRule, LABEL_RULES, "weigh_labels"),
 }
-"""{key: (its options by name, the hook of :class:`Mixup` that carries out the choice)}."""
+"""{key: (its type, its options by name, the hook of :class:`Mixup` that carries out the choice)}."""
