@@ -2,6 +2,9 @@
 
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vicinal.errors import UserError
-from vicinal.training.shards import Shards, ShardSum, TreeSum, branches
+from vicinal.training.shards import Shards, ShardSum, TreeSum
 from vicinal.training.world import World, by_environment
 
 
@@ -33,21 +36,52 @@ def test_a_tree_sum_does_not_depend_on_the_order(count: int, draw: Any) -> None:
     assert torch.equal(tree.total(), tree_by_hand(values))
 
 
-@given(st.integers(1, 6), st.integers(1, 9))
-def test_branches_of_all_processes_make_the_same_sum(size: int, each: int) -> None:
-    count = size * each
-    values = [torch.randn(3, generator=torch.Generator().manual_seed(number)) for number in range(count)]
-    whole = TreeSum()
-    for rank in range(size):
-        own, numbers = TreeSum(), World(rank, size).split(count)
-        assert len(numbers) == each
-        for number in numbers:
-            own.add(number, values[number].clone())
-        assert sorted(own.nodes) == sorted(branches(numbers))
-        assert len(own.nodes) <= 2 * math.log2(each + 1)
-        for height, number in branches(numbers):
-            whole.add(number, own.nodes[height, number], height)
-    assert torch.equal(whole.total(), tree_by_hand(values))
+@dataclass(frozen=True, kw_only=True)
+class Threads(World):
+    """Processes that are threads of this one: ``told`` has what each has said last."""
+
+    told: list[Any]
+    barrier: Barrier
+
+    def meet(self, value: Any) -> list[Any]:
+        self.told[self.rank] = value
+        self.barrier.wait()
+        values = [*self.told]
+        self.barrier.wait()
+        return values
+
+    def exchange(self, rows: Tensor, counts: Any) -> Tensor:
+        assert len(rows) == counts[self.rank] * self.size
+        sent = zip(self.meet(rows), counts, strict=True)
+        return torch.cat([rows[self.rank * count : (self.rank + 1) * count] for rows, count in sent]).clone()
+
+    def join(self, vector: Tensor) -> Tensor:
+        return torch.cat(self.meet(vector))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+@pytest.mark.parametrize("each", [1, 2, 3, 5])
+@pytest.mark.parametrize("length", [1, 7, 12])
+def test_the_sum_over_processes_is_the_tree_over_all_parts(size: int, each: int, length: int) -> None:
+    values = [torch.randn(length, generator=torch.Generator().manual_seed(part)) for part in range(size * each)]
+    told: list[Any] = [None] * size
+    barrier = Barrier(size, timeout=60)
+
+    def process(rank: int) -> Tensor:
+        world = Threads(rank, size, told=told, barrier=barrier)
+        model = nn.Linear(length, 1, bias=False)
+        total = ShardSum(model, Shards(size * each, world, exact=True))
+        for part in world.split(size * each):
+            total.begin(part)
+            model.weight.grad = values[part][None].clone()
+            total.take(part, 1.0)
+        total.give()
+        assert model.weight.grad is not None
+        return model.weight.grad[0]
+
+    with ThreadPoolExecutor(size) as pool:
+        for found in pool.map(process, range(size)):
+            assert torch.equal(found, tree_by_hand(values))
 
 
 @given(st.integers(1, 50), st.integers(1, 12))

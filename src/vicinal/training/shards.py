@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -120,18 +121,32 @@ class ShardSum:
         return ((buffer, before) for buffer, before in pairs if buffer.is_floating_point())
 
     def _over_processes(self) -> Tensor:
-        shards, world = self._shards, self._shards.world
+        world = self._shards.world
         if world.size == 1:
             return self._tree.total()
-        if not shards.exact:
+        if not self._shards.exact:
             total = self._tree.total()
             world.add(total)
             return total
-        own, whole = self._tree.nodes, TreeSum()
-        like = next(iter(own.values()))
-        for rank in range(world.size):
-            for height, number in branches(World(rank, world.size).split(shards.count)):
-                vector = own[height, number] if rank == world.rank else torch.empty_like(like)
-                world.send(vector, sender=rank)
-                whole.add(number, vector, height)
-        return whole.total()
+        return self._tree_of_all(world)
+
+    def _tree_of_all(self, world: World) -> Tensor:
+        """Return the sum by the tree over the parts of all processes.
+
+        Each process adds up one piece of the vector for all, so that it receives twice the bytes of a gradient whatever
+        the number of processes, as ``all_reduce`` does. To send each whole vector to each process took 0.64, 1.5 and
+        5.4 times as long with 2, 4 and 8 processes (gloo on one machine, 2.8 million numbers).
+        """
+        own = self._tree.nodes
+        ranks = [branches(World(rank, world.size).split(self._shards.count)) for rank in range(world.size)]
+        mine = ranks[world.rank]
+        like = own[mine[0]]
+        piece = -(-len(like) // world.size)
+        rows = like.new_zeros(len(mine), world.size * piece)
+        for row, branch in zip(rows, mine, strict=True):
+            row[: len(like)] = own[branch]
+        pieces = rows.view(len(mine), world.size, piece).transpose(0, 1).reshape(-1, piece)
+        received, whole = world.exchange(pieces, [len(of) for of in ranks]), TreeSum()
+        for (height, number), row in zip(chain(*ranks), received, strict=True):
+            whole.add(number, row, height)
+        return world.join(whole.total())[: len(like)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -86,11 +86,24 @@ class World:
             with _together():
                 _distributed().all_reduce(vector)
 
-    def send(self, vector: Tensor, sender: int) -> None:
-        """Replace a tensor by that of one process, of the same shape."""
-        if self.size > 1:
-            with _together():
-                _distributed().broadcast(vector, src=sender)
+    def exchange(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Send as many rows (n, ...) to each process, in their order, and return those that came, in that order too.
+
+        Args:
+            rows: of this process: those for the first process, then those for the next.
+            counts: of the rows that each process sends to each.
+        """
+        received = rows.new_empty(sum(counts), *rows.shape[1:])
+        with _together():
+            _distributed().all_to_all_single(received, rows, list(counts), [counts[self.rank]] * self.size)
+        return received
+
+    def join(self, vector: Tensor) -> Tensor:
+        """Return the vectors of all processes, of one length, one after the other."""
+        joined = vector.new_empty(self.size * len(vector))
+        with _together():
+            _distributed().all_gather_into_tensor(joined, vector)
+        return joined
 
 
 ALONE = World()
