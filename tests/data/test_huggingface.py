@@ -18,11 +18,13 @@ from torchvision import transforms
 
 from tests.hub_files import NAMES, encoded, table, write_hub, write_parquet
 from vicinal.data import Source
+from vicinal.data.contents import stamp
 from vicinal.data.encoded import EncodedImages
 from vicinal.data.hub import fetched
 from vicinal.data.huggingface import examined, hf
 from vicinal.errors import UserError
 from vicinal.tracking.run_files import TIME_FIELDS
+from vicinal.utils.checked_json import read_checked
 
 SPLITS = {"train": "train", "test": "test", "val": None}
 
@@ -220,17 +222,35 @@ def test_parquet_is_copied_once_and_arrow_is_not(folder, tmp_path):
     assert not [*(tmp_path / "other").rglob("*.arrow")]
 
 
-@pytest.mark.parametrize("size", [0, 300, 2000])
-def test_a_damaged_copy_is_made_again(folder, tmp_path, size, caplog):
+@pytest.mark.parametrize("damage", [0, 300, 2000, "one bit"])
+def test_a_damaged_copy_is_made_again(folder, tmp_path, damage, caplog):
     first = load(folder, keep="encoded").train.gathered()
     [copy] = (tmp_path / "cache").rglob("train.arrow")
-    damaged = copy.read_bytes()[:size]
+    whole = copy.read_bytes()
+    if damage == "one bit":  # in the pixels of an image, which could still be decoded
+        place = whole.index(encoded(1)[0]) + len(encoded(1)[0]) - 60
+        damaged, why = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :], "wrong checksum in train.arrow, "
+    else:
+        damaged, why = whole[:damage], f"train.arrow has {damage} bytes instead of {len(whole)})"
     copy.unlink()  # what is mapped into memory stays as it is
     copy.write_bytes(damaged)
-    for said in ([f"{copy} is damaged and is made again"], []):
+    for said in ([f"{copy} is damaged and is made again ({why}"], []):
         caplog.clear()
         assert torch.equal(load(folder, keep="encoded").train.gathered(), first)
-        assert caplog.messages == said
+        assert [line.startswith(start) for line, start in zip(caplog.messages, said, strict=True)] == [True] * len(said)
+
+
+def test_a_moved_copy_is_compared_once_and_used(folder, tmp_path, monkeypatch, caplog):
+    first = load(folder, keep="encoded").train.gathered()
+    [copy] = (tmp_path / "cache").rglob("train.arrow")
+    content = copy.read_bytes()
+    copy.unlink()
+    copy.write_bytes(content)
+    before = read_checked(copy.with_suffix(".json"))["stamps"]
+    monkeypatch.setattr("vicinal.data.arrow_images._copy", lambda *_: pytest.fail("copied again"))
+    assert torch.equal(load(folder, keep="encoded").train.gathered(), first)
+    assert read_checked(copy.with_suffix(".json"))["stamps"] == {"images": stamp(copy.stat())} != before
+    assert not caplog.messages
 
 
 # What is refused

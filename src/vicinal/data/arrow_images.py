@@ -21,7 +21,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from vicinal.data.arrow_files import ARROW, bytes_of, count_rows, kind_of, read_column, schema_of
-from vicinal.data.row_files import SAY_SECONDS
+from vicinal.data.file_index import FileIndex
+from vicinal.data.row_files import CHUNK_BYTES, SAY_SECONDS
 from vicinal.errors import suggest
 
 log = logging.getLogger(__name__)
@@ -155,36 +156,29 @@ class TableImages:
 
 
 def _copied(table: Table, copy: Path) -> list[Any]:
-    """Return the images in the copy, which is made if it is not there or not whole."""
-    if copy.exists():
-        try:
-            chunks = [*read_column(copy, "bytes", ROWS)]
-        except (ValueError, KeyError):
-            chunks = []
-        if sum(map(len, chunks)) == sum(table.counts):
-            return chunks
-        log.warning("%s is damaged and is made again", copy)
-        copy.unlink()
-    _copy(table, copy)
+    """Return the images in the copy, which one process makes if it is not there or damaged; others wait for it."""
+    index = FileIndex(copy.with_suffix(".json"), {"images": copy}, CHUNK_BYTES, copy)
+    if index.load() is None:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(copy.with_suffix(".lock")):
+            if index.load(log.debug) is None:
+                _copy(table, copy)
+                index.write(sum(table.counts))
     return [*read_column(copy, "bytes", ROWS)]
 
 
 def _copy(table: Table, target: Path) -> None:
-    """Write the bytes of the images into an arrow file; one process does, and others wait for it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if target.exists():
-            return
-        log.info("copying the %d images of %s, once, to %s", sum(table.counts), table.files[0].parent, target)
-        partial = target.with_suffix(".tmp")
-        try:
-            with partial.open("wb") as stream:
-                _write(table, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+    """Write the bytes of the images into an arrow file."""
+    log.info("copying the %d images of %s, once, to %s", sum(table.counts), table.files[0].parent, target)
+    partial = target.with_suffix(".tmp")
+    try:
+        with partial.open("wb") as stream:
+            _write(table, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(target)  # what others have mapped into memory stays as it is
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write(table: Table, stream: BinaryIO) -> None:

@@ -1,7 +1,6 @@
 """Hashes of the content of a data set: of the files that its source declares, else of the samples that it returns."""
 
 import hashlib
-import json
 import logging
 import os
 import time
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from vicinal.data.samples import Samples, Source
+from vicinal.utils.checked_json import read_checked, write_checked
 
 log = logging.getLogger(__name__)
 
@@ -163,11 +163,9 @@ class HashCache:
         """Save the hashes for later processes; without a place to write, they read the files again."""
         if not self._changed:
             return
-        partial = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self._entries))
-            partial.replace(self._file)
+            write_checked(self._file, self._entries)
             self._changed = False
 
 
@@ -196,13 +194,7 @@ def _file_sha256(path: str) -> str:
 def _load(file: Path) -> dict[str, list[Any]]:
     """Read saved hashes; none if the file is missing or damaged."""
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        entries: dict[str, list[Any]] = read_checked(file)
+    except (OSError, ValueError):
         return {}
-    if not isinstance(content, dict):
-        return {}
-    return {path: entry for path, entry in content.items() if _is_entry(entry)}
-
-
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], str)
+    return entries
