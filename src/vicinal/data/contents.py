@@ -30,6 +30,7 @@ def reads(
     *,
     preview: Callable[..., Source] | None = None,
     fingerprint: Callable[..., Mapping[str, str]] | None = None,
+    resolved: Callable[..., Mapping[str, Any]] | None = None,
     packages: Callable[..., Sequence[str]] | None = None,
     unused: Callable[..., set[str]] | None = None,
 ) -> Callable[[Function], Function]:
@@ -44,11 +45,13 @@ def reads(
             ``classes: null`` is counted, and ``val_size: null`` knows whether there is a validation part.
         fingerprint: returns what identifies the content, {name: hash}. It is part of the identity of a run, and where
             the name is an argument's it replaces its value.
+        resolved: returns what arguments stand for that mean another thing at another time, such as a branch,
+            {name: value}. These values are those of a run's config.
         packages: returns those that it needs beside the ones of every run, whose versions are recorded.
         unused: returns the names of the arguments that have no effect beside the others, and so are no part of the
             identity of a run.
     """
-    told = {"files": files, "preview": preview, "fingerprint": fingerprint}
+    told = {"files": files, "preview": preview, "fingerprint": fingerprint, "resolved": resolved}
     functions = {**told, "packages": packages, "unused": unused}
 
     def mark(source: Function) -> Function:

@@ -50,7 +50,7 @@ class HubData:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error}")
         names = dict(splits)
-        self.root = _folder(path, revision, config, tuple(names.values()))
+        self.root, self.commit = _folder(path, revision, config, tuple(names.values()))
         files = files_of_splits(self.root, config, tuple(names.values()))
         self.tables = {part: Table(files[name], image, label) for part, name in names.items()}
         self.skips, self.unusable, self._names = on_error == SKIP, dict[str, str](), names
@@ -129,13 +129,13 @@ class HubData:
         return torch.from_numpy(np.asarray(labels, np.int64))
 
 
-def _folder(path: str, revision: str | None, config: str | None, splits: tuple[str, ...]) -> Path:
-    """Return the folder with the files, those of the Hub after they are fetched."""
+def _folder(path: str, revision: str | None, config: str | None, splits: tuple[str, ...]) -> tuple[Path, str | None]:
+    """Return the folder with the files, and of those of the Hub, which are fetched, the commit."""
     local = Path(path).expanduser().absolute()
     if local.is_dir():
         if revision:
             raise ValueError(f"revision must be null for a folder on this machine, {local}, got {revision}")
-        return local
+        return local, None
     if local.is_file():
         raise ValueError(
             f"path must be a folder, and {local.name} is a file; dataset.path={local.parent} with "
@@ -143,7 +143,8 @@ def _folder(path: str, revision: str | None, config: str | None, splits: tuple[s
         )
     if not REPOSITORY.fullmatch(path):
         raise ValueError(f"path: there is no folder {local}; a data set of the Hub is called owner/name")
-    return fetched(path, revision, config, splits)
+    folder = fetched(path, revision, config, splits)
+    return folder, folder.name
 
 
 examined = cache(HubData)
@@ -188,7 +189,13 @@ def _fingerprint(cache_dir: str, **arguments: Any) -> dict[str, str]:
     return {**where, "path": _examined(**arguments).fingerprint(cache_dir)}
 
 
-@reads(preview=_preview, fingerprint=_fingerprint)
+def _resolved(**arguments: Any) -> dict[str, str]:
+    """Return the commit that a branch at the Hub is now, which a run's config has then."""
+    commit = _examined(**arguments).commit
+    return {} if commit is None else {"revision": commit}
+
+
+@reads(preview=_preview, fingerprint=_fingerprint, resolved=_resolved)
 def hf(
     path: str,
     splits: dict[str, str | None],
