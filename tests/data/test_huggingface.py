@@ -404,7 +404,7 @@ def test_only_what_is_needed_is_fetched_from_the_hub(folder, monkeypatch, tmp_pa
     source = load("owner/name", splits={"train": "train", "test": "test"}, cache=str(tmp_path / "cache"))
     assert torch.equal(source.train.gathered(), load(folder).train.gathered())
     examined.cache_clear()
-    hf.preview(path="owner/name", splits=SPLITS, val_size=0)
+    hf.preview(path="owner/name", splits=SPLITS, val_size=0, image_size=16, channels=3)
     patterns = ["*train*.parquet", "*test*.parquet"]
     assert asked == [{"repository": "owner/name", "repo_type": "dataset", "revision": None, "allow_patterns": patterns}]
 

@@ -19,7 +19,7 @@ from vicinal.data.arrow_images import Table, TableImages
 from vicinal.data.contents import BYTES, DIGITS, reads, saved_hashes, say_shared, shared_samples, stamp
 from vicinal.data.hub import REPOSITORY, fetched, files_of_splits
 from vicinal.data.image_tree import FAIL, ON_ERROR, SKIP, describe
-from vicinal.data.kept_images import AUTO, Keeping, keep_images
+from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
 from vicinal.data.samples import Samples, Source
 from vicinal.errors import UserError
 
@@ -175,6 +175,7 @@ def _examined(
 
 def _preview(**arguments: Any) -> Source:
     """Return the data set before anything is decoded: its labels, with images of no pixels (N, 1, 0, 0)."""
+    Keeping.of(**arguments)
     data = _examined(**arguments)
     parts = {
         part: Samples(torch.empty(len(labels), 1, 0, 0, dtype=torch.uint8), labels)
@@ -195,7 +196,7 @@ def _resolved(**arguments: Any) -> dict[str, str]:
     return {} if commit is None else {"revision": commit}
 
 
-@reads(preview=_preview, fingerprint=_fingerprint, resolved=_resolved)
+@reads(preview=_preview, fingerprint=_fingerprint, resolved=_resolved, unused=without_effect)
 def hf(
     path: str,
     splits: dict[str, str | None],
@@ -211,7 +212,7 @@ def hf(
     on_error: str = FAIL,
     resize: int | None = None,
     keep: str = AUTO,
-    crop: str = "padded",
+    crop: str = PADDED,
     workers: int | str = AUTO,
 ) -> Source:
     """Load a data set of the Hub, or a folder in one of its formats, as uint8 (N, channels, image_size, image_size).
@@ -245,7 +246,7 @@ def hf(
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.
     """
-    keeping = Keeping(image_size, channels, resize or image_size, keep, crop, workers)
+    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error)
     data = _examined(path, splits, val_size, revision, config, image, label, classes, on_error)
     if val_size is not None and splits.get("val"):
         log.warning("the split %s is not used, since val_size=%d; val_size=null uses it", splits["val"], val_size)
