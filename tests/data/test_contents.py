@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.hub_files import encoded, table, write_hub, write_parquet
 from vicinal import build
 from vicinal.data import Samples, Source, contents, imagefolder
 from vicinal.data.contents import HashCache
@@ -115,6 +116,40 @@ def test_a_store_that_cannot_be_written_costs_a_reading(file: Path, settled: Non
         kept.save()
     assert len(read) == 2
     assert [path.name for path in file.parent.iterdir()] == ["images.bin"]
+
+
+@pytest.mark.parametrize("change", ["another image", "one more"])
+@pytest.mark.parametrize("kind", ["imagefolder", "hf"])
+def test_data_that_change_between_the_check_and_the_training_are_refused(
+    compose: Compose, tmp_path: Path, kind: str, change: str
+) -> None:
+    """In a sweep there may be hours between the two; the identity is of the first."""
+    folder = tmp_path / "data"
+    if kind == "hf":
+        write_hub(folder, train=20)
+        file, key = folder / "data/train-00000-of-00002.parquet", "path"
+    else:
+        for name in ("train/ant", "train/bee", "test/ant", "test/bee"):
+            for number in range(8):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                Image.new("L", (8, 8), 9 * number).save(folder / name / f"{number}.png")
+        file, key = folder / f"train/ant/{3 if change == 'another image' else 9}.png", "folder"
+    words = (f"dataset={kind}", f"dataset.{'path' if kind == 'hf' else 'root'}={folder}")
+    words = (*words, "dataset.image_size=8", "dataset.val_size=4")
+    before = compose(*words)
+    build.load_samples(before)
+    if kind == "hf":
+        count = 10 if change == "another image" else 11
+        write_parquet(file, table(encoded(count, seed=3), [number % 2 for number in range(count)]))
+    else:
+        Image.new("L", (8, 8), 255).save(file)
+    with pytest.raises(ConfigError) as caught:
+        build.load_samples(before)
+    line = f"dataset.{key}={folder}: its files have changed since this command began; run it again"
+    assert str(caught.value) == line
+    after = compose(*words)
+    assert after.run_id != before.run_id
+    build.load_samples(after)
 
 
 def test_files_are_named_below_the_folder_that_holds_them(tmp_path: Path) -> None:

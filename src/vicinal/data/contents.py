@@ -22,6 +22,7 @@ SETTLED_SECONDS = 2.0  # age of a file whose hash is kept: a newer one may chang
 DIGITS = 16  # of a hash
 BYTES = "byte by byte"  # how samples are compared
 
+Result = TypeVar("Result", bound=Callable[..., Any])
 Function = TypeVar("Function", bound=Callable[..., Source])
 
 
@@ -59,6 +60,22 @@ def reads(
         return source
 
     return mark
+
+
+def once(function: Result) -> Result:
+    """Cache what a function finds in the files of a data set, until :func:`forget`."""
+    cached = cache(function)
+    _cached.append(cached.cache_clear)
+    return cached  # type: ignore[return-value]
+
+
+_cached: list[Callable[[], None]] = []
+
+
+def forget() -> None:
+    """Look at the files of data sets again when they are next asked for."""
+    for clear in _cached:
+        clear()
 
 
 def warn_of_shared(place: object, noun: str, contents: Mapping[str, Sequence[str]], how: str = BYTES) -> None:

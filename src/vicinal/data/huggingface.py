@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vicinal.data.arrow_images import Table, TableImages
-from vicinal.data.contents import BYTES, DIGITS, reads, saved_hashes, say_shared, shared_samples, stamp
+from vicinal.data.contents import BYTES, DIGITS, once, reads, saved_hashes, say_shared, shared_samples, stamp
 from vicinal.data.hub import REPOSITORY, fetched, files_of_splits
 from vicinal.data.image_tree import FAIL, ON_ERROR, SKIP, describe
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
@@ -53,6 +52,8 @@ class HubData:
         self.root, self.commit = _folder(path, revision, config, tuple(names.values()))
         files = files_of_splits(self.root, config, tuple(names.values()))
         self.tables = {part: Table(files[name], image, label) for part, name in names.items()}
+        every = [(part, str(file), *stamp(file.stat())) for part, name in names.items() for file in files[name]]
+        self.stamps = repr(every)  # what changes with the files, of before labels and images are read
         self.skips, self.unusable, self._names = on_error == SKIP, dict[str, str](), names
         self.class_names = self._class_names(classes)
         self.labels = {part: self._labels(part) for part in names}
@@ -62,12 +63,6 @@ class HubData:
         if not self.skips:
             raise ValueError(f"path: {path} {reason}")
         self.unusable[path] = reason
-
-    @cached_property
-    def stamps(self) -> str:
-        """What changes with the files of the parts."""
-        tables = self.tables.items()
-        return repr([(part, str(file), *stamp(file.stat())) for part, table in tables for file in table.files])
 
     def fingerprint(self, cache_dir: str) -> str:
         """Return a hash of the classes' names, and of labels and images in their order.
@@ -147,7 +142,7 @@ def _folder(path: str, revision: str | None, config: str | None, splits: tuple[s
     return folder, folder.name
 
 
-examined = cache(HubData)
+examined = once(HubData)
 """Data sets as they were when this process first read them, for previews, before anything is decoded."""
 
 

@@ -3,13 +3,12 @@
 import hashlib
 import logging
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vicinal.data.contents import reads, saved_hashes, stamp
+from vicinal.data.contents import once, reads, saved_hashes, stamp
 from vicinal.data.encoded import Paths
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
@@ -17,7 +16,7 @@ from vicinal.data.samples import Samples, Source
 
 log = logging.getLogger(__name__)
 
-examined = cache(ImageTree)
+examined = once(ImageTree)
 """Trees as they were when this process first read them, for previews, before anything is decoded."""
 
 
@@ -36,7 +35,7 @@ def fingerprint(folder: str, val_size: int | None, cache_dir: str, on_error: str
     return {"folder": _fingerprint(examined(folder, val_size, on_error), cache_dir)}
 
 
-@cache
+@once
 def _fingerprint(tree: ImageTree, cache_dir: str) -> str:
     return tree.fingerprint(saved_hashes(Path(cache_dir), str(tree.root)))
 
