@@ -32,6 +32,7 @@ NETWORKS = {
     "mobilenetv3_small_050": ("bn1", "blocks.5", 32),
     "xcit_nano_12_p16_224": ("blocks.0", "blocks.11", 32),
     "deit_tiny_distilled_patch16_224": ("patch_embed", "blocks.11", 32),
+    "poolformer_s12": ("stem", "stages.3", 32),
 }
 """First and last block, and a size that is not the network's own."""
 

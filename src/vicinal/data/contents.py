@@ -194,7 +194,7 @@ opened: dict[Path, HashCache] = {}  # caches of this process by their file
 
 def saved_hashes(cache_dir: Path, folder: str) -> HashCache:
     """Return the hashes of files below a folder."""
-    file = cache_dir.expanduser() / f"contents-{hashlib.sha256(folder.encode()).hexdigest()[:DIGITS]}.json"
+    file = cache_dir.expanduser() / f"contents-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:DIGITS]}.json"
     if file not in opened:
         opened[file] = HashCache(file)
     return opened[file]
