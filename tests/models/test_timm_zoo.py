@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def test_files_of_torch_save_are_read_too(form: str, tmp_path: Path, caplog: pyt
     own = state("test_resnet")
     content: Any = {
         "plain": own,
-        "checkpoint": {"epoch": 3, "state_dict": own, "arch": "test_resnet"},
+        "checkpoint": {"epoch": 3, "state_dict": own, "arch": "test_resnet", "args": Namespace(lr=0.1)},  # timm's own
         "parallel": {f"module.{key}": weight for key, weight in own.items()},
         "no head": {key: weight for key, weight in own.items() if not key.startswith("fc.")},
     }[form]

@@ -39,6 +39,10 @@ def test_a_half_file_is_refused(tmp_path: Path, length: int) -> None:
         read_checked(file)
 
 
-def test_without_a_place_the_old_file_stays(tmp_path: Path) -> None:
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         write_checked(tmp_path / "nowhere/a.json", CONTENT)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_checked(tmp_path / "folder", CONTENT)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

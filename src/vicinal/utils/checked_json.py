@@ -11,8 +11,11 @@ def write_checked(file: Path, content: Any) -> None:
     """Write `[content, checksum]`; a reader finds the old file or the whole new one. Raises OSError."""
     text = json.dumps(content)
     partial = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    partial.write_text(f"[{text}, {crc32(text.encode())}]")
-    partial.replace(file)
+    try:
+        partial.write_text(f"[{text}, {crc32(text.encode())}]")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_checked(file: Path) -> Any:
