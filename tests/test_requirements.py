@@ -1,6 +1,7 @@
 """The files of pinned versions hold what pyproject.toml allows."""
 
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,32 @@ def test_every_pin_is_allowed(file: str):
     assert not refused
 
 
-def test_the_exact_versions_are_those_of_all_that_a_run_needs():
-    needed = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+def test_the_exact_versions_are_those_of_all_that_a_run_and_the_tests_need():
+    lines = (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"])
+    needed = {canonicalize_name(Requirement(line).name) for line in lines}
     assert needed <= set(pinned("constraints.txt"))
+
+
+def test_what_a_pinned_package_needs_is_pinned():
+    """By the metadata of those that are installed here in their pinned version."""
+    pins = pinned("constraints.txt")
+    extras = {
+        name: {extra for each in DIRECT if canonicalize_name(each.name) == name for extra in each.extras}
+        for name in pins
+    }
+    here = {canonicalize_name(package.name): package for package in distributions()}
+    missing = {
+        f"{name} needs {requirement}"
+        for name, version in pins.items()
+        if name in here and Version(here[name].version) == version
+        for requirement in map(Requirement, here[name].requires or [])
+        if canonicalize_name(requirement.name) not in pins
+        and (
+            requirement.marker is None
+            or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras[name]))
+        )
+    }
+    assert not missing
 
 
 def test_the_lowest_versions_are_the_floors():

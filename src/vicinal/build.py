@@ -44,8 +44,9 @@ CUTS = ("val_size", "train_size", "imbalance", "imbalance_ratio")  # keys that s
 
 
 def make_model(experiment: Experiment) -> nn.Module:
-    """Return a new network, with weights from torch's default generator."""
+    """Return a new network, with weights from torch's default generator. Raises ConfigError: a file has changed."""
     model: nn.Module = experiment.model(**experiment.sizes.arguments)
+    _refuse_changed(experiment, experiment.model)
     return model
 
 
@@ -94,6 +95,8 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     check_cuts(experiment)
     values, task, sizes = experiment.dataset.values, experiment.task, experiment.sizes
     source = experiment.dataset()
+    contents.forget()
+    _refuse_changed(experiment, experiment.dataset)
     shape = source.train.inputs.shape[1:]
     if isinstance(sizes.inputs, Images):
         for name, real in zip(("channels", "image_size"), shape, strict=False):
@@ -117,6 +120,14 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
             labels, noise = symmetric(data.train.targets, share, experiment.sizes.classes, seed)
         data = replace(data, train=data.train._replace(targets=labels), noise=noise)
     return source, data
+
+
+def _refuse_changed(experiment: Experiment, component: Component) -> None:
+    """Raise ConfigError if files are not those of the run's identity, which may have been found hours ago."""
+    group, changed = component.group, "its files have changed since this command began; run it again"
+    for name, content in (component.tell("fingerprint") or {}).items():
+        if content != experiment.effective[group][name]:
+            raise ConfigError(f"{group}.{name}", component.values.get(name), changed)
 
 
 def data_contents(experiment: Experiment) -> dict[str, str]:

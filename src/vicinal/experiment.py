@@ -94,8 +94,11 @@ class Experiment:
         if (trainer.loss,) == task.losses[:1]:
             trainer.loss = config["trainer"]["loss"] = "auto"  # so that both words have one identity
         preview: Source | None = dataset.tell("preview")
+        found = dict(dataset.tell("resolved") or {})
         if preview and dataset.values["val_size"] is None and preview.val is None:
-            config["dataset"]["val_size"] = VAL_SIZE
+            found["val_size"] = VAL_SIZE
+        if found:
+            config["dataset"] |= found
             dataset = chosen("dataset")
         sizes = _sizes(dataset.values, preview)
 

@@ -1,7 +1,6 @@
 """Hashes of what a data set holds: of files, kept by their stat, and of images."""
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.hub_files import encoded, table, write_hub, write_parquet
 from vicinal import build
 from vicinal.data import Samples, Source, contents, imagefolder
 from vicinal.data.contents import HashCache
@@ -92,14 +92,21 @@ def test_a_file_that_was_just_written_is_not_trusted_to_stay(file: Path, tmp_pat
     assert len(read) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"a": 1}', b'{"a": ["b", 2]}', b"[" * 100_000])
-def test_a_damaged_store_is_no_store(file: Path, tmp_path: Path, settled: None, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"a": 1}', b'{"a": ["b", 2]}', b"[" * 100_000, None])
+def test_a_damaged_store_is_no_store(file: Path, tmp_path: Path, settled: None, content: bytes | None) -> None:
+    """None: one digit of a hash is another, which JSON cannot tell."""
     store = tmp_path / "kept.json"
-    store.write_bytes(content)
+    kept = HashCache(store)
+    kept.sha256(str(file))
+    kept.save()
+    digits = sha(b"0123").encode()
+    whole = store.read_bytes()
+    assert digits in whole
+    store.write_bytes(whole.replace(digits, digits[::-1]) if content is None else content)
     kept = HashCache(store)
     assert kept.sha256(str(file)) == sha(b"0123")
     kept.save()
-    assert list(json.loads(store.read_bytes())) == [str(file)]
+    assert store.read_bytes() == whole
 
 
 def test_a_store_that_cannot_be_written_costs_a_reading(file: Path, settled: None, read: list[str]) -> None:
@@ -109,6 +116,40 @@ def test_a_store_that_cannot_be_written_costs_a_reading(file: Path, settled: Non
         kept.save()
     assert len(read) == 2
     assert [path.name for path in file.parent.iterdir()] == ["images.bin"]
+
+
+@pytest.mark.parametrize("change", ["another image", "one more"])
+@pytest.mark.parametrize("kind", ["imagefolder", "hf"])
+def test_data_that_change_between_the_check_and_the_training_are_refused(
+    compose: Compose, tmp_path: Path, kind: str, change: str
+) -> None:
+    """In a sweep there may be hours between the two; the identity is of the first."""
+    folder = tmp_path / "data"
+    if kind == "hf":
+        write_hub(folder, train=20)
+        file, key = folder / "data/train-00000-of-00002.parquet", "path"
+    else:
+        for name in ("train/ant", "train/bee", "test/ant", "test/bee"):
+            for number in range(8):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                Image.new("L", (8, 8), 9 * number).save(folder / name / f"{number}.png")
+        file, key = folder / f"train/ant/{3 if change == 'another image' else 9}.png", "folder"
+    words = (f"dataset={kind}", f"dataset.{'path' if kind == 'hf' else 'root'}={folder}")
+    words = (*words, "dataset.image_size=8", "dataset.val_size=4")
+    before = compose(*words)
+    build.load_samples(before)
+    if kind == "hf":
+        count = 10 if change == "another image" else 11
+        write_parquet(file, table(encoded(count, seed=3), [number % 2 for number in range(count)]))
+    else:
+        Image.new("L", (8, 8), 255).save(file)
+    with pytest.raises(ConfigError) as caught:
+        build.load_samples(before)
+    line = f"dataset.{key}={folder}: its files have changed since this command began; run it again"
+    assert str(caught.value) == line
+    after = compose(*words)
+    assert after.run_id != before.run_id
+    build.load_samples(after)
 
 
 def test_files_are_named_below_the_folder_that_holds_them(tmp_path: Path) -> None:

@@ -170,12 +170,23 @@ def test_a_full_disk_is_named_before_anything_is_decoded(tree, monkeypatch):
     ],
 )
 def test_keys_that_contradict_each_other(compose, tree, words, line):
-    from vicinal import build
-
+    """They are refused before a file is decoded."""
     given = ("dataset=imagefolder", f"dataset.root={tree}", "dataset.image_size=16", "dataset.val_size=4")
     with pytest.raises(UserError) as caught:
-        build.load_samples(compose(*given, *words.split()))
+        compose(*given, *words.split())
     assert str(caught.value).startswith(line)
+
+
+def test_large_images_cannot_be_skipped(tree, monkeypatch):
+    monkeypatch.setattr("vicinal.data.kept_images.usable_memory", lambda: 0)
+    with pytest.raises(ValueError, match=r"^on_error must be fail where images stay encoded"):
+        load(tree, keep="auto", on_error="skip")
+
+
+def test_resize_of_the_image_size_is_no_other_run(compose, tree):
+    given = ("dataset=imagefolder", f"dataset.root={tree}", "dataset.image_size=16", "dataset.val_size=4")
+    ids = [compose(*given, f"dataset.resize={resize}").run_id for resize in ("null", 16, 17)]
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_mean_and_std_are_computed_once(tree, monkeypatch):

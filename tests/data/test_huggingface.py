@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from torchvision import transforms
 
 from tests.hub_files import NAMES, encoded, table, write_hub, write_parquet
 from vicinal.data import Source
+from vicinal.data.contents import stamp
 from vicinal.data.encoded import EncodedImages
-from vicinal.data.hub import fetched
+from vicinal.data.hub import known
 from vicinal.data.huggingface import examined, hf
 from vicinal.errors import UserError
 from vicinal.tracking.run_files import TIME_FIELDS
+from vicinal.utils.checked_json import read_checked
 
 SPLITS = {"train": "train", "test": "test", "val": None}
 
@@ -31,7 +35,7 @@ SPLITS = {"train": "train", "test": "test", "val": None}
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Each test is a new process, and its Hub has nothing on this machine and no network."""
     examined.cache_clear()
-    fetched.cache_clear()
+    known.clear()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     datasets.disable_progress_bars()
@@ -220,20 +224,55 @@ def test_parquet_is_copied_once_and_arrow_is_not(folder, tmp_path):
     assert not [*(tmp_path / "other").rglob("*.arrow")]
 
 
-@pytest.mark.parametrize("size", [0, 300, 2000])
-def test_a_damaged_copy_is_made_again(folder, tmp_path, size, caplog):
+@pytest.mark.parametrize("damage", [0, 300, 2000, "one bit"])
+def test_a_damaged_copy_is_made_again(folder, tmp_path, damage, caplog):
     first = load(folder, keep="encoded").train.gathered()
     [copy] = (tmp_path / "cache").rglob("train.arrow")
-    damaged = copy.read_bytes()[:size]
+    whole = copy.read_bytes()
+    if damage == "one bit":  # in the pixels of an image, which could still be decoded
+        place = whole.index(encoded(1)[0]) + len(encoded(1)[0]) - 60
+        damaged, why = whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :], "wrong checksum in train.arrow, "
+    else:
+        damaged, why = whole[:damage], f"train.arrow has {damage} bytes instead of {len(whole)})"
     copy.unlink()  # what is mapped into memory stays as it is
     copy.write_bytes(damaged)
-    for said in ([f"{copy} is damaged and is made again"], []):
+    for said in ([f"{copy} is damaged and is made again ({why}"], []):
         caplog.clear()
         assert torch.equal(load(folder, keep="encoded").train.gathered(), first)
-        assert caplog.messages == said
+        assert [line.startswith(start) for line, start in zip(caplog.messages, said, strict=True)] == [True] * len(said)
+
+
+def test_a_moved_copy_is_compared_once_and_used(folder, tmp_path, monkeypatch, caplog):
+    first = load(folder, keep="encoded").train.gathered()
+    [copy] = (tmp_path / "cache").rglob("train.arrow")
+    content = copy.read_bytes()
+    copy.unlink()
+    copy.write_bytes(content)
+    before = read_checked(copy.with_suffix(".json"))["stamps"]
+    monkeypatch.setattr("vicinal.data.arrow_images._copy", lambda *_: pytest.fail("copied again"))
+    assert torch.equal(load(folder, keep="encoded").train.gathered(), first)
+    assert read_checked(copy.with_suffix(".json"))["stamps"] == {"images": stamp(copy.stat())} != before
+    assert not caplog.messages
 
 
 # What is refused
+
+
+def test_a_file_of_several_is_missing(folder):
+    (folder / "data/train-00000-of-00002.parquet").unlink()
+    assert refused(folder) == (
+        f"path: {folder} has 1 of 2 files of the split train, and not the one of number 0; "
+        "dataset.splits takes a pattern of files too"
+    )
+    source = load(folder, splits={"train": "data/train-*.parquet", "test": "test"})
+    assert len(source.train.targets) == 7
+
+
+def test_files_of_a_split_have_the_same_classes(folder):
+    write_parquet(folder / "data/train-00001-of-00002.parquet", table(encoded(4), [0, 1, 0, 1], NAMES[::-1]))
+    assert refused(folder) == (
+        "label: the classes of train-00001-of-00002.parquet are not those of train-00000-of-00002.parquet: bee, ant"
+    )
 
 
 @pytest.mark.parametrize(("more", "line"), [
@@ -246,6 +285,8 @@ def test_a_damaged_copy_is_made_again(folder, tmp_path, size, caplog):
     ({"splits": {"train": "train"}}, "splits must name the split of test"),
     ({"splits": {**SPLITS, "dev": "x"}}, "splits: no part dev; allowed: train, test, val"),
     ({"splits": {"train": "x*.parquet", "test": "test"}}, "splits: no file x*.parquet in {folder}"),
+    ({"splits": {"train": "/a/x.parquet", "test": "test"}},
+     "splits: /a/x.parquet is no pattern of files below {folder} (Non-relative patterns are unsupported)"),
     ({"on_error": "maybe"}, "on_error must be one of fail, skip, got maybe"),
     ({"channels": 2}, "channels must be 1 (grey) or 3 (RGB), got 2"),
     ({"resize": 8}, "resize must be null or at least image_size, 16, got 8"),
@@ -362,7 +403,8 @@ def test_only_what_is_needed_is_fetched_from_the_hub(folder, monkeypatch, tmp_pa
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     source = load("owner/name", splits={"train": "train", "test": "test"}, cache=str(tmp_path / "cache"))
     assert torch.equal(source.train.gathered(), load(folder).train.gathered())
-    hf.preview(path="owner/name", splits=SPLITS, val_size=0)
+    examined.cache_clear()
+    hf.preview(path="owner/name", splits=SPLITS, val_size=0, image_size=16, channels=3)
     patterns = ["*train*.parquet", "*test*.parquet"]
     assert asked == [{"repository": "owner/name", "repo_type": "dataset", "revision": None, "allow_patterns": patterns}]
 
@@ -377,6 +419,17 @@ def test_what_is_in_the_cache_of_the_hub_is_used_without_a_network(folder, tmp_p
     (place / "snapshots" / commit).symlink_to(folder)
     source = load("owner/name", cache=str(tmp_path / "cache"))
     assert torch.equal(source.train.gathered(), load(folder).train.gathered())
+
+
+def test_the_hub_without_a_fitting_file(monkeypatch, tmp_path):
+    """It makes no folder of the commit then."""
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path / "snapshots/abc"))
+    with pytest.raises(UserError) as caught:
+        load("owner/name", config="fine", splits={"train": "train", "test": "t.parquet"})
+    assert str(caught.value) == (
+        "dataset.path=owner/name: the Hub has no file fine/*train*.parquet or fine/t.parquet at commit abc; "
+        "of most data sets in other forms, dataset.revision=refs/convert/parquet has parquet files"
+    )
 
 
 # Runs
@@ -409,6 +462,45 @@ def test_a_run_has_the_same_rows_however_its_images_are_kept(train: Callable[...
         "error: dataset.label=labels: train-00000-of-00002.parquet has no such column; "
         "did you mean label? allowed: image, label\n"
     )
+
+
+def test_a_run_records_the_commit_of_the_hub(train: Callable[..., Any], folder, tmp_path, monkeypatch):
+    """A branch that has moved on meanwhile has other images, and so another run; a stored config has those of then."""
+    commits = ["a" * 40, "b" * 40]
+    for commit in commits:
+        shutil.copytree(folder, tmp_path / "snapshots" / commit)
+    write_parquet(
+        tmp_path / "snapshots" / commits[1] / "data/test-00000-of-00001.parquet", table(encoded(4, 9), [0, 1] * 2)
+    )
+    asked: list[str | None] = []
+    main: list[str] = []  # where the branch is
+
+    def snapshot_download(repository: str, revision: str | None, **_: Any) -> str:
+        asked.append(revision)
+        return str(tmp_path / "snapshots" / (revision or main[0]))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    words = (
+        *("dataset=hf", "dataset.path=owner/name", "dataset.image_size=16", "dataset.val_size=4"),
+        *("dataset.crop_padding=2", "model=mlp", "trainer.epochs=1", "trainer.batch_size=4"),
+    )
+    for commit in commits:
+        main[:] = [commit]
+        known.clear()
+        examined.cache_clear()
+        code, _, err = train(*words)
+        assert code == 0, err
+    assert asked == [None, None]
+    runs = sorted((tmp_path / "outputs/runs").iterdir(), key=lambda run: run.stat().st_mtime_ns)
+    assert [OmegaConf.load(run / "config.yaml").dataset.revision for run in runs] == commits
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    assert [result["config"]["dataset"]["revision"] for result in results] == commits
+
+    code, printed, err = train(*words, f"dataset.revision={commits[0]}")  # as it is in the stored config
+    assert code == 0, err
+    assert "completed" in printed
+    assert asked[2:] == [commits[0]]
+    assert len([*(tmp_path / "outputs/runs").iterdir()]) == 2
 
 
 def test_random_parts_of_the_images(train: Callable[..., Any], folder):

@@ -22,6 +22,7 @@ from vicinal.data.contents import HashCache, stamp
 from vicinal.data.image_tree import ImageTree
 from vicinal.data.imagefolder import examined, imagefolder
 from vicinal.errors import ConfigError
+from vicinal.utils.checked_json import read_checked
 
 EXPECTED = "expected train/<class>/*.jpg and test/<class>/*.jpg"
 SIZES = [(16, 16), (31, 47), (64, 20), (8, 8), (17, 16), (5, 90), (33, 32)]
@@ -145,7 +146,7 @@ def test_a_copy_of_a_cache_is_checked_once_and_used(tree, caplog):
     caplog.set_level("INFO")
     assert same(load(tree), first)
     assert not [line for line in caplog.messages if "decoding" in line or "damaged" in line]
-    stamps = json.loads((cache / "index.json").read_text())["stamps"]
+    stamps = read_checked(cache / "index.json")["stamps"]
     assert stamps["train"] == stamp((cache / "train.u8").stat())
 
 

@@ -95,6 +95,24 @@ def test_what_a_killed_process_has_made_is_kept(tmp_path):
     assert torch.equal(rows["train"], torch.from_numpy(numbered("train", 0, 40)))
 
 
+def test_what_was_found_has_a_checksum_too(tmp_path, caplog):
+    made(tmp_path)
+    index = tmp_path / "rows/index.json"
+    index.write_text(index.read_text().replace('"found": 3', '"found": 2'))
+    assert files(tmp_path).load() is None
+    assert caplog.messages == [f"{tmp_path}/rows is damaged and is made again (wrong checksum in index.json)"]
+
+
+def test_rows_that_have_become_longer_are_made_again_once(tmp_path):
+    made(tmp_path)
+    with files(tmp_path).file("train").open("ab") as stream:
+        stream.write(b"more")
+    assert len(made(tmp_path)[1]) == 12
+    os.utime(files(tmp_path).file("train"))
+    assert made(tmp_path)[1] == []
+    assert files(tmp_path).file("train").stat().st_size == 40 * prod(SHAPE)
+
+
 WAITS = """
 import sys, logging
 from pathlib import Path

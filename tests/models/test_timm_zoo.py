@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vicinal.errors import UserError
+from vicinal import build
+from vicinal.errors import ConfigError, UserError
+from vicinal.experiment import Experiment
 from vicinal.mixing import MixPlan, mixed_forward
 from vicinal.models import block_names, check
 from vicinal.models import timm_zoo as module
@@ -29,6 +33,7 @@ NETWORKS = {
     "mobilenetv3_small_050": ("bn1", "blocks.5", 32),
     "xcit_nano_12_p16_224": ("blocks.0", "blocks.11", 32),
     "deit_tiny_distilled_patch16_224": ("patch_embed", "blocks.11", 32),
+    "poolformer_s12": ("stem", "stages.3", 32),
 }
 """First and last block, and a size that is not the network's own."""
 
@@ -132,7 +137,7 @@ def test_files_of_torch_save_are_read_too(form: str, tmp_path: Path, caplog: pyt
     own = state("test_resnet")
     content: Any = {
         "plain": own,
-        "checkpoint": {"epoch": 3, "state_dict": own, "arch": "test_resnet"},
+        "checkpoint": {"epoch": 3, "state_dict": own, "arch": "test_resnet", "args": Namespace(lr=0.1)},  # timm's own
         "parallel": {f"module.{key}": weight for key, weight in own.items()},
         "no head": {key: weight for key, weight in own.items() if not key.startswith("fc.")},
     }[form]
@@ -248,6 +253,20 @@ def test_the_identity_has_the_content_of_a_file_wherever_it_lies(weights: Path, 
     )
     copy.write_bytes(copy.read_bytes() + b" ")
     assert fingerprint("resnet18", str(copy)) != fingerprint("resnet18", str(weights))
+
+
+def test_weights_that_change_between_the_check_and_the_training_are_refused(
+    compose: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(state("test_resnet"), file)
+    experiment = compose("model=timm", "model.name=test_resnet", f"model.pretrained={file}")
+    build.make_model(experiment)
+    save_file(state("test_resnet", seed=2), file)
+    with pytest.raises(ConfigError) as caught:
+        build.make_model(experiment)
+    changed = "its files have changed since this command began; run it again"
+    assert str(caught.value) == f"model.pretrained={file}: {changed}"
 
 
 def test_without_timm_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from vicinal.data.arrow_files import ARROW, bytes_of, count_rows, kind_of, read_column, schema_of
-from vicinal.data.row_files import SAY_SECONDS
+from vicinal.data.file_index import FileIndex
+from vicinal.data.row_files import CHUNK_BYTES, SAY_SECONDS
 from vicinal.errors import suggest
 
 log = logging.getLogger(__name__)
@@ -68,14 +69,18 @@ class Table:
 
     @cached_property
     def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes that the files declare, as ``ClassLabel`` of ``datasets``; None if there are none."""
-        metadata = (schema_of(self.files[0]).metadata or {}).get(b"huggingface", b"{}")
-        try:
-            feature = json.loads(metadata)["info"]["features"][self.label]
-            names = feature["names"] if feature["_type"] == "ClassLabel" else None
-        except (ValueError, KeyError, TypeError):
-            return None
-        return None if names is None else tuple(map(str, names))
+        """Names of the classes that the files declare, as ``ClassLabel`` of ``datasets``; None if there are none.
+
+        Raises ValueError: they declare different ones.
+        """
+        first: tuple[Path, tuple[str, ...]] | None = None
+        for file in self.files:
+            if names := _declared(file, self.label):
+                first = first or (file, names)
+                if names != first[1]:
+                    shown = ", ".join(names)
+                    raise ValueError(f"label: the classes of {file.name} are not those of {first[0].name}: {shown}")
+        return first and first[1]
 
     @cached_property
     def labels(self) -> NDArray[Any]:
@@ -93,9 +98,12 @@ class Table:
 
     def name(self, number: int) -> str:
         """Return what a row is called in messages; rows of a file are counted from 0."""
-        ends = list(accumulate(self.counts))
-        place = bisect_right(ends, number)
-        return f"row {number - ends[place] + self.counts[place]} of {self.files[place]}"
+        place = bisect_right(self._ends, number)
+        return f"row {number - self._ends[place] + self.counts[place]} of {self.files[place]}"
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(self.counts))
 
     def images(self) -> Iterator[Any]:
         """Yield the bytes of each image, a buffer. Raises ValueError: a row has none."""
@@ -155,36 +163,29 @@ class TableImages:
 
 
 def _copied(table: Table, copy: Path) -> list[Any]:
-    """Return the images in the copy, which is made if it is not there or not whole."""
-    if copy.exists():
-        try:
-            chunks = [*read_column(copy, "bytes", ROWS)]
-        except (ValueError, KeyError):
-            chunks = []
-        if sum(map(len, chunks)) == sum(table.counts):
-            return chunks
-        log.warning("%s is damaged and is made again", copy)
-        copy.unlink()
-    _copy(table, copy)
+    """Return the images in the copy, which one process makes if it is not there or damaged; others wait for it."""
+    index = FileIndex(copy.with_suffix(".json"), {"images": copy}, CHUNK_BYTES, copy)
+    if index.load() is None:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(copy.with_suffix(".lock")):
+            if index.load(log.debug) is None:
+                _copy(table, copy)
+                index.write(sum(table.counts))
     return [*read_column(copy, "bytes", ROWS)]
 
 
 def _copy(table: Table, target: Path) -> None:
-    """Write the bytes of the images into an arrow file; one process does, and others wait for it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if target.exists():
-            return
-        log.info("copying the %d images of %s, once, to %s", sum(table.counts), table.files[0].parent, target)
-        partial = target.with_suffix(".tmp")
-        try:
-            with partial.open("wb") as stream:
-                _write(table, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+    """Write the bytes of the images into an arrow file."""
+    log.info("copying the %d images of %s, once, to %s", sum(table.counts), table.files[0].parent, target)
+    partial = target.with_suffix(".tmp")
+    try:
+        with partial.open("wb") as stream:
+            _write(table, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(target)  # what others have mapped into memory stays as it is
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _write(table: Table, stream: BinaryIO) -> None:
@@ -201,9 +202,22 @@ def _write(table: Table, stream: BinaryIO) -> None:
                 log.info("copying the images: %.0f %%", 100 * done / sum(table.counts))
 
 
+def _declared(file: Path, label: str) -> tuple[str, ...] | None:
+    """Return the names of the classes that a file declares."""
+    metadata = (schema_of(file).metadata or {}).get(b"huggingface", b"{}")
+    try:
+        feature = json.loads(metadata)["info"]["features"][label]
+        names = feature["names"] if feature["_type"] == "ClassLabel" else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return None if names is None else tuple(map(str, names))
+
+
 def _labels(column: Any) -> NDArray[Any]:
     import pyarrow as pa
 
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pa.types.is_integer(column.type):
         return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
     return np.array(column.to_pylist(), dtype=np.str_)

@@ -1,7 +1,6 @@
 """Hashes of the content of a data set: of the files that its source declares, else of the samples that it returns."""
 
 import hashlib
-import json
 import logging
 import os
 import time
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from vicinal.data.samples import Samples, Source
+from vicinal.utils.checked_json import read_checked, write_checked
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ SETTLED_SECONDS = 2.0  # age of a file whose hash is kept: a newer one may chang
 DIGITS = 16  # of a hash
 BYTES = "byte by byte"  # how samples are compared
 
+Result = TypeVar("Result", bound=Callable[..., Any])
 Function = TypeVar("Function", bound=Callable[..., Source])
 
 
@@ -30,6 +31,7 @@ def reads(
     *,
     preview: Callable[..., Source] | None = None,
     fingerprint: Callable[..., Mapping[str, str]] | None = None,
+    resolved: Callable[..., Mapping[str, Any]] | None = None,
     packages: Callable[..., Sequence[str]] | None = None,
     unused: Callable[..., set[str]] | None = None,
 ) -> Callable[[Function], Function]:
@@ -44,11 +46,13 @@ def reads(
             ``classes: null`` is counted, and ``val_size: null`` knows whether there is a validation part.
         fingerprint: returns what identifies the content, {name: hash}. It is part of the identity of a run, and where
             the name is an argument's it replaces its value.
+        resolved: returns what arguments stand for that mean another thing at another time, such as a branch,
+            {name: value}. These values are those of a run's config.
         packages: returns those that it needs beside the ones of every run, whose versions are recorded.
         unused: returns the names of the arguments that have no effect beside the others, and so are no part of the
             identity of a run.
     """
-    told = {"files": files, "preview": preview, "fingerprint": fingerprint}
+    told = {"files": files, "preview": preview, "fingerprint": fingerprint, "resolved": resolved}
     functions = {**told, "packages": packages, "unused": unused}
 
     def mark(source: Function) -> Function:
@@ -56,6 +60,22 @@ def reads(
         return source
 
     return mark
+
+
+def once(function: Result) -> Result:
+    """Cache what a function finds in the files of a data set, until :func:`forget`."""
+    cached = cache(function)
+    _cached.append(cached.cache_clear)
+    return cached  # type: ignore[return-value]
+
+
+_cached: list[Callable[[], None]] = []
+
+
+def forget() -> None:
+    """Look at the files of data sets again when they are next asked for."""
+    for clear in _cached:
+        clear()
 
 
 def warn_of_shared(place: object, noun: str, contents: Mapping[str, Sequence[str]], how: str = BYTES) -> None:
@@ -163,11 +183,9 @@ class HashCache:
         """Save the hashes for later processes; without a place to write, they read the files again."""
         if not self._changed:
             return
-        partial = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self._entries))
-            partial.replace(self._file)
+            write_checked(self._file, self._entries)
             self._changed = False
 
 
@@ -176,7 +194,7 @@ opened: dict[Path, HashCache] = {}  # caches of this process by their file
 
 def saved_hashes(cache_dir: Path, folder: str) -> HashCache:
     """Return the hashes of files below a folder."""
-    file = cache_dir.expanduser() / f"contents-{hashlib.sha256(folder.encode()).hexdigest()[:DIGITS]}.json"
+    file = cache_dir.expanduser() / f"contents-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:DIGITS]}.json"
     if file not in opened:
         opened[file] = HashCache(file)
     return opened[file]
@@ -196,13 +214,7 @@ def _file_sha256(path: str) -> str:
 def _load(file: Path) -> dict[str, list[Any]]:
     """Read saved hashes; none if the file is missing or damaged."""
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        entries: dict[str, list[Any]] = read_checked(file)
+    except (OSError, ValueError):
         return {}
-    if not isinstance(content, dict):
-        return {}
-    return {path: entry for path, entry in content.items() if _is_entry(entry)}
-
-
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], str)
+    return entries

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from vicinal.errors import UserError, first_line, suggest
 log = logging.getLogger(__name__)
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-SHARD = re.compile(r"-\d+-of-\d+.*$")  # end of the name of a file that is one of several
+SHARD = re.compile(r"-(\d+)-of-(\d+).*$")  # end of the name of a file that is one of several
 NUMBERED = re.compile(r"\d*|data")  # stems of files whose split is the name of their folder
 CONVERTED = "refs/convert/parquet"  # branch that the Hub adds to data sets in other forms
 
@@ -28,14 +27,14 @@ def files_of_splits(folder: Path, config: str | None, splits: Sequence[str]) -> 
     ``train.parquet`` or ``train/0000.parquet``, perhaps in ``data/``, or in a folder per config. A split that ends in
     ``.parquet`` or ``.arrow`` is a pattern of files below the folder.
 
-    Raises ValueError: a split or config has no files.
+    Raises ValueError: a split or config has no files, or one of several files is missing.
     """
     place = folder / config if config else folder
     if not place.is_dir():
         names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         raise ValueError(f"config: no folder {config} in {folder}; {suggest(config or '', names)}")
     patterns = [name for name in splits if name.endswith(ENDINGS)]
-    found = {name: tuple(sorted(place.glob(name))) for name in patterns}
+    found = {name: _matching(place, name) for name in patterns}
     if len(patterns) < len(splits):
         found |= _saved(place) or _named(place, splits)
     for name in splits:
@@ -43,7 +42,30 @@ def files_of_splits(folder: Path, config: str | None, splits: Sequence[str]) -> 
             if name in patterns:
                 raise ValueError(f"splits: no file {name} in {place}")
             raise ValueError(f"splits: {place} has no split {name}; {suggest(name, [*found])}")
+        if name not in patterns:
+            _refuse_missing(place, name, found[name])
     return {name: found[name] for name in splits}
+
+
+def _matching(place: Path, pattern: str) -> tuple[Path, ...]:
+    try:
+        return tuple(sorted(place.glob(pattern)))
+    except (NotImplementedError, ValueError) as error:  # an absolute path, or stars that are no pattern
+        raise ValueError(f"splits: {pattern} is no pattern of files below {place} ({first_line(error)})") from None
+
+
+def _refuse_missing(place: Path, split: str, files: Sequence[Path]) -> None:
+    """Refuse a split of whose files, which say how many they are, some are not there."""
+    shards = [(SHARD.sub("", file.stem), found) for file in files if (found := SHARD.search(file.stem))]
+    numbers: dict[tuple[str, int], set[int]] = {}
+    for stem, found in shards:
+        numbers.setdefault((stem, int(found[2])), set()).add(int(found[1]))
+    for (_, total), there in numbers.items():
+        if missing := sorted({*range(total)} - there):
+            raise ValueError(
+                f"path: {place} has {len(there)} of {total} files of the split {split}, and not the one of number "
+                f"{missing[0]}; dataset.splits takes a pattern of files too"
+            )
 
 
 def _saved(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -87,12 +109,24 @@ def _named(folder: Path, splits: Sequence[str]) -> dict[str, tuple[Path, ...]]:
     return {name: tuple(files) for name, files in found[fitting[0]].items()}
 
 
-@cache
+known: dict[tuple[str, str | None, str | None, tuple[str, ...]], Path] = {}
+"""What this process has fetched, by the arguments of :func:`fetched`."""
+
+
 def fetched(repository: str, revision: str | None, config: str | None, splits: tuple[str, ...]) -> Path:
     """Return the folder with the parquet files of some splits of a data set, downloaded into the Hub's own cache.
 
-    Raises UserError: a package is not installed, or the Hub cannot be reached, does not have it or asks for a login.
+    It is called as the commit. The Hub is asked once for a revision, so that a branch is one commit to all runs of a
+    process. Raises UserError: a package is not installed, or the Hub cannot be reached, does not have it or asks for a
+    login.
     """
+    if (asked := (repository, revision, config, splits)) not in known:
+        folder = _fetch(*asked)
+        known[asked] = known[(repository, folder.name, config, splits)] = folder
+    return known[asked]
+
+
+def _fetch(repository: str, revision: str | None, config: str | None, splits: tuple[str, ...]) -> Path:
     if find_spec("huggingface_hub") is None:
         raise UserError(
             f"dataset.path={repository} needs huggingface_hub, which is not installed: pip install vicinal[hf]"
@@ -117,4 +151,9 @@ def fetched(repository: str, revision: str | None, config: str | None, splits: t
         if shown:
             enable_progress_bars()
     log.info("%s: commit %s", repository, Path(folder).name)
+    if not Path(folder).is_dir():  # the Hub makes it for the first file
+        raise UserError(
+            f"dataset.path={repository}: the Hub has no file {' or '.join(wanted)} at commit {Path(folder).name}; "
+            f"of most data sets in other forms, dataset.revision={CONVERTED} has parquet files"
+        )
     return Path(folder)

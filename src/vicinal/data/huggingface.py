@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ import torch
 from torch import Tensor
 
 from vicinal.data.arrow_images import Table, TableImages
-from vicinal.data.contents import BYTES, DIGITS, reads, saved_hashes, say_shared, shared_samples, stamp
+from vicinal.data.contents import BYTES, DIGITS, once, reads, saved_hashes, say_shared, shared_samples, stamp
 from vicinal.data.hub import REPOSITORY, fetched, files_of_splits
 from vicinal.data.image_tree import FAIL, ON_ERROR, SKIP, describe
-from vicinal.data.kept_images import AUTO, Keeping, keep_images
+from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
 from vicinal.data.samples import Samples, Source
 from vicinal.errors import UserError
 
@@ -50,9 +49,11 @@ class HubData:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error}")
         names = dict(splits)
-        self.root = _folder(path, revision, config, tuple(names.values()))
+        self.root, self.commit = _folder(path, revision, config, tuple(names.values()))
         files = files_of_splits(self.root, config, tuple(names.values()))
         self.tables = {part: Table(files[name], image, label) for part, name in names.items()}
+        every = [(part, str(file), *stamp(file.stat())) for part, name in names.items() for file in files[name]]
+        self.stamps = repr(every)  # what changes with the files, of before labels and images are read
         self.skips, self.unusable, self._names = on_error == SKIP, dict[str, str](), names
         self.class_names = self._class_names(classes)
         self.labels = {part: self._labels(part) for part in names}
@@ -62,12 +63,6 @@ class HubData:
         if not self.skips:
             raise ValueError(f"path: {path} {reason}")
         self.unusable[path] = reason
-
-    @cached_property
-    def stamps(self) -> str:
-        """What changes with the files of the parts."""
-        tables = self.tables.items()
-        return repr([(part, str(file), *stamp(file.stat())) for part, table in tables for file in table.files])
 
     def fingerprint(self, cache_dir: str) -> str:
         """Return a hash of the classes' names, and of labels and images in their order.
@@ -129,13 +124,13 @@ class HubData:
         return torch.from_numpy(np.asarray(labels, np.int64))
 
 
-def _folder(path: str, revision: str | None, config: str | None, splits: tuple[str, ...]) -> Path:
-    """Return the folder with the files, those of the Hub after they are fetched."""
+def _folder(path: str, revision: str | None, config: str | None, splits: tuple[str, ...]) -> tuple[Path, str | None]:
+    """Return the folder with the files, and of those of the Hub, which are fetched, the commit."""
     local = Path(path).expanduser().absolute()
     if local.is_dir():
         if revision:
             raise ValueError(f"revision must be null for a folder on this machine, {local}, got {revision}")
-        return local
+        return local, None
     if local.is_file():
         raise ValueError(
             f"path must be a folder, and {local.name} is a file; dataset.path={local.parent} with "
@@ -143,10 +138,11 @@ def _folder(path: str, revision: str | None, config: str | None, splits: tuple[s
         )
     if not REPOSITORY.fullmatch(path):
         raise ValueError(f"path: there is no folder {local}; a data set of the Hub is called owner/name")
-    return fetched(path, revision, config, splits)
+    folder = fetched(path, revision, config, splits)
+    return folder, folder.name
 
 
-examined = cache(HubData)
+examined = once(HubData)
 """Data sets as they were when this process first read them, for previews, before anything is decoded."""
 
 
@@ -174,6 +170,7 @@ def _examined(
 
 def _preview(**arguments: Any) -> Source:
     """Return the data set before anything is decoded: its labels, with images of no pixels (N, 1, 0, 0)."""
+    Keeping.of(**arguments)
     data = _examined(**arguments)
     parts = {
         part: Samples(torch.empty(len(labels), 1, 0, 0, dtype=torch.uint8), labels)
@@ -188,7 +185,13 @@ def _fingerprint(cache_dir: str, **arguments: Any) -> dict[str, str]:
     return {**where, "path": _examined(**arguments).fingerprint(cache_dir)}
 
 
-@reads(preview=_preview, fingerprint=_fingerprint)
+def _resolved(**arguments: Any) -> dict[str, str]:
+    """Return the commit that a branch at the Hub is now, which a run's config has then."""
+    commit = _examined(**arguments).commit
+    return {} if commit is None else {"revision": commit}
+
+
+@reads(preview=_preview, fingerprint=_fingerprint, resolved=_resolved, unused=without_effect)
 def hf(
     path: str,
     splits: dict[str, str | None],
@@ -204,7 +207,7 @@ def hf(
     on_error: str = FAIL,
     resize: int | None = None,
     keep: str = AUTO,
-    crop: str = "padded",
+    crop: str = PADDED,
     workers: int | str = AUTO,
 ) -> Source:
     """Load a data set of the Hub, or a folder in one of its formats, as uint8 (N, channels, image_size, image_size).
@@ -238,7 +241,7 @@ def hf(
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.
     """
-    keeping = Keeping(image_size, channels, resize or image_size, keep, crop, workers)
+    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error)
     data = _examined(path, splits, val_size, revision, config, image, label, classes, on_error)
     if val_size is not None and splits.get("val"):
         log.warning("the split %s is not used, since val_size=%d; val_size=null uses it", splits["val"], val_size)

@@ -3,26 +3,26 @@
 import hashlib
 import logging
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vicinal.data.contents import reads, saved_hashes, stamp
+from vicinal.data.contents import once, reads, saved_hashes, stamp
 from vicinal.data.encoded import Paths
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
-from vicinal.data.kept_images import AUTO, Keeping, keep_images
+from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
 from vicinal.data.samples import Samples, Source
 
 log = logging.getLogger(__name__)
 
-examined = cache(ImageTree)
+examined = once(ImageTree)
 """Trees as they were when this process first read them, for previews, before anything is decoded."""
 
 
-def preview(folder: str, val_size: int | None, on_error: str = FAIL, **_: Any) -> Source:
+def preview(folder: str, val_size: int | None, on_error: str = FAIL, **more: Any) -> Source:
     """Return the tree before anything is decoded: its labels, with images of no pixels (N, 1, 0, 0)."""
+    Keeping.of(on_error=on_error, **more)
     tree, parts = examined(folder, val_size, on_error), {}
     for part, samples in tree.samples.items():
         labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
@@ -35,12 +35,12 @@ def fingerprint(folder: str, val_size: int | None, cache_dir: str, on_error: str
     return {"folder": _fingerprint(examined(folder, val_size, on_error), cache_dir)}
 
 
-@cache
+@once
 def _fingerprint(tree: ImageTree, cache_dir: str) -> str:
     return tree.fingerprint(saved_hashes(Path(cache_dir), str(tree.root)))
 
 
-@reads(preview=preview, fingerprint=fingerprint)
+@reads(preview=preview, fingerprint=fingerprint, unused=without_effect)
 def imagefolder(
     folder: str,
     image_size: int,
@@ -50,7 +50,7 @@ def imagefolder(
     on_error: str = FAIL,
     resize: int | None = None,
     keep: str = AUTO,
-    crop: str = "padded",
+    crop: str = PADDED,
     workers: int | str = AUTO,
 ) -> Source:
     """Load a tree of images as uint8 (N, channels, image_size, image_size), decoded or encoded.
@@ -77,7 +77,7 @@ def imagefolder(
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.
     """
-    keeping = Keeping(image_size, channels, resize or image_size, keep, crop, workers)
+    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error)
     tree = ImageTree(folder, val_size, on_error)
     log_left_out(tree, val_size)
     cached = Path(cache_dir).expanduser() / f"imagefolder-{_cache_key(tree, keeping)}"

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
-from zlib import crc32
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vicinal.utils.checked_json import read_checked, write_checked
 
 if TYPE_CHECKING:
     from vicinal.data.samples import Samples
@@ -250,16 +249,13 @@ def _kept_statistics(inputs: Inputs, samples: Samples, folder: Path) -> Statisti
     rows = torch.arange(len(samples.targets)) if samples.rows is None else samples.rows
     file = folder / f"statistics-{hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]}.json"
     try:
-        kept, checksum = json.loads(file.read_bytes())
-        if crc32(json.dumps(kept).encode()) == checksum:
-            return tuple(map(float, kept[0])), tuple(map(float, kept[1]))
-    except (OSError, ValueError, TypeError, IndexError):
+        means, deviations = read_checked(file)
+        return tuple(means), tuple(deviations)
+    except (OSError, ValueError):
         pass  # not there, or damaged
     log.info("reading all %d training images once, for dataset.mean and dataset.std", len(rows))
     own = inputs.statistics(samples)
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps([own, crc32(json.dumps(own).encode())]))
-        partial.replace(file)
+        write_checked(file, own)
     return own

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vicinal.data.decoding import decode, square
 from vicinal.data.encoded import Encoded, EncodedImages
+from vicinal.data.image_tree import FAIL, SKIP
 from vicinal.data.row_files import Make, RowFiles, Stored
 from vicinal.data.samples import Samples
 from vicinal.errors import first_line
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 DECODING = 4  # raised when the same files become other pixels, or lie in files of another form
 AUTO, DECODED, ENCODED = KEEP = ("auto", "decoded", "encoded")
-RESIZED = "resized"  # of `crop`
+PADDED, RESIZED = CROPS = ("padded", "resized")
 
 
 class Listing(Protocol):
@@ -54,12 +55,47 @@ class Keeping:
     keep: str
     crop: str
     workers: int | str
+    skips: bool  # images that cannot be decoded
+
+    @classmethod
+    def of(
+        cls,
+        image_size: int,
+        channels: int,
+        resize: int | None = None,
+        keep: str = AUTO,
+        crop: str = PADDED,
+        workers: int | str = AUTO,
+        on_error: str = FAIL,
+        **_: Any,
+    ) -> Keeping:
+        """Return what becomes of the images by the arguments of a source."""
+        return cls(image_size, channels, resize or image_size, keep, crop, workers, on_error == SKIP)
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
+        for name, value, allowed in (("keep", self.keep, KEEP), ("crop", self.crop, CROPS)):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value}")
         if self.shorter < self.image_size:
             raise ValueError(f"resize must be null or at least image_size, {self.image_size}, got {self.shorter}")
+        if self.crop == RESIZED and self.keep == DECODED:
+            raise ValueError(f"keep must be {AUTO} or {ENCODED} with dataset.crop={RESIZED}, which needs whole images")
+        if self.asked == ENCODED:
+            self.refuse_skipping()
+
+    def refuse_skipping(self) -> None:
+        """Raise ValueError if images that stay encoded are to be skipped."""
+        if self.skips:
+            raise ValueError(
+                f"on_error must be {FAIL} where images stay encoded: no file is looked at before it is needed"
+            )
+
+    @property
+    def asked(self) -> str:
+        """What the keys say, one of :data:`KEEP`."""
+        return ENCODED if self.crop == RESIZED else self.keep
 
     @property
     def threads(self) -> int:
@@ -70,6 +106,11 @@ class Keeping:
         from PIL import __version__ as pillow  # another version may decode to other pixels
 
         return repr((DECODING, place, self.image_size, self.shorter, self.channels, pillow)).encode()
+
+
+def without_effect(image_size: int, resize: int | None = None, **_: Any) -> set[str]:
+    """Return the arguments of a source that say nothing beside the others."""
+    return {"resize"} if resize == image_size else set()
 
 
 def keep_images(
@@ -93,7 +134,7 @@ def keep_images(
     size, channels = keeping.image_size, keeping.channels
     counts = {part: len(images) for part, images in encoded.items()}
     files = RowFiles(folder, counts, (size, size, channels), f"the decoded images of {listing.root}")
-    if _stays_encoded(files, keeping, listing.skips):
+    if _stays_encoded(files, keeping):
         lazy = {
             part: EncodedImages(images, channels, size, keeping.shorter, keeping.threads)
             for part, images in encoded.items()
@@ -105,23 +146,16 @@ def keep_images(
     }
 
 
-def _stays_encoded(files: RowFiles, keeping: Keeping, skips: bool) -> bool:
-    """Decide how the images are kept. Raises ValueError: the keys contradict each other."""
-    keep = keeping.keep
-    if keeping.crop == RESIZED:
-        if keep == DECODED:
-            raise ValueError(f"keep must be {AUTO} or {ENCODED} with dataset.crop={RESIZED}, which needs whole images")
-        chosen = ENCODED
-    elif keep == AUTO:
-        large = files.bytes > usable_memory() // 2 or files.missing() > _free(files.folder)
-        chosen = ENCODED if large and files.load() is None else DECODED
-        if chosen == ENCODED:
-            log.info("decoded, the images would take %.1f GB: they stay encoded (dataset.keep)", files.bytes / 1e9)
-    else:
-        chosen = keep
-    if chosen == ENCODED and skips:
-        raise ValueError("on_error must be fail where images stay encoded: no file is looked at before it is needed")
-    return chosen == ENCODED
+def _stays_encoded(files: RowFiles, keeping: Keeping) -> bool:
+    """Decide how the images are kept. Raises ValueError: those that are too large to be decoded are to be skipped."""
+    if keeping.asked != AUTO:
+        return keeping.asked == ENCODED
+    large = files.bytes > usable_memory() // 2 or files.missing() > _free(files.folder)
+    if not large or files.load() is not None:
+        return False
+    log.info("decoded, the images would take %.1f GB: they stay encoded (dataset.keep)", files.bytes / 1e9)
+    keeping.refuse_skipping()
+    return True
 
 
 def _free(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -23,8 +22,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicinal.data.contents import stamp
-from vicinal.errors import first_line
+from vicinal.data.file_index import FileIndex
 from vicinal.utils.durations import duration
 
 log = logging.getLogger(__name__)
@@ -40,7 +38,7 @@ class Stored(NamedTuple):
     """What lies in the files."""
 
     rows: dict[str, Tensor]  # (N, ...) uint8 of each part; memory is taken by what is read alone
-    note: Any  # what was found when they were made
+    note: Any  # what was found when they were made; not None
 
 
 @dataclass(frozen=True)
@@ -86,31 +84,14 @@ class RowFiles:
         """Return what is stored; None if the files are not there, not whole or damaged, which is logged."""
         return self._load(log.warning)
 
-    def _load(self, say: Callable[..., None]) -> Stored | None:
-        index = self.folder / "index.json"
-        try:
-            content = json.loads(index.read_bytes())
-            changed = [part for part in self.counts if content["stamps"][part] != stamp(self.file(part).stat())]
-            for part in changed:
-                self._check(part, content["checksums"][part])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            say("%s is damaged and is made again (%s)", self.folder, first_line(error))
-            return None
-        if changed:
-            with suppress(OSError):  # another user's folder is checked by each process
-                self._write_index(content["checksums"], content["note"])
-        return self._stored(content["note"])
+    @property
+    def _index(self) -> FileIndex:
+        files = {part: self.file(part) for part in self.counts}
+        return FileIndex(self.folder / "index.json", files, self._chunk * prod(self.shape), self.folder)
 
-    def _check(self, part: str, checksums: list[int]) -> None:
-        size, chunk = self.counts[part] * prod(self.shape), self._chunk * prod(self.shape)
-        if (found := self.file(part).stat().st_size) != size:
-            raise ValueError(f"{self.file(part).name} has {found} bytes instead of {size}")
-        with self.file(part).open("rb") as stream:
-            for number, expected in enumerate(checksums):
-                if crc32(stream.read(chunk)) != expected:
-                    raise ValueError(f"wrong checksum in {self.file(part).name}, {chunk} bytes from {number * chunk}")
+    def _load(self, say: Callable[..., None]) -> Stored | None:
+        note = self._index.load(say)
+        return None if note is None else self._stored(note)
 
     def _stored(self, note: Any) -> Stored:
         rows = {}
@@ -128,14 +109,14 @@ class RowFiles:
         with self._alone():
             if (stored := self._load(log.debug)) is not None:
                 return stored
-            (self.folder / "index.json").unlink(missing_ok=True)
+            self._index.place.unlink(missing_ok=True)
             try:
                 checksums = self._write(make, threads)
             except (ValueError, OSError):
                 shutil.rmtree(self.folder, ignore_errors=True)
                 raise
             content = note()
-            self._write_index(checksums, content)
+            self._index.write(content, checksums)
             for part in self.counts:
                 self._progress_file(part).unlink(missing_ok=True)
             return self._stored(content)
@@ -170,7 +151,8 @@ class RowFiles:
         with ThreadPoolExecutor(threads) as pool:
             for part, count in self.counts.items():
                 starts = range(0, count, self._chunk)
-                with closing(_Part(self.file(part), self._progress_file(part), len(starts))) as writer:
+                files, size = (self.file(part), self._progress_file(part)), count * prod(self.shape)
+                with closing(_Part(*files, size, len(starts))) as writer:
 
                     def chunk(number: int, part: str = part, count: int = count, writer: _Part = writer) -> int:
                         start, stop = number * self._chunk, min((number + 1) * self._chunk, count)
@@ -188,20 +170,15 @@ class RowFiles:
                     checksums[part] = writer.finished()
         return checksums
 
-    def _write_index(self, checksums: Mapping[str, list[int]], note: Any) -> None:
-        stamps = {part: stamp(self.file(part).stat()) for part in self.counts}
-        partial = self.folder / f"index.{os.getpid()}.tmp"
-        partial.write_text(json.dumps({"stamps": stamps, "checksums": checksums, "note": note}))
-        partial.replace(self.folder / "index.json")
-
 
 class _Part:
     """A file of rows while it is written, and beside it the checksum of each chunk that is there, plus one; else 0."""
 
-    def __init__(self, file: Path, progress: Path, chunks: int) -> None:
+    def __init__(self, file: Path, progress: Path, size: int, chunks: int) -> None:
         # Written at an offset and not through mapped memory: a full disk is then an error, and not the process's end.
         self._rows = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         self._done = os.open(progress, os.O_RDWR | os.O_CREAT, 0o666)
+        os.ftruncate(self._rows, size)
         os.ftruncate(self._done, 8 * chunks)
         self._recorded = np.frombuffer(os.pread(self._done, 8 * chunks, 0), dtype=np.int64)
         self._checksums = np.zeros(chunks, dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ def _read(file: Path) -> Mapping[str, Any]:
 
         weights: Mapping[str, Any] = load_file(file)
         return weights
-    with warnings.catch_warnings(action="ignore"):  # of what the error says too
+    # timm's own training stores its arguments beside the weights: a plain object, and no code.
+    # Warnings are of what the error says too.
+    with torch.serialization.safe_globals([Namespace]), warnings.catch_warnings(action="ignore"):
         content = torch.load(file, map_location="cpu", weights_only=True)
     return content if isinstance(content, Mapping) else {}
 

@@ -145,13 +145,14 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
     try:
         return built(lambda: timm.create_model(name, **options))
     except TypeError as error:
-        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        refused = found[1] if found else ""
-        if refused == "img_size" and refused in options:  # a network for images of any size
-            return _build(name, {key: value for key, value in options.items() if key != refused})
-        if refused in ARGUMENTS:
-            only = 3 if refused == "in_chans" else 0
-            raise _ArgumentError(f"{ARGUMENTS[refused]} must be {only}") from None
+        # Python names one, `... argument 'img_size'`, and some networks a list, `... argument(s): ['img_size']`.
+        refused = re.findall(r"'(\w+)'", str(error).partition("unexpected keyword argument")[2])
+        for argument in refused:
+            if argument in ARGUMENTS:
+                only = 3 if argument == "in_chans" else 0
+                raise _ArgumentError(f"{ARGUMENTS[argument]} must be {only}") from None
+        if "img_size" in refused and "img_size" in options:  # a network for images of any size
+            return _build(name, {key: value for key, value in options.items() if key != "img_size"})
         raise
 
 
