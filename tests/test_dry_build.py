@@ -4,11 +4,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
+from vicinal.models.vit import ViT
 
 VIT = "dataset=digits model=vit_tiny"
+
+
+class Halved(ViT):
+    """Looks at the upper half of the patches alone."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.patches(images[..., : images.shape[-2] // 2, :]).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(images), -1, -1), patches], dim=1)
+        for name in self.blocks:
+            x = getattr(self, name)(x)
+        return self.head(x[:, 0])
+
+
+def squares(channels: int, image_size: int, classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+
+
+def first_side(channels: int, image_size: tuple[int, int], classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size[0] ** 2, classes))
+
+
 IMAGES = "images (B, C, H, W)"
 ROWS = "and these inputs are rows (B, 10)"
 DISTANCES = "must be a rule without distances: they are of the numbers of a regression, not of labels (16,) int64"
@@ -28,6 +52,16 @@ LINES = [
     (f"{VIT} mixup=ricap mixup.depth=block1", f"mixup.depth=block1: must be where {IMAGES} are, for Ricap, and "),
     (f"{VIT} mixup=transmix mixup.attention=block1",
      "mixup.attention=block1: must be a block that returns attention, [heads, T, T]; it returns ["),
+    (f"{VIT} dataset.image_size=[8,12] mixup=transmix model._target_=tests.test_dry_build.Halved",
+     "mixup.attention=attention: must be of one token and all patches; 3 patches are no grid of squares of an image of "
+     "8 x 12 pixels"),
+    ("dataset=digits dataset.image_size=[8,12] model._target_=tests.test_dry_build.squares ~model.conv_dropout "
+     "~model.hidden_dropout",
+     "dataset.image_size=[8,12]: must be one number for tests.test_dry_build.squares, which is made for squares alone "
+     "(TypeError: unsupported operand type(s) for ** or pow(): 'tuple' and 'int')"),
+    ("dataset=digits dataset.image_size=[8,12] model._target_=tests.test_dry_build.first_side ~model.conv_dropout "
+     "~model.hidden_dropout",
+     "dataset.image_size=[8,12]: does not fit Sequential: "),
     ("dataset=digits mixup=c_mixup", f"mixup.partner=label_kernel: {DISTANCES}"),
     ("dataset=digits mixup=smoothmix mixup.labels=drawn",
      "mixup.labels=drawn: must be area, majority, remix, constant for SmoothMix, no lambda is drawn"),

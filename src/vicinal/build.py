@@ -98,10 +98,10 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     contents.forget()
     _refuse_changed(experiment, experiment.dataset)
     shape = source.train.inputs.shape[1:]
-    if isinstance(sizes.inputs, Images):
-        for name, real in zip(("channels", "image_size"), shape, strict=False):
-            if (expected := values[name]) != real:
-                raise ConfigError(f"dataset.{name}", expected, f"must be {real}, as in the data")
+    if isinstance(sizes.inputs, Images) and len(shape) == 3:
+        for name, real in Images(shape[0], shape[1:]).arguments.items():
+            if sizes.inputs.arguments[name] != real:
+                raise ConfigError(f"dataset.{name}", values[name], f"must be {written(real)}, as in the data")
     elif tuple(shape) != sizes.inputs.shape:
         allowed = f"must return inputs of {list(sizes.inputs.shape)} each, not of {list(shape)}"
         raise ConfigError("dataset._target_", experiment.dataset.target, allowed)

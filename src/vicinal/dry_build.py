@@ -6,7 +6,7 @@ Each function is cached by what it depends on, since the jobs of a sweep have mu
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from vicinal.config.components import Component
 from vicinal.config.validation import leaves
 from vicinal.data import Inputs
-from vicinal.errors import ConfigError, suggest
+from vicinal.errors import ConfigError, UserError, first_line, suggest
 from vicinal.mixing import MixPlan, Strategy, mixed_forward
+from vicinal.mixing.attention import patch_grid
 from vicinal.mixing.context import Context
 from vicinal.mixing.forward import shapes_of
 from vicinal.mixing.strategy import INPUT
@@ -36,17 +37,34 @@ class Sizes(NamedTuple):
     classes: int  # or numbers of a target
 
     @property
-    def arguments(self) -> dict[str, int]:
+    def arguments(self) -> dict[str, Any]:
         """Arguments of the network."""
         return {**self.inputs.arguments, "classes": self.classes}
 
 
 @lru_cache(maxsize=8)
 def meta_model(model: Component, sizes: Sizes) -> nn.Module:
-    """Return the network without memory behind its weights."""
+    """Return the network without memory behind its weights. Raises ConfigError."""
     with torch.device("meta"):
-        network: nn.Module = model(**sizes.arguments)
+        try:
+            network: nn.Module = model(**sizes.arguments)
+        except UserError as error:
+            raise _of_rectangles(model, sizes, error) from error.__cause__
     return network
+
+
+def _of_rectangles(model: Component, sizes: Sizes, error: UserError) -> UserError:
+    """Return the error, or a plainer one if the network can be made for one number, but not for height and width."""
+    size, cause = sizes.arguments.get("image_size"), error.__cause__
+    if isinstance(cause, ValueError | None) or not isinstance(size, tuple):
+        return error
+    try:
+        model(**{**sizes.arguments, "image_size": max(size)})
+    except UserError:
+        return error
+    reason = f"{type(cause).__name__}: {first_line(cause)}"
+    allowed = f"must be one number for {model.target}, which is made for squares alone ({reason})"
+    return ConfigError("dataset.image_size", size, allowed)
 
 
 @cache
@@ -102,6 +120,11 @@ def check_network(
         if len(found) != 3 or found[1] != found[2]:
             what = f"it returns {[*found]}" if found else "it returns no tensor"
             raise ConfigError("mixup.attention", name, f"must be a block that returns attention, [heads, T, T]; {what}")
+        if len(sizes.inputs.shape) == 3:
+            try:
+                patch_grid(found[1] - 1, sizes.inputs.shape[1:])
+            except ValueError as error:
+                raise ConfigError("mixup.attention", name, f"must be of one token and all patches; {error}") from None
     inputs = sizes.inputs.example(2)
     for layer in dict.fromkeys(layers):
         if layer == INPUT:

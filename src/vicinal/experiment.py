@@ -37,6 +37,7 @@ from vicinal.training.hardware import Hardware, resolve, work
 from vicinal.training.shards import Shards
 from vicinal.training.world import World, world
 from vicinal.utils.gc_pause import without_collections
+from vicinal.utils.image_size import shortest
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class Experiment:
 
         places = places_of(hydra)
         dataset = chosen("dataset")
+        if isinstance(size := dataset.values.get("image_size"), list) and isinstance(side := shortest(size), int):
+            config["dataset"]["image_size"] = side  # so that both ways to write it are one run
+            dataset = chosen("dataset")
         task = dry_build.make_task(dataset)
         request.check_data(dataset.values, task)
         request.check_loss(trainer, task)

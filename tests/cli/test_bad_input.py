@@ -154,7 +154,7 @@ REFUSED = [
     ("trainer.threads=2.5", "trainer.threads=2.5: must be auto or an integer in [1, 1024]"),
     ("dataset.train_size=0", "dataset.train_size=0: must be null or an integer in [1, 1000000000]"),
     ("optimizer.lr=0", "optimizer.lr=0: must be a finite number in (0, 1e+30]"),
-    ("optimizer=adamw optimizer.betas=[0.9]", "optimizer.betas=[0.9]: must be a list of 2"),
+    ("optimizer=adamw optimizer.betas=[0.9]", "optimizer.betas=[0.9]: must be a list of 2 numbers"),
     (
         "optimizer=adamw optimizer.betas=[0.9,1]",
         "optimizer.betas=[0.9,1]: each must be a finite number in [0, 1)",
@@ -273,6 +273,31 @@ REFUSED = [
         "dataset.augment=true dataset.crop_padding=9",
         "dataset.crop_padding=9: must be an integer in [0, 8], dataset.image_size",
     ),
+    *(
+        (f"dataset.image_size={value}", f"dataset.image_size={value}: must be an integer or a list of integers")
+        for value in ("abc", "1.5", "null", "true", "[32,true]", "[a,b]", "[[1,2]]", "[1.5,2]", "[null,3]", "{a:1}")
+    ),
+    ("dataset.image_size=[32]", "dataset.image_size=[32]: must be an integer or a list of 2 integers"),
+    ("dataset.image_size=[]", "dataset.image_size=[]: must be an integer or a list of 2 integers"),
+    ("dataset.image_size=[32,0]", "dataset.image_size=[32,0]: each must be an integer in [1, 65536]"),
+    ("dataset.image_size=0", "dataset.image_size=0: must be an integer in [1, 65536]"),
+    ("dataset.image_size=[20,4]", "dataset.image_size=[20,4]: must be at least 6 for CNN"),
+    (
+        "dataset.image_size=[8,20] dataset.augment=true dataset.crop_padding=9",
+        "dataset.crop_padding=9: must be an integer in [0, 8], the shorter side of dataset.image_size",
+    ),
+    (
+        "dataset.image_size=[8,20] dataset.augment=true dataset.rotate=true",
+        "dataset.rotate=true: must be false: right angles need squares, and dataset.image_size is [8,20]",
+    ),
+    (
+        "dataset.image_size=[12,20] model=vit_tiny model.patch=8",
+        "model.patch=8: must divide image_size, [12,20]",
+    ),
+    (
+        "dataset.image_size=[32,64] model=torchvision model.name=vit_b_16",
+        "dataset.image_size=[32,64]: must be one number for vit_b_16, which takes squares alone",
+    ),
     ("scheduler=multistep scheduler.gamma=nan", "scheduler.gamma=nan: must be a finite number"),
     (
         "scheduler=multistep scheduler.milestones=[1,inf]",
@@ -327,6 +352,7 @@ REFUSED = [
         "from",
     ),
     ("dataset.image_size=9", "dataset.image_size=9: must be 8, as in the data"),
+    ("dataset.image_size=[8,9]", "dataset.image_size=[8,9]: must be 8, as in the data"),
     ("dataset.classes=7", "dataset.classes=7: must be 10, as in the data"),
     (
         "dataset=cifar10 dataset.name=CIFAR",

@@ -1,5 +1,6 @@
 """Values are brought to their types and checked against their ranges, and messages say what is allowed."""
 
+import re
 from dataclasses import fields, make_dataclass
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vicinal.config.keys import key
-from vicinal.config.validation import check_ranges, checked, convert, describe_range, describe_type
+from vicinal.config.validation import check_ranges, checked, convert, describe_key, describe_range, describe_type
 from vicinal.errors import ConfigError, suggest, written
 
 INTERVALS = {
@@ -64,7 +65,24 @@ def test_each_item_of_a_list_is_checked_and_the_whole_list_is_shown() -> None:
     assert str(caught.value) == "optimizer.x=[0.9,1]: each must be a finite number in [0, 1)"
     with pytest.raises(ConfigError) as caught:
         check_ranges(limited, {"x": [0.9]})
-    assert str(caught.value) == "x=[0.9]: must be a list of 2"
+    assert str(caught.value) == "x=[0.9]: must be a list of 2 numbers"
+
+
+def test_a_list_has_its_length_and_a_number_its_range_where_both_are_allowed() -> None:
+    both = make_dataclass("Both", [("x", int | list[int], key(1, "", low=1, high=9, length=2))])
+    for value in (1, 9, [1, 9]):
+        check_ranges(both, {"x": value})
+    for value, allowed in {
+        0: "must be an integer in [1, 9]",
+        (1, 10): "each must be an integer in [1, 9]",
+        (1,): "must be an integer or a list of 2 integers",
+        (): "must be an integer or a list of 2 integers",
+    }.items():
+        value = [*value] if isinstance(value, tuple) else value
+        with pytest.raises(ConfigError, match=f"^{re.escape(f'x={written(value)}: {allowed}')}$"):
+            check_ranges(both, {"x": value})
+    assert describe_key("dataset.image_size") == "must be an integer in [1, 65536], or a list of 2 such"
+    assert describe_key("dataset.mean") == "must be a list, each a finite number in [-1000000, 1000000]"
 
 
 def test_null_has_no_range() -> None:
@@ -111,6 +129,7 @@ def test_values_are_written_as_the_command_line_spells_them(value: object, text:
         (list[str], "a list of strings"),
         (int | str, "an integer or a string"),
         (bool, "true or false"),
+        (int | list[int], "an integer or a list of integers"),
     ],
 )
 def test_types_in_words(hint: object, words: str) -> None:
@@ -119,14 +138,38 @@ def test_types_in_words(hint: object, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "hint", "converted"),
-    [(1, float, 1.0), ("2", int, 2), ([1, 2], list[float], [1.0, 2.0]), (None, float | None, None), (5, str, "5")],
+    [
+        (1, float, 1.0),
+        ("2", int, 2),
+        ([1, 2], list[float], [1.0, 2.0]),
+        (None, float | None, None),
+        (5, str, "5"),
+        (5, int | list[int], 5),
+        (["5", 6], int | list[int], [5, 6]),
+        (None, int | list[int] | None, None),
+        ([2], int | list[float] | None, [2.0]),
+        ("a", list[str] | str, "a"),
+        ([1, "a"], list[str] | str, ["1", "a"]),
+    ],
 )
 def test_a_value_is_brought_to_its_type(value: object, hint: object, converted: object) -> None:
     found = convert("a.b", value, hint)
     assert (found, type(found)) == (converted, type(converted))
 
 
-@pytest.mark.parametrize(("value", "hint"), [(3, bool), (1.5, int), ("x", float), ("x", list[str]), (None, int)])
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (3, bool),
+        (1.5, int),
+        ("x", float),
+        ("x", list[str]),
+        (None, int),
+        (["???"], list[int]),
+        *((value, int | list[int]) for value in ("x", 1.5, True, None, {})),
+        *((value, int | list[int]) for value in ([True], ["x"], [1.5], [None], [[1]], ["???"])),
+    ],
+)
 def test_a_value_that_cannot_be_brought_to_its_type_is_refused(value: object, hint: object) -> None:
     with pytest.raises(ConfigError, match=r"^a\.b=.*: must be "):
         convert("a.b", value, hint)

@@ -448,3 +448,23 @@ def test_a_run_is_that_of_its_content_wherever_it_is(folder: Path, compose: Comp
     voc_module.examined.cache_clear()
     write(other, "test0", [("dot", 3, 1, 5, 2)])
     assert compose(*words(other)).cell_id != here
+
+
+@pytest.mark.parametrize(
+    ("frame", "size"),
+    [([24, 32], (24, 32)), ([32, 48], (32, 43)), ([48, 32], (24, 32)), ([12, 64], (12, 16)), ([36, 48], (36, 48))],
+)
+def test_an_image_is_as_large_as_fits_the_frame_and_its_boxes_with_it(
+    folder: Path, instances: Path, frame: list[int], size: tuple[int, int]
+) -> None:
+    """Of 24 x 32 pixels: in [32,48], the width is 32 x 4 / 3, rounded."""
+    height, width = size
+    theirs = tv.pil_to_tensor(picture(0).resize((width, height), Image.Resampling.BILINEAR))
+    for source in (read_voc(folder, image_size=frame), read_coco(instances, image_size=frame)):
+        assert source.train.inputs.shape[1:] == (3, *frame)
+        assert torch.equal(source.train.inputs[0, :, :height, :width], theirs)
+        assert not source.train.inputs[0, :, height:].any()
+        assert not source.train.inputs[0, :, :, width:].any()
+        scale = torch.tensor([width / WIDTH, height / HEIGHT]).repeat(2)
+        corners = torch.tensor([row[1:] for row in boxes_of(0)]) * scale
+        torch.testing.assert_close(source.train.targets[0, :, 1:5], corners)

@@ -29,15 +29,16 @@ def tree(tmp_path: Path) -> Path:
     return write_tree(tmp_path / "tree")
 
 
-def load(tree: Path, size: int = 16, channels: int = 3, **more: Any) -> Any:
+def load(tree: Path, size: Any = 16, channels: int = 3, **more: Any) -> Any:
     return imagefolder(str(tree), size, channels, str(tree.parent / "cache"), 0, **more)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_encoded_images_have_the_pixels_of_decoded_ones(tree, channels, threads):
-    decoded = load(tree, channels=channels, keep="decoded")
-    encoded = load(tree, channels=channels, keep="encoded", workers=threads)
+@pytest.mark.parametrize("size", [16, [12, 20]])
+def test_encoded_images_have_the_pixels_of_decoded_ones(tree, channels, threads, size):
+    decoded = load(tree, size, channels=channels, keep="decoded")
+    encoded = load(tree, size, channels=channels, keep="encoded", workers=threads)
     assert isinstance(encoded.train.inputs, EncodedImages)
     assert encoded.train.inputs.shape == decoded.train.inputs.shape
     order = torch.randperm(14, generator=torch.Generator().manual_seed(0))
@@ -59,6 +60,8 @@ def test_the_shorter_side_may_be_longer_than_the_image(tree, keep):
             assert torch.equal(source.test.choose(torch.tensor([2 * label + place])).gathered()[0], expected)
     with pytest.raises(ValueError, match=r"^resize must be null or at least image_size, 16, got 15"):
         load(tree, resize=15)
+    with pytest.raises(ValueError, match=r"^resize must be null or at least image_size, 16, got 15"):
+        load(tree, [24, 16], resize=15)
 
 
 # Random parts
@@ -95,11 +98,12 @@ def test_where_no_part_fits_the_centre_is_taken():
     assert crop.window((21, 100), [0.5] * 22) == (0, 39, 21, 60)
 
 
-def test_a_part_is_resized_as_torchvision_does(tree):
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)])
+def test_a_part_is_resized_as_torchvision_does(tree, size):
     crop = RandomResizedCrop()
-    images: Any = load(tree, keep="encoded").train.inputs
+    images: Any = load(tree, size, keep="encoded").train.inputs
     rows = torch.tensor([2, 0, 7])
-    batch = torch.empty(3, 3, 16, 16, dtype=torch.uint8, memory_format=torch.channels_last)
+    batch = torch.empty(3, 3, *size, dtype=torch.uint8, memory_format=torch.channels_last)
     images.read(rows, batch, crop, seed=5)
     files = [file for name in ("ant", "bee") for file in sorted((tree / "train" / name).iterdir())]
     for row, own, found in zip(rows.tolist(), crop.sample(3, 5).tolist(), batch, strict=True):
@@ -107,7 +111,7 @@ def test_a_part_is_resized_as_torchvision_does(tree):
         assert not image.has_transparency_data
         left, top, right, bottom = crop.window(image.size, own)
         place = (top, left, bottom - top, right - left)
-        expected = functional.resized_crop(image.convert("RGB"), *place, [16, 16], antialias=True)
+        expected = functional.resized_crop(image.convert("RGB"), *place, [*size], antialias=True)
         assert torch.equal(found, functional.pil_to_tensor(expected))
     other = images.read(rows, torch.empty_like(batch), crop, seed=6)
     assert not torch.equal(other, batch)

@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return write_hub(tmp_path / "data set")
 
 
-def load(folder: Path | str, size: int = 16, channels: int = 3, val_size: int | None = 0, **more: Any) -> Source:
+def load(folder: Path | str, size: Any = 16, channels: int = 3, val_size: int | None = 0, **more: Any) -> Source:
     cache = str(Path(folder).parent / "cache") if isinstance(folder, Path) else "nowhere"
     return hf(str(folder), more.pop("splits", SPLITS), size, channels, more.pop("cache", cache), val_size, **more)
 
@@ -88,6 +88,17 @@ def test_pixels_and_labels_are_those_that_datasets_has(folder, channels, keep):
         expected = [transforms.Compose(steps)(image.convert("L" if channels == 1 else "RGB")) for image in images]
         assert torch.equal(part.gathered(), torch.stack(expected))
         assert part.targets.tolist() == theirs["label"][:]
+
+
+@pytest.mark.parametrize("keep", ["decoded", "encoded"])
+def test_rectangles_are_filled(folder, keep):
+    source = load(folder, [12, 20], keep=keep)
+    theirs = opened(sorted(map(str, folder.glob("data/train*.parquet"))))["image"][:]
+    for found, image in zip(source.train.gathered(), theirs, strict=True):
+        by_height = (12, int(12 * image.width / image.height))
+        large = by_height if by_height[1] >= 20 else (int(20 * image.height / image.width), 20)
+        steps = [transforms.Resize(large, antialias=True), transforms.CenterCrop((12, 20)), transforms.PILToTensor()]
+        assert torch.equal(found, transforms.Compose(steps)(image.convert("RGB")))
 
 
 def test_every_form_has_the_same_samples_and_the_same_hash(folder, tmp_path):

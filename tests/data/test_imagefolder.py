@@ -591,3 +591,31 @@ def test_a_class_folder_that_cannot_be_read_is_named(tree, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert refused(tree) == f"root: {closed} cannot be read (Permission denied)"
+
+
+@pytest.mark.parametrize(("size", "resize"), [((12, 20), None), ((20, 12), None), ((12, 20), 18), ([16, 16], None)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rectangles_are_filled_as_torchvision_would(tree, size, resize, channels):
+    """Where the image is wider than the frame, its height fills it, else its width."""
+    source = imagefolder(str(tree), size, channels, str(tree.parent / "cache"), 0, resize=resize)
+    assert source.train.inputs.shape == (14, channels, *size)
+    assert source.train.inputs.is_contiguous(memory_format=torch.channels_last)
+    height, width = ((resize or min(size)) * side // min(size) for side in size)
+
+    def theirs(image: Image.Image) -> torch.Tensor:
+        wide = image.width / image.height >= width / height
+        large = (height, int(height * image.width / image.height)), (int(width * image.height / image.width), width)
+        resized = transforms.Resize(large[0] if wide else large[1], antialias=True)(image)
+        return transforms.PILToTensor()(transforms.CenterCrop(size)(resized))
+
+    grey = [transforms.Grayscale()] if channels == 1 else []
+    expected = ImageFolder(tree / "train", transform=transforms.Compose([*grey, theirs]))
+    assert torch.equal(source.train.inputs, torch.stack([image for image, _ in expected]))
+
+
+def test_both_ways_to_write_a_square_share_their_decoded_files(tree):
+    first = load(tree)
+    assert same(imagefolder(str(tree), [16, 16], 3, str(tree.parent / "cache"), 0), first)
+    assert len(list((tree.parent / "cache").iterdir())) == 1
+    imagefolder(str(tree), [16, 17], 3, str(tree.parent / "cache"), 0)
+    assert len(list((tree.parent / "cache").iterdir())) == 2

@@ -50,7 +50,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-def load(folder: Path, size: int = 8, **options: Any) -> Source:
+def load(folder: Path, size: Any = 8, **options: Any) -> Source:
     keys: dict[str, Any] = {"channels": 3, "classes": 3, "val_size": None, **options}
     return masks(str(folder), size, cache_dir=str(folder.parent / "cache"), **keys)
 
@@ -291,3 +291,26 @@ def test_the_numbers_of_dsb2018(tmp_path: Path) -> None:
     folder = tmp_path / "dsb2018-128"
     for name, numbers in zip((folder / "val.txt").read_text().split(), source.test.targets[:, 1], strict=True):
         assert np.array_equal(numbers, np.asarray(Image.open(folder / f"masks/{name}.png")))
+
+
+@pytest.mark.parametrize("size", [(6, 10), (10, 6)])
+def test_images_and_masks_fill_a_rectangle_alike(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Of torchvision: what covers the frame, and the centre of it."""
+    for part in ("train", "test"):
+        for seed, shape in enumerate([(12, 20), (20, 12), (9, 9), (30, 31)]):
+            pair(tmp_path / "tree" / part, str(seed), seed, shape)
+    source = load(tmp_path / "tree", size)
+    assert source.train.inputs.shape == (4, 3, *size)
+    for seed in range(4):
+        image = Image.open(tmp_path / f"tree/train/images/{seed}.jpg")
+        covering = [size[0], int(size[0] * image.width / image.height)]
+        if covering[1] < size[1]:
+            covering = [int(size[1] * image.height / image.width), size[1]]
+        for found, file, mode in (
+            (source.train.inputs[seed], image, transforms.InterpolationMode.BILINEAR),
+            (source.train.targets[seed][None], Image.open(tmp_path / f"tree/train/masks/{seed}.png"),
+             transforms.InterpolationMode.NEAREST),
+        ):  # fmt: skip
+            steps = [transforms.Resize(covering, mode, antialias=True), transforms.CenterCrop(size)]
+            expected = transforms.Compose([*steps, transforms.PILToTensor()])(file)
+            assert torch.equal(found, expected)

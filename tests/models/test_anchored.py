@@ -140,3 +140,20 @@ def test_a_run_of_retinanet_keeps_the_identity_that_it_had_without_a_name() -> N
     assert bind("model", {**CONFIG, "name": "retinanet"}, inputs=inputs).identity() == own
     assert bind("model", own, inputs=inputs).identity() == own  # a stored config
     assert bind("model", {**CONFIG, "name": "fcos"}, inputs=inputs).identity() == {**own, "name": "fcos"}
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64)])
+def test_a_rectangle_has_torchvisions_loss_and_detections(net: AnchoredDetector, size: tuple[int, int]) -> None:
+    drawn = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        outputs = net(torch.rand(1, 3, *size, generator=drawn))
+    for name in net.heads:
+        outputs[name] = (outputs[name] + torch.randn(outputs[name].shape, generator=drawn)).abs()
+    boxes = random_boxes(4, 5)
+    more = [] if len(net.heads) == 2 else [outputs["levels"].tolist()]
+    target = {"boxes": boxes[:, 1:5], "labels": boxes[:, 0].long()}
+    heads = {name: outputs[name] for name in net.heads}
+    theirs = net.detector.compute_loss([target], heads, [outputs["anchors"]], *more)
+    assert float(net.losses(outputs, boxes[None])) == pytest.approx(float(sum(theirs.values())), rel=1e-5)
+    found = net.decode(outputs)[0]
+    assert (found[:, 1:5:2].amax(), found[:, 2:5:2].amax()) == (size[1], size[0])  # cut to the image

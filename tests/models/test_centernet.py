@@ -101,10 +101,12 @@ def test_corners_that_move_by_the_radius_leave_an_iou_of_seven_tenths_at_worst(w
     assert float(ious.min()) == pytest.approx(0.7)
 
 
-def test_a_perfect_map_gives_the_boxes_back() -> None:
-    net = CenterNet(3, 64, 2)
-    boxes = torch.tensor([[0.0, 3, 5, 20, 30], [1, 30, 8, 63, 33], [1, 10, 40, 15, 47]])
-    outputs = torch.zeros(1, 6, 16, 16)
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_a_perfect_map_gives_the_boxes_back(size: tuple[int, int]) -> None:
+    net = CenterNet(3, size, 2)
+    boxes = torch.tensor([[0.0, 3, 5, 20, 30], [1, 30, 8, size[1] - 1, 33], [1, 10, 40, 15, 47]])
+    outputs = torch.zeros_like(net.eval()(torch.zeros(1, 3, *size)))
+    assert outputs.shape == (1, 6, size[0] // 4, size[1] // 4)
     outputs[:, :2] = -8.0
     for rank, (label, x1, y1, x2, y2) in enumerate(boxes.tolist()):
         cx, cy = (x1 + x2) / 8, (y1 + y2) / 8
@@ -118,7 +120,8 @@ def test_a_perfect_map_gives_the_boxes_back() -> None:
     assert found[0, :3, 5].tolist() == pytest.approx([1 / (1 + math.exp(rank - 5.0)) for rank in range(3)])
     assert found[0, 3, 5] < 1e-3
     assert found[..., 1:5].amin() >= 0
-    assert found[..., 1:5].amax() <= 64
+    assert found[..., 1:5:2].amax() <= size[1]
+    assert found[..., 2:5:2].amax() <= size[0]
 
 
 def test_the_network_keeps_to_its_shapes() -> None:
@@ -128,3 +131,7 @@ def test_the_network_keeps_to_its_shapes() -> None:
     assert block_names(net) == ("stage1", "stage2")
     with pytest.raises(ValueError, match=r"image_size must be a multiple of 16 for CenterNet, got 40"):
         CenterNet(3, 40, 5)
+    with pytest.raises(
+        ValueError, match=r"image_size must be a multiple of 16 in height and width for CenterNet, got \[3"
+    ):
+        CenterNet(3, (32, 40), 5)

@@ -13,12 +13,14 @@ from vicinal.models.cnn import CNN
 from vicinal.models.mlp import MLP
 from vicinal.models.preact_resnet import PreActResNet
 from vicinal.models.resnet import resnet18
+from vicinal.models.vit import ViT
 from vicinal.models.wide_resnet import WideResNet
+from vicinal.utils.image_size import ImageSize
 
 State = dict[str, Tensor]
 
 
-def small_models(channels: int, size: int, classes: int) -> list[nn.Module]:
+def small_models(channels: int, size: ImageSize, classes: int) -> list[nn.Module]:
     torch.manual_seed(0)
     return [
         CNN(channels, size, classes),
@@ -233,3 +235,45 @@ def test_out_of_range_is_refused_in_one_line(build, message):
     with pytest.raises(ValueError, match=r"^[a-z_]+[ :]") as refusal:
         build()
     assert str(refusal.value) == message
+
+
+RECTANGLE = (12, 20)
+
+
+def test_rectangles_go_through() -> None:
+    """As wide as high or not: a network that keeps the places has so many more weights, the others have as many."""
+    torch.manual_seed(0)
+    squares = {"CNN": 64 * 4 * 4, "MLP": 3 * 12 * 12, "ViT": 3 * 3}
+    rectangles = {"CNN": 64 * 4 * 8, "MLP": 3 * 12 * 20, "ViT": 3 * 5}
+    units = {"CNN": 128, "MLP": 32, "ViT": 96}
+    both = [[*small_models(3, size, 10), ViT(3, size, 10)] for size in (12, RECTANGLE)]
+    for square, model in zip(*both, strict=True):
+        images = torch.randn(6, 3, *RECTANGLE)
+        logits = model.eval()(images)
+        assert logits.shape == (6, 10)
+        torch.testing.assert_close(model(images[:1]), logits[:1], rtol=1e-4, atol=1e-5)
+        name = type(model).__name__
+        more = (rectangles.get(name, 0) - squares.get(name, 0)) * units.get(name, 0)
+        assert parameters(model) - parameters(square) == more
+
+
+def test_patches_of_a_rectangle_are_a_grid_row_by_row() -> None:
+    """One row of patches is looked at as an image of its own would be, but for its positions."""
+    model = ViT(3, RECTANGLE, 10).eval()
+    images = torch.randn(2, 3, *RECTANGLE)
+    patches = model.patches(images).flatten(2)
+    assert patches.shape == (2, 96, 15)
+    torch.testing.assert_close(patches[..., 5:10], model.patches(images[:, :, 4:8]).flatten(2))
+
+
+@pytest.mark.parametrize("size", [(5, 20), (20, 5)])
+def test_the_shorter_side_has_to_be_large_enough(size: tuple[int, int]) -> None:
+    for build, least in ((CNN, 6), (PreActResNet, 8), (resnet18, 8)):
+        with pytest.raises(ValueError, match=f"^image_size must be at least {least} for {build.__name__}, got 5$"):
+            build(3, size, 10)
+    assert WideResNet(3, size, 10, depth=10, width=1)(torch.randn(2, 3, *size)).shape == (2, 10)
+    with pytest.raises(ValueError, match=r"^image_size must be at least 4 for WideResNet, got 3$"):
+        WideResNet(3, (3, 9), 10)
+    for patch, pair in ((8, (12, 16)), (5, (15, 12))):
+        with pytest.raises(ValueError, match=rf"^patch must divide image_size, \[{pair[0]},{pair[1]}\], got {patch}$"):
+            ViT(3, pair, 10, patch=patch)

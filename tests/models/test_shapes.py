@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,13 +14,16 @@ from vicinal.models import check
 from vicinal.models.preact_resnet import PreActResNet
 from vicinal.models.torchvision_zoo import torchvision_model
 from vicinal.models.wide_resnet import WideResNet
+from vicinal.utils.image_size import ImageSize, sides
+
+NAMES = {"vgg11": "VGG", "alexnet": "AlexNet"}
 
 
-def meta_images(channels: int, size: int) -> torch.Tensor:
-    return torch.empty(2, channels, size, size, device="meta")
+def meta_images(channels: int, size: ImageSize) -> torch.Tensor:
+    return torch.empty(2, channels, *sides(size), device="meta")
 
 
-def refusal_of(name: str, image_size: int) -> str | None:
+def refusal_of(name: str, image_size: ImageSize) -> str | None:
     try:
         with torch.device("meta"):
             model = torchvision_model(1, image_size, 10, name=name)
@@ -121,3 +125,29 @@ def test_a_size_that_cannot_be_helped_by_a_larger_one_gets_the_reason():
 )
 def test_a_forward_that_needs_values_is_let_through(function):
     assert check(Lambda(function), meta_images(1, 8), (10,)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "smallest"),
+    [("vgg11", (20, 64), 32), ("vgg11", (64, 20), 32), ("alexnet", (40, 200), 63), ("alexnet", (30, 50), 63)],
+)
+def test_of_a_rectangle_the_smallest_side_is_named(name, size, smallest):
+    """Sides that are as long already stay, and a real forward agrees."""
+    assert (
+        refusal_of(name, size) == f"image_size must be at least {smallest} for {NAMES[name]}, got [{size[0]},{size[1]}]"
+    )
+    torch.manual_seed(0)
+    model = torchvision_model(1, size, 10, name=name).eval()
+    for least, fits in ((smallest - 1, False), (smallest, True)):
+        grown = tuple(max(side, least) for side in size)
+        assert (refusal_of(name, grown) is None) == fits
+        with nullcontext() if fits else pytest.raises(RuntimeError):
+            assert model(torch.randn(1, 1, *grown)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "maxvit_t"])
+def test_transformers_of_torchvision_take_squares_alone(name):
+    line = f"image_size must be one number for {name}, which takes squares alone, got [224,448]"
+    assert refusal_of(name, (224, 448)) == line
+    assert refusal_of(name, (224, 224)) is None
+    assert refusal_of("swin_t", (32, 64)) is None

@@ -38,7 +38,7 @@ NETWORKS = {
 """First and last block, and a size that is not the network's own."""
 
 
-def seeded(name: str, channels: int = 3, image_size: int = 32, classes: int = 10, **words: Any) -> nn.Module:
+def seeded(name: str, channels: int = 3, image_size: Any = 32, classes: int = 10, **words: Any) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return timm_model(channels, image_size, classes, name=name, **words)
@@ -274,3 +274,27 @@ def test_without_timm_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     expected = "model=timm needs timm, which is not installed: pip install vicinal[timm]"
     with pytest.raises(UserError, match=re.escape(expected)):
         seeded("resnet18")
+
+
+@pytest.mark.parametrize("name", ["test_vit", "resnet18", "test_convnext"])
+def test_rectangles_are_timms_own_to_the_bit(name: str) -> None:
+    model = seeded(name, image_size=(64, 96)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sized = {"img_size": (64, 96)} if name == "test_vit" else {}
+        theirs = timm.create_model(name, num_classes=10, **sized).eval()
+    theirs.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 64, 96)
+    assert torch.equal(model(images), theirs(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "fits"),
+    [("test_vit", (40, 64), "[48,64]"), ("test_vit", (64, 40), "[64,48]"), ("nest_tiny", (64, 96), "96")],
+)
+def test_a_rectangle_that_does_not_fit_is_refused_with_a_size_that_does(
+    name: str, size: tuple[int, int], fits: str
+) -> None:
+    line = rf"^image_size does not fit {name} \(.*\), which takes {re.escape(fits)}, got \[{size[0]},{size[1]}\]$"
+    with torch.device("meta"), pytest.raises(ValueError, match=line):
+        timm_model(3, size, 10, name=name)

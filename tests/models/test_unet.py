@@ -52,7 +52,27 @@ def test_all_of_a_sample_is_mixed_in_torchvisions_networks(name: str) -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"^image_size must be a multiple of 8 for depth=4, got 20"):
         UNet(1, 20, 2)
+    for size in ((16, 20), (20, 16)):
+        line = rf"^image_size must be a multiple of 8 in height and width for depth=4, got \[{size[0]},{size[1]}\]"
+        with pytest.raises(ValueError, match=line):
+            UNet(1, size, 2)
     with pytest.raises(ValueError, match=r"^depth must be at least 2, got 1"):
         UNet(1, 16, 2, depth=1)
     with pytest.raises(ValueError, match=r"^name must be one of torchvision.models.segmentation, such as fcn_resnet50"):
         torchvision_segmentation(3, 32, 2, name="fcn_resnet5")
+
+
+def test_a_rectangle_has_the_scores_that_it_has_inside_a_larger_image() -> None:
+    """Far from the border, a network of convolutions sees no difference."""
+    torch.manual_seed(0)
+    small, large = UNet(1, (96, 128), 3, width=2, depth=2).eval(), UNet(1, 160, 3, width=2, depth=2).eval()
+    large.load_state_dict(small.state_dict())
+    image = torch.randn(1, 1, 160, 160)
+    with torch.no_grad():
+        inside, whole = small(image[..., 32:128, 16:144]), large(image)[..., 32:128, 16:144]
+    assert inside.shape == (1, 3, 96, 128)
+    torch.testing.assert_close(inside[..., 20:-20, 20:-20], whole[..., 20:-20, 20:-20], rtol=1e-4, atol=1e-5)
+    scores = torchvision_segmentation(1, (32, 48), 3, name="lraspp_mobilenet_v3_large").eval()(
+        torch.randn(2, 1, 32, 48)
+    )
+    assert scores.shape == (2, 3, 32, 48)

@@ -352,3 +352,16 @@ def test_what_is_no_number_has_no_identity() -> None:
 def test_the_settings_of_an_augmentation_that_is_off_have_no_effect(compose):
     plain = compose("dataset.augment=false")
     assert compose("dataset.augment=false", "dataset.crop_padding=3", "dataset.flip=true").run_id == plain.run_id
+
+
+def test_both_ways_to_write_a_square_are_one_run(compose: Compose) -> None:
+    one, pair = compose("dataset.image_size=9"), compose("dataset.image_size=[9,9]")
+    assert one.run_id == pair.run_id
+    assert one.request()["dataset"] == pair.request()["dataset"]
+    assert pair.config["dataset"]["image_size"] == 9
+    others = {compose(f"dataset.image_size={size}").run_id for size in ("[9,10]", "[10,9]", "10")}
+    assert len({one.run_id, *others}) == 4
+    wide = compose("dataset.image_size=[9,10]")
+    assert wide.sizes.arguments["image_size"] == (9, 10)
+    assert wide.sizes.inputs.shape == (1, 9, 10)
+    assert wide.effective["dataset"]["image_size"] == wide.config["dataset"]["image_size"] == [9, 10]

@@ -297,3 +297,63 @@ def test_a_mosaic_in_the_network_weighs_boxes_by_the_share_of_their_image(sets: 
     expected = [{number: of[number] for number in filter(there, of)} for of in expected]
     assert [{row[0]: row[5] for row in rows} for rows in found(mixed_boxes(plan, targets_of(sets), SIZE))] == expected
     assert not plan.cuts
+
+
+# Rectangles
+
+ROWS, COLUMNS = 8, 14
+WIDE = st.tuples(
+    st.integers(0, COLUMNS - 2), st.integers(0, ROWS - 2), st.integers(2, COLUMNS), st.integers(2, ROWS)
+).map(lambda box: (box[0], box[1], min(box[0] + box[2], COLUMNS), min(box[1] + box[3], ROWS)))
+WIDE_SETS = st.lists(st.lists(WIDE, min_size=0, max_size=3), min_size=2, max_size=3)
+
+
+@given(sets=WIDE_SETS, seed=st.integers(0, 2**32), padding=st.integers(0, 4))
+def test_boxes_move_with_the_pixels_of_a_rectangle(sets: list[list[Box]], seed: int, padding: int) -> None:
+    augmentation = CropFlip(padding, flip=True)
+    drawn = augmentation.sample(len(sets), torch.Generator().manual_seed(seed))
+    expected: list[set[tuple[float, ...]]] = [set() for _ in sets]
+    for image, boxes in enumerate(sets):
+        for row, corners in enumerate(boxes):
+            own = painted(corners, ROWS, COLUMNS)
+            pixels = torch.zeros(len(sets), 1, ROWS, COLUMNS)
+            pixels[image, 0] = torch.from_numpy(own).float()
+            seen = augmentation.apply(pixels, drawn)[image, 0].numpy() > 0
+            if seen.any() and seen.sum() >= VISIBLE * own.sum():
+                expected[image].add((10 * image + row, *around(seen), 1))
+    assert found(moved_boxes(targets_of(sets), augmentation, drawn, (ROWS, COLUMNS))) == expected
+
+
+@given(sets=WIDE_SETS, seed=st.integers(0, 2**32))
+def test_boxes_are_pasted_with_the_pixels_of_a_rectangle(sets: list[list[Box]], seed: int) -> None:
+    """Of a box, of a mosaic and of a grid, whose boxes stay whole."""
+    shape = (len(sets), 1, ROWS, COLUMNS)
+    for strategy in (CutMix(1.0, per_sample=True), Ricap(1.0), GridMix(1.0, cells=3)):
+        plan = strategy.sample(shape, torch.Generator().manual_seed(seed))
+        parts = [torch.zeros(ROWS, COLUMNS, dtype=torch.bool)] * 2
+        expected: list[set[tuple[float, ...]]] = [set() for _ in sets]
+        for image in range(len(sets)):
+            if isinstance(plan, CropsPlan):
+                places = plan.regions(ROWS, COLUMNS)
+                sources = [*zip(plan.indices[image].tolist(), places, plan.offsets, strict=True)]
+            else:
+                own = plan.own_part(torch.zeros(shape))[image, 0] > 0
+                same = int(plan.partner[image]) == image
+                parts = [own | same, ~own & (not same)]
+                sources = [
+                    (source, part, None) for source, part in zip((image, int(plan.partner[image])), parts, strict=True)
+                ]
+            for source, place, offset in sources:
+                for row, corners in enumerate(sets[source]):
+                    pixels = painted(corners, ROWS, COLUMNS)
+                    seen = np.zeros_like(pixels)
+                    if offset is None:
+                        seen = pixels & place.numpy()
+                    else:
+                        (rows, columns), (top, left) = place, offset
+                        high, wide = rows.stop - rows.start, columns.stop - columns.start
+                        seen[rows, columns] = pixels[top : top + high, left : left + wide]
+                    if seen.any() and seen.sum() >= VISIBLE * pixels.sum():
+                        there = corners if isinstance(strategy, GridMix) else around(seen)
+                        expected[image].add((10 * source + row, *there, 1))
+        assert found(mixed_boxes(plan, targets_of(sets), (ROWS, COLUMNS))) == expected

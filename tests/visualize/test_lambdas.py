@@ -77,3 +77,12 @@ def test_draws_that_need_more_than_a_shape_have_no_histogram() -> None:
     [law] = laws(jobs(words), [1.0], draws=100)[1.0]
     assert law.names == ["input"]
     assert laws(jobs(["mixup=input", "mixup.alpha_end=2"]), [1.0]) == {1.0: []}
+
+
+def test_the_boxes_of_a_rectangle_have_a_law_of_their_own() -> None:
+    """At 1 x 20 pixels no box of CutMix has a row, so that nothing is mixed."""
+    found = laws(jobs(["dataset.image_size=[6,60]", "mixup=cutmix"]), [1.0], draws=2000)
+    [law] = found[1.0]
+    [square] = laws(jobs(["dataset.image_size=6", "mixup=cutmix"]), [1.0], draws=2000)[1.0]
+    assert 0 < square.partner < law.partner < 0.5  # sides of 60 pixels are rounded down by less
+    assert "6 x 60 pixels" in law_figure(found, (6, 60)).get_suptitle()

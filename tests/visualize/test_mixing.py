@@ -276,3 +276,25 @@ def test_without_a_law_there_is_no_picture_of_one(script: Any, tmp_path: Path) -
 def test_a_mistake_is_one_line(words: list[str], line: str, script: Any, tmp_path: Path) -> None:
     assert script("show_mixing", *words) == (line, "")
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_pictures_of_a_rectangle_have_its_shape(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (20, 12), (60 * number, 9 * number, number)).save(
+                    tmp_path / part / name / f"{number}.png"
+                )
+    words = (
+        "dataset=imagefolder",
+        f"dataset.root={tmp_path}",
+        f"dataset.cache_dir={tmp_path}/cache",
+        "dataset.val_size=2",
+    )
+    asked = jobs([*words, "dataset.image_size=[12,20]", "mixup=cutmix", "trainer.batch_size=4"])
+    shown = rows(asked, 1)
+    assert shown[0].samples[0].mixed.shape == (3, 12, 20)
+    axes = dict(zip(BLOCKS, grid(shown).axes, strict=True))
+    assert [axes[name].get_box_aspect() for name in BLOCKS] == [0.6, 0.6, 0.6, 0.6, 1]
+    assert axes["mixed"].get_images()[0].get_array().shape == (12, 20, 3)

@@ -12,6 +12,7 @@ from vicinal.config import validation
 from vicinal.config.schema import GROUPS, KEYS, Config, TrainerConfig, WandbConfig
 from vicinal.errors import ConfigError, written
 from vicinal.tasks import Task
+from vicinal.utils.image_size import shortest, sides
 
 
 def resolved(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def check_data(values: Mapping[str, Any], task: Task) -> None:
 
 def check_images(values: Mapping[str, Any]) -> None:
     """Raise ConfigError if keys of images contradict each other."""
-    channels, size = values["channels"], values["image_size"]
+    channels, size = values["channels"], shortest(values["image_size"])
     for name in ("mean", "std"):
         if values[name] is not None and len(values[name]) != channels:
             allowed = f"must be null or a list of {channels}, one number per channel"
@@ -91,9 +92,13 @@ def check_images(values: Mapping[str, Any]) -> None:
     for name in ("crop_scale", "crop_ratio"):
         if name in values and values[name] != sorted(values[name]):
             raise ConfigError(f"dataset.{name}", values[name], "must be [least, largest]")
-    if values["augment"] and values.get("crop") != "resized" and values["crop_padding"] > size:
-        allowed = f"must be an integer in [0, {size}], dataset.image_size"
+    shorter, square = min(sides(size)), isinstance(size, int)
+    if values["augment"] and values.get("crop") != "resized" and values["crop_padding"] > shorter:
+        allowed = f"must be an integer in [0, {shorter}], {'' if square else 'the shorter side of '}dataset.image_size"
         raise ConfigError("dataset.crop_padding", values["crop_padding"], allowed)
+    if values["augment"] and values["rotate"] and not square:
+        allowed = f"must be false: right angles need squares, and dataset.image_size is {written(size)}"
+        raise ConfigError("dataset.rotate", True, allowed)
 
 
 def _with_home(cfg: DictConfig) -> DictConfig:

@@ -32,7 +32,9 @@ class DatasetConfig:
     root: str = key(MISSING, "folder of the data on this machine; a download makes it", neutral=True, path=True)
     cache_dir: str = key(MISSING, "folder for decoded images and hashes of files", neutral=True, path=True)
     channels: int = key(MISSING, "channels of an image", low=1, high=1024, needs="inputs=image")
-    image_size: int = key(MISSING, "height and width in pixels", low=1, high=65536, needs="inputs=image")
+    image_size: int | list[int] = key(
+        MISSING, "pixels per side, or [height, width]", low=1, high=65536, length=2, needs="inputs=image"
+    )
     resize: int | None = key(
         None, "pixels of the shorter side before the centre is cut out", low=1, high=65536, own=True, since="0.2"
     )

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass, make_dataclass
 from dataclasses import field as dataclass_field
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -24,6 +24,7 @@ LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "above": (">", operator.gt),
     "below": ("<", operator.lt),
 }  # sign and function of the limits in the metadata of a field
+UNIONS = (typing.Union, types.UnionType)  # origins of ``Optional[int]`` and of ``int | None``
 hints_of = cache(typing.get_type_hints)  # {name: type} of a dataclass or a signature
 
 
@@ -57,27 +58,42 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     kinds = typing.get_args(hint)
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
         value = float(value)  # OmegaConf does it for a number, but not for a number or a string
-    holder = _holder(hint)
+    holder = _holder(_part(hint, isinstance(value, list)))
     try:
         if hint is bool and not isinstance(value, bool):  # OmegaConf would take 3 for true
             raise ValidationError
         holder.value = value
+        converted = holder.value
+        return OmegaConf.to_container(converted, throw_on_missing=True) if OmegaConf.is_config(converted) else converted
     except (OmegaConfBaseException, OverflowError, TypeError):  # an integer that no float can be, a list in a list
         raise ConfigError(name, value, f"must be {describe_type(hint)}") from None
-    converted = holder.value
-    return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
 
 
 @cache
 def supported(hint: Any) -> Any:
-    """Return the hint in the form that OmegaConf can hold; Any if there is none, as for ``float | Tensor``."""
+    """Return the hint in a form whose parts OmegaConf can hold; Any if there is none, as for ``float | Tensor``."""
     if typing.get_origin(hint) in (Sequence, tuple):
         hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
     try:
-        _holder(hint)
+        for of_lists in (False, True):
+            _holder(_part(hint, of_lists))
     except (OmegaConfBaseException, ValueError):
         return Any
     return hint
+
+
+@cache
+def _part(hint: Any, of_lists: bool) -> Any:
+    """Return the part of a union that takes lists, or the rest of it: OmegaConf can hold each, but not ``int | list``.
+
+    A hint without both is one part.
+    """
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in UNIONS else ()
+    lists = [kind for kind in kinds if typing.get_origin(kind) is list]
+    others = [kind for kind in kinds if kind not in lists]
+    if not lists or others in ([], [type(None)]):
+        return hint
+    return reduce(operator.or_, lists if of_lists else others)
 
 
 @cache
@@ -108,7 +124,8 @@ def check_ranges(schema: type, values: Mapping[str, Any], prefix: str = "") -> N
         if isinstance(value, list):
             items, subject = value, "each "
             if length is not None and len(value) != length:
-                raise ConfigError(prefix + item.name, value, f"must be a list of {length}")
+                allowed = describe_type(hints_of(schema)[item.name], length)
+                raise ConfigError(prefix + item.name, value, f"must be {allowed}")
             if not all(isinstance(part, str | int | float) for part in value):
                 kind = "strings" if "str" in str(item.type) else "numbers"
                 raise ConfigError(prefix + item.name, value, f"must be a list of {kind}")
@@ -126,15 +143,16 @@ def _in_range(limits: Mapping[str, Any], value: Any) -> bool:
     return finite and all(compare(value, bound) for compare, bound in bounds)
 
 
-def describe_type(hint: Any) -> str:
-    """Return the name of a type that follows "must be" in a message."""
+def describe_type(hint: Any, length: int | None = None) -> str:
+    """Return the name of a type that follows "must be" in a message, where lists have this length."""
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     plurals = {int: "integers", float: "numbers", str: "strings"}
     arguments = typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(map(describe_type, arguments))
+    if typing.get_origin(hint) in UNIONS:
+        return " or ".join(describe_type(each, length) for each in arguments)
     if typing.get_origin(hint) in (list, Sequence):
-        return f"a list of {plurals.get(arguments[0], describe_type(arguments[0]))}"
+        number = f"{length} " if length else ""
+        return f"a list of {number}{plurals.get(arguments[0], describe_type(arguments[0]))}"
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
@@ -160,9 +178,13 @@ def describe_key(key: str) -> str | None:
     """Return "must be ..." for a dotted key of the schema; None if it has no such key."""
     if (item := KEYS.get(key)) is None:
         return None
+    hint = hints_of(SCHEMAS.get(key.partition(".")[0], Config))[item.name]
     if not item.metadata["choices"] and all(item.metadata[name] is None for name in LIMITS):
-        return f"must be {describe_type(hints_of(SCHEMAS.get(key.partition('.')[0], Config))[item.name])}"
-    return f"must be {'a list, each ' if 'list' in str(item.type) else ''}{describe_range(item)}"
+        return f"must be {describe_type(hint)}"
+    allowed = describe_range(item)
+    if _part(hint, of_lists=True) != hint:
+        return f"must be {allowed}, or a list of {item.metadata['length']} such"
+    return f"must be {'a list, each ' if 'list' in str(item.type) else ''}{allowed}"
 
 
 def suggest_key(word: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Images with boxes, as files list them: checked before anything is decoded, then brought to one square size."""
+"""Images with boxes, as files list them: checked before anything is decoded, then brought to one size."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vicinal.data.contents import DIGITS, HashCache, warn_of_shared
 from vicinal.data.decoding import as_array, decode
 from vicinal.data.samples import Samples, Source
 from vicinal.errors import first_line
+from vicinal.utils.image_size import ImageSize, sides
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _size(item: Annotated) -> tuple[int, int]:
     return size
 
 
-def preview_of(parts: Parts, names: tuple[str, ...], image_size: int, channels: int) -> Source:
+def preview_of(parts: Parts, names: tuple[str, ...], image_size: ImageSize, channels: int) -> Source:
     """Return the boxes of checked parts, with images of no pixels (N, 1, 0, 0)."""
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
@@ -146,15 +147,15 @@ def preview_of(parts: Parts, names: tuple[str, ...], image_size: int, channels: 
     return Source(made["train"], made["test"], names, made.get("val"))
 
 
-def decoded(parts: Parts, names: tuple[str, ...], image_size: int, channels: int) -> Source:
-    """Return checked parts with their images, (N, channels, image_size, image_size) uint8.
+def decoded(parts: Parts, names: tuple[str, ...], image_size: ImageSize, channels: int) -> Source:
+    """Return checked parts with their images, (N, channels, height, width) uint8.
 
-    An image keeps its aspect: its longer side becomes ``image_size`` (bilinear, antialiased), and black is added below
+    An image keeps its aspect: it becomes as large as fits the frame (bilinear, antialiased), and black is added below
     or to the right. EXIF orientation is not applied, since boxes are of the pixels as they are stored.
     """
     made = {}
     for part, items in parts.items():
-        images = torch.zeros((len(items), image_size, image_size, channels), dtype=torch.uint8).permute(0, 3, 1, 2)
+        images = torch.zeros((len(items), *sides(image_size), channels), dtype=torch.uint8).permute(0, 3, 1, 2)
 
         def fill(
             place: int, items: Sequence[Annotated] = items, images: Tensor = images
@@ -180,7 +181,7 @@ def _pixels(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint
     return as_array(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
 
 
-def boxes_of(items: Sequence[Annotated], names: Sequence[str], image_size: int) -> Tensor:
+def boxes_of(items: Sequence[Annotated], names: Sequence[str], image_size: ImageSize) -> Tensor:
     """Return the boxes of checked images of this size, (N, M, 6) float32: class, x1, y1, x2, y2, and 1; then zeros."""
     boxes = torch.zeros(len(items), max(len(item.boxes) for item in items), 6)
     for rows, item in zip(boxes, items, strict=True):
@@ -191,11 +192,13 @@ def boxes_of(items: Sequence[Annotated], names: Sequence[str], image_size: int) 
     return boxes
 
 
-def _scaled(item: Annotated, image_size: int) -> tuple[int, int]:
-    """Return the width and height of an image whose longer side is ``image_size``."""
+def _scaled(item: Annotated, image_size: ImageSize) -> tuple[int, int]:
+    """Return the width and height of an image that is as large as fits the frame."""
     assert item.size is not None
-    width, height = (max(1, round(side * image_size / max(item.size))) for side in item.size)
-    return width, height
+    (height, width), (w, h) = sides(image_size), item.size
+    if w * height >= h * width:  # wider than the frame
+        return width, max(1, round(h * width / w))
+    return max(1, round(w * height / h)), height
 
 
 def fingerprint_of(parts: Parts, names: Sequence[str], hashes: HashCache) -> str:

@@ -13,6 +13,7 @@ from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, f
 from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
 from vicinal.errors import first_line
+from vicinal.utils.image_size import ImageSize
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ examined = cache(Instances.parts)
 """Files as they were when this process first read them, before anything is decoded."""
 
 
-def _preview(image_size: int, channels: int, **arguments: Any) -> Source:
+def _preview(image_size: ImageSize, channels: int, **arguments: Any) -> Source:
     return preview_of(*examined(Instances.of(**arguments)), image_size, channels)
 
 
@@ -130,7 +131,7 @@ def coco(
     train_images: str,
     test_file: str,
     test_images: str,
-    image_size: int,
+    image_size: ImageSize,
     channels: int,
     cache_dir: str,
     val_size: int | None,
@@ -148,7 +149,7 @@ def coco(
         train_images: folder of its images.
         test_file: the same for the test.
         test_images: folder of its images.
-        image_size: pixels of the longer side.
+        image_size: pixels per side of the frame that an image fits, or its height and width.
         channels: 1 or 3.
         cache_dir: for hashes of the files.
         val_size: None to validate on ``val_file``; with a number, which is cut from train, it is not read.

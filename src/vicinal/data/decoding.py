@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from vicinal.utils.image_size import ImageSize, sides
+
 
 def decode(file: str | Path | BinaryIO, channels: int, turn: bool = True) -> tuple[Any, bool]:
     """Return a PIL image, grey (1 channel) or RGB (3), and True if the file has 16 bits per pixel.
@@ -30,19 +32,29 @@ def decode(file: str | Path | BinaryIO, channels: int, turn: bool = True) -> tup
     return image.convert("L" if channels == 1 else "RGB"), deep
 
 
-def fitted(image: Any, size: int, resampling: Any, resize: int | None = None) -> Any:
-    """Return a PIL image with its shorter side resized, to ``size`` or to ``resize``, and the centre cut out."""
-    shorter = resize or size
-    if image.size == (size, size) and shorter == size:
+def fitted(image: Any, size: ImageSize, resampling: Any, resize: int | None = None) -> Any:
+    """Return a PIL image that is scaled, keeping its aspect, and whose centre is cut out.
+
+    It just covers the frame of this size, or with ``resize`` a frame of the same aspect with this shorter side. So the
+    shorter side of an image becomes that of a square frame.
+    """
+    height, width = frame = sides(size)
+    shorter = resize or min(frame)
+    if image.size == (width, height) and shorter == min(frame):
         return image
-    short = min(image.size)
-    width, height = (int(shorter * side / short) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), resampling).crop((left, top, left + size, top + size))
+    w, h = image.size
+    if w * height >= h * width:  # the image is wider than the frame, which its height fills
+        high = shorter * height // min(frame)
+        wide = int(high * w / h)
+    else:
+        wide = shorter * width // min(frame)
+        high = int(wide * h / w)
+    left, top = round((wide - width) / 2), round((high - height) / 2)
+    return image.resize((wide, high), resampling).crop((left, top, left + width, top + height))
 
 
-def square(image: Any, size: int, resize: int | None = None) -> NDArray[np.uint8]:
-    """Return a decoded image as an array (channels, size, size): see :func:`fitted`; bilinear, antialiased."""
+def framed(image: Any, size: ImageSize, resize: int | None = None) -> NDArray[np.uint8]:
+    """Return a decoded image as an array (channels, height, width): see :func:`fitted`; bilinear, antialiased."""
     from PIL import Image
 
     return as_array(fitted(image, size, Image.Resampling.BILINEAR, resize))

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicinal.data.decoding import as_array, decode, square
+from vicinal.data.decoding import as_array, decode, framed
 from vicinal.errors import UserError, first_line
+from vicinal.utils.image_size import ImageSize, sides
 
 TRIES = 10  # to find a part of the image, as torchvision has it
 TOGETHER = 8  # images that a thread decodes before it takes the next: long enough to hide what a task costs
@@ -23,7 +24,7 @@ TOGETHER = 8  # images that a thread decodes before it takes the next: long enou
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A random part of each image, resized to a square: Szegedy et al. 2015 (arXiv 1409.4842, section 6).
+    """A random part of each image, resized to the frame: Szegedy et al. 2015 (arXiv 1409.4842, section 6).
 
     The part has an area of `scale` times the image's, uniform, and a ratio of width to height in `ratio`,
     log-uniform. The first of ten draws that lies inside the image is taken, else the centre, cut to the next allowed
@@ -88,24 +89,24 @@ class Paths(list[str]):
 
 
 class EncodedImages:
-    """N images (C, S, S) uint8 that stay encoded; an index decodes, and gives the pixels of a decoded data set.
+    """N images (C, H, W) uint8 that stay encoded; an index decodes, and gives the pixels of a decoded data set.
 
-    It stands where a tensor (N, C, S, S) does: `shape`, `dtype`, `device`, an index by (n,) int64, and `clone`.
+    It stands where a tensor (N, C, H, W) does: `shape`, `dtype`, `device`, an index by (n,) int64, and `clone`.
 
     Args:
         encoded: the images.
         channels: 1 or 3.
-        size: pixels per side.
-        resize: of the shorter side, before the centre is cut out.
+        size: pixels per side, or height and width.
+        resize: pixels of the frame's shorter side, before the centre is cut out.
         threads: that decode.
     """
 
     dtype = torch.uint8
     device = torch.device("cpu")
 
-    def __init__(self, encoded: Encoded, channels: int, size: int, resize: int, threads: int) -> None:
+    def __init__(self, encoded: Encoded, channels: int, size: ImageSize, resize: int, threads: int) -> None:
         self._encoded = encoded
-        self.shape = (len(encoded), channels, size, size)
+        self.shape = (len(encoded), channels, *sides(size))
         self._resize, self._threads = resize, threads
 
     @cached_property
@@ -120,11 +121,11 @@ class EncodedImages:
         return self.read(rows, images)
 
     def clone(self) -> Tensor:
-        """Decode all images, (N, C, S, S)."""
+        """Decode all images, (N, C, H, W)."""
         return self[torch.arange(len(self))]
 
     def read(self, rows: Tensor, batch: Tensor, crop: RandomResizedCrop | None = None, seed: int = 0) -> Tensor:
-        """Decode the images at `rows`, (n,) int64, into `batch`, (n, C, S, S) uint8 on the CPU, and return it.
+        """Decode the images at `rows`, (n,) int64, into `batch`, (n, C, H, W) uint8 on the CPU, and return it.
 
         With a `crop`, a random part of each, by `seed`; else the centre. Raises UserError: one cannot be decoded.
         """
@@ -142,12 +143,12 @@ class EncodedImages:
     def _decoded(self, number: int, crop: RandomResizedCrop | None, numbers: Tensor | None) -> NDArray[np.uint8]:
         from PIL import Image
 
-        size = self.shape[2]
+        height, width = self.shape[2:]
         try:
             image, _ = decode(self._encoded.file(number), self.shape[1])
             if crop is None or numbers is None:
-                return square(image, size, self._resize)
+                return framed(image, (height, width), self._resize)
             part = image.crop(crop.window(image.size, numbers.tolist()))
-            return as_array(part.resize((size, size), Image.Resampling.BILINEAR))
+            return as_array(part.resize((width, height), Image.Resampling.BILINEAR))
         except Exception as error:  # PIL raises a dozen types on damaged files, by format
             raise UserError(f"{self._encoded.name(number)} cannot be decoded ({first_line(error)})") from error

@@ -21,6 +21,7 @@ from vicinal.data.image_tree import FAIL, ON_ERROR, SKIP, describe
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
 from vicinal.data.samples import Samples, Source
 from vicinal.errors import UserError
+from vicinal.utils.image_size import ImageSize, sides
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +196,7 @@ def _resolved(**arguments: Any) -> dict[str, str]:
 def hf(
     path: str,
     splits: dict[str, str | None],
-    image_size: int,
+    image_size: ImageSize,
     channels: int,
     cache_dir: str,
     val_size: int | None,
@@ -210,7 +211,7 @@ def hf(
     crop: str = PADDED,
     workers: int | str = AUTO,
 ) -> Source:
-    """Load a data set of the Hub, or a folder in one of its formats, as uint8 (N, channels, image_size, image_size).
+    """Load a data set of the Hub, or a folder in one of its formats, as uint8 (N, channels, height, width).
 
     Images are decoded, resized and kept as by :func:`vicinal.data.imagefolder.imagefolder`. Those of parquet files
     are copied once into an arrow file in ``cache_dir``; arrow files, as ``save_to_disk`` writes them, stay where they
@@ -226,7 +227,7 @@ def hf(
         path: a folder on this machine, else ``owner/name`` at the Hub, whose files are kept where ``HF_HOME`` says.
         splits: names of the splits, or patterns of files, of ``train``, ``test`` and perhaps ``val``; see
             :func:`vicinal.data.hub.files_of_splits`.
-        image_size: pixels per side.
+        image_size: pixels per side, or height and width.
         channels: 1 or 3.
         cache_dir: created if it is missing.
         val_size: None to validate on ``splits["val"]``; with a number it is not read, and the caller cuts so many.
@@ -236,7 +237,7 @@ def hf(
         label: column of labels, whole numbers or texts.
         classes: number of classes where the files do not name them.
         on_error: of an image that cannot be decoded: "fail", or "skip" it, with a line in the log.
-        resize: pixels of the shorter side before the centre is cut out; None: `image_size`.
+        resize: pixels of the frame's shorter side before the centre is cut out; None: `image_size`.
         keep: "decoded", "encoded", or "auto".
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.

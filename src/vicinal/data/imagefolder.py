@@ -13,6 +13,7 @@ from vicinal.data.encoded import Paths
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
 from vicinal.data.samples import Samples, Source
+from vicinal.utils.image_size import ImageSize, sides
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def _fingerprint(tree: ImageTree, cache_dir: str) -> str:
 @reads(preview=preview, fingerprint=fingerprint, unused=without_effect)
 def imagefolder(
     folder: str,
-    image_size: int,
+    image_size: ImageSize,
     channels: int,
     cache_dir: str,
     val_size: int | None,
@@ -53,11 +54,12 @@ def imagefolder(
     crop: str = PADDED,
     workers: int | str = AUTO,
 ) -> Source:
-    """Load a tree of images as uint8 (N, channels, image_size, image_size), decoded or encoded.
+    """Load a tree of images as uint8 (N, channels, height, width), decoded or encoded.
 
     Images are turned as their EXIF orientation says, laid on black where they are transparent, and converted to grey
-    (1 channel) or RGB (3). Grey images of 16 bits are scaled to 8 by their type's range, 65535. Their shorter side is
-    resized (bilinear, antialiased) and the centre is cut out: torchvision's `Resize` and `CenterCrop` on PIL images.
+    (1 channel) or RGB (3). Grey images of 16 bits are scaled to 8 by their type's range, 65535. They are scaled
+    (bilinear, antialiased) until they cover the frame, and the centre is cut out: torchvision's `Resize` and
+    `CenterCrop` on PIL images.
 
     Decoded images are kept in `cache_dir`, in a folder named by a hash of all that they depend on, so that a tree with
     a file added, removed or changed is decoded again: see :class:`RowFiles`. Encoded ones stay in their files and are
@@ -67,12 +69,12 @@ def imagefolder(
 
     Args:
         folder: root of the tree; see :class:`ImageTree` for what is an image and what is left out.
-        image_size: pixels per side.
+        image_size: pixels per side, or height and width.
         channels: 1 or 3.
         cache_dir: created if it is missing.
         val_size: None to validate on val/; with a number val/ is not read, and the caller cuts so many from train.
         on_error: of a file that cannot be read or decoded: "fail", or "skip" it, with a line in the log.
-        resize: pixels of the shorter side before the centre is cut out; None: `image_size`.
+        resize: pixels of the frame's shorter side before the centre is cut out; None: `image_size`.
         keep: "decoded", "encoded", or "auto": decoded if that takes at most half of the memory, and fits on the disk.
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.

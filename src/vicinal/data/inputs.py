@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vicinal.utils.checked_json import read_checked, write_checked
+from vicinal.utils.image_size import ImageSize, shortest, sides
 
 if TYPE_CHECKING:
     from vicinal.data.samples import Samples
@@ -74,7 +75,7 @@ class Inputs(ABC):
         raise NotImplementedError
 
     @property
-    def arguments(self) -> dict[str, int]:
+    def arguments(self) -> dict[str, Any]:
         """Arguments of a network."""
         return asdict(self)
 
@@ -85,17 +86,24 @@ class Inputs(ABC):
 
 @dataclass(frozen=True)
 class Images(Inputs):
-    """Square images (N, C, H, W) uint8."""
+    """Images (N, C, H, W) uint8.
+
+    Attributes:
+        image_size: pixels per side of squares, else height and width; of equal ones, one is kept.
+    """
 
     noun = "images"
     pictured = True
     dtype = torch.uint8
     channels: int
-    image_size: int
+    image_size: ImageSize
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", shortest(self.image_size))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.channels, self.image_size, self.image_size)
+        return (self.channels, *sides(self.image_size))
 
     def picture(self, inputs: Tensor) -> Tensor:
         return (inputs * 255).round().clamp(0, 255).to(torch.uint8)

@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicinal.data.decoding import decode, square
+from vicinal.data.decoding import decode, framed
 from vicinal.data.encoded import Encoded, EncodedImages
 from vicinal.data.image_tree import FAIL, SKIP
 from vicinal.data.row_files import Make, RowFiles, Stored
 from vicinal.data.samples import Samples
 from vicinal.errors import first_line
 from vicinal.utils.cores import usable_cores
+from vicinal.utils.image_size import ImageSize, shortest, sides
 from vicinal.utils.memory import usable_memory
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,9 @@ class Keeping:
     Raises ValueError: they do not fit.
     """
 
-    image_size: int
+    image_size: ImageSize
     channels: int
-    shorter: int  # pixels of the shorter side before the centre is cut out
+    shorter: int  # pixels of the frame's shorter side before the centre is cut out
     keep: str
     crop: str
     workers: int | str
@@ -60,7 +61,7 @@ class Keeping:
     @classmethod
     def of(
         cls,
-        image_size: int,
+        image_size: ImageSize,
         channels: int,
         resize: int | None = None,
         keep: str = AUTO,
@@ -70,7 +71,7 @@ class Keeping:
         **_: Any,
     ) -> Keeping:
         """Return what becomes of the images by the arguments of a source."""
-        return cls(image_size, channels, resize or image_size, keep, crop, workers, on_error == SKIP)
+        return cls(image_size, channels, resize or min(sides(image_size)), keep, crop, workers, on_error == SKIP)
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -78,8 +79,9 @@ class Keeping:
         for name, value, allowed in (("keep", self.keep, KEEP), ("crop", self.crop, CROPS)):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value}")
-        if self.shorter < self.image_size:
-            raise ValueError(f"resize must be null or at least image_size, {self.image_size}, got {self.shorter}")
+        least = min(sides(self.image_size))
+        if self.shorter < least:
+            raise ValueError(f"resize must be null or at least image_size, {least}, got {self.shorter}")
         if self.crop == RESIZED and self.keep == DECODED:
             raise ValueError(f"keep must be {AUTO} or {ENCODED} with dataset.crop={RESIZED}, which needs whole images")
         if self.asked == ENCODED:
@@ -105,12 +107,12 @@ class Keeping:
         """Return what the pixels depend on, beside the encoded images and their order."""
         from PIL import __version__ as pillow  # another version may decode to other pixels
 
-        return repr((DECODING, place, self.image_size, self.shorter, self.channels, pillow)).encode()
+        return repr((DECODING, place, shortest(self.image_size), self.shorter, self.channels, pillow)).encode()
 
 
-def without_effect(image_size: int, resize: int | None = None, **_: Any) -> set[str]:
+def without_effect(image_size: ImageSize, resize: int | None = None, **_: Any) -> set[str]:
     """Return the arguments of a source that say nothing beside the others."""
-    return {"resize"} if resize == image_size else set()
+    return {"resize"} if resize == min(sides(image_size)) else set()
 
 
 def keep_images(
@@ -131,9 +133,9 @@ def keep_images(
         labels: of each part, (N,) int64.
         folder: for decoded images; named by a hash of all that they depend on.
     """
-    size, channels = keeping.image_size, keeping.channels
+    size, channels = sides(keeping.image_size), keeping.channels
     counts = {part: len(images) for part, images in encoded.items()}
-    files = RowFiles(folder, counts, (size, size, channels), f"the decoded images of {listing.root}")
+    files = RowFiles(folder, counts, (*size, channels), f"the decoded images of {listing.root}")
     if _stays_encoded(files, keeping):
         lazy = {
             part: EncodedImages(images, channels, size, keeping.shorter, keeping.threads)
@@ -208,12 +210,12 @@ def _decode_some(
     listing: Listing, encoded: Encoded, numbers: range, keeping: Keeping, scaled: list[str]
 ) -> tuple[NDArray[np.uint8], bool]:
     """Decode some images (n, H, W, C); return True if all of them can be used."""
-    size, channels = keeping.image_size, keeping.channels
-    rows, whole = np.zeros((len(numbers), size, size, channels), np.uint8), True
+    size, channels = sides(keeping.image_size), keeping.channels
+    rows, whole = np.zeros((len(numbers), *size, channels), np.uint8), True
     for row, number in zip(rows, numbers, strict=True):
         try:
             image, deep = decode(encoded.file(number), channels)
-            row[...] = square(image, size, keeping.shorter).transpose(1, 2, 0)
+            row[...] = framed(image, size, keeping.shorter).transpose(1, 2, 0)
         except Exception as error:  # PIL raises a dozen types on damaged files, by format
             listing.skip(encoded.name(number), f"cannot be decoded ({error})")
             whole = False

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from vicinal.data.contents import reads, saved_hashes, stamp
-from vicinal.data.decoding import decode, fitted, square
+from vicinal.data.decoding import decode, fitted, framed
 from vicinal.data.mask_files import IMAGES, INSTANCES, MASKS, MaskFiles
 from vicinal.data.samples import Samples, Source
 from vicinal.errors import first_line
+from vicinal.utils.image_size import ImageSize, sides
 
 IGNORE = 255
 """Class of pixels that count nowhere, in targets."""
@@ -52,7 +53,12 @@ def _preview(files: MaskFiles, class_names: tuple[str, ...], val_size: int | Non
 
 
 def _load(
-    files: MaskFiles, size: int, channels: int, values: Sequence[int] | None, ignore: int | None, val_size: int | None
+    files: MaskFiles,
+    image_size: ImageSize,
+    channels: int,
+    values: Sequence[int] | None,
+    ignore: int | None,
+    val_size: int | None,
 ) -> dict[str, Samples]:
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
@@ -60,15 +66,20 @@ def _load(
     loaded = {}
     for part, rows in parts.items():
         stamps = tuple(tuple(stamp(file.stat())) for row in rows for file in row)
-        loaded[part] = _decoded(tuple(rows), stamps, size, channels, values and tuple(values), ignore)
+        loaded[part] = _decoded(tuple(rows), stamps, sides(image_size), channels, values and tuple(values), ignore)
     return loaded
 
 
 @lru_cache(maxsize=6)
 def _decoded(
-    rows: Rows, stamps: Any, size: int, channels: int, values: tuple[int, ...] | None, ignore: int | None
+    rows: Rows,
+    stamps: Any,
+    size: tuple[int, int],
+    channels: int,
+    values: tuple[int, ...] | None,
+    ignore: int | None,
 ) -> Samples:
-    """Decode a part: images (N, channels, size, size) uint8; maps (N, size, size), or with instances (N, 2, ...).
+    """Decode a part: images (N, channels, H, W) uint8; maps (N, H, W), or with instances (N, 2, H, W).
 
     The maps are of classes, by the value of each class, or of the masks' own numbers.
     """
@@ -77,7 +88,7 @@ def _decoded(
         image_file, mask_file, *instances = row
         try:
             image, _ = decode(image_file, channels)
-            pixels = square(image, size)
+            pixels = framed(image, size)
         except Exception as error:  # PIL raises a dozen types on damaged files, by format
             raise ValueError(f"folder: {image_file} cannot be decoded ({first_line(error)})") from error
         layers = [_mask(file, image.size, size) for file in (mask_file, *instances)]
@@ -94,8 +105,8 @@ def _decoded(
     return Samples(inputs, targets if targets.shape[1] == 2 else targets[:, 0].contiguous())
 
 
-def _mask(file: Path, expected: tuple[int, int], size: int) -> NDArray[np.int64]:
-    """Return the numbers of a mask's pixels, (size, size).
+def _mask(file: Path, expected: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the numbers of a mask's pixels, (H, W), of this size.
 
     Raises ValueError: it has none, or is not of the expected width and height, those of its image.
     """
@@ -147,7 +158,7 @@ def _unused(values: Sequence[int] | None = None, ignore: int | None = IGNORE, **
 )
 def masks(
     folder: str,
-    image_size: int,
+    image_size: ImageSize,
     channels: int,
     classes: int | None,
     cache_dir: str,
@@ -159,13 +170,14 @@ def masks(
 ) -> Source:
     """Load images and masks whose pixels are the numbers of classes, grey or by a palette.
 
-    For the layout of the folder, see :meth:`MaskFiles.find`. Images are decoded as those of a tree of images: the
-    shorter side is resized and the centre cut out, bilinear; masks the same, by the nearest pixel. Raises ValueError: a
-    file is missing or cannot be decoded, a mask is of another size than its image, or a pixel is of no class.
+    For the layout of the folder, see :meth:`MaskFiles.find`. Images are decoded as those of a tree of images:
+    scaled until they cover the frame, and the centre cut out, bilinear; masks the same, by the nearest pixel. Raises
+    ValueError: a file is missing or cannot be decoded, a mask is of another size than its image, or a pixel is of no
+    class.
 
     Args:
         folder: root of the files.
-        image_size: pixels per side.
+        image_size: pixels per side, or height and width.
         channels: 1 or 3.
         classes: number of classes; None to count ``names``.
         cache_dir: for hashes of the files.
@@ -196,7 +208,7 @@ def masks(
     preview=lambda folder, **_: _preview(_dsb2018(folder), ("background", "nucleus"), 0),
     fingerprint=lambda folder, cache_dir, **_: _fingerprint(_dsb2018(folder), cache_dir),
 )
-def dsb2018(folder: str, image_size: int, channels: int, cache_dir: str) -> Source:
+def dsb2018(folder: str, image_size: ImageSize, channels: int, cache_dir: str) -> Source:
     """Load nuclei of the 2018 Data Science Bowl (Broad BBBC038): 334 grey images of 128 pixels, halved from 256.
 
     A folder with ``images``, ``masks`` of the number of each pixel's nucleus, 0 for background, and lists of names. The

@@ -24,6 +24,7 @@ from vicinal.data.contents import reads, saved_hashes
 from vicinal.data.samples import Source
 from vicinal.data.text_files import read_list
 from vicinal.errors import first_line
+from vicinal.utils.image_size import ImageSize
 
 MOST_BYTES = 2**20  # of one annotation
 EXTENSIONS = (".jpg", ".jpeg", ".png")
@@ -97,7 +98,7 @@ examined = cache(Folder.parts)
 """Folders as they were when this process first read them, before anything is decoded."""
 
 
-def _preview(image_size: int, channels: int, **arguments: Any) -> Source:
+def _preview(image_size: ImageSize, channels: int, **arguments: Any) -> Source:
     return preview_of(*examined(Folder.of(**arguments)), image_size, channels)
 
 
@@ -114,7 +115,7 @@ def _unused(val_size: int | None, **_: Any) -> set[str]:
 @reads(preview=_preview, fingerprint=_fingerprint, unused=_unused)
 def voc(
     folder: str,
-    image_size: int,
+    image_size: ImageSize,
     channels: int,
     cache_dir: str,
     val_size: int | None,
@@ -133,7 +134,7 @@ def voc(
 
     Args:
         folder: with Annotations, JPEGImages and ImageSets/Main.
-        image_size: pixels of the longer side.
+        image_size: pixels per side of the frame that an image fits, or its height and width.
         channels: 1 or 3.
         cache_dir: for hashes of the files.
         val_size: None to validate on the list ``val``; with a number, which is cut from train, it is not read.

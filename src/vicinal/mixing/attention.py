@@ -16,6 +16,21 @@ from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.strategies import CutMix
 
 
+def patch_grid(patches: int, size: Sequence[int]) -> tuple[int, int]:
+    """Return the rows and columns of so many square patches of an image of this height and width, row by row.
+
+    Raises ValueError: no square patches tile it so.
+
+    >>> patch_grid(15, (12, 20))
+    (3, 5)
+    """
+    height, width = size
+    rows = round((patches * height / width) ** 0.5)
+    if not rows or patches % rows or rows * width != patches // rows * height:
+        raise ValueError(f"{patches} patches are no grid of squares of an image of {height} x {width} pixels")
+    return rows, patches // rows
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttentionPlan(MixPlan):
     """A plan whose weights in the target are half area and half attention.
@@ -38,9 +53,9 @@ class AttentionPlan(MixPlan):
         if not (self.active and self.seen and isinstance(self.mask, Boxes)):
             return self
         (attention,) = self.seen
-        side = round(attention.shape[1] ** 0.5)
         inside = self.mask.inside(*self.mask.size).float()
-        share = F.adaptive_avg_pool2d(inside, side).flatten(1).expand_as(attention)
+        grid = patch_grid(attention.shape[1], self.mask.size)
+        share = F.adaptive_avg_pool2d(inside, grid).flatten(1).expand_as(attention)
         partner = (attention * share).sum(dim=1) / attention.sum(dim=1)
         return replace(self, lam=1 - (1 - self.lam + partner) / 2)
 

@@ -121,11 +121,11 @@ class GridMix(Mixup):
 class SmoothMix(CountedMixup):
     """SmoothMix (Lee et al., CVPR Workshops 2020): a Gaussian bump of the sample in its partner.
 
-    m = exp(-d^2 / 2 sigma^2) around a uniform centre, with sigma uniform in [sigma_low, sigma_high] sides. The target
-    has the weight that is seen, the mean of m. Lambda is not drawn.
+    m = exp(-d^2 / 2 sigma^2) around a uniform centre, with sigma uniform in [sigma_low, sigma_high] of the shorter
+    side. The target has the weight that is seen, the mean of m. Lambda is not drawn.
 
     Attributes:
-        sigma_low: > 0, share of the side. The paper: 0.25.
+        sigma_low: > 0, share of the shorter side. The paper: 0.25.
         sigma_high: >= sigma_low. The paper: 0.5.
     """
 
@@ -147,7 +147,7 @@ class SmoothMix(CountedMixup):
         y = torch.randint(height, (rows, 1), generator=generator)
         x = torch.randint(width, (rows, 1), generator=generator)
         scale = torch.rand(rows, generator=generator)
-        sigma = height * (self.sigma_low + (self.sigma_high - self.sigma_low) * scale)
+        sigma = min(height, width) * (self.sigma_low + (self.sigma_high - self.sigma_low) * scale)
         squared = (torch.arange(height) - y).square()[:, :, None] + (torch.arange(width) - x).square()[:, None]
         bump = torch.exp(-squared / (2 * sigma.square())[:, None, None])
         bump = torch.where(lam[:, None, None] < 1, bump, 1.0)  # where nothing is to be mixed

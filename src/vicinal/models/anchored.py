@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vicinal.models.shapes import at_least
+from vicinal.utils.image_size import ImageSize, sides
 
 BACKGROUND, BETWEEN = -1, -2  # of an anchor without a box, as torchvision has them; BETWEEN has no loss
 DETECTIONS = 100  # boxes that are found in an image, at most
@@ -28,12 +29,12 @@ class AnchoredDetector(nn.Module):
     heads: ClassVar[tuple[str, ...]]
     """Names of the heads: ``cls_logits``, then those of the place."""
 
-    def __init__(self, channels: int, image_size: int, classes: int) -> None:
+    def __init__(self, channels: int, image_size: ImageSize, classes: int) -> None:
         super().__init__()
         name = type(self).__name__
         if channels != 3:
             raise ValueError(f"channels must be 3 for {name}, got {channels}")
-        at_least("image_size", image_size, 32, name)
+        at_least("image_size", min(sides(image_size)), 32, name)
         self.detector = self.make(
             weights=None, weights_backbone=None, num_classes=classes, detections_per_img=DETECTIONS
         )

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vicinal.models.shapes import multiple_of
+from vicinal.utils.image_size import ImageSize
+
 STRIDE = 4  # pixels of the image per cell of the maps
 MOST = 100  # objects that are found in an image
 SIZE_WEIGHT, OFFSET_WEIGHT = 0.1, 1.0
@@ -22,16 +25,15 @@ class CenterNet(nn.Module):
     offset of the centre in its cell, x and y. Blocks that can be mixed are those that no skip goes around.
 
     Args:
-        channels, image_size, classes: of every network; the size is a multiple of 16.
+        channels, image_size, classes: of every network; height and width are multiples of 16.
         width: channels of the first stage; each has twice as many as the one before.
     """
 
     blocks = ("stage1", "stage2")
 
-    def __init__(self, channels: int, image_size: int, classes: int, *, width: int = 16) -> None:
+    def __init__(self, channels: int, image_size: ImageSize, classes: int, *, width: int = 16) -> None:
         super().__init__()
-        if image_size % 16:
-            raise ValueError(f"image_size must be a multiple of 16 for CenterNet, got {image_size}")
+        multiple_of(image_size, 16, "CenterNet")
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         self.classes = classes

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from vicinal.models.shapes import at_least, is_probability
+from vicinal.utils.image_size import ImageSize, sides
 
 
 class CNN(nn.Sequential):
@@ -23,12 +24,19 @@ class CNN(nn.Sequential):
     blocks = ("block1", "block2", "hidden")
 
     def __init__(
-        self, channels: int, image_size: int, classes: int, *, conv_dropout: float = 0.25, hidden_dropout: float = 0.5
+        self,
+        channels: int,
+        image_size: ImageSize,
+        classes: int,
+        *,
+        conv_dropout: float = 0.25,
+        hidden_dropout: float = 0.5,
     ) -> None:
-        at_least("image_size", image_size, 6, "CNN")
+        height, width = sides(image_size)
+        at_least("image_size", min(height, width), 6, "CNN")
         is_probability("conv_dropout", conv_dropout)
         is_probability("hidden_dropout", hidden_dropout)
-        units = 64 * ((image_size - 4) // 2) ** 2
+        units = 64 * ((height - 4) // 2) * ((width - 4) // 2)
         super().__init__(
             OrderedDict(
                 block1=nn.Sequential(nn.Conv2d(channels, 32, 3), nn.ReLU()),

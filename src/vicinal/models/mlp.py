@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 
 from torch import nn
 
 from vicinal.models.shapes import is_probability
+from vicinal.utils.image_size import ImageSize, sides
 
 
 class MLP(nn.Sequential):
@@ -21,7 +23,7 @@ class MLP(nn.Sequential):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: ImageSize,
         classes: int,
         *,
         hidden: list[int] = [256, 256],  # noqa: B006 - read only; the hint is what the config is checked against
@@ -31,7 +33,7 @@ class MLP(nn.Sequential):
             raise ValueError(f"hidden: every layer must have at least 1 unit, got {hidden}")
         is_probability("dropout", dropout)
         super().__init__()
-        widths = [channels * image_size * image_size, *hidden]
+        widths = [channels * prod(sides(image_size)), *hidden]
         self.add_module("flatten", nn.Flatten())
         for depth, (inputs, units) in enumerate(pairwise(widths), start=1):
             self.add_module(f"hidden{depth}", nn.Sequential(nn.Linear(inputs, units), nn.ReLU(), nn.Dropout(dropout)))

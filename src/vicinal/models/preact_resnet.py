@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vicinal.models.shapes import at_least
+from vicinal.utils.image_size import ImageSize, sides
 
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
@@ -17,7 +18,7 @@ class PreActBlock(nn.Module):
     with ``activated_shortcut`` the activated one too.
     Dropout, if any, is before the second convolution (Zagoruyko and Komodakis 2016, arXiv 1605.07146, section 2.4).
 
-    Shapes: (B, inputs, S, S) -> (B, outputs, ceil(S / stride), ceil(S / stride)).
+    Shapes: (B, inputs, H, W) -> (B, outputs, ceil(H / stride), ceil(W / stride)).
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class PreActResNet(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: ImageSize,
         classes: int,
         *,
         depth: int = 18,
@@ -89,7 +90,7 @@ class PreActResNet(nn.Module):
         if depth not in BLOCKS_PER_STAGE:
             raise ValueError(f"depth must be 18 or 34, got {depth}")
         at_least("width", width, 1)
-        at_least("image_size", image_size, 8, "PreActResNet")
+        at_least("image_size", min(sides(image_size)), 8, "PreActResNet")
         super().__init__()
         stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(width), nn.ReLU()) if stem_norm else stem

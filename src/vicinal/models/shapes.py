@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vicinal.errors import first_line
+from vicinal.errors import first_line, written
+from vicinal.utils.image_size import ImageSize, shortest, sides
 
 PROBED_SIZES = (16, 32, 64, 128, 256, 512)
 
@@ -18,6 +19,13 @@ def at_least(name: str, value: int, smallest: int, network: str = "") -> None:
     if value < smallest:
         where = f" for {network}" if network else ""
         raise ValueError(f"{name} must be at least {smallest}{where}, got {value}")
+
+
+def multiple_of(image_size: ImageSize, step: int, network: str) -> None:
+    """Raise ValueError if height or width is no multiple of ``step``."""
+    if any(side % step for side in sides(image_size)):
+        each = "" if isinstance(shortest(image_size), int) else " in height and width"
+        raise ValueError(f"image_size must be a multiple of {step}{each} for {network}, got {written(image_size)}")
 
 
 def is_probability(name: str, value: float) -> None:
@@ -47,7 +55,7 @@ def check(model: nn.Module, inputs: Tensor, output: tuple[int, ...] | None) -> N
             raise ValueError(f"model does not fit inputs of {tuple(inputs.shape[1:])}: {reason}") from error
         smallest = _smallest(model, inputs)
         allowed = f"must be at least {smallest} for {name}" if smallest else f"does not fit {name}: {reason}"
-        raise ValueError(f"image_size {allowed}, got {inputs.shape[-1]}") from error
+        raise ValueError(f"image_size {allowed}, got {written(shortest(inputs.shape[2:]))}") from error
     if output is None:
         return
     found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
@@ -68,6 +76,12 @@ def refuses_one(model: nn.Module, inputs: Tensor) -> str:
     return ""
 
 
+def grown(image_size: ImageSize, size: int) -> tuple[int, int]:
+    """Return height and width of which each is at least ``size``: the sizes among which one that fits is looked for."""
+    height, width = sides(image_size)
+    return max(height, size), max(width, size)
+
+
 @torch.no_grad()
 def _forward(model: nn.Module, inputs: Tensor) -> object:
     state = [*model.named_parameters(), *model.named_buffers()]
@@ -76,12 +90,12 @@ def _forward(model: nn.Module, inputs: Tensor) -> object:
 
 
 def _smallest(model: nn.Module, images: Tensor) -> int | None:
-    """Return the smallest size above that of these images that goes through, if there is any."""
-    image_size = images.shape[-1]
+    """Return the smallest size that goes through if shorter sides of these images are made as long; None if none."""
+    image_size = min(images.shape[2:])
 
     def goes_through(size: int) -> bool:
         try:
-            _forward(model, images.new_empty(*images.shape[:2], size, size))
+            _forward(model, images.new_empty(*images.shape[:2], *grown(images.shape[2:], size)))
         except Exception:
             return False
         return True

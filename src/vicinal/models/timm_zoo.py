@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vicinal.errors import UserError, first_line
+from vicinal.errors import UserError, first_line, written
 from vicinal.models.meta import built
-from vicinal.models.shapes import is_probability
+from vicinal.models.shapes import grown, is_probability
 from vicinal.models.timm_weights import classes_of, read_weights, weights_file
 from vicinal.utils.file_hash import file_hash
+from vicinal.utils.image_size import ImageSize, shortest, sides
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ ARGUMENTS = {"in_chans": "channels", "drop_path_rate": "drop_path", "drop_rate":
 
 def timm_model(
     channels: int,
-    image_size: int,
+    image_size: ImageSize,
     classes: int,
     *,
     name: str,
@@ -43,7 +44,7 @@ def timm_model(
 
     Args:
         channels: of the images.
-        image_size: pixels per side.
+        image_size: pixels per side, or height and width.
         classes: number of logits.
         name: of ``timm.list_models()``, or with the tag of its weights, as in ``resnet18.a1_in1k``.
         pretrained: a file of weights; true takes those of timm's hub; false takes none.
@@ -57,7 +58,7 @@ def timm_model(
     _check(name)
     is_probability("drop_path", drop_path)
     is_probability("drop", drop)
-    options: dict[str, Any] = {"in_chans": channels, "img_size": image_size}
+    options: dict[str, Any] = {"in_chans": channels, "img_size": shortest(image_size)}
     options |= {key: rate for key, rate in (("drop_path_rate", drop_path), ("drop_rate", drop)) if rate}
     if pretrained is False:
         model = _fitting(name, image_size, {**options, "num_classes": classes})
@@ -97,7 +98,7 @@ def _check(name: str) -> None:
         raise ValueError(f"name must be one of timm.list_models(), such as {' or '.join(close)}, got {name}")
 
 
-def _fitting(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
+def _fitting(name: str, image_size: ImageSize, options: dict[str, Any]) -> nn.Module:
     """Return a network for that size; on the meta device, it is tried with shapes and refused with a size that fits."""
     tried = torch.get_default_device().type == "meta"
     try:
@@ -107,21 +108,25 @@ def _fitting(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
     except Exception as error:  # of any type: an assertion about windows, a division by zero
         reason = first_line(error)
     own = _config(name).input_size[-1]
-    for size in (*range(image_size // STEP * STEP + STEP, own, STEP), own) if tried else ():
+    shorter, longer = (side // STEP * STEP + STEP for side in sorted(sides(image_size)))
+    larger = [shortest(grown(image_size, least)) for least in range(shorter, max(own, longer), STEP)]
+    for size in (*larger, own) if tried else ():
         try:
             _tried(name, size, {**options, "img_size": size})
         except Exception:
             continue
-        raise ValueError(f"image_size does not fit {name} ({reason}), which takes {size}, got {image_size}")
-    raise ValueError(f"name cannot be built for images of {image_size} pixels ({reason}), got {name}")
+        raise ValueError(
+            f"image_size does not fit {name} ({reason}), which takes {written(size)}, got {written(image_size)}"
+        )
+    raise ValueError(f"name cannot be built for images of {written(image_size)} pixels ({reason}), got {name}")
 
 
-def _tried(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
+def _tried(name: str, image_size: ImageSize, options: dict[str, Any]) -> nn.Module:
     """Return the network on the meta device, if shapes go through it."""
     model = _build(name, options)
     try:
         with torch.no_grad():
-            model(torch.empty(2, options["in_chans"], image_size, image_size))
+            model(torch.empty(2, options["in_chans"], *sides(image_size)))
     except Exception as error:
         if "meta" not in first_line(error).lower():  # it wants values, which shapes have not
             raise
@@ -157,7 +162,7 @@ def _build(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _with_weights(
-    name: str, image_size: int, classes: int, options: dict[str, Any], pretrained: bool | str
+    name: str, image_size: ImageSize, classes: int, options: dict[str, Any], pretrained: bool | str
 ) -> nn.Module:
     file, config = weights_file(name, pretrained), _config(name)
     weights = read_weights(file)
@@ -172,7 +177,7 @@ def _with_weights(
         with torch.device("meta"), warnings.catch_warnings(action="ignore", category=UserWarning):
             _build(name, {**options, "num_classes": own, **loaded})  # strictly
     except Exception as error:  # what timm makes of a foreign file
-        what = f"weights of {name} that fit images of {image_size} pixels"
+        what = f"weights of {name} that fit images of {written(image_size)} pixels"
         raise ValueError(f"pretrained must be {what}: {_misfit(error)}, got {file}") from None
     if torch.get_default_device().type == "meta":
         return shapes

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vicinal.utils.image_size import ImageSize
+
 
 class Scores(nn.Module):
     """A segmentation network of torchvision that returns its scores alone.
@@ -29,7 +31,7 @@ class Scores(nn.Module):
         return scores
 
 
-def torchvision_segmentation(channels: int, image_size: int, classes: int, *, name: str) -> nn.Module:
+def torchvision_segmentation(channels: int, image_size: ImageSize, classes: int, *, name: str) -> nn.Module:
     """Make a network of ``torchvision.models.segmentation`` without pretrained weights and without auxiliary heads.
 
     Scores are scaled to the size of the images, as torchvision does. With other than 3 channels the first convolution

@@ -9,10 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from vicinal.errors import written
 from vicinal.models.meta import built
+from vicinal.utils.image_size import ImageSize, shortest
+
+SQUARES = ("vit_", "maxvit_")  # networks that are built for one size, of squares alone
 
 
-def torchvision_model(channels: int, image_size: int, classes: int, *, name: str) -> nn.Module:
+def torchvision_model(channels: int, image_size: ImageSize, classes: int, *, name: str) -> nn.Module:
     """Make a network of ``torchvision.models`` without pretrained weights and without auxiliary heads.
 
     The name is one of ``torchvision.models.list_models(module=torchvision.models)``; most of these are drawn for images
@@ -21,7 +25,8 @@ def torchvision_model(channels: int, image_size: int, classes: int, *, name: str
     An image that is too small for a purely convolutional network is found by ``vicinal.models.check``.
 
     Raises:
-        ValueError: there is no such network, or it cannot be built for images of this size (ViT, MaxViT).
+        ValueError: there is no such network, or it cannot be built for images of this size (ViT and MaxViT, which take
+            squares alone).
     """
     from torchvision import models
 
@@ -30,13 +35,15 @@ def torchvision_model(channels: int, image_size: int, classes: int, *, name: str
         close = get_close_matches(name, known, n=3, cutoff=0.5) or ["resnet18", "vit_b_16"]
         allowed = f"a classification model of torchvision.models, such as {' or '.join(close)}"
         raise ValueError(f"name must be {allowed}, got {name}")
+    side = shortest(image_size)
+    if name.startswith(SQUARES) and not isinstance(side, int):
+        raise ValueError(f"image_size must be one number for {name}, which takes squares alone, got {written(side)}")
     try:
-        model = _build(name, image_size, classes)
+        model = _build(name, side, classes)
     except (AssertionError, ValueError):  # raised by networks that are built for one size; all others take any here
-        size = _next_size(name, image_size, classes)
-        raise ValueError(
-            f"image_size does not fit {name}, the next size that does is {size}, got {image_size}"
-        ) from None
+        assert isinstance(side, int)
+        size = _next_size(name, side, classes)
+        raise ValueError(f"image_size does not fit {name}, the next size that does is {size}, got {side}") from None
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     if first.in_channels != channels:
         first.in_channels = channels
@@ -45,7 +52,7 @@ def torchvision_model(channels: int, image_size: int, classes: int, *, name: str
     return model  # type: ignore[no-any-return]
 
 
-def _build(name: str, image_size: int, classes: int) -> Any:
+def _build(name: str, image_size: ImageSize, classes: int) -> Any:
     from torchvision.models import get_model
 
     options: dict[str, Any] = {"weights": None, "num_classes": classes}

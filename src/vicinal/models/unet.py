@@ -7,7 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from vicinal.models.shapes import at_least
+from vicinal.models.shapes import at_least, multiple_of
+from vicinal.utils.image_size import ImageSize
 
 Features = tuple[Tensor, ...]
 """What the later blocks read: features of the encoder, the finest first, and the output of the last block."""
@@ -65,21 +66,20 @@ class Head(nn.Module):
 class UNet(nn.Sequential):
     """U-Net (Ronneberger et al., arXiv 1505.04597, figure 1) with padded convolutions and batch norm.
 
-    Images (B, channels, image_size, image_size) become logits (B, classes, image_size, image_size). Every block returns
+    Images (B, channels, H, W) become logits (B, classes, H, W). Every block returns
     all that the blocks after it read, so that manifold mixup at one mixes the features beside it as well: else those
     of the encoder would carry unmixed samples past it. On grey images with 2 classes: 121,042 parameters.
 
     Args:
-        channels, image_size, classes: of every network; image_size is a multiple of 2^(depth - 1).
+        channels, image_size, classes: of every network; height and width are multiples of 2^(depth - 1).
         width: channels at full resolution, twice as many at each that is lower.
         depth: resolutions, at least 2.
     """
 
-    def __init__(self, channels: int, image_size: int, classes: int, *, width: int = 8, depth: int = 4) -> None:
+    def __init__(self, channels: int, image_size: ImageSize, classes: int, *, width: int = 8, depth: int = 4) -> None:
         at_least("width", width, 1)
         at_least("depth", depth, 2)
-        if image_size % 2 ** (depth - 1):
-            raise ValueError(f"image_size must be a multiple of {2 ** (depth - 1)} for depth={depth}, got {image_size}")
+        multiple_of(image_size, 2 ** (depth - 1), f"depth={depth}")
         widths = [width * 2**level for level in range(depth)]
         parts: dict[str, nn.Module] = {}
         for level, (before, after) in enumerate(zip([channels, *widths], widths, strict=False), 1):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vicinal.errors import written
 from vicinal.models.shapes import is_probability
+from vicinal.utils.image_size import ImageSize, shortest, sides
 
 
 class Block(nn.Module):
@@ -40,7 +42,7 @@ class ViT(nn.Module):
 
     Args:
         channels, image_size, classes: of every network.
-        patch: side of a patch in pixels, which divides image_size.
+        patch: side of a patch in pixels, which divides height and width.
         width: of a token, which heads divides.
         depth: >= 1, blocks.
         heads: >= 1, of each attention.
@@ -50,7 +52,7 @@ class ViT(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: ImageSize,
         classes: int,
         *,
         patch: int = 4,
@@ -59,8 +61,9 @@ class ViT(nn.Module):
         heads: int = 4,
         dropout: float = 0.0,
     ) -> None:
-        if patch < 1 or image_size % patch:
-            raise ValueError(f"patch must divide image_size, {image_size}, got {patch}")
+        height, across = sides(image_size)
+        if patch < 1 or height % patch or across % patch:
+            raise ValueError(f"patch must divide image_size, {written(shortest(image_size))}, got {patch}")
         if heads < 1 or width < 1 or width % heads:
             raise ValueError(f"width must be a multiple of heads, {heads}, got {width}")
         if depth < 1:
@@ -70,7 +73,7 @@ class ViT(nn.Module):
         self.blocks = tuple(f"block{number}" for number in range(1, depth + 1))
         self.patches = nn.Conv2d(channels, width, patch, stride=patch)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.Parameter(torch.zeros(1, 1 + (image_size // patch) ** 2, width))
+        self.positions = nn.Parameter(torch.zeros(1, 1 + (height // patch) * (across // patch), width))
         nn.init.trunc_normal_(self.token, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
         for name in self.blocks:

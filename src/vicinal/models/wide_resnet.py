@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from vicinal.models.preact_resnet import stage
 from vicinal.models.shapes import at_least, is_probability
+from vicinal.utils.image_size import ImageSize, sides
 
 MAX_LAYERS = 1000  # blocks are made one by one
 
@@ -28,13 +29,20 @@ class WideResNet(nn.Module):
     blocks = ("layer1", "layer2", "layer3")
 
     def __init__(
-        self, channels: int, image_size: int, classes: int, *, depth: int = 28, width: int = 10, dropout: float = 0.0
+        self,
+        channels: int,
+        image_size: ImageSize,
+        classes: int,
+        *,
+        depth: int = 28,
+        width: int = 10,
+        dropout: float = 0.0,
     ) -> None:
         if not (10 <= depth <= MAX_LAYERS and depth % 6 == 4):
             raise ValueError(f"depth must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to {MAX_LAYERS}, got {depth}")
         at_least("width", width, 1)
         is_probability("dropout", dropout)
-        at_least("image_size", image_size, 4, "WideResNet")
+        at_least("image_size", min(sides(image_size)), 4, "WideResNet")
         super().__init__()
         count = (depth - 4) // 6
         self.stem = nn.Conv2d(channels, 16, 3, padding=1, bias=False)

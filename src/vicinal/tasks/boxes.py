@@ -15,12 +15,13 @@ from vicinal.mixing import MixPlan
 from vicinal.mixing.masks import Boxes, ScalarMask
 from vicinal.mixing.pasting import CropsPlan, ResizeIntoBox
 from vicinal.mixing.transforms import Blank
+from vicinal.utils.image_size import ImageSize, sides
 
 VISIBLE = 0.1
 """Share of a box that has to be seen for it to stay, as ultralytics has it for CutMix and affine augmentation."""
 
 
-def mixed_boxes(plan: MixPlan, targets: Tensor, size: int, weighted: bool = True) -> Tensor:
+def mixed_boxes(plan: MixPlan, targets: Tensor, size: ImageSize, weighted: bool = True) -> Tensor:
     """Return the boxes of mixed samples, (B, K * M, 6): those of all K members, each with its weight.
 
     - Blended images and features: the weight of a box is that of its image ("bag of freebies", arXiv 1902.04103,
@@ -50,7 +51,7 @@ def mixed_boxes(plan: MixPlan, targets: Tensor, size: int, weighted: bool = True
         return _pasted(plan, targets, mask)
     if not plan.pairs or isinstance(mask, ScalarMask):
         return _blended(plan, targets, weighted)
-    own = plan.own_part(targets.new_zeros(len(targets), 1, size, size))[:, 0]
+    own = plan.own_part(targets.new_zeros(len(targets), 1, *sides(size)))[:, 0]
     own = torch.where(_unchanged(plan)[:, None, None], 1.0, own)
     parts = []
     for boxes, part in ((targets, own), (_others(plan, targets), 1 - own)):
@@ -60,18 +61,19 @@ def mixed_boxes(plan: MixPlan, targets: Tensor, size: int, weighted: bool = True
     return torch.cat(parts, dim=1)
 
 
-def moved_boxes(targets: Tensor, augmentation: CropFlip, draws: Draws, size: int) -> Tensor:
+def moved_boxes(targets: Tensor, augmentation: CropFlip, draws: Draws, size: ImageSize) -> Tensor:
     """Return the boxes (B, M, 6) of images of this size that are cropped, flipped and turned so, cut to the frame."""
+    height, width = sides(size)
     shift = torch.stack([draws.left, draws.top, draws.left, draws.top], dim=1)[:, None] - augmentation.padding
     corners = targets[..., 1:5] - shift
-    mirrored = torch.stack([size - corners[..., 2], corners[..., 1], size - corners[..., 0], corners[..., 3]], dim=-1)
+    mirrored = torch.stack([width - corners[..., 2], corners[..., 1], width - corners[..., 0], corners[..., 3]], dim=-1)
     corners = torch.where(draws.flip[:, None, None], mirrored, corners)
     if draws.turns is not None:
         for turn in range(3):
             x1, y1, x2, y2 = corners.unbind(-1)
-            once = torch.stack([y1, size - x2, y2, size - x1], dim=-1)  # counter-clockwise
+            once = torch.stack([y1, width - x2, y2, width - x1], dim=-1)  # counter-clockwise
             corners = torch.where((draws.turns > turn)[:, None, None], once, corners)
-    return _inside(targets, corners, corners.new_tensor([0, 0, size, size]))
+    return _inside(targets, corners, corners.new_tensor([0, 0, width, height]))
 
 
 def _blended(plan: MixPlan, targets: Tensor, weighted: bool) -> Tensor:
@@ -113,10 +115,10 @@ def _others(plan: MixPlan, targets: Tensor) -> Tensor:
     return torch.zeros_like(others) if isinstance(plan.transform, Blank) else others
 
 
-def _mosaic(plan: CropsPlan, targets: Tensor, size: int) -> Tensor:
+def _mosaic(plan: CropsPlan, targets: Tensor, size: ImageSize) -> Tensor:
     parts = []
     for (rows, columns), (top, left), index in zip(
-        plan.regions(size, size), plan.offsets, plan.indices.unbind(1), strict=True
+        plan.regions(*sides(size)), plan.offsets, plan.indices.unbind(1), strict=True
     ):
         boxes = targets[index]
         placed = boxes[..., 1:5] + boxes.new_tensor([columns.start - left, rows.start - top]).repeat(2)

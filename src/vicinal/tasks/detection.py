@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from vicinal.tasks.average_precision import METRICS, AveragePrecision, check_installed, class_metrics
 from vicinal.tasks.task import Task
+from vicinal.utils.image_size import ImageSize, shortest
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ class DetectionLoss(NamedTuple):
     """
 
     model: Any
-    size: int
+    size: ImageSize
     weighted: bool
 
     def __call__(self, plan: MixPlan, outputs: Any, targets: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -54,13 +55,13 @@ class Detection(Task):
 
     losses = ("weighted", "unweighted")
     moves = True
-    size: int = field(default=0, kw_only=True)
+    size: ImageSize = field(default=0, kw_only=True)
     class_names: tuple[str, ...] = field(default=(), kw_only=True)
 
     def bind(self, data: RunData, uneven: bool) -> Self:
         """Take the size of the images, and the metrics of each class."""
         metrics = (*self.metrics, *class_metrics(data.class_names))
-        return replace(self, metrics=metrics, size=data.kind.shape[-1], class_names=data.class_names)
+        return replace(self, metrics=metrics, size=shortest(data.kind.shape[-2:]), class_names=data.class_names)
 
     def check(self, network: nn.Module) -> None:
         check_installed()
@@ -119,7 +120,7 @@ class Detection(Task):
             return shown
         shown = shown.expand(-1, -1, 3, -1, -1).clone()
         few = len(shown)
-        mixed = mixed_boxes(plan, targets, shown.shape[-1])
+        mixed = mixed_boxes(plan, targets, shown.shape[-2:])
         for tile, boxes in ((0, targets), (1, targets[plan.partner]), (3, mixed)):
             for picture, rows in zip(shown, boxes[:few].cpu(), strict=True):
                 picture[tile] = drawn(picture[tile], rows)

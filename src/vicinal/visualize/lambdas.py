@@ -15,6 +15,7 @@ from scipy.stats import beta
 
 from vicinal.launch.grid import Job
 from vicinal.mixing import Mixup, Strategy
+from vicinal.utils.image_size import ImageSize, sides
 from vicinal.visualize.canvas import INK, OTHER_COLOR, STRATEGY_COLORS
 from vicinal.visualize.jobs import images_of
 
@@ -44,8 +45,8 @@ def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRA
     for experiment in (job.experiment for job in jobs):
         if (strategy := _per_sample(experiment.strategy)) is not None:
             strategies.setdefault(experiment.choices["mixup"], strategy)
-    size = images_of(jobs[0].experiment).image_size
-    return {alpha: _laws(strategies, alpha, (draws, 1, size, size)) for alpha in alphas}
+    height, width = images_of(jobs[0].experiment).shape[1:]
+    return {alpha: _laws(strategies, alpha, (draws, 1, height, width)) for alpha in alphas}
 
 
 def _per_sample(strategy: Strategy) -> Mixup | None:
@@ -68,10 +69,11 @@ def _laws(strategies: Mapping[str, Mixup], alpha: float, shape: tuple[int, ...])
     return list(distinct.values())
 
 
-def law_figure(shown: Mapping[float, Sequence[Law]], size: int) -> Figure:
-    """Draw one panel per alpha, for images of ``size`` pixels a side."""
+def law_figure(shown: Mapping[float, Sequence[Law]], size: ImageSize) -> Figure:
+    """Draw one panel per alpha, for images of this size."""
+    height, width = sides(size)
     figure = Figure(figsize=(2.9 * len(shown) + 0.3, 3.5), layout="constrained")
-    figure.suptitle(f"The law of lambda, asked for and in effect, for images of {size} x {size} pixels", size=11)
+    figure.suptitle(f"The law of lambda, asked for and in effect, for images of {height} x {width} pixels", size=11)
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, (alpha, laws) in zip(panels, shown.items(), strict=True):
         _panel(axes, alpha, laws)

@@ -179,7 +179,8 @@ def _cell(axes: Axes, row: Row, block: str, sample: Sample) -> None:
     """Draw one image or target; a partner only where there is one."""
     own, partner = (_short(row.data.class_names[label]) for label in (sample.label, sample.partner_label))
     active = sample.plan.active
-    axes.set(xticks=[], yticks=[], box_aspect=1)
+    height, width = sample.original.shape[1:]
+    axes.set(xticks=[], yticks=[], box_aspect=1 if block == "targets" else height / width)
     if block == "targets":
         _bars(axes, sample, own, partner)
         return
