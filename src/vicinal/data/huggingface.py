@@ -21,7 +21,7 @@ from vicinal.data.image_tree import FAIL, ON_ERROR, SKIP, describe
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
 from vicinal.data.samples import Samples, Source
 from vicinal.errors import UserError
-from vicinal.utils.image_size import ImageSize, sides
+from vicinal.utils.image_size import ImageSize
 
 log = logging.getLogger(__name__)
 

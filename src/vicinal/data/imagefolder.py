@@ -13,7 +13,7 @@ from vicinal.data.encoded import Paths
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
 from vicinal.data.samples import Samples, Source
-from vicinal.utils.image_size import ImageSize, sides
+from vicinal.utils.image_size import ImageSize
 
 log = logging.getLogger(__name__)
 
