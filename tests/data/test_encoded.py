@@ -149,7 +149,7 @@ def test_large_data_stay_encoded(tree, monkeypatch, caplog):
 
 
 def test_a_full_disk_is_named_before_anything_is_decoded(tree, monkeypatch):
-    monkeypatch.setattr("vicinal.data.kept_images._free", lambda folder: 5000)
+    monkeypatch.setattr("vicinal.data.row_files.RowFiles.free", lambda files: 5000)
     monkeypatch.setattr("vicinal.data.kept_images.usable_memory", lambda: 20_000)
     line = r"cache_dir: the decoded images cannot be written there \(0\.0 GB are needed, .* dataset.keep=encoded needs"
     with pytest.raises(ValueError, match=line):

@@ -42,6 +42,9 @@ class DatasetConfig:
         "auto", "decoded once, or by the batch", choices=("auto", "decoded", "encoded"), neutral=True, own=True
     )
     workers: int | str = key("auto", "threads that decode", choices=("auto",), low=1, high=1024, neutral=True, own=True)
+    stage_to: str | None = key(
+        None, "folder on this machine's own disk for a copy of the images", neutral=True, path=True, own=True
+    )
     rate: int = key(MISSING, "samples of sound per second", low=2000, high=MANY, needs="inputs=audio")
     length: int = key(
         MISSING, "samples of a clip, or words of a sentence", low=1, high=BILLION, needs="inputs=audio,tokens"

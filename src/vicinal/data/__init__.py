@@ -63,6 +63,6 @@ def load(
         imbalance_ratio=imbalance_ratio,
         strata=strata,
     )
-    kind = Images(*train.inputs.shape[1:3]) if inputs is None else inputs
+    kind = Images(train.inputs.shape[1], train.inputs.shape[2:]) if inputs is None else inputs
     mean, std = checked_statistics(kind, train, mean, std, source.folder) or (None, None)
     return RunData(train, val, test, source.class_names, mean, std, source.skipped, unit=source.unit, given=inputs)

@@ -154,12 +154,18 @@ class TableImages:
     def name(self, number: int) -> str:
         return self._table.name(number)
 
+    def size(self, number: int) -> int:
+        return self._buffer(number).size  # type: ignore[no-any-return]
+
     def file(self, number: int) -> io.BytesIO:
+        return io.BytesIO(self._buffer(number))
+
+    def _buffer(self, number: int) -> Any:
         place = bisect_right(self._ends, number)
         value = self._chunks[place][number - self._ends[place]]  # counted from the end
         if not value.is_valid:
-            raise ValueError("no bytes")
-        return io.BytesIO(value.as_buffer())
+            raise ValueError(f"{self.name(number)} has no bytes")
+        return value.as_buffer()
 
 
 def _copied(table: Table, copy: Path) -> list[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -75,12 +77,18 @@ class Encoded(Protocol):
     def name(self, number: int) -> str:
         """Return what an image is called in messages."""
 
-    def file(self, number: int) -> str | BinaryIO:
+    def size(self, number: int) -> int:
+        """Return the bytes of an image."""
+
+    def file(self, number: int) -> str | io.BytesIO:
         """Return the path of an image, or its bytes."""
 
 
 class Paths(list[str]):
     """Encoded images that are a file each."""
+
+    def size(self, number: int) -> int:
+        return os.stat(self[number]).st_size  # noqa: PTH116 - a Path per file would take longer than the rest
 
     def name(self, number: int) -> str:
         return self[number]

@@ -210,6 +210,7 @@ def hf(
     keep: str = AUTO,
     crop: str = PADDED,
     workers: int | str = AUTO,
+    stage_to: str | None = None,
 ) -> Source:
     """Load a data set of the Hub, or a folder in one of its formats, as uint8 (N, channels, height, width).
 
@@ -241,20 +242,22 @@ def hf(
         keep: "decoded", "encoded", or "auto".
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.
+        stage_to: folder on a disk of this machine, to which the images are copied, decoded or encoded, once.
     """
-    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error)
+    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error, stage_to)
     data = _examined(path, splits, val_size, revision, config, image, label, classes, on_error)
     if val_size is not None and splits.get("val"):
         log.warning("the split %s is not used, since val_size=%d; val_size=null uses it", splits["val"], val_size)
     place = Path(cache_dir).expanduser()
-    copied = place / f"hf-{hashlib.sha256(f'{data.stamps} {image}'.encode()).hexdigest()[:DIGITS]}"
+    key = hashlib.sha256(f"{data.stamps} {image}".encode()).hexdigest()[:DIGITS]
     try:
-        encoded = {part: TableImages(table, copied / f"{part}.arrow") for part, table in data.tables.items()}
+        encoded = {
+            part: TableImages(table, place / f"hf-{key}" / f"{part}.arrow") for part, table in data.tables.items()
+        }
     except OSError as error:
         raise ValueError(f"cache_dir: the images cannot be copied there ({error})") from error
-    key = hashlib.sha256(keeping.key(data.stamps) + f"{image} {label}".encode()).hexdigest()[:DIGITS]
-    folder = place / f"hf-{key}"
-    parts = keep_images(keeping, data, encoded, data.labels, folder)
+    folder = place / f"hf-{keeping.key(key)}"
+    parts = keep_images(keeping, data, encoded, data.labels, folder, f"hf-{key}")
     skipped = tuple(sorted(data.unusable))
     if skipped:
         log.warning("%s: %s", data.root, describe(data.unusable, "images"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vicinal.data.contents import once, reads, saved_hashes, stamp
+from vicinal.data.contents import DIGITS, once, reads, saved_hashes, stamp
 from vicinal.data.encoded import Paths
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
@@ -53,6 +53,7 @@ def imagefolder(
     keep: str = AUTO,
     crop: str = PADDED,
     workers: int | str = AUTO,
+    stage_to: str | None = None,
 ) -> Source:
     """Load a tree of images as uint8 (N, channels, height, width), decoded or encoded.
 
@@ -78,14 +79,16 @@ def imagefolder(
         keep: "decoded", "encoded", or "auto": decoded if that takes at most half of the memory, and fits on the disk.
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.
+        stage_to: folder on a disk of this machine, to which the images are copied, decoded or encoded, once.
     """
-    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error)
+    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error, stage_to)
     tree = ImageTree(folder, val_size, on_error)
     log_left_out(tree, val_size)
-    cached = Path(cache_dir).expanduser() / f"imagefolder-{_cache_key(tree, keeping)}"
+    files = _key(tree)
+    cached = Path(cache_dir).expanduser() / f"imagefolder-{keeping.key(files)}"
     encoded = {part: Paths([path for path, _ in samples]) for part, samples in tree.samples.items()}
     labels = {part: torch.tensor([label for _, label in samples]) for part, samples in tree.samples.items()}
-    parts = keep_images(keeping, tree, encoded, labels, cached)
+    parts = keep_images(keeping, tree, encoded, labels, cached, f"imagefolder-{files}")
     if tree.unusable:
         log.warning("%s: %s", tree.root, tree.describe_skipped())
     for part, place in tree.parts.items():
@@ -95,10 +98,11 @@ def imagefolder(
     return Source(parts["train"], parts["test"], tree.class_names, parts.get("val"), tree.skipped(), folder=cached)
 
 
-def _cache_key(tree: ImageTree, keeping: Keeping) -> str:
-    digest = hashlib.sha256(keeping.key(str(tree.root)))
+def _key(tree: ImageTree) -> str:
+    """Return a hash of the files, their sizes and times."""
+    digest = hashlib.sha256(os.fsencode(tree.root))
     for samples in tree.samples.values():
         for path, label in samples:
             stat = os.stat(path)  # noqa: PTH116 - a Path per file would take longer than all the rest
             digest.update(repr((path, label, *stamp(stat))).encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:DIGITS]

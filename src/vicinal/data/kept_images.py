@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vicinal.data.contents import DIGITS
 from vicinal.data.decoding import decode, framed
 from vicinal.data.encoded import Encoded, EncodedImages
 from vicinal.data.image_tree import FAIL, SKIP
 from vicinal.data.row_files import Make, RowFiles, Stored
 from vicinal.data.samples import Samples
+from vicinal.data.staging import staged_images, staged_rows
 from vicinal.errors import first_line
 from vicinal.utils.cores import usable_cores
 from vicinal.utils.image_size import ImageSize, shortest, sides
@@ -57,6 +60,7 @@ class Keeping:
     crop: str
     workers: int | str
     skips: bool  # images that cannot be decoded
+    stage_to: str | None
 
     @classmethod
     def of(
@@ -68,10 +72,12 @@ class Keeping:
         crop: str = PADDED,
         workers: int | str = AUTO,
         on_error: str = FAIL,
+        stage_to: str | None = None,
         **_: Any,
     ) -> Keeping:
         """Return what becomes of the images by the arguments of a source."""
-        return cls(image_size, channels, resize or min(sides(image_size)), keep, crop, workers, on_error == SKIP)
+        shorter = resize or min(sides(image_size))
+        return cls(image_size, channels, shorter, keep, crop, workers, on_error == SKIP, stage_to)
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -103,11 +109,16 @@ class Keeping:
     def threads(self) -> int:
         return usable_cores() if self.workers == AUTO else int(self.workers)
 
-    def key(self, place: str) -> bytes:
-        """Return what the pixels depend on, beside the encoded images and their order."""
+    @property
+    def stage(self) -> Path | None:
+        return Path(self.stage_to).expanduser() if self.stage_to else None
+
+    def key(self, images: str) -> str:
+        """Return a hash of what the pixels depend on: that of the encoded images and their order, and more."""
         from PIL import __version__ as pillow  # another version may decode to other pixels
 
-        return repr((DECODING, place, shortest(self.image_size), self.shorter, self.channels, pillow)).encode()
+        parts = (DECODING, images, shortest(self.image_size), self.shorter, self.channels, pillow)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:DIGITS]
 
 
 def without_effect(image_size: ImageSize, resize: int | None = None, **_: Any) -> set[str]:
@@ -121,6 +132,7 @@ def keep_images(
     encoded: Mapping[str, Encoded],
     labels: Mapping[str, Tensor],
     folder: Path,
+    pack: str,
 ) -> dict[str, Samples]:
     """Return the images of each part with their labels, without those that are skipped, which the listing notes.
 
@@ -132,17 +144,26 @@ def keep_images(
         encoded: images of each part.
         labels: of each part, (N,) int64.
         folder: for decoded images; named by a hash of all that they depend on.
+        pack: name of a copy of the encoded images: a hash of what they are.
     """
     size, channels = sides(keeping.image_size), keeping.channels
     counts = {part: len(images) for part, images in encoded.items()}
     files = RowFiles(folder, counts, (*size, channels), f"the decoded images of {listing.root}")
+    stage, copy = keeping.stage, f"the copy of the images of {listing.root}"
     if _stays_encoded(files, keeping):
+        if stage:
+            encoded = staged_images(stage / f"{pack}-pack", encoded, copy, keeping.threads)
         lazy = {
             part: EncodedImages(images, channels, size, keeping.shorter, keeping.threads)
             for part, images in encoded.items()
         }
         return {part: Samples(cast(Tensor, images), labels[part]) for part, images in lazy.items()}
-    rows = _decoded(files, listing, encoded, keeping)
+    decoded = partial(_decoded, files, listing, encoded, keeping)
+    local = stage and replace(files, folder=stage / folder.name, what=copy)
+    stored = staged_rows(local, decoded, keeping.threads) if local else decoded()
+    for path, reason in stored.note.items():
+        listing.skip(path, reason)
+    rows = stored.rows
     return {
         part: _usable(listing, encoded[part], Samples(rows[part].permute(0, 3, 1, 2), labels[part])) for part in rows
     }
@@ -152,7 +173,7 @@ def _stays_encoded(files: RowFiles, keeping: Keeping) -> bool:
     """Decide how the images are kept. Raises ValueError: those that are too large to be decoded are to be skipped."""
     if keeping.asked != AUTO:
         return keeping.asked == ENCODED
-    large = files.bytes > usable_memory() // 2 or files.missing() > _free(files.folder)
+    large = files.bytes > usable_memory() // 2 or files.missing() > files.free()
     if not large or files.load() is not None:
         return False
     log.info("decoded, the images would take %.1f GB: they stay encoded (dataset.keep)", files.bytes / 1e9)
@@ -160,14 +181,8 @@ def _stays_encoded(files: RowFiles, keeping: Keeping) -> bool:
     return True
 
 
-def _free(folder: Path) -> int:
-    """Return the free bytes of the disk that a folder is, or will be, on."""
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    return shutil.disk_usage(existing).free
-
-
-def _decoded(files: RowFiles, listing: Listing, encoded: Mapping[str, Encoded], keeping: Keeping) -> dict[str, Tensor]:
-    """Return the decoded images of each part, (N, H, W, C) uint8, and note the skipped files."""
+def _decoded(files: RowFiles, listing: Listing, encoded: Mapping[str, Encoded], keeping: Keeping) -> Stored:
+    """Return the decoded images of each part, (N, H, W, C) uint8, with {name: why} of those that cannot be decoded."""
     stored = files.load()
     if stored is None:
         start, unreadable = time.perf_counter(), {*listing.unusable}
@@ -184,16 +199,13 @@ def _decoded(files: RowFiles, listing: Listing, encoded: Mapping[str, Encoded], 
         log.info("decoded in %.1f s", time.perf_counter() - start)
         if scaled:
             log.info("%d images of 16 bits, such as %s, are scaled to 8: 65535 is white", len(scaled), min(scaled))
-    for path, reason in stored.note.items():
-        listing.skip(path, reason)
-    return stored.rows
+    return stored
 
 
 def _made(files: RowFiles, make: Make, note: Callable[[], Any], threads: int) -> Stored:
     """Return rows that are made and kept in files; where they cannot be, in memory, if they fit there."""
     try:
-        if (free := _free(files.folder)) < (missing := files.missing()):
-            raise OSError(f"{missing / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
+        files.check_disk()
         return files.make(make, note, threads)
     except OSError as error:
         if files.bytes > usable_memory() // 2:

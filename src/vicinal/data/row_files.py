@@ -73,6 +73,16 @@ class RowFiles:
                 written += self.file(part).stat().st_blocks * 512
         return max(0, self.bytes - written)
 
+    def free(self) -> int:
+        """Return the free bytes of the disk that the folder is, or will be, on."""
+        existing = next(place for place in (self.folder, *self.folder.parents) if place.exists())
+        return shutil.disk_usage(existing).free
+
+    def check_disk(self) -> None:
+        """Raise OSError if the disk has no room for the rows."""
+        if (free := self.free()) < (missing := self.missing()):
+            raise OSError(f"{missing / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
+
     @property
     def _chunk(self) -> int:
         return max(1, CHUNK_BYTES // prod(self.shape))

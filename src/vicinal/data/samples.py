@@ -65,7 +65,7 @@ class RunData:
     @property
     def kind(self) -> Inputs:
         """Kind of the inputs."""
-        return Images(*self.train.inputs.shape[1:3]) if self.given is None else self.given
+        return Images(self.train.inputs.shape[1], self.train.inputs.shape[2:]) if self.given is None else self.given
 
     def normalised(self, inputs: Tensor) -> Tensor:
         """Return scaled inputs (n, C, ...) on the CPU as they enter the network."""
