@@ -188,6 +188,7 @@ class SearchSweeper(JobSweeper):
         jobs = self.packed([*{job.experiment.run_id: job for job in found}.values()], packing)
         place = confirm_folder(folder)
         self.config.hydra.sweep.dir = str(place)
+        self.config.hydra.sweeper.pruner = None  # these runs are compared as whole ones
         swept = [axis.key.lstrip("+") for axis in self._axes]
         grid.write_sweep(place, jobs, swept=swept, baseline=found[0].experiment.cell_id)
         text = "trial %d is chosen: %s; it and the config without the space are trained on %d new seeds"

@@ -189,6 +189,19 @@ def test_a_pruned_run_can_be_trained_to_its_end(train: Train, tmp_path: Path, un
     assert learned(folder) == learned(whole)
 
 
+def test_runs_on_new_seeds_are_never_pruned(
+    train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With asha they would be: each epoch that ends a rung is reached by five others."""
+    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: None)
+    words = [word for word in SEARCH if "confirm" not in word]
+    code, _, err = train(*words, "trainer.epochs=3", trials_of(2), "hydra.sweeper.pruner=asha", "hydra.sweeper.confirm=3")
+    assert (code, err) == (0, "")
+    confirm = json.loads((tmp_path / "outputs/sweeps" / record(tmp_path)["confirm"] / "sweep.json").read_text())
+    runs = results(tmp_path)
+    assert [runs[run["run_id"]]["status"] for run in confirm["runs"]] == ["completed"] * 6
+
+
 def learned(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in ("seconds", "throughput")} for row in rows]
