@@ -20,11 +20,11 @@ from vicinal.utils.gc_pause import without_collections
 if TYPE_CHECKING:
     from vicinal.launch.grid import Job
     from vicinal.launch.packing import Packing
-    from vicinal.launch.study import SharedStudy, Trial
+    from vicinal.launch.study import Known, SharedStudy, Trial
 
 log = logging.getLogger(__name__)
 
-HOPELESS = 3  # trials that have failed one after the other, and no other, after which a command gives up
+HOPELESS = 3  # trials after which a command gives up if all have failed
 
 
 class SearchSweeper(JobSweeper):
@@ -79,26 +79,18 @@ class SearchSweeper(JobSweeper):
     def _search(
         self, study: SharedStudy, folder: Path, size: int, packing: Packing | None
     ) -> list[Sequence[JobReturn]]:
-        from vicinal.launch.warm_start import known_points
-
-        settings, runs = self._settings, self._baseline.experiment.folder.path.parent
-
-        def known() -> Sequence[Any]:
-            return known_points(runs, self._axes, self._goal, self._jobs_of) if settings.warm_start else []
-
-        study.open(known)
+        most = self._settings.trials
+        study.open(self._known)
         self._add(study.trials())
         returns: list[Sequence[JobReturn]] = []
-        failed = 0  # in this session, before any other outcome
         try:
-            while batch := study.next(size, settings.trials):
-                states = self._do(study, folder, batch, packing, returns)
-                failed = failed + len(states) if failed >= 0 and {*states} == {"failed"} else -1
-                if failed >= HOPELESS:
-                    reason = next(trial.reason for trial in study.trials() if trial.number == batch[-1].number)
-                    raise UserError(f"all {failed} trials so far have failed, the last because: {reason}")
+            while batch := study.next(size, most):
+                self._do(study, folder, batch, packing, returns)
+                ended = [trial for trial in study.trials() if trial.state != "running"]
+                if len(ended) >= HOPELESS and all(trial.state == "failed" for trial in ended):
+                    raise UserError(f"all {len(ended)} trials so far have failed, the last because: {ended[-1].reason}")
         except (KeyboardInterrupt, SystemExit) as end:
-            self.tell_interrupted(end, sum(_counts(trial) for trial in study.trials()), f"{settings.trials} trials")
+            self.tell_interrupted(end, sum(_counts(trial) for trial in study.trials()), f"{most} trials")
             raise
         self._conclude(study, folder, packing, returns)
         return returns
@@ -110,8 +102,8 @@ class SearchSweeper(JobSweeper):
         batch: Sequence[Trial],
         packing: Packing | None,
         returns: list[Sequence[JobReturn]],
-    ) -> list[str]:
-        """Train the points of a batch, and record and return how each has ended."""
+    ) -> None:
+        """Train the points of a batch, and record how each has ended."""
         from vicinal.launch import grid
 
         for trial in batch:
@@ -125,34 +117,26 @@ class SearchSweeper(JobSweeper):
         left = self.left([job for job in every if job.experiment.run_id in own], hint="")
         if left:
             returns += self.train(folder, every, left, packing, again=bool(returns))
-        states = [self._tell(study, trial) for trial in batch]
+        for trial in batch:
+            self._tell(study, trial)
         self._record(study, folder)
-        return states
 
-    def _tell(self, study: SharedStudy, trial: Trial) -> str:
-        """Record how a trial has ended, and return it."""
-        jobs, refused = self._jobs[trial.number], self._refused.get(trial.number, "")
+    def _tell(self, study: SharedStudy, trial: Trial) -> None:
+        """Record how a trial has ended."""
+        from vicinal.launch.search import Outcome, outcome
+
+        jobs, refused = self._jobs[trial.number], self._refused.get(trial.number)
         folders = [job.experiment.folder for job in jobs]
-        runs = [job.experiment.run_id for job in jobs]
-        results = [folder.read_result() or {} for folder in folders]
-        unfinished = [result for result in results if result.get("status") != "completed"]
-        if not unfinished and not refused and all(map(self._goal.is_in, results)):
-            value = self._goal.of(results)
-            study.tell(trial, "completed", value, runs)
+        end = Outcome("failed", reason=refused) if refused else outcome(folders, self._goal)
+        study.tell(trial, end.state, end.value, [job.experiment.run_id for job in jobs], end.reason, end.epoch)
+        if end.state == "completed":
             best = study.best()
             beside = f"; the best so far is trial {best.number}, {best.value:.4g}" if best else ""
-            log.info("trial %d: %s %.4g%s", trial.number, self._goal.name, value, beside)
-            return "completed"
-        reason = refused or f"its result has no {self._goal.name}"
-        if unfinished:
-            reason = str(unfinished[0].get("error", "it has ended without a result"))
-        if unfinished and unfinished[0].get("status") == "stopped" and (rows := folders[0].rows()):
-            study.tell(trial, "pruned", rows[-1][f"val/{self._goal.metric}"], runs, reason, epoch=len(rows))
-            log.info("trial %d: %s", trial.number, reason)
-            return "pruned"
-        study.tell(trial, "failed", None, runs, reason)
-        log.warning("trial %d has failed: %s", trial.number, reason)
-        return "failed"
+            log.info("trial %d: %s %.4g%s", trial.number, self._goal.name, end.value, beside)
+        elif end.state == "pruned":
+            log.info("trial %d: %s", trial.number, end.reason)
+        else:
+            log.warning("trial %d has failed: %s", trial.number, end.reason)
 
     def _conclude(
         self, study: SharedStudy, folder: Path, packing: Packing | None, returns: list[Sequence[JobReturn]]
@@ -169,13 +153,22 @@ class SearchSweeper(JobSweeper):
             failed = sum(trial.state == "failed" for trial in trials)
             reasons = f"the reasons are in {folder / 'search.json'}"
             raise UserError(f"no trial is completed, {failed} of {len(trials)} have failed; {reasons}")
-        if self._settings.confirm:
-            self._confirm(best, folder, packing, returns)
-            self._record(study, folder, confirmed=True)
+        if not self._settings.confirm:
+            finish(folder)
+            return
+        jobs, left, ended = self._confirm(best, folder, packing)
+        self._record(study, folder, confirmed=True)
         finish(folder)
+        returns += ended
+        self.raise_if_failed(jobs, left, ended)
 
-    def _confirm(self, best: Trial, folder: Path, packing: Packing | None, returns: list[Sequence[JobReturn]]) -> None:
-        """Train the choice, and the command line without the space, on seeds that nothing was chosen by."""
+    def _confirm(
+        self, best: Trial, folder: Path, packing: Packing | None
+    ) -> tuple[Sequence[Job], Sequence[Job], list[Sequence[JobReturn]]]:
+        """Train the choice, and the command line without the space, on seeds that nothing was chosen by.
+
+        Returns the runs, those that were launched, and how these have ended.
+        """
         from vicinal.jobs.run import send_rest
         from vicinal.launch import grid
         from vicinal.launch.search import confirm_folder
@@ -203,8 +196,7 @@ class SearchSweeper(JobSweeper):
                 raise
         finish(place)
         send_rest([job.experiment for job in jobs])
-        returns += ended
-        self.raise_if_failed(jobs, left, ended)
+        return jobs, left, ended
 
     def _show(self, study: SharedStudy, folder: Path, size: int) -> None:
         """Say what would be searched and tried first, and train nothing."""
@@ -215,7 +207,8 @@ class SearchSweeper(JobSweeper):
         study.look()
         settings, trials = self._settings, study.trials()
         done, most = sum(_counts(trial) for trial in trials), settings.trials
-        trials = [trial for trial in trials if trial.state == "running"] or study.propose(size)
+        left = min(size, most - sum(not trial.warm for trial in trials))
+        trials = [trial for trial in trials if trial.state == "running"] or study.propose(left, self._known)
         self._add(trials)
         jobs = [job for trial in trials for job in self._jobs[trial.number]]
         check_cuts(job.experiment for job in [self._baseline, *self._probes, *jobs])
@@ -228,9 +221,17 @@ class SearchSweeper(JobSweeper):
         print(f"folder: {folder}")
         for reason in self._refused.values():
             print(f"a point that will be refused: {reason}")
-        if done < most and jobs:
+        if jobs:
             print("next:")
             dry_run.show([*{job.experiment.run_id: job for job in jobs}.values()])
+
+    def _known(self) -> Sequence[Known]:
+        """Return the points that a new search begins with."""
+        from vicinal.launch.warm_start import known_points
+
+        if not self._settings.warm_start:
+            return []
+        return known_points(self._baseline.experiment.folder.path.parent, self._axes, self._goal, self._jobs_of)
 
     def _probed(self) -> list[Job]:
         """Compose and check the ends of each axis, so that a mistake in one does not come up after a night."""

@@ -155,6 +155,37 @@ def test_a_search_in_which_all_fails_gives_up(train: Train, tmp_path: Path, unre
     assert len(record(tmp_path)["trials"]) == 3
 
 
+def test_failures_end_a_search_only_if_nothing_has_ever_been_completed(
+    train: Train, tmp_path: Path, unreported: None
+) -> None:
+    """A point that was known before is one that is completed; and a command that goes on counts as the first does."""
+    assert train("optimizer.lr=0.05", *SMALL)[0] == 0
+    words = ["hydra/sweeper=search", "optimizer.lr=1e30,1e29,1e28,1e27,0.05", *SMALL, "hydra.sweeper.confirm=0", "-m"]
+    code, printed, err = train(*words, trials_of(4))
+    assert (code, err) == (0, "")
+    assert printed.count(" has failed: ") >= 3
+    other = ["hydra/sweeper=search", "optimizer.lr=1e30,1e29", *SMALL, "output_dir=other", "hydra.sweeper.confirm=0"]
+    assert train(*other, trials_of(2), "-m")[0] == 1
+    code, _, err = train(*other, trials_of(9), "-m")
+    assert (code, err[:48]) == (1, "error: all 3 trials so far have failed, the last")
+
+
+def test_a_search_is_reported_if_a_run_on_new_seeds_fails(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the default value diverges, which is a reason to search."""
+    reported: list[str] = []
+    monkeypatch.setattr("vicinal.report.search.finish", lambda folder: reported.append(record(tmp_path)["confirm"]))
+    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: reported.append(folder.name))
+    (tmp_path / "my/optimizer").mkdir(parents=True)
+    (tmp_path / "my/optimizer/wild.yaml").write_text("_target_: torch.optim.SGD\nlr: 1e30\nmomentum: 0.9\n")
+    words = ["--config-dir", str(tmp_path / "my"), "hydra/sweeper=search", "optimizer.lr=0.05,0.1", *SMALL, "-m"]
+    code, _, err = train(*words, "optimizer=wild", trials_of(1), "hydra.sweeper.confirm=1")
+    assert (code, err) == (1, "error: 1 of 2 jobs failed; the reasons are in the table\n")
+    [folder] = (tmp_path / "outputs/sweeps").glob("*-confirm")
+    assert reported == [folder.name, folder.name]
+
+
 def test_a_pruned_run_can_be_trained_to_its_end(train: Train, tmp_path: Path, unreported: None) -> None:
     """With the rows that it would have without the search."""
     words = [*SEARCH, "trainer.epochs=3", trials_of(5), "hydra.sweeper.pruner=asha"]
@@ -194,8 +225,8 @@ def test_runs_on_new_seeds_are_never_pruned(
 ) -> None:
     """With asha they would be: each epoch that ends a rung is reached by five others."""
     monkeypatch.setattr("vicinal.report.report.finish", lambda folder: None)
-    words = [word for word in SEARCH if "confirm" not in word]
-    code, _, err = train(*words, "trainer.epochs=3", trials_of(2), "hydra.sweeper.pruner=asha", "hydra.sweeper.confirm=3")
+    words = [*SEARCH, "trainer.epochs=3", trials_of(2), "hydra.sweeper.pruner=asha", "hydra.sweeper.confirm=3"]
+    code, _, err = train(*words)
     assert (code, err) == (0, "")
     confirm = json.loads((tmp_path / "outputs/sweeps" / record(tmp_path)["confirm"] / "sweep.json").read_text())
     runs = results(tmp_path)
@@ -290,6 +321,22 @@ def test_a_dry_run_shows_the_space_and_the_first_points_and_leaves_nothing(train
     assert "the largest val/acc1 of 24 trials by tpe, 2 at a time; 0 are done" in printed
     assert "2 of 2 runs are left" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_shows_what_the_command_then_trains(train: Train, tmp_path: Path, unreported: None) -> None:
+    """After what is known, and no more than is left of the trials."""
+    assert train("mixup.alpha=0.2", *SMALL)[0] == 0
+    words = [trials_of(2), "hydra.sweeper.at_a_time=3"]
+    code, printed, err = train(*SEARCH, *words, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert "2 of 2 runs are left" in printed
+    assert train(*SEARCH, *words)[0] == 0
+    warm, *trials = record(tmp_path)["trials"]
+    assert warm["warm"]
+    assert [trial["runs"][0].partition("-")[0] in printed for trial in trials] == [True, True]
+    code, printed, err = train(*SEARCH, *words, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert "next:" not in printed
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_point_is_what_optuna_itself_asks_for(number: int, tmp_path: Path) -> 
     study = SharedStudy(tmp_path, axes, "tpe", 5, False)
     study.open(list)
     go(study, number, score=lambda values: (float(values["a"]) - 1) ** 2)
-    [proposed] = study.propose(1)
+    [proposed] = study.propose(1, list)
     theirs = optuna.create_study(sampler=sampler("tpe", 5, number, 1))
     theirs.add_trials(study._frozen())
     with warnings.catch_warnings():
@@ -157,7 +157,7 @@ def test_a_point_is_what_optuna_itself_asks_for(number: int, tmp_path: Path) -> 
 def test_proposals_are_the_next_trials_and_leave_nothing(tmp_path: Path) -> None:
     study = SharedStudy(tmp_path / "s", space(), "random", 0, True)
     assert not study.look()
-    proposed = study.propose(3)
+    proposed = study.propose(3, list)
     assert list(tmp_path.iterdir()) == []
     study.open(list)
     assert [trial.values for trial in study.next(3, 3)] == [trial.values for trial in proposed]
