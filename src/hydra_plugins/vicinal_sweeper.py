@@ -88,7 +88,7 @@ class GridSweeper(JobSweeper):
 
         parser = self.parser()
         parsed = parser.parse_overrides([*self._parse_config(), *arguments])
-        overrides = [*{override.get_key_element(): override for override in parsed}.values()]  # the last of a key counts
+        overrides = [*{word.get_key_element(): word for word in parsed}.values()]  # the last word of a key counts
         zipped = grid.zip_groups(self._zip or [])
         grid.check_axes(overrides, zipped)
         points = [

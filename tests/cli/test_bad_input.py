@@ -240,7 +240,7 @@ REFUSED = [
         "hydra.sweeper.zip: mixup.alpah must have several values; keys that have: mixup, mixup.alpha",
     ),
     (
-        "hydra.sweeper.zip=[mixup,mixup.alpha] mixup=none,input mixup.alpha=1,2 mixup.alpha=3 -m",  # the last one counts
+        "hydra.sweeper.zip=[mixup,mixup.alpha] mixup=none,input mixup.alpha=1,2 mixup.alpha=3 -m",
         "hydra.sweeper.zip: mixup.alpha must have several values; keys that have: mixup",
     ),
     (

@@ -15,6 +15,7 @@ from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import run as job
 from vicinal.launch.journal import JOURNAL
+from vicinal.launch.study import SharedStudy
 
 from ..forked import Forked
 
@@ -184,6 +185,24 @@ def test_a_search_is_reported_if_a_run_on_new_seeds_fails(
     assert (code, err) == (1, "error: 1 of 2 jobs failed; the reasons are in the table\n")
     [folder] = (tmp_path / "outputs/sweeps").glob("*-confirm")
     assert reported == [folder.name, folder.name]
+
+
+def test_a_file_that_is_edited_while_a_search_runs_changes_none_of_its_trials(
+    train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my/optimizer").mkdir(parents=True)
+    file = tmp_path / "my/optimizer/edited.yaml"
+    file.write_text("_target_: torch.optim.SGD\nlr: 0.1\nmomentum: 0.9\n")
+    tell = SharedStudy.tell
+
+    def edit(self: SharedStudy, *arguments: Any, **named: Any) -> None:
+        tell(self, *arguments, **named)
+        file.write_text(file.read_text().replace("0.9", "0.5"))
+
+    monkeypatch.setattr(SharedStudy, "tell", edit)
+    code, _, err = train("--config-dir", str(tmp_path / "my"), "optimizer=edited", *SEARCH, trials_of(3))
+    assert (code, err) == (0, "")
+    assert [result["config"]["optimizer"]["momentum"] for result in results(tmp_path).values()] == [0.9] * 3
 
 
 def test_a_pruned_run_can_be_trained_to_its_end(train: Train, tmp_path: Path, unreported: None) -> None:
