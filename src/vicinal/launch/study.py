@@ -20,6 +20,7 @@ from vicinal.launch.journal import JOURNAL, readable, storage
 from vicinal.launch.samplers import NAME, choose, new_study, unused
 from vicinal.launch.search_space import Axis
 from vicinal.runs.files import make_folder
+from vicinal.runs.locks import safe_lock
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -227,7 +228,7 @@ class SharedStudy:
         if number in self._mine:
             return True
         make_folder(self._folder / "trials")
-        lock = filelock.FileLock(self._folder / "trials" / f"{number}.lock")
+        lock = safe_lock(self._folder / "trials" / f"{number}.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -242,5 +243,5 @@ class SharedStudy:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, no other process chooses or records trials."""
-        with filelock.FileLock(self._folder / "study.lock"):
+        with safe_lock(self._folder / "study.lock"):
             yield
