@@ -66,7 +66,7 @@ class SearchSweeper(JobSweeper):
             self._show(study, folder, size)
             return []
         study.look()
-        if sum(map(_counts, study.trials())) < settings.trials:
+        if sum(trial.done for trial in study.trials()) < settings.trials:
             self.check_data([baseline, *self._probes])
         return self._search(study, folder, size, packing)
 
@@ -90,7 +90,7 @@ class SearchSweeper(JobSweeper):
                 if len(ended) >= HOPELESS and all(trial.state == "failed" for trial in ended):
                     raise UserError(f"all {len(ended)} trials so far have failed, the last because: {ended[-1].reason}")
         except (KeyboardInterrupt, SystemExit) as end:
-            self.tell_interrupted(end, sum(_counts(trial) for trial in study.trials()), f"{most} trials")
+            self.tell_interrupted(end, sum(trial.done for trial in study.trials()), f"{most} trials")
             raise
         self._conclude(study, folder, packing, returns)
         return returns
@@ -104,10 +104,11 @@ class SearchSweeper(JobSweeper):
         returns: list[Sequence[JobReturn]],
     ) -> None:
         """Train the points of a batch, and record how each has ended."""
+        from vicinal.config.error_messages import explain
         from vicinal.launch import grid
 
         for trial in batch:
-            log.info("trial %d: %s", trial.number, _point(trial))
+            log.info("trial %d: %s", trial.number, trial.point)
         with study.alone():
             self._add(study.trials())  # another process may have added some
             shown = {job.experiment.run_id: job for number in sorted(self._jobs) for job in self._jobs[number]}
@@ -115,19 +116,25 @@ class SearchSweeper(JobSweeper):
             grid.write_sweep(folder, every, swept=[axis.key.lstrip("+") for axis in self._axes])
         own = {job.experiment.run_id for trial in batch for job in self._jobs[trial.number]}
         left = self.left([job for job in every if job.experiment.run_id in own], hint="")
-        if left:
-            returns += self.train(folder, every, left, packing, again=bool(returns))
+        launched = self.train(folder, every, left, packing, again=bool(returns)) if left else []
+        returns += launched
+        errors = (job._return_value for jobs in launched for job in jobs)
+        broken = next((error for error in errors if isinstance(error, OSError)), None)
         for trial in batch:
-            self._tell(study, trial)
+            self._tell(study, trial, failures=broken is None)
         self._record(study, folder)
+        if broken:  # a full disk, say: no fault of a point, which stays to be done
+            raise UserError(f"{explain(broken)}; the same command goes on")
 
-    def _tell(self, study: SharedStudy, trial: Trial) -> None:
-        """Record how a trial has ended."""
+    def _tell(self, study: SharedStudy, trial: Trial, failures: bool) -> None:
+        """Record how a trial has ended; that it has failed only if ``failures`` are those of the points."""
         from vicinal.launch.search import Outcome, outcome
 
         jobs, refused = self._jobs[trial.number], self._refused.get(trial.number)
         folders = [job.experiment.folder for job in jobs]
         end = Outcome("failed", reason=refused) if refused else outcome(folders, self._goal)
+        if end.state == "failed" and not failures:
+            return
         study.tell(trial, end.state, end.value, [job.experiment.run_id for job in jobs], end.reason, end.epoch)
         if end.state == "completed":
             best = study.best()
@@ -185,7 +192,7 @@ class SearchSweeper(JobSweeper):
         swept = [axis.key.lstrip("+") for axis in self._axes]
         grid.write_sweep(place, jobs, swept=swept, baseline=found[0].experiment.cell_id)
         text = "trial %d is chosen: %s; it and the config without the space are trained on %d new seeds"
-        log.info(text, best.number, _point(best), len(seeds))
+        log.info(text, best.number, best.point, len(seeds))
         ended: list[Sequence[JobReturn]] = []
         if left := self.left(jobs, hint=""):
             try:
@@ -206,7 +213,7 @@ class SearchSweeper(JobSweeper):
 
         study.look()
         settings, trials = self._settings, study.trials()
-        done, most = sum(_counts(trial) for trial in trials), settings.trials
+        done, most = sum(trial.done for trial in trials), settings.trials
         left = min(size, most - sum(not trial.warm for trial in trials))
         trials = [trial for trial in trials if trial.state == "running"] or study.propose(left, self._known)
         self._add(trials)
@@ -287,12 +294,3 @@ class SearchSweeper(JobSweeper):
     @property
     def _swept(self) -> list[str]:
         return [axis.key for axis in self._axes]
-
-
-def _point(trial: Trial) -> str:
-    return " ".join(f"{key}={text}" for key, text in trial.values.items())
-
-
-def _counts(trial: Trial) -> bool:
-    """Return whether it is one of ``trials`` that are done."""
-    return not trial.warm and trial.state != "running"

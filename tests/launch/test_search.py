@@ -1,6 +1,8 @@
 """Searches from the command line: their trials, their end on new seeds, what stops them, and what is refused."""
 
+import errno
 import json
+import os
 import random
 import re
 import signal
@@ -11,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import run as job
 from vicinal.launch.journal import JOURNAL
@@ -146,6 +147,30 @@ def test_a_trial_that_fails_does_not_end_the_search(train: Train, tmp_path: Path
     reasons = {trial["reason"] for trial in trials if trial["state"] == "failed"}
     assert all(reason.startswith("the loss is not finite since step") for reason in reasons)
     assert "has failed: the loss is not finite" in printed
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_full_disk_is_no_fault_of_a_point(
+    size: int, train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search ends, its trial stays to be done, and the same command ends with the trials of another search."""
+    words = [*SEARCH, trials_of(3), f"hydra.sweeper.at_a_time={size}"]
+    assert train(*words, "output_dir=whole/outputs")[0] == 0
+    real, calls = job.run, []
+
+    def full(experiment: Experiment, *more: Any) -> dict[str, Any]:
+        calls.append(experiment)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoint.pt")
+        return real(experiment, *more)
+
+    monkeypatch.setattr(job, "run", full)
+    code, _, err = train(*words)
+    assert (code, err) == (1, "error: checkpoint.pt: No space left on device; the same command goes on\n")
+    states = [trial["state"] for trial in record(tmp_path)["trials"]]
+    assert states == ["completed", "running", "completed"][: size + 1]
+    assert train(*words)[0] == 0
+    assert record(tmp_path)["trials"] == record(tmp_path / "whole")["trials"]
 
 
 def test_a_search_in_which_all_fails_gives_up(train: Train, tmp_path: Path, unreported: None) -> None:
@@ -409,23 +434,6 @@ def test_the_folder_of_another_search_is_refused(train: Train, unreported: None)
     code, _, err = train(*SEARCH, trials_of(2), "hydra.sweep.dir=mine", "hydra.sweeper.seed=1")
     assert (code, err.count("\n")) == (1, 1)
     assert err.endswith("mine: is the folder of another search; hydra.sweep.dir needs one of its own\n")
-
-
-def test_a_choice_that_fails_on_new_seeds_is_an_error(
-    train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = job.run
-
-    def fails_on_new_seeds(experiment: Experiment, sweep: str, *more: Any) -> dict[str, Any]:
-        if experiment.seed == 2:
-            raise UserError("no luck")
-        return real(experiment, sweep, *more)
-
-    monkeypatch.setattr(job, "run", fails_on_new_seeds)
-    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: None)
-    words = [word for word in SEARCH if "confirm" not in word]
-    code, _, err = train(*words, trials_of(1), "hydra.sweeper.confirm=2")
-    assert (code, err) == (1, "error: 2 of 4 jobs failed; the reasons are in the table\n")
 
 
 def test_a_command_without_a_space_or_without_optuna_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,16 @@ class Trial:
     runs: tuple[str, ...] = ()  # ids of its runs, one per seed; empty while it is running
     reason: str = ""  # why it has no value; "" if it has one
 
+    @property
+    def point(self) -> str:
+        """Its values, as the command line spells them."""
+        return " ".join(f"{key}={text}" for key, text in self.values.items())
+
+    @property
+    def done(self) -> bool:
+        """Whether it is one of the trials that a search has to do, and has ended."""
+        return not self.warm and self.state != "running"
+
 
 @dataclass(frozen=True)
 class Known:
