@@ -241,11 +241,13 @@ class SearchSweeper(JobSweeper):
         return known_points(self._baseline.experiment.folder.path.parent, self._axes, self._goal, self._jobs_of)
 
     def _probed(self) -> list[Job]:
-        """Compose and check the ends of each axis, so that a mistake in one does not come up after a night."""
+        """Compose and check the ends of each axis, and the last seed: no mistake comes up after a night."""
         from vicinal.launch import grid
         from vicinal.launch.search import goal
 
         points = [[*self._fixed, f"{axis.key}={text}"] for axis in self._axes for text in axis.probes]
+        last = self._baseline.experiment.seed + self._settings.seeds + self._settings.confirm - 1
+        points += self._words({}, [last])
         jobs = list(self.compose(points, self._swept))
         grid.check_tasks([self._baseline, *jobs])
         for job in jobs:
@@ -279,7 +281,8 @@ class SearchSweeper(JobSweeper):
         from vicinal.launch.search import write_record
 
         baseline, settings = self._baseline.experiment, self._settings
-        write_record(folder, baseline, self._axes, settings, self._goal, study.trials(), study.best(), confirmed)
+        with study.alone():  # else an older record of another process may replace a newer one
+            write_record(folder, baseline, self._axes, settings, self._goal, study.trials(), study.best(), confirmed)
 
     def _at_a_time(self, packing: Packing | None) -> int:
         from vicinal.launch.packing import AUTO

@@ -17,6 +17,7 @@ from vicinal.experiment import Experiment
 from vicinal.jobs import run as job
 from vicinal.launch.journal import JOURNAL
 from vicinal.launch.study import SharedStudy
+from vicinal.runs.locks import held
 
 from ..forked import Forked
 
@@ -100,6 +101,20 @@ def test_the_same_command_goes_on_and_another_folder_has_the_same_trials(
     assert other["trials"] == found["trials"]
     assert train(*SEARCH, trials_of(2), "output_dir=third/outputs", "hydra.sweeper.seed=1")[0] == 0
     assert record(tmp_path / "third")["trials"][0]["values"] != found["trials"][0]["values"]
+
+
+def test_a_record_is_never_older_than_the_one_that_it_replaces(
+    train: Train, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other process can tell a trial between the reading of the trials and the writing."""
+    alone: list[bool] = []
+
+    def written(folder: Path, *arguments: Any) -> None:
+        alone.append(held(folder / "study.lock"))
+
+    monkeypatch.setattr("vicinal.launch.search.write_record", written)
+    assert train(*SEARCH, trials_of(1))[0] == 0
+    assert alone == [True, True]
 
 
 def test_points_are_chosen_and_trained_together_on_several_seeds(
@@ -406,6 +421,7 @@ def test_a_dry_run_shows_what_the_command_then_trains(train: Train, tmp_path: Pa
             ["experiment=alpha_sweep"],
             "experiment=alpha_sweep: is a sweep itself; a search has its space on",
         ),
+        (["seed=9223372036854775806"], "seed=9223372036854775808: must be an integer in [0, 9223372036854775807]"),
         (["experiment=alpha_sweep,strategies"], "experiment=alpha_sweep: this recipe is a sweep itself; run it alone"),
         (["optimizer.lr=interval(1,0.1)"], "optimizer.lr=interval(1,0.1): the low end must be below the high end"),
         (["mixup.alpha=interval(-1,2)"], "mixup.alpha=-1: must be a finite number in [0, "),
@@ -420,7 +436,7 @@ def test_a_dry_run_shows_what_the_command_then_trains(train: Train, tmp_path: Pa
 def test_what_no_search_can_have_is_one_line_before_anything_trains(
     words: list[str], line: str, train: Train, tmp_path: Path
 ) -> None:
-    code, _, err = train(*SEARCH, *words)
+    code, _, err = train(*SEARCH, "hydra.sweeper.confirm=2", *words)
     assert code == 1
     assert err.startswith(f"error: {line}")
     assert err.count("\n") == 1
