@@ -134,6 +134,7 @@ class SearchSweeper(JobSweeper):
         folders = [job.experiment.folder for job in jobs]
         end = Outcome("failed", reason=refused) if refused else outcome(folders, self._goal)
         if end.state == "failed" and not failures:
+            study.release(trial.number)
             return
         study.tell(trial, end.state, end.value, [job.experiment.run_id for job in jobs], end.reason, end.epoch)
         if end.state == "completed":

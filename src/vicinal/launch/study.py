@@ -132,7 +132,7 @@ class SharedStudy:
                 batch = [trial for trial in left if trial.batch == left[0].batch][:size]
                 for trial in left:
                     if trial not in batch:
-                        self._release(trial.number)
+                        self.release(trial.number)
                 whole = [trial for trial in self.trials() if trial.batch == batch[0].batch]
                 if len(whole) == batch[0].size or any(trial.state != "running" for trial in whole):
                     return batch
@@ -174,7 +174,7 @@ class SharedStudy:
                 record.report(value, epoch)
             outcome = {"completed": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[state]
             self._shared.tell(trial.number, value if state == "completed" else None, outcome)
-            self._release(trial.number)
+            self.release(trial.number)
 
     def best(self) -> Trial | None:
         """Return the best completed trial, the first of equals."""
@@ -246,7 +246,8 @@ class SharedStudy:
         self._mine[number] = lock
         return True
 
-    def _release(self, number: int) -> None:
+    def release(self, number: int) -> None:
+        """Leave a trial that is not done to any process."""
         if lock := self._mine.pop(number, None):
             lock.release()
 
