@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -96,14 +97,13 @@ class JobSweeper(BasicSweeper):
 
     def compose(self, points: Sequence[Sequence[str]], swept: Collection[str]) -> Iterator[Job]:
         """Compose and check the run of each point, given by its words; the keys that are swept come first in these."""
-        from vicinal.config.composition import composer, describe, hidden, resolve_calls
+        from vicinal.config.composition import describe, hidden, resolve_calls
         from vicinal.experiment import Experiment
         from vicinal.launch.grid import Job
 
-        compose = composer(self.hydra_context.config_loader, self.config)
         warnings: dict[str, None] = {}
         for words in points:
-            config = compose(words)
+            config = self._composer(words)
             words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)
             describe(config.hydra, words)
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
@@ -114,6 +114,13 @@ class JobSweeper(BasicSweeper):
             warnings |= dict.fromkeys(hidden(config.hydra))
         for line in warnings:
             log.warning("%s", line)
+
+    @cached_property
+    def _composer(self) -> Callable[[Sequence[str]], DictConfig]:
+        """One for the whole command: a search composes again and again, and files may be edited meanwhile."""
+        from vicinal.config.composition import composer
+
+        return composer(self.hydra_context.config_loader, self.config)
 
     def packing(self, jobs: Sequence[Job]) -> Packing | None:
         """Decide how the jobs share this machine, if they do."""

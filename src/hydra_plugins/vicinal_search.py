@@ -20,11 +20,11 @@ from vicinal.utils.gc_pause import without_collections
 if TYPE_CHECKING:
     from vicinal.launch.grid import Job
     from vicinal.launch.packing import Packing
-    from vicinal.launch.study import SharedStudy, Trial
+    from vicinal.launch.study import Known, SharedStudy, Trial
 
 log = logging.getLogger(__name__)
 
-HOPELESS = 3  # trials that have failed one after the other, and no other, after which a command gives up
+HOPELESS = 3  # trials after which a command gives up if all have failed
 
 
 class SearchSweeper(JobSweeper):
@@ -66,7 +66,7 @@ class SearchSweeper(JobSweeper):
             self._show(study, folder, size)
             return []
         study.look()
-        if sum(map(_counts, study.trials())) < settings.trials:
+        if sum(trial.done for trial in study.trials()) < settings.trials:
             self.check_data([baseline, *self._probes])
         return self._search(study, folder, size, packing)
 
@@ -79,26 +79,18 @@ class SearchSweeper(JobSweeper):
     def _search(
         self, study: SharedStudy, folder: Path, size: int, packing: Packing | None
     ) -> list[Sequence[JobReturn]]:
-        from vicinal.launch.warm_start import known_points
-
-        settings, runs = self._settings, self._baseline.experiment.folder.path.parent
-
-        def known() -> Sequence[Any]:
-            return known_points(runs, self._axes, self._goal, self._jobs_of) if settings.warm_start else []
-
-        study.open(known)
+        most = self._settings.trials
+        study.open(self._known)
         self._add(study.trials())
         returns: list[Sequence[JobReturn]] = []
-        failed = 0  # in this session, before any other outcome
         try:
-            while batch := study.next(size, settings.trials):
-                states = self._do(study, folder, batch, packing, returns)
-                failed = failed + len(states) if failed >= 0 and {*states} == {"failed"} else -1
-                if failed >= HOPELESS:
-                    reason = next(trial.reason for trial in study.trials() if trial.number == batch[-1].number)
-                    raise UserError(f"all {failed} trials so far have failed, the last because: {reason}")
+            while batch := study.next(size, most):
+                self._do(study, folder, batch, packing, returns)
+                ended = [trial for trial in study.trials() if trial.state != "running"]
+                if len(ended) >= HOPELESS and all(trial.state == "failed" for trial in ended):
+                    raise UserError(f"all {len(ended)} trials so far have failed, the last because: {ended[-1].reason}")
         except (KeyboardInterrupt, SystemExit) as end:
-            self.tell_interrupted(end, sum(_counts(trial) for trial in study.trials()), f"{settings.trials} trials")
+            self.tell_interrupted(end, sum(trial.done for trial in study.trials()), f"{most} trials")
             raise
         self._conclude(study, folder, packing, returns)
         return returns
@@ -110,12 +102,13 @@ class SearchSweeper(JobSweeper):
         batch: Sequence[Trial],
         packing: Packing | None,
         returns: list[Sequence[JobReturn]],
-    ) -> list[str]:
-        """Train the points of a batch, and record and return how each has ended."""
+    ) -> None:
+        """Train the points of a batch, and record how each has ended."""
+        from vicinal.config.error_messages import explain
         from vicinal.launch import grid
 
         for trial in batch:
-            log.info("trial %d: %s", trial.number, _point(trial))
+            log.info("trial %d: %s", trial.number, trial.point)
         with study.alone():
             self._add(study.trials())  # another process may have added some
             shown = {job.experiment.run_id: job for number in sorted(self._jobs) for job in self._jobs[number]}
@@ -123,36 +116,35 @@ class SearchSweeper(JobSweeper):
             grid.write_sweep(folder, every, swept=[axis.key.lstrip("+") for axis in self._axes])
         own = {job.experiment.run_id for trial in batch for job in self._jobs[trial.number]}
         left = self.left([job for job in every if job.experiment.run_id in own], hint="")
-        if left:
-            returns += self.train(folder, every, left, packing, again=bool(returns))
-        states = [self._tell(study, trial) for trial in batch]
+        launched = self.train(folder, every, left, packing, again=bool(returns)) if left else []
+        returns += launched
+        errors = (job._return_value for jobs in launched for job in jobs)
+        broken = next((error for error in errors if isinstance(error, OSError)), None)
+        for trial in batch:
+            self._tell(study, trial, failures=broken is None)
         self._record(study, folder)
-        return states
+        if broken:  # a full disk, say: no fault of a point, which stays to be done
+            raise UserError(f"{explain(broken)}; the same command goes on")
 
-    def _tell(self, study: SharedStudy, trial: Trial) -> str:
-        """Record how a trial has ended, and return it."""
-        jobs, refused = self._jobs[trial.number], self._refused.get(trial.number, "")
+    def _tell(self, study: SharedStudy, trial: Trial, failures: bool) -> None:
+        """Record how a trial has ended; that it has failed only if ``failures`` are those of the points."""
+        from vicinal.launch.search import Outcome, outcome
+
+        jobs, refused = self._jobs[trial.number], self._refused.get(trial.number)
         folders = [job.experiment.folder for job in jobs]
-        runs = [job.experiment.run_id for job in jobs]
-        results = [folder.read_result() or {} for folder in folders]
-        unfinished = [result for result in results if result.get("status") != "completed"]
-        if not unfinished and not refused and all(map(self._goal.is_in, results)):
-            value = self._goal.of(results)
-            study.tell(trial, "completed", value, runs)
+        end = Outcome("failed", reason=refused) if refused else outcome(folders, self._goal)
+        if end.state == "failed" and not failures:
+            study.release(trial.number)
+            return
+        study.tell(trial, end.state, end.value, [job.experiment.run_id for job in jobs], end.reason, end.epoch)
+        if end.state == "completed":
             best = study.best()
             beside = f"; the best so far is trial {best.number}, {best.value:.4g}" if best else ""
-            log.info("trial %d: %s %.4g%s", trial.number, self._goal.name, value, beside)
-            return "completed"
-        reason = refused or f"its result has no {self._goal.name}"
-        if unfinished:
-            reason = str(unfinished[0].get("error", "it has ended without a result"))
-        if unfinished and unfinished[0].get("status") == "stopped" and (rows := folders[0].rows()):
-            study.tell(trial, "pruned", rows[-1][f"val/{self._goal.metric}"], runs, reason, epoch=len(rows))
-            log.info("trial %d: %s", trial.number, reason)
-            return "pruned"
-        study.tell(trial, "failed", None, runs, reason)
-        log.warning("trial %d has failed: %s", trial.number, reason)
-        return "failed"
+            log.info("trial %d: %s %.4g%s", trial.number, self._goal.name, end.value, beside)
+        elif end.state == "pruned":
+            log.info("trial %d: %s", trial.number, end.reason)
+        else:
+            log.warning("trial %d has failed: %s", trial.number, end.reason)
 
     def _conclude(
         self, study: SharedStudy, folder: Path, packing: Packing | None, returns: list[Sequence[JobReturn]]
@@ -169,13 +161,22 @@ class SearchSweeper(JobSweeper):
             failed = sum(trial.state == "failed" for trial in trials)
             reasons = f"the reasons are in {folder / 'search.json'}"
             raise UserError(f"no trial is completed, {failed} of {len(trials)} have failed; {reasons}")
-        if self._settings.confirm:
-            self._confirm(best, folder, packing, returns)
-            self._record(study, folder, confirmed=True)
+        if not self._settings.confirm:
+            finish(folder)
+            return
+        jobs, left, ended = self._confirm(best, folder, packing)
+        self._record(study, folder, confirmed=True)
         finish(folder)
+        returns += ended
+        self.raise_if_failed(jobs, left, ended)
 
-    def _confirm(self, best: Trial, folder: Path, packing: Packing | None, returns: list[Sequence[JobReturn]]) -> None:
-        """Train the choice, and the command line without the space, on seeds that nothing was chosen by."""
+    def _confirm(
+        self, best: Trial, folder: Path, packing: Packing | None
+    ) -> tuple[Sequence[Job], Sequence[Job], list[Sequence[JobReturn]]]:
+        """Train the choice, and the command line without the space, on seeds that nothing was chosen by.
+
+        Returns the runs, those that were launched, and how these have ended.
+        """
         from vicinal.jobs.run import send_rest
         from vicinal.launch import grid
         from vicinal.launch.search import confirm_folder
@@ -188,10 +189,11 @@ class SearchSweeper(JobSweeper):
         jobs = self.packed([*{job.experiment.run_id: job for job in found}.values()], packing)
         place = confirm_folder(folder)
         self.config.hydra.sweep.dir = str(place)
+        self.config.hydra.sweeper.pruner = None  # these runs are compared as whole ones
         swept = [axis.key.lstrip("+") for axis in self._axes]
         grid.write_sweep(place, jobs, swept=swept, baseline=found[0].experiment.cell_id)
         text = "trial %d is chosen: %s; it and the config without the space are trained on %d new seeds"
-        log.info(text, best.number, _point(best), len(seeds))
+        log.info(text, best.number, best.point, len(seeds))
         ended: list[Sequence[JobReturn]] = []
         if left := self.left(jobs, hint=""):
             try:
@@ -202,8 +204,7 @@ class SearchSweeper(JobSweeper):
                 raise
         finish(place)
         send_rest([job.experiment for job in jobs])
-        returns += ended
-        self.raise_if_failed(jobs, left, ended)
+        return jobs, left, ended
 
     def _show(self, study: SharedStudy, folder: Path, size: int) -> None:
         """Say what would be searched and tried first, and train nothing."""
@@ -213,8 +214,9 @@ class SearchSweeper(JobSweeper):
 
         study.look()
         settings, trials = self._settings, study.trials()
-        done, most = sum(_counts(trial) for trial in trials), settings.trials
-        trials = [trial for trial in trials if trial.state == "running"] or study.propose(size)
+        done, most = sum(trial.done for trial in trials), settings.trials
+        left = min(size, most - sum(not trial.warm for trial in trials))
+        trials = [trial for trial in trials if trial.state == "running"] or study.propose(left, self._known)
         self._add(trials)
         jobs = [job for trial in trials for job in self._jobs[trial.number]]
         check_cuts(job.experiment for job in [self._baseline, *self._probes, *jobs])
@@ -227,16 +229,26 @@ class SearchSweeper(JobSweeper):
         print(f"folder: {folder}")
         for reason in self._refused.values():
             print(f"a point that will be refused: {reason}")
-        if done < most and jobs:
+        if jobs:
             print("next:")
             dry_run.show([*{job.experiment.run_id: job for job in jobs}.values()])
 
+    def _known(self) -> Sequence[Known]:
+        """Return the points that a new search begins with."""
+        from vicinal.launch.warm_start import known_points
+
+        if not self._settings.warm_start:
+            return []
+        return known_points(self._baseline.experiment.folder.path.parent, self._axes, self._goal, self._jobs_of)
+
     def _probed(self) -> list[Job]:
-        """Compose and check the ends of each axis, so that a mistake in one does not come up after a night."""
+        """Compose and check the ends of each axis, and the last seed: no mistake comes up after a night."""
         from vicinal.launch import grid
         from vicinal.launch.search import goal
 
         points = [[*self._fixed, f"{axis.key}={text}"] for axis in self._axes for text in axis.probes]
+        last = self._baseline.experiment.seed + self._settings.seeds + self._settings.confirm - 1
+        points += self._words({}, [last])
         jobs = list(self.compose(points, self._swept))
         grid.check_tasks([self._baseline, *jobs])
         for job in jobs:
@@ -270,7 +282,8 @@ class SearchSweeper(JobSweeper):
         from vicinal.launch.search import write_record
 
         baseline, settings = self._baseline.experiment, self._settings
-        write_record(folder, baseline, self._axes, settings, self._goal, study.trials(), study.best(), confirmed)
+        with study.alone():  # else an older record of another process may replace a newer one
+            write_record(folder, baseline, self._axes, settings, self._goal, study.trials(), study.best(), confirmed)
 
     def _at_a_time(self, packing: Packing | None) -> int:
         from vicinal.launch.packing import AUTO
@@ -285,12 +298,3 @@ class SearchSweeper(JobSweeper):
     @property
     def _swept(self) -> list[str]:
         return [axis.key for axis in self._axes]
-
-
-def _point(trial: Trial) -> str:
-    return " ".join(f"{key}={text}" for key, text in trial.values.items())
-
-
-def _counts(trial: Trial) -> bool:
-    """Return whether it is one of ``trials`` that are done."""
-    return not trial.warm and trial.state != "running"

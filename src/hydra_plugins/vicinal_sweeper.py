@@ -87,7 +87,8 @@ class GridSweeper(JobSweeper):
         from vicinal.launch import grid
 
         parser = self.parser()
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        parsed = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = [*{word.get_key_element(): word for word in parsed}.values()]  # the last word of a key counts
         zipped = grid.zip_groups(self._zip or [])
         grid.check_axes(overrides, zipped)
         points = [

@@ -240,6 +240,10 @@ REFUSED = [
         "hydra.sweeper.zip: mixup.alpah must have several values; keys that have: mixup, mixup.alpha",
     ),
     (
+        "hydra.sweeper.zip=[mixup,mixup.alpha] mixup=none,input mixup.alpha=1,2 mixup.alpha=3 -m",
+        "hydra.sweeper.zip: mixup.alpha must have several values; keys that have: mixup",
+    ),
+    (
         "dataset=digits,diabetes -m",
         "the runs of a sweep are compared with each other, and these are of several tasks: "
         "classification (dataset=digits), regression (dataset=diabetes)",

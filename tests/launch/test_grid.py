@@ -182,6 +182,14 @@ def test_zipped_keys_go_together_and_the_others_stay_a_grid() -> None:
     ]
 
 
+@pytest.mark.parametrize("sign", ["+", "++"])
+@pytest.mark.parametrize("keys", [["a", "b"], ["b", "a"]])
+def test_a_key_that_is_added_or_forced_is_zipped_by_its_name(sign: str, keys: list[str]) -> None:
+    words = (f"{sign}a=1,2", "b=3,4")
+    check_axes(axes(*words), [keys])
+    assert zipped_axes(axes(*words), [keys]) == [[f"{sign}a=1", "b=3"], [f"{sign}a=2", "b=4"]]
+
+
 def test_several_zips_are_a_grid_of_each_other() -> None:
     words = ("a=1,2", "b=3,4", "c=range(3)", "d=5,6,7")
     found = zipped_axes(axes(*words), zip_groups([["a", "b"], ["c", "d"]]))

@@ -1,6 +1,8 @@
 """Searches from the command line: their trials, their end on new seeds, what stops them, and what is refused."""
 
+import errno
 import json
+import os
 import random
 import re
 import signal
@@ -11,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.jobs import run as job
 from vicinal.launch.journal import JOURNAL
+from vicinal.launch.study import SharedStudy
+from vicinal.runs.locks import held
 
 from ..forked import Forked
 
@@ -100,6 +103,20 @@ def test_the_same_command_goes_on_and_another_folder_has_the_same_trials(
     assert record(tmp_path / "third")["trials"][0]["values"] != found["trials"][0]["values"]
 
 
+def test_a_record_is_never_older_than_the_one_that_it_replaces(
+    train: Train, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other process can tell a trial between the reading of the trials and the writing."""
+    alone: list[bool] = []
+
+    def written(folder: Path, *arguments: Any) -> None:
+        alone.append(held(folder / "study.lock"))
+
+    monkeypatch.setattr("vicinal.launch.search.write_record", written)
+    assert train(*SEARCH, trials_of(1))[0] == 0
+    assert alone == [True, True]
+
+
 def test_points_are_chosen_and_trained_together_on_several_seeds(
     train: Train, tmp_path: Path, unreported: None
 ) -> None:
@@ -147,12 +164,85 @@ def test_a_trial_that_fails_does_not_end_the_search(train: Train, tmp_path: Path
     assert "has failed: the loss is not finite" in printed
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_full_disk_is_no_fault_of_a_point(
+    size: int, train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search ends, its trial stays to be done, and the same command ends with the trials of another search."""
+    words = [*SEARCH, trials_of(3), f"hydra.sweeper.at_a_time={size}"]
+    assert train(*words, "output_dir=whole/outputs")[0] == 0
+    real, calls = job.run, []
+
+    def full(experiment: Experiment, *more: Any) -> dict[str, Any]:
+        calls.append(experiment)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoint.pt")
+        return real(experiment, *more)
+
+    monkeypatch.setattr(job, "run", full)
+    code, _, err = train(*words)
+    assert (code, err) == (1, "error: checkpoint.pt: No space left on device; the same command goes on\n")
+    states = [trial["state"] for trial in record(tmp_path)["trials"]]
+    assert states == ["completed", "running", "completed"][: size + 1]
+    assert train(*words)[0] == 0
+    assert record(tmp_path)["trials"] == record(tmp_path / "whole")["trials"]
+
+
 def test_a_search_in_which_all_fails_gives_up(train: Train, tmp_path: Path, unreported: None) -> None:
     words = ["hydra/sweeper=search", "optimizer.lr=1e30,1e29", *SMALL, "hydra.sweeper.confirm=0", trials_of(9), "-m"]
     code, _, err = train(*words)
     assert code == 1
     assert re.fullmatch(r"error: all 3 trials so far have failed, the last because: the loss is not finite .*\n", err)
     assert len(record(tmp_path)["trials"]) == 3
+
+
+def test_failures_end_a_search_only_if_nothing_has_ever_been_completed(
+    train: Train, tmp_path: Path, unreported: None
+) -> None:
+    """A point that was known before is one that is completed; and a command that goes on counts as the first does."""
+    assert train("optimizer.lr=0.05", *SMALL)[0] == 0
+    words = ["hydra/sweeper=search", "optimizer.lr=1e30,1e29,1e28,1e27,0.05", *SMALL, "hydra.sweeper.confirm=0", "-m"]
+    code, printed, err = train(*words, trials_of(4))
+    assert (code, err) == (0, "")
+    assert printed.count(" has failed: ") >= 3
+    other = ["hydra/sweeper=search", "optimizer.lr=1e30,1e29", *SMALL, "output_dir=other", "hydra.sweeper.confirm=0"]
+    assert train(*other, trials_of(2), "-m")[0] == 1
+    code, _, err = train(*other, trials_of(9), "-m")
+    assert (code, err[:48]) == (1, "error: all 3 trials so far have failed, the last")
+
+
+def test_a_search_is_reported_if_a_run_on_new_seeds_fails(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the default value diverges, which is a reason to search."""
+    reported: list[str] = []
+    monkeypatch.setattr("vicinal.report.search.finish", lambda folder: reported.append(record(tmp_path)["confirm"]))
+    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: reported.append(folder.name))
+    (tmp_path / "my/optimizer").mkdir(parents=True)
+    (tmp_path / "my/optimizer/wild.yaml").write_text("_target_: torch.optim.SGD\nlr: 1e30\nmomentum: 0.9\n")
+    words = ["--config-dir", str(tmp_path / "my"), "hydra/sweeper=search", "optimizer.lr=0.05,0.1", *SMALL, "-m"]
+    code, _, err = train(*words, "optimizer=wild", trials_of(1), "hydra.sweeper.confirm=1")
+    assert (code, err) == (1, "error: 1 of 2 jobs failed; the reasons are in the table\n")
+    [folder] = (tmp_path / "outputs/sweeps").glob("*-confirm")
+    assert reported == [folder.name, folder.name]
+
+
+def test_a_file_that_is_edited_while_a_search_runs_changes_none_of_its_trials(
+    train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my/optimizer").mkdir(parents=True)
+    file = tmp_path / "my/optimizer/edited.yaml"
+    file.write_text("_target_: torch.optim.SGD\nlr: 0.1\nmomentum: 0.9\n")
+    tell = SharedStudy.tell
+
+    def edit(self: SharedStudy, *arguments: Any, **named: Any) -> None:
+        tell(self, *arguments, **named)
+        file.write_text(file.read_text().replace("0.9", "0.5"))
+
+    monkeypatch.setattr(SharedStudy, "tell", edit)
+    code, _, err = train("--config-dir", str(tmp_path / "my"), "optimizer=edited", *SEARCH, trials_of(3))
+    assert (code, err) == (0, "")
+    assert [result["config"]["optimizer"]["momentum"] for result in results(tmp_path).values()] == [0.9] * 3
 
 
 def test_a_pruned_run_can_be_trained_to_its_end(train: Train, tmp_path: Path, unreported: None) -> None:
@@ -187,6 +277,19 @@ def test_a_pruned_run_can_be_trained_to_its_end(train: Train, tmp_path: Path, un
     assert train(*plain, *SMALL, "trainer.epochs=3", "output_dir=whole")[0] == 0
     [whole] = (tmp_path / "whole/runs").iterdir()
     assert learned(folder) == learned(whole)
+
+
+def test_runs_on_new_seeds_are_never_pruned(
+    train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With asha they would be: each epoch that ends a rung is reached by five others."""
+    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: None)
+    words = [*SEARCH, "trainer.epochs=3", trials_of(2), "hydra.sweeper.pruner=asha", "hydra.sweeper.confirm=3"]
+    code, _, err = train(*words)
+    assert (code, err) == (0, "")
+    confirm = json.loads((tmp_path / "outputs/sweeps" / record(tmp_path)["confirm"] / "sweep.json").read_text())
+    runs = results(tmp_path)
+    assert [runs[run["run_id"]]["status"] for run in confirm["runs"]] == ["completed"] * 6
 
 
 def learned(folder: Path) -> list[dict[str, Any]]:
@@ -279,6 +382,22 @@ def test_a_dry_run_shows_the_space_and_the_first_points_and_leaves_nothing(train
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_shows_what_the_command_then_trains(train: Train, tmp_path: Path, unreported: None) -> None:
+    """After what is known, and no more than is left of the trials."""
+    assert train("mixup.alpha=0.2", *SMALL)[0] == 0
+    words = [trials_of(2), "hydra.sweeper.at_a_time=3"]
+    code, printed, err = train(*SEARCH, *words, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert "2 of 2 runs are left" in printed
+    assert train(*SEARCH, *words)[0] == 0
+    warm, *trials = record(tmp_path)["trials"]
+    assert warm["warm"]
+    assert [trial["runs"][0].partition("-")[0] in printed for trial in trials] == [True, True]
+    code, printed, err = train(*SEARCH, *words, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert "next:" not in printed
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -302,6 +421,7 @@ def test_a_dry_run_shows_the_space_and_the_first_points_and_leaves_nothing(train
             ["experiment=alpha_sweep"],
             "experiment=alpha_sweep: is a sweep itself; a search has its space on",
         ),
+        (["seed=9223372036854775806"], "seed=9223372036854775808: must be an integer in [0, 9223372036854775807]"),
         (["experiment=alpha_sweep,strategies"], "experiment=alpha_sweep: this recipe is a sweep itself; run it alone"),
         (["optimizer.lr=interval(1,0.1)"], "optimizer.lr=interval(1,0.1): the low end must be below the high end"),
         (["mixup.alpha=interval(-1,2)"], "mixup.alpha=-1: must be a finite number in [0, "),
@@ -316,7 +436,7 @@ def test_a_dry_run_shows_the_space_and_the_first_points_and_leaves_nothing(train
 def test_what_no_search_can_have_is_one_line_before_anything_trains(
     words: list[str], line: str, train: Train, tmp_path: Path
 ) -> None:
-    code, _, err = train(*SEARCH, *words)
+    code, _, err = train(*SEARCH, "hydra.sweeper.confirm=2", *words)
     assert code == 1
     assert err.startswith(f"error: {line}")
     assert err.count("\n") == 1
@@ -330,23 +450,6 @@ def test_the_folder_of_another_search_is_refused(train: Train, unreported: None)
     code, _, err = train(*SEARCH, trials_of(2), "hydra.sweep.dir=mine", "hydra.sweeper.seed=1")
     assert (code, err.count("\n")) == (1, 1)
     assert err.endswith("mine: is the folder of another search; hydra.sweep.dir needs one of its own\n")
-
-
-def test_a_choice_that_fails_on_new_seeds_is_an_error(
-    train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = job.run
-
-    def fails_on_new_seeds(experiment: Experiment, sweep: str, *more: Any) -> dict[str, Any]:
-        if experiment.seed == 2:
-            raise UserError("no luck")
-        return real(experiment, sweep, *more)
-
-    monkeypatch.setattr(job, "run", fails_on_new_seeds)
-    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: None)
-    words = [word for word in SEARCH if "confirm" not in word]
-    code, _, err = train(*words, trials_of(1), "hydra.sweeper.confirm=2")
-    assert (code, err) == (1, "error: 2 of 4 jobs failed; the reasons are in the table\n")
 
 
 def test_a_command_without_a_space_or_without_optuna_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

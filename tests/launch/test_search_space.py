@@ -26,6 +26,8 @@ def axis(word: str) -> Axis:
         ("a=range(8,1,-2)", IntDistribution(2, 8, step=2)),
         ("a=tag(log,range(1,9))", IntDistribution(1, 8, log=True)),
         ("a=range(0,1,0.1)", FloatDistribution(0, 0.9, step=0.1)),
+        ("a=shuffle(x,y,z,u,v,w)", CategoricalDistribution(("x", "y", "z", "u", "v", "w"))),
+        ("a=sort(y,x)", CategoricalDistribution(("x", "y"))),
         ("a=x,y,x", CategoricalDistribution(("x", "y"))),
         ("a=choice([1,2],[3])", CategoricalDistribution(("[1,2]", "[3]"))),
         ("+a=1,2", CategoricalDistribution(("1", "2"))),

@@ -1,6 +1,8 @@
 """The trials of a study: the same ones whatever is interrupted, each done by one process."""
 
+import errno
 import json
+import os
 import random
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ from vicinal.launch.journal import JOURNAL
 from vicinal.launch.samplers import SAMPLERS, sampler
 from vicinal.launch.search_space import Axis, read_space
 from vicinal.launch.study import Known, SharedStudy, Trial
+from vicinal.runs.files import DamagedError
 
 WORDS = ("a=tag(log,interval(0.05,8))", "b=x,y", "c=range(1,9)")
 Outcome = tuple[int, dict[str, str], str, float | None]
@@ -143,7 +146,7 @@ def test_a_point_is_what_optuna_itself_asks_for(number: int, tmp_path: Path) -> 
     study = SharedStudy(tmp_path, axes, "tpe", 5, False)
     study.open(list)
     go(study, number, score=lambda values: (float(values["a"]) - 1) ** 2)
-    [proposed] = study.propose(1)
+    [proposed] = study.propose(1, list)
     theirs = optuna.create_study(sampler=sampler("tpe", 5, number, 1))
     theirs.add_trials(study._frozen())
     with warnings.catch_warnings():
@@ -157,7 +160,7 @@ def test_a_point_is_what_optuna_itself_asks_for(number: int, tmp_path: Path) -> 
 def test_proposals_are_the_next_trials_and_leave_nothing(tmp_path: Path) -> None:
     study = SharedStudy(tmp_path / "s", space(), "random", 0, True)
     assert not study.look()
-    proposed = study.propose(3)
+    proposed = study.propose(3, list)
     assert list(tmp_path.iterdir()) == []
     study.open(list)
     assert [trial.values for trial in study.next(3, 3)] == [trial.values for trial in proposed]
@@ -191,17 +194,42 @@ def test_failed_and_pruned_trials_are_neither_chosen_nor_tried_again(tmp_path: P
     assert study._frozen()[1].intermediate_values == {2: 9.0}  # what TPE knows of it
 
 
-def test_half_a_line_of_a_killed_process_is_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 3 * 2**20])  # what is known of many runs is one line
+def test_half_a_line_of_a_killed_process_is_cut(length: int, tmp_path: Path) -> None:
     whole = opened(tmp_path / "whole")
     go(whole, 6)
     go(opened(tmp_path / "cut"), 3)
     journal = tmp_path / "cut" / JOURNAL
-    journal.write_bytes(journal.read_bytes() + b'{"op_code":4,"worker_id":"')
+    journal.write_bytes(journal.read_bytes() + b'{"op_code":4,"worker_id":"' + b"x" * length)
     study = opened(tmp_path / "cut")
     go(study, 6)
     assert outcomes(study) == outcomes(whole)
     for line in journal.read_text().splitlines():
         json.loads(line)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("name", [JOURNAL, "study.lock", "study.writing.lock", "trials/0.lock"])
+def test_nothing_is_written_through_a_link_or_waits_for_a_pipe(name: str, kind: str, tmp_path: Path) -> None:
+    file, other = tmp_path / "s" / name, tmp_path / "other"
+    file.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        other.write_bytes(b"")
+        file.symlink_to(other)
+    with pytest.raises(DamagedError, match=f"{name} is damaged: it is a {kind}"):
+        opened(tmp_path / "s").next(1, 1)
+    assert kind == "pipe" or other.read_bytes() == b""
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match="no file can be locked here"):
+        opened(tmp_path)
 
 
 def test_a_value_that_is_not_in_the_space_is_damage(tmp_path: Path) -> None:

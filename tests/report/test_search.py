@@ -102,6 +102,17 @@ def test_the_best_trials_are_printed_with_what_they_are_worth(
     assert [row["mixup.alpha"] for row in table] == ["0.1", "0.2", "0.4", "0.8", "1.6"]
 
 
+def test_trials_that_were_stopped_early_count_among_those_that_the_best_is_the_best_of(tmp_path: Path) -> None:
+    """They were left out by their scores on the same samples."""
+    folder = write(tmp_path, pruner="asha")
+    content = json.loads((folder / "search.json").read_text())
+    content["trials"][3] |= {"state": "pruned", "value": None}
+    (folder / "search.json").write_text(json.dumps(content))
+    first, *others = search.notes(search.read(folder))
+    assert first.endswith("it is the best of 4 on the samples that it was chosen by")
+    assert "1 trials were stopped early (asha), and have no value" in others
+
+
 @pytest.mark.parametrize(("higher", "so_far"), [(True, (0.5, 0.75, 0.75, 0.75)), (False, (0.5, 0.5, 0.5, 0.5))])
 def test_the_best_so_far_and_the_slices_are_the_values_of_the_trials(
     higher: bool, so_far: tuple[float, ...], tmp_path: Path

@@ -100,16 +100,21 @@ def _check_zipped(axes: Sequence[Override], zipped: Sequence[Sequence[str]]) -> 
 
 def zipped_axes(overrides: Sequence[Override], zipped: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return the words of the overrides for each choice of one value per part of ``zipped``; other axes stay axes."""
-    words: dict[str, list[str]] = {}
-    for override in overrides:
-        key = str(override.get_key_element())
-        if any(override.key_or_group in keys for keys in zipped):
-            words[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            words[key] = [str(override.input_line)]
     part = {key: number for number, keys in enumerate(zipped) for key in keys}
-    choices = product(*(range(len(words[keys[0]])) for keys in zipped))
-    return [[own[choice[part[key]]] if key in part else own[0] for key, own in words.items()] for choice in choices]
+    words: list[tuple[int | None, list[str]]] = []  # each with the part that chooses among them
+    counts = [1] * len(zipped)
+    for override in overrides:
+        number = part.get(str(override.key_or_group)) if override.is_sweep_override() else None
+        if number is None:
+            words.append((None, [str(override.input_line)]))
+        else:
+            key = override.get_key_element()  # which has a leading + or ++, if there is one
+            words.append((number, [f"{key}={value}" for value in override.sweep_string_iterator()]))
+            counts[number] = len(words[-1][1])
+    return [
+        [own[0] if number is None else own[choice[number]] for number, own in words]
+        for choice in product(*map(range, counts))
+    ]
 
 
 def check_tasks(jobs: Iterable[Job]) -> None:

@@ -7,19 +7,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from vicinal.errors import UserError, first_line
+from vicinal.runs.files import check_kind
+from vicinal.runs.locks import safe_lock
 
 JOURNAL = "study.log"  # file in the folder of a search
 
 
 def storage(folder: Path) -> Any:
-    """Return Optuna's storage in the folder of a search."""
+    """Return Optuna's storage in the folder of a search. Raises DamagedError: its file is a link or a pipe, say."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     file = folder / JOURNAL
+    with suppress(FileNotFoundError):
+        check_kind(file)
     return JournalStorage(JournalFileBackend(str(file), lock_obj=_Lock(file)))  # type: ignore[arg-type] # has its methods
 
 
@@ -37,17 +39,16 @@ class _Lock:
     """The lock of a journal: free when its process has died, and half a line that a killed process left is cut."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._lock = file, filelock.FileLock(file.with_suffix(".writing.lock"))
+        self._file, self._lock = file, safe_lock(file.with_suffix(".writing.lock"))
 
     def acquire(self) -> bool:
         self._lock.acquire()
         with suppress(FileNotFoundError), self._file.open("r+b") as journal:
-            end = journal.seek(0, 2)
-            start = max(0, end - 2**20)
-            journal.seek(start)
-            tail = journal.read()
-            if tail and not tail.endswith(b"\n"):
-                journal.truncate(start + tail.rfind(b"\n") + 1)
+            if end := journal.seek(0, 2):
+                journal.seek(end - 1)
+                if journal.read() != b"\n":
+                    journal.seek(0)
+                    journal.truncate(journal.read().rfind(b"\n") + 1)
         return True
 
     def release(self) -> None:

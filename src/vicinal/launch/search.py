@@ -26,6 +26,7 @@ from vicinal.launch.search_space import Axis
 from vicinal.launch.study import Trial
 from vicinal.report.search import RECORD
 from vicinal.runs.files import safe_name, write_json
+from vicinal.runs.folder import RunFolder
 from vicinal.runs.names import short
 from vicinal.tasks import recorded
 from vicinal.training.checkpointer import Stop
@@ -113,6 +114,30 @@ def goal(settings: Settings, experiment: Experiment) -> Goal:
         raise ConfigError(key, asked, f"must be one of {AUTO}, {allowed}")
     better = settings.direction
     return Goal(part, name, metrics[name].better == "higher" if better == AUTO else better == "maximize")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial has ended."""
+
+    state: str  # "completed", "pruned" or "failed"
+    value: float | None = None  # of the objective; of one that was pruned, the last one
+    reason: str = ""  # why it is not completed
+    epoch: int = 0  # of the value of one that was pruned
+
+
+def outcome(folders: Sequence[RunFolder], chosen_by: Goal) -> Outcome:
+    """Return how a trial has ended, from the folders of its runs."""
+    results = [folder.read_result() or {} for folder in folders]
+    unfinished = [result for result in results if result.get("status") != "completed"]
+    if not unfinished:
+        if all(map(chosen_by.is_in, results)):
+            return Outcome("completed", chosen_by.of(results))
+        return Outcome("failed", reason=f"its result has no {chosen_by.name}")
+    reason = str(unfinished[0].get("error", "it has ended without a result"))
+    if unfinished[0].get("status") == "stopped" and (rows := folders[0].rows()):  # a pruner stops trials of one seed
+        return Outcome("pruned", rows[-1][f"val/{chosen_by.metric}"], reason, len(rows))
+    return Outcome("failed", reason=reason)
 
 
 def stop_of(hydra: HydraConf, experiment: Experiment) -> Stop | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Sweep
 
 from vicinal.analysis.records import same
 from vicinal.errors import UserError
@@ -110,6 +110,8 @@ def read_space(overrides: Sequence[Override]) -> list[Axis]:
 def _axis(key: str, override: Override) -> Axis:
     count = check_axis(override)
     sweep, word = override.value(), override.input_line
+    if isinstance(sweep, ChoiceSweep | RangeSweep):
+        sweep.shuffle = False  # the same command is the same search
     tags = sweep.tags if isinstance(sweep, Sweep) else set()
     if unknown := sorted(tags - {LOG}):
         raise UserError(f"{word}: tag({unknown[0]}, ...) has no meaning here; allowed: {LOG}")

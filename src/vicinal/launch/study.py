@@ -7,9 +7,9 @@ nothing that a process keeps in memory: so an interrupted search ends with the t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from vicinal.launch.journal import JOURNAL, readable, storage
 from vicinal.launch.samplers import NAME, choose, new_study, unused
 from vicinal.launch.search_space import Axis
 from vicinal.runs.files import make_folder
+from vicinal.runs.locks import safe_lock
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -44,6 +45,16 @@ class Trial:
     warm: bool  # whether it was completed before the search began
     runs: tuple[str, ...] = ()  # ids of its runs, one per seed; empty while it is running
     reason: str = ""  # why it has no value; "" if it has one
+
+    @property
+    def point(self) -> str:
+        """Its values, as the command line spells them."""
+        return " ".join(f"{key}={text}" for key, text in self.values.items())
+
+    @property
+    def done(self) -> bool:
+        """Whether it is one of the trials that a search has to do, and has ended."""
+        return not self.warm and self.state != "running"
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,10 @@ class SharedStudy:
                     self._study = new_study(storage(self._folder), self._higher)
             if WARM not in self._shared.user_attrs:
                 self._shared.set_user_attr(IDENTITY, self._identity)
-                found = [{"values": each.values, "value": each.value, RUNS: each.runs} for each in known()]
-                self._shared.set_user_attr(WARM, found)
+                self._shared.set_user_attr(WARM, [asdict(each) for each in known()])
             with readable(self._folder):
-                warm = self._shared.user_attrs[WARM][len(self._frozen()) :]  # a killed process has recorded some
-                for each in warm:
-                    drawn = {axis.key: axis.value(each["values"][axis.key]) for axis in self._axes}
-                    self._shared.add_trial(self._recorded(drawn, each["value"], warm=True, runs=each[RUNS]))
+                for trial in self._warm(self._shared.user_attrs[WARM]):
+                    self._shared.add_trial(trial)
 
     def look(self) -> bool:
         """Open the study without writing to it, and return whether there is one."""
@@ -124,7 +132,7 @@ class SharedStudy:
                 batch = [trial for trial in left if trial.batch == left[0].batch][:size]
                 for trial in left:
                     if trial not in batch:
-                        self._release(trial.number)
+                        self.release(trial.number)
                 whole = [trial for trial in self.trials() if trial.batch == batch[0].batch]
                 if len(whole) == batch[0].size or any(trial.state != "running" for trial in whole):
                     return batch
@@ -134,15 +142,21 @@ class SharedStudy:
             size = min(size, most - sum(not trial.warm for trial in trials))
             return self._ask(len(trials), size, size)
 
-    def propose(self, count: int) -> list[Trial]:
-        """Return the next points, as one process would choose them together, and record nothing."""
+    def propose(self, count: int, known: Callable[[], Sequence[Known]]) -> list[Trial]:
+        """Return the next points, as one process would choose them together, and record nothing.
+
+        A study that is not there yet would begin with what is ``known``.
+        """
         with readable(self._folder):
-            trials = self._frozen()
-        for number in range(len(trials), len(trials) + count):
+            recorded = None if self._study is None else self._study.user_attrs.get(WARM)
+            warm = [asdict(each) for each in known()] if recorded is None else recorded
+            trials = [*self._frozen(), *self._warm(warm)]
+        first = len(trials)
+        for number in range(first, first + count):
             trial = self._recorded(choose(self._sampler, self._seed, self._axes, self._higher, trials))
             trial.number = number
             trials.append(trial)
-        return [self._trial(trial) for trial in trials[-count:]]
+        return [self._trial(trial) for trial in trials[first:]]
 
     def tell(
         self, trial: Trial, state: str, value: float | None, runs: Sequence[str], reason: str = "", epoch: int = 0
@@ -160,7 +174,7 @@ class SharedStudy:
                 record.report(value, epoch)
             outcome = {"completed": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[state]
             self._shared.tell(trial.number, value if state == "completed" else None, outcome)
-            self._release(trial.number)
+            self.release(trial.number)
 
     def best(self) -> Trial | None:
         """Return the best completed trial, the first of equals."""
@@ -179,6 +193,14 @@ class SharedStudy:
             with readable(self._folder):
                 self._shared.add_trial(self._recorded(drawn, batch=batch, size=size))
                 found.append(self._trial(self._frozen()[len(trials)]))
+        return found
+
+    def _warm(self, known: Sequence[Mapping[str, Any]]) -> list[FrozenTrial]:
+        """Return the trials of known points that are not recorded; a killed process has recorded the first ones."""
+        found = []
+        for each in known[len(self._frozen()) :]:
+            drawn = {axis.key: axis.value(each["values"][axis.key]) for axis in self._axes}
+            found.append(self._recorded(drawn, each["value"], warm=True, runs=each[RUNS]))
         return found
 
     def _recorded(self, drawn: dict[str, Any], value: float | None = None, **attributes: Any) -> FrozenTrial:
@@ -216,7 +238,7 @@ class SharedStudy:
         if number in self._mine:
             return True
         make_folder(self._folder / "trials")
-        lock = filelock.FileLock(self._folder / "trials" / f"{number}.lock")
+        lock = safe_lock(self._folder / "trials" / f"{number}.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -224,12 +246,13 @@ class SharedStudy:
         self._mine[number] = lock
         return True
 
-    def _release(self, number: int) -> None:
+    def release(self, number: int) -> None:
+        """Leave a trial that is not done to any process."""
         if lock := self._mine.pop(number, None):
             lock.release()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Inside, no other process chooses or records trials."""
-        with filelock.FileLock(self._folder / "study.lock"):
+        with safe_lock(self._folder / "study.lock"):
             yield

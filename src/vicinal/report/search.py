@@ -177,7 +177,7 @@ def notes(search: Search) -> list[str]:
         value, unit = shown(search.metric, best["value"]), f" {search.metric.unit}" if search.metric.unit else ""
         found.append(
             f"the search's own best, {search.objective} {value}{unit} (trial {best['number']}), is optimistic: it is "
-            f"the best of {counts['completed']} on the samples that it was chosen by"
+            f"the best of {counts['completed'] + counts['pruned']} on the samples that it was chosen by"
         )
         found.append(_confirmed(search))
     if known := sum(trial["warm"] for trial in trials):

@@ -55,6 +55,13 @@ def require_flock(lock: Path) -> None:
         os.close(descriptor)
 
 
+def safe_lock(lock: Path) -> filelock.FileLock:
+    """Return a lock that can be taken: it harms no other file, and holds. Raises as the two functions above do."""
+    check(lock)
+    require_flock(lock)
+    return filelock.FileLock(lock)
+
+
 def held(lock: Path) -> bool:
     """Return whether a process has the lock of that file."""
     try:
