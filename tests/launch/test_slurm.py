@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,23 +136,36 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path:
     assert rows(folder) == rows(serial)
 
 
+def by_id(found: dict[str, Any]) -> dict[str, Any]:
+    """The name of a run's folder before its id is that of the command which has begun it."""
+    return {name.split("-", name.count("-") - 1)[-1]: value for name, value in found.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_several_processes_and_several_runs_per_job(cluster: dict[str, str], tmp_path: Path) -> None:
-    shards = ("trainer.shards=2", "trainer.deterministic=true", "trainer.epochs=2", "seed=range(3)", "-m")
-    own = ("hydra.launcher.tasks_per_node=2", "hydra.launcher.runs_per_job=2")
+    """Of the runs of one job, one is completed when it begins, and one diverges: the others are as in one process."""
+    shards = ("trainer.shards=2", "trainer.deterministic=true", "trainer.epochs=2")
+    rates = "optimizer.lr=0.1,0.02,1e30,0.05"
+    own = ("hydra.launcher.tasks_per_node=2", "hydra.launcher.runs_per_job=4")
+    held = ("hydra.launcher.wait=false", "+hydra.launcher.additional_parameters.hold=true")
     folder, serial = tmp_path / "slurm", tmp_path / "serial"
     folder.mkdir()
     serial.mkdir()
-    sweep = Sweep(folder, (*shards, *JOBS, *own), cluster)
-    assert sweep.wait() == 0, sweep.out.read_text()[-2000:]
+    first = Sweep(folder, (*shards, rates, "-m", *JOBS, *own, *held), cluster)
+    assert first.process.wait(120) == 0, first.said[-2000:]
     [of_sweep] = folder.glob("outputs/sweeps/*")
-    submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
-    assert len(set(submitted.values())) == 2
-    assert Sweep(serial, shards, cluster).process.wait(300) == 0
-    assert rows(folder) == rows(serial)
+    [job] = {*json.loads((of_sweep / "slurm/jobs.json").read_text()).values()}
+    assert Sweep(folder, (*shards, "optimizer.lr=0.02"), cluster).process.wait(120) == 0
+    first.slurm("scontrol", "release", job)
+    sweep = Sweep(folder, (*shards, rates, "-m", *JOBS, *own), cluster)
+    assert sweep.wait() == 1, sweep.said[-2000:]
+    assert sweep.said.splitlines()[-1] == "error: 1 of 4 jobs failed; the reasons are in the table"
+    assert Sweep(serial, (*shards, rates, "-m"), cluster).process.wait(300) == 1
+    assert by_id(rows(folder)) == by_id(rows(serial))
     results = [json.loads(file.read_text()) for file in folder.glob("outputs/runs/*/result.json")]
-    assert [result["hardware"]["processes"] for result in results] == [2, 2, 2]
+    completed = [result["hardware"]["processes"] for result in results if result["status"] == "completed"]
+    assert sorted(completed) == [1, 2, 2]
 
 
 @pytest.mark.slow
