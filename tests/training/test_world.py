@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+from vicinal.training.world import _meeting_place
+
 RUNS = """
 from vicinal.training.world import LostProcessError, one_of_several_runs, world
 
@@ -42,3 +44,10 @@ def test_each_run_begins_anew_with_all_processes() -> None:
             process.kill()
     assert said[0] == ["first 1", "second 1", "ValueError", "third 1"]
     assert said[1] == ["first 1", "LostProcessError", "second 1", "LostProcessError", "third 1"]
+
+
+def test_jobs_and_steps_that_run_at_a_time_meet_at_places_of_their_own() -> None:
+    steps = [{"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)} for job in range(700, 800) for step in range(10)]
+    places = [_meeting_place({**step, "SLURM_STEP_NODELIST": "n1"}) for step in steps]
+    assert {place["MASTER_ADDR"] for place in places} == {"n1"}
+    assert len({place["MASTER_PORT"] for place in places}) == 1000

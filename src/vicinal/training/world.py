@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 LONGEST = timedelta(days=1)
 """Time that a process waits for another: the first one may load data, or wait for a run, for hours."""
-PORTS = range(20_000, 40_000)  # of a job under Slurm, by its number
+PORTS = range(20_000, 40_000)  # of a step under Slurm, by the number of its job and its own
+STEP = 1009  # ports between two steps of a job: jobs that run at a time on a node have close numbers
 
 VARIABLES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
 """Of torchrun, and of Slurm's srun: the number of the process, how many there are, and its number on its machine."""
@@ -187,7 +188,8 @@ def _meeting_place(environment: Mapping[str, str]) -> dict[str, str]:
     if "MASTER_ADDR" not in environment and any(sign in nodes for sign in ",["):
         listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
         nodes = listed.stdout.split()[0]
-    port = PORTS[int(environment.get("SLURM_JOB_ID", 0)) % len(PORTS)]
+    job, step = (int(environment.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    port = PORTS[(job + STEP * step) % len(PORTS)]
     return {
         "MASTER_ADDR": environment.get("MASTER_ADDR", nodes),
         "MASTER_PORT": environment.get("MASTER_PORT", str(port)),
