@@ -186,6 +186,8 @@ class SlurmLauncher(Launcher):
                 submitted = [executor.submit(task) for task in tasks]
         except Exception as error:  # of several types, with sbatch's own words
             raise UserError(f"{NAME}: the jobs could not be submitted ({first_line(error)})") from error
+        for each in submitted:
+            each.paths.folder.chmod(0o700)  # what is sent to the job has the config's secrets
         return {run: job for batch, job in zip(batches, submitted, strict=True) for run in batch}
 
     def _follow(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
 from hydra_plugins.vicinal_slurm import SlurmLauncher, _run_id
 from tests import forked, slurm_cluster
@@ -275,6 +276,20 @@ def test_nothing_is_submitted_again_while_the_queue_is_not_known(commands: Calla
     assert launcher._attached({"b": "7"}, {"a": ["seed=0"]}) == {}
     with pytest.raises(UserError, match="squeue does not answer"):
         launcher._attached({"a": "7"}, {"a": ["seed=0"]})
+
+
+def test_what_is_sent_to_a_job_is_for_its_user_alone(commands: Callable[..., None], tmp_path: Path) -> None:
+    commands("sbatch", "Submitted batch job 9")
+    commands("srun", "")
+    launcher = SlurmLauncher(f"{tmp_path}/jobs/%j", timeout_min=10)
+    context: Any = None
+    config = OmegaConf.create({"hydra": {"job": {"name": "train"}}})
+    launcher.setup(hydra_context=context, task_function=print, config=config)
+    submitted = launcher._submitted([["a"], ["b"]], {"a": ["seed=0"], "b": ["seed=1"]}, {"a": 0, "b": 1})
+    assert [job.job_id for job in submitted.values()] == ["9_0", "9_1"]
+    pickles = [*tmp_path.glob("jobs/*/*.pkl")]
+    assert len(pickles) == 2
+    assert {file.parent.stat().st_mode & 0o777 for file in pickles} == {0o700}
 
 
 def test_the_runs_of_another_sweeper_are_told_apart() -> None:
