@@ -79,6 +79,8 @@ class JobSweeper(BasicSweeper):
         from vicinal.config.composition import refuse_moving
 
         refuse_moving(self.config.hydra)
+        if self.launches(SlurmLauncher):
+            SlurmLauncher.check_values(self.config.hydra.launcher)
         for launcher in (RayLauncher, SlurmLauncher):
             if self.launches(launcher) and not self.config.dry_run:
                 launcher.check(self.config.hydra.launcher)
@@ -97,20 +99,33 @@ class JobSweeper(BasicSweeper):
 
     def compose(self, points: Sequence[Sequence[str]], swept: Collection[str]) -> Iterator[Job]:
         """Compose and check the run of each point, given by its words; the keys that are swept come first in these."""
+<<<<<<< HEAD
         from vicinal.config.composition import describe, hidden, resolve_calls
         from vicinal.experiment import Experiment
+=======
+        from vicinal.config.composition import composer, describe, hidden, resolve_calls
+        from vicinal.experiment import Experiment, check_shards
+>>>>>>> rev-cluster
         from vicinal.launch.grid import Job
 
         warnings: dict[str, None] = {}
         for words in points:
+<<<<<<< HEAD
             config = self._composer(words)
+=======
+            config = compose(words)
+            if config.trainer.shards == AUTO:
+                config.trainer.shards = self.tasks()
+>>>>>>> rev-cluster
             words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)
             describe(config.hydra, words)
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:
                 recipe = next((word for word in words if word.startswith("experiment=")), " ".join(words))
                 raise UserError(f"{recipe}: this recipe is a sweep itself; run it alone, without -m")
             resolve_calls(self.config, config)
-            yield Job(tuple(words), Experiment.composed(config))
+            experiment = Experiment.composed(config)
+            check_shards(experiment.shards.count, self.tasks())
+            yield Job(tuple(words), experiment)
             warnings |= dict.fromkeys(hidden(config.hydra))
         for line in warnings:
             log.warning("%s", line)
@@ -145,6 +160,11 @@ class JobSweeper(BasicSweeper):
             return experiment.with_threads(min(experiment.hardware.threads, threads)) if auto else experiment
 
         return [replace(job, experiment=fitted(job.experiment)) for job in jobs]
+
+    def tasks(self) -> int:
+        """Return how many processes work on each run."""
+        launcher = self.config.hydra.launcher
+        return int(launcher.tasks_per_node * launcher.nodes) if self.launches(SlurmLauncher) else 1
 
     def parallel(self) -> bool:
         return self.launches(ParallelLauncher)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vicinal.errors import UserError
+from vicinal.errors import ConfigError, UserError
 from vicinal.launch.packing import AUTO, JOBS, Packing, pack
 from vicinal.utils.cores import SHARE, usable_cores
 
@@ -93,6 +93,23 @@ def run_in_worker(
     with open_dict(job):
         job.hydra.job.id, job.hydra.job.num = f"{job.hydra.job.name}_{number}", number
     return run_job(task, job, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+
+
+def check_keys(launcher: Mapping[str, Any], rules: Iterable[tuple[str, bool, str]]) -> None:
+    """Raise ConfigError for the first key whose value is not right; rules are (key, whether it is, what is allowed)."""
+    for key, right, allowed in rules:
+        if not right:
+            raise ConfigError(f"hydra.launcher.{key}", launcher[key], allowed)
+
+
+def whole(value: object, least: int) -> bool:
+    """Return whether a value is an integer, and not too small."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def plain(node: Any) -> dict[str, Any]:
+    """Return a part of a config in plain containers; {} for null."""
+    return dict(OmegaConf.to_container(OmegaConf.create(node or {}), resolve=True))  # type: ignore[arg-type]
 
 
 def failed(context: HydraContext, config: DictConfig, words: Sequence[str], reason: str, job: str = "") -> JobReturn:

@@ -18,9 +18,9 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from hydra_plugins.vicinal_launcher import failed, names, run_in_worker
+from hydra_plugins.vicinal_launcher import check_keys, failed, names, plain, run_in_worker, whole
 from vicinal.errors import ConfigError, UserError, first_line
 from vicinal.launch.packing import JOBS
 from vicinal.utils.cores import SHARE
@@ -59,7 +59,7 @@ class RayLauncher(Launcher):
     ) -> None:
         self.address, self.num_cpus, self.num_gpus = address, num_cpus, num_gpus
         self.max_retries, self.retry_exceptions = max_retries, retry_exceptions
-        self.runtime_env = _plain(runtime_env)
+        self.runtime_env = plain(runtime_env)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -73,7 +73,7 @@ class RayLauncher(Launcher):
         from vicinal.launch import ray_cluster
 
         ray_cluster.prepare(launcher.max_retries)
-        _check_runtime_env(_plain(launcher.runtime_env))
+        _check_runtime_env(plain(launcher.runtime_env))
         nodes = ray_cluster.ask(launcher.address) if launcher.address else [ray_cluster.local_node()]
         ray_cluster.check_room(nodes, launcher.num_cpus, launcher.num_gpus or 0)
         if not launcher.num_gpus and any(node.gpus for node in nodes):
@@ -128,21 +128,20 @@ class RayLauncher(Launcher):
 
 
 def _check_values(launcher: DictConfig) -> None:
-    plain = _plain(launcher)
-    address, gpus = plain["address"], plain["num_gpus"]
+    values = plain(launcher)
+    address, gpus = values["address"], values["num_gpus"]
     place = isinstance(address, str) and address not in ("", "local")
     part = isinstance(gpus, float) and (0 < gpus < 1 or (gpus >= 1 and gpus.is_integer()))
-    some = part or _whole(gpus, 1)
-    for key, right, allowed in (
+    some = part or whole(gpus, 1)
+    rules = (
         ("address", address is None or place, "must be null, auto or an address"),
-        ("num_cpus", _whole(plain["num_cpus"], 1), "must be an integer >= 1"),
+        ("num_cpus", whole(values["num_cpus"], 1), "must be an integer >= 1"),
         ("num_gpus", gpus is None or some, "must be null, between 0 and 1, or an integer >= 1"),
-        ("max_retries", _whole(plain["max_retries"], -1), "must be an integer >= 0, or -1 for no limit"),
-        ("retry_exceptions", isinstance(plain["retry_exceptions"], bool), "must be true or false"),
-        ("runtime_env", isinstance(plain["runtime_env"], dict), "must be a mapping"),
-    ):
-        if not right:
-            raise ConfigError(f"hydra.launcher.{key}", plain[key], allowed)
+        ("max_retries", whole(values["max_retries"], -1), "must be an integer >= 0, or -1 for no limit"),
+        ("retry_exceptions", isinstance(values["retry_exceptions"], bool), "must be true or false"),
+        ("runtime_env", isinstance(values["runtime_env"], dict), "must be a mapping"),
+    )
+    check_keys(values, rules)
 
 
 def _check_runtime_env(runtime_env: dict[str, Any]) -> None:
@@ -154,11 +153,3 @@ def _check_runtime_env(runtime_env: dict[str, Any]) -> None:
             RuntimeEnv(**runtime_env)
         except Exception as error:  # of several types
             raise ConfigError("hydra.launcher.runtime_env", runtime_env, first_line(error)) from error
-
-
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _plain(node: Any) -> dict[str, Any]:
-    return dict(OmegaConf.to_container(OmegaConf.create(node or {}), resolve=True))  # type: ignore[arg-type]

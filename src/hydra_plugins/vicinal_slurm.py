@@ -22,8 +22,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.vicinal_launcher import failed, run_in_worker
-from vicinal.errors import UserError, first_line
+from hydra_plugins.vicinal_launcher import check_keys, failed, plain, run_in_worker, whole
+from vicinal.errors import ConfigError, UserError, first_line
 from vicinal.launch import local_disk, slurm
 from vicinal.launch.slurm_task import Task
 
@@ -38,13 +38,6 @@ PYTHON = f"""bash -c 'trap "" TERM; exec "$0" "$@"' {shlex.quote(sys.executable)
 """Python that SIGTERM does not end before the run can handle it: Slurm requeues only what it has killed itself."""
 OWN = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "nodes", "mem_gb")
 """Resources that submitit has under these names for every kind of cluster."""
-FLAGS = {
-    **{key: key.replace("_", "-") for key in ("partition", "account", "qos", "constraint", "nodes", "cpus_per_task")},
-    "timeout_min": "time",
-    "gpus_per_node": "gpus-per-node",
-    "tasks_per_node": "ntasks-per-node",
-}
-"""Flags of sbatch for the keys that Slurm can refuse."""
 
 
 class SlurmLauncher(Launcher):
@@ -67,7 +60,7 @@ class SlurmLauncher(Launcher):
 
     def __init__(
         self,
-        submitit_folder: str,
+        submitit_folder: str = "slurm",
         max_num_timeout: int = 100,
         runs_per_job: int = 1,
         wait: bool = True,
@@ -75,26 +68,61 @@ class SlurmLauncher(Launcher):
     ) -> None:
         self.folder, self.max_num_timeout = submitit_folder, max_num_timeout
         self.runs_per_job, self.wait = runs_per_job, wait
-        plain = OmegaConf.to_container(OmegaConf.create(resources))
-        self.resources = {str(key): value for key, value in plain.items() if value is not None}  # type: ignore[union-attr]
+        self.resources = {str(key): value for key, value in plain(resources).items() if value is not None}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     @staticmethod
-    def check(launcher: DictConfig) -> None:
+    def check_values(launcher: DictConfig) -> None:
+        """Raise UserError for a key with a wrong value, as far as it can be told without a Slurm."""
+        folder = OmegaConf.to_container(launcher, resolve=False)["submitit_folder"]  # type: ignore[call-overload, index]
+        values = plain(OmegaConf.masked_copy(launcher, [str(key) for key in launcher if key != "submitit_folder"]))
+        values["submitit_folder"] = folder  # in that of the sweep, which has none yet
+        at_least = {"runs_per_job": 1, "timeout_min": 1, "tasks_per_node": 1, "nodes": 1, "array_parallelism": 1}
+        at_least |= {"max_num_timeout": 0, "signal_delay_s": 0}
+        setup, more = values["setup"], values["additional_parameters"]
+        lines = isinstance(setup, list) and all(isinstance(line, str) for line in setup)
+        rules = (
+            *((key, whole(values[key], least), f"must be an integer >= {least}") for key, least in at_least.items()),
+            ("wait", isinstance(values["wait"], bool), "must be true or false"),
+            ("submitit_folder", isinstance(folder, str), "must be a folder"),
+            ("setup", setup is None or lines, "must be null or a list of lines"),
+            ("additional_parameters", more is None or isinstance(more, dict), "must be null or a mapping"),
+        )
+        check_keys(values, rules)
+        if values["signal_delay_s"] >= (most := 60 * values["timeout_min"]):
+            whole_time = f"must be < {most}, the seconds of hydra.launcher.timeout_min: a job would save at its start"
+            raise ConfigError("hydra.launcher.signal_delay_s", values["signal_delay_s"], whole_time)
+
+    @classmethod
+    def check(cls, launcher: DictConfig) -> None:
         """Raise UserError if there is no Slurm here, no submitit, or if Slurm would refuse such a job."""
         if not find_spec("submitit"):
             raise UserError(f"{NAME} needs submitit: pip install -e '.[slurm]'")
         if not shutil.which("sbatch"):
             raise UserError(f"{NAME}: there is no sbatch here; run this on a login node of the cluster")
-        for key in ("runs_per_job", "timeout_min", "tasks_per_node", "nodes"):
-            if not (isinstance(launcher[key], int) and launcher[key] >= 1):
-                raise UserError(f"hydra.launcher.{key}={launcher[key]}: must be an integer >= 1")
-        flags = [f"--{flag}={launcher[key]}" for key, flag in FLAGS.items() if launcher.get(key) is not None]
-        if reason := slurm.refusal(*flags):
-            asked = " ".join(f"hydra.launcher.{key}={launcher[key]}" for key in FLAGS if launcher.get(key) is not None)
-            raise UserError(f"{NAME}: Slurm refuses such a job ({reason}); asked for: {asked}")
+        own = cls(**{str(key): launcher[key] for key in launcher if key not in ("_target_", "submitit_folder")})
+        if reason := own._refusal():
+            asked = " ".join(f"hydra.launcher.{key}={value}" for key, value in own.resources.items())
+            raise UserError(f"{NAME}: such a job is refused ({reason}); asked for: {asked}")
+
+    def _refusal(self) -> str:
+        """Return why submitit or Slurm would refuse a job; "" if they would take it."""
+        try:
+            script = self._executor("check")._executor._make_submission_file_text("true", "check")
+        except Exception as error:  # of several types
+            return first_line(error)
+        return slurm.refusal(script)
+
+    def _executor(self, name: str) -> Any:
+        import submitit
+
+        own = {"slurm_max_num_timeout": self.max_num_timeout, "slurm_python": PYTHON}
+        executor = submitit.AutoExecutor(self.folder, cluster="slurm", **own)
+        given = {key if key in OWN else f"slurm_{key}": value for key, value in self.resources.items()}
+        executor.update_parameters(name=name, stderr_to_stdout=True, **given)
+        return executor
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from vicinal.launch import queue_states
@@ -133,7 +161,12 @@ class SlurmLauncher(Launcher):
         """Return {run id: job} of the runs that an earlier command has submitted and that are in the queue."""
         from submitit.slurm.slurm import SlurmJob
 
-        queued = slurm.queue() or {}
+        if not recorded.keys() & words.keys():
+            return {}
+        queued = slurm.queue()
+        if queued is None:
+            reason = "squeue does not answer, and jobs of an earlier command may be in the queue"
+            raise UserError(f"{NAME}: {reason}; the same command can be tried again")
         tasks = range(int(self.resources.get("tasks_per_node", 1)) * int(self.resources.get("nodes", 1)))
         known: dict[str, Job[Any]] = {
             job: SlurmJob(self.folder, job, list(tasks)) for job in {*recorded.values()} if job in queued
@@ -145,12 +178,7 @@ class SlurmLauncher(Launcher):
     ) -> dict[str, Job[Any]]:
         if not batches:
             return {}
-        import submitit
-
-        own = {"slurm_max_num_timeout": self.max_num_timeout, "slurm_python": PYTHON}
-        executor = submitit.AutoExecutor(self.folder, cluster="slurm", **own)
-        given = {key if key in OWN else f"slurm_{key}": value for key, value in self.resources.items()}
-        executor.update_parameters(name=str(self.config.hydra.job.name), stderr_to_stdout=True, **given)
+        executor = self._executor(str(self.config.hydra.job.name))
         job = partial(run_in_worker, self.hydra_context, self.task_function, self.config, Singleton.get_state())
         tasks = [Task(job, [(numbers[run], words[run]) for run in batch]) for batch in batches]
         try:
@@ -158,6 +186,8 @@ class SlurmLauncher(Launcher):
                 submitted = [executor.submit(task) for task in tasks]
         except Exception as error:  # of several types, with sbatch's own words
             raise UserError(f"{NAME}: the jobs could not be submitted ({first_line(error)})") from error
+        for each in submitted:
+            each.paths.folder.chmod(0o700)  # what is sent to the job has the config's secrets
         return {run: job for batch, job in zip(batches, submitted, strict=True) for run in batch}
 
     def _follow(
@@ -204,5 +234,8 @@ def warn_of_local_disk(output_dir: Path) -> None:
 
 
 def _run_id(words: Sequence[str]) -> str:
-    """Return the run's id in the last word of a job, which names its config."""
-    return words[-1].partition("=")[2].rpartition("-")[0]
+    """Return the run's id in the last word of a job, which names its config; or all words, of another's sweeper."""
+    from vicinal.launch.job_configs import WORD
+
+    key, _, name = words[-1].partition("=")
+    return name.rpartition("-")[0] if key == WORD else " ".join(words)

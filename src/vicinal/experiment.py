@@ -203,13 +203,18 @@ def _shards(trainer: TrainerConfig, hardware: Hardware, here: World) -> Shards:
     if here.size > 1 and hardware.device.type == "cuda" and here.local_rank >= gpus:
         raise ConfigError("trainer.device", "cuda", f"rank {here.rank} has no GPU of its own: this machine has {gpus}")
     count = here.size if trainer.shards == "auto" else int(trainer.shards)
-    if count % here.size:
-        allowed = f"must be a multiple of {here.size}, the number of processes: {here.size} or auto"
-        raise ConfigError("trainer.shards", trainer.shards, allowed)
+    check_shards(count, here.size)
     if count > 1 and trainer.batch_size < 2 * count:
         most = trainer.batch_size // 2
         raise ConfigError("trainer.shards", count, f"must be at most {most}, half of trainer.batch_size")
     return Shards(count, here, trainer.deterministic)
+
+
+def check_shards(count: int, processes: int) -> None:
+    """Raise ConfigError if the processes of a run cannot share its parts out equally."""
+    if count % processes:
+        allowed = f"must be a multiple of {processes}, the number of processes: {processes} or auto"
+        raise ConfigError("trainer.shards", count, allowed)
 
 
 def _sizes(dataset: Mapping[str, Any], preview: Source | None) -> Sizes:

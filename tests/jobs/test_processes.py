@@ -34,6 +34,7 @@ TINY = (
 )
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 STRATEGIES = ("none", "manifold", "cutmix mixup.per_sample=true", "puzzlemix", "regmixup", "remix")
+NORMALISED = ("model=preact_resnet18", "model.width=16")
 NETWORKS = {
     "cnn": (),
     "averaged weights, dropout, fp32": (
@@ -42,7 +43,8 @@ NETWORKS = {
         "trainer.ema_decay=0.9",
         *["trainer.precision=fp32"],
     ),
-    "batch norm in bf16": ("model=preact_resnet18", "model.width=16", "trainer.precision=bf16", "dataset.augment=true"),
+    "batch norm in bf16": (*NORMALISED, "trainer.precision=bf16", "dataset.augment=true"),
+    "a strategy that asks the network before": (*NORMALISED, "mixup=puzzlemix", "trainer.epochs=1"),
 }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from vicinal.launch import slurm
-from vicinal.launch.queue_states import Queue, states
+from vicinal.launch.queue_states import STATES, Queue, states
 
 SQUEUE = """\
 #!/bin/sh
@@ -39,6 +40,21 @@ def test_a_preempted_run_is_told_apart_in_its_grace_time(squeue: Path, tmp_path:
         "bbb-s0": "queued (BeginTime)",
         "ccc-s0": "completing",
     }
+
+
+def test_states_that_nobody_keeps_fresh_are_not_believed(
+    squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was interrupted, and the sweep goes on without Slurm."""
+    (squeue / "queue").write_text("7_2|PENDING|(Priority)\n")
+    Queue(tmp_path, JOBS).look(10)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 60)
+    assert states(tmp_path) == {"bbb-s0": "queued (Priority)"}
+    monkeypatch.setattr(time, "time", lambda: now + 100)
+    assert states(tmp_path) == {}
+    (tmp_path / STATES).write_text('{"bbb-s0": "queued"}')
+    assert states(tmp_path) == {}
 
 
 def test_it_is_asked_only_where_something_runs(squeue: Path, tmp_path: Path) -> None:

@@ -2,17 +2,26 @@
 
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
-from tests import slurm_cluster
+from hydra_plugins.vicinal_slurm import SlurmLauncher, _run_id
+from tests import forked, slurm_cluster
 from tests.sweep_commands import SweepCommand, end_all, rows
+from vicinal.errors import UserError
 from vicinal.launch import slurm
+from vicinal.launch.job_configs import WORD
 from vicinal.launch.queue_states import states
+from vicinal.launch.slurm_task import Task
 from vicinal.runs.environment import slurm_job
 
 JOBS = (
@@ -135,23 +144,36 @@ def test_a_sweep_survives_what_a_cluster_does(cluster: dict[str, str], tmp_path:
     assert rows(folder) == rows(serial)
 
 
+def by_id(found: dict[str, Any]) -> dict[str, Any]:
+    """The name of a run's folder before its id is that of the command which has begun it."""
+    return {name.split("-", name.count("-") - 1)[-1]: value for name, value in found.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_several_processes_and_several_runs_per_job(cluster: dict[str, str], tmp_path: Path) -> None:
-    shards = ("trainer.shards=2", "trainer.deterministic=true", "trainer.epochs=2", "seed=range(3)", "-m")
-    own = ("hydra.launcher.tasks_per_node=2", "hydra.launcher.runs_per_job=2")
+    """Of the runs of one job, one is completed when it begins, and one diverges: the others are as in one process."""
+    shards = ("trainer.shards=2", "trainer.deterministic=true", "trainer.epochs=2")
+    rates = "optimizer.lr=0.1,0.02,1e30,0.05"
+    own = ("hydra.launcher.tasks_per_node=2", "hydra.launcher.runs_per_job=4")
+    held = ("hydra.launcher.wait=false", "+hydra.launcher.additional_parameters.hold=true")
     folder, serial = tmp_path / "slurm", tmp_path / "serial"
     folder.mkdir()
     serial.mkdir()
-    sweep = Sweep(folder, (*shards, *JOBS, *own), cluster)
-    assert sweep.wait() == 0, sweep.out.read_text()[-2000:]
+    first = Sweep(folder, (*shards, rates, "-m", *JOBS, *own, *held), cluster)
+    assert first.process.wait(120) == 0, first.said[-2000:]
     [of_sweep] = folder.glob("outputs/sweeps/*")
-    submitted = json.loads((of_sweep / "slurm/jobs.json").read_text())
-    assert len(set(submitted.values())) == 2
-    assert Sweep(serial, shards, cluster).process.wait(300) == 0
-    assert rows(folder) == rows(serial)
+    [job] = {*json.loads((of_sweep / "slurm/jobs.json").read_text()).values()}
+    assert Sweep(folder, (*shards, "optimizer.lr=0.02"), cluster).process.wait(120) == 0
+    first.slurm("scontrol", "release", job)
+    sweep = Sweep(folder, (*shards, rates, "-m", *JOBS, *own), cluster)
+    assert sweep.wait() == 1, sweep.said[-2000:]
+    assert sweep.said.splitlines()[-1] == "error: 1 of 4 jobs failed; the reasons are in the table"
+    assert Sweep(serial, (*shards, rates, "-m"), cluster).process.wait(300) == 1
+    assert by_id(rows(folder)) == by_id(rows(serial))
     results = [json.loads(file.read_text()) for file in folder.glob("outputs/runs/*/result.json")]
-    assert [result["hardware"]["processes"] for result in results] == [2, 2, 2]
+    completed = [result["hardware"]["processes"] for result in results if result["status"] == "completed"]
+    assert sorted(completed) == [1, 2, 2]
 
 
 @pytest.mark.slow
@@ -159,11 +181,13 @@ def test_several_processes_and_several_runs_per_job(cluster: dict[str, str], tmp
 def test_what_slurm_would_refuse_is_one_line_before_anything_is_written(
     cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path, (*JOBS, "hydra.launcher.partition=none", "seed=0,1", "-m"), cluster)
-    assert sweep.process.wait(60) == 1
-    assert sweep.out.read_text().startswith("error: hydra/launcher=slurm: Slurm refuses such a job (")
-    assert "hydra.launcher.partition=none" in sweep.out.read_text()
-    assert not (tmp_path / "outputs").exists()
+    for wrong in ("partition=none", "mem_gb=9999", "constraint=none", "additional_parameters.requeue=no"):
+        sweep = Sweep(tmp_path, (*JOBS, f"hydra.launcher.{wrong}", "seed=0,1", "-m"), cluster)
+        assert sweep.process.wait(60) == 1
+        assert sweep.said.startswith("error: hydra/launcher=slurm: such a job is refused ("), wrong
+        assert sweep.said.count("\n") == 1
+        assert f"hydra.launcher.{wrong.partition('=')[0].partition('.')[0]}=" in sweep.said
+        assert not (tmp_path / "outputs").exists()
 
 
 # Without a Slurm: commands that print what a real one (22.05) has printed.
@@ -206,6 +230,88 @@ def test_the_queue_is_read_by_job(commands: Callable[..., None]) -> None:
 def test_how_a_job_has_ended(commands: Callable[..., None], booked: str, said: str) -> None:
     commands("sacct", booked)
     assert slurm.verdict("9_1") == said
+
+
+@pytest.mark.parametrize(
+    ("word", "allowed"),
+    [
+        ("runs_per_job=true", "must be an integer >= 1"),
+        ("nodes=0", "must be an integer >= 1"),
+        ("array_parallelism=x", "must be an integer >= 1"),
+        ("max_num_timeout=-1", "must be an integer >= 0"),
+        ("wait=later", "must be true or false"),
+        ("setup=module", "must be null or a list of lines"),
+        ("additional_parameters=3", "must be null or a mapping"),
+        (
+            "signal_delay_s=14400",
+            "must be < 14400, the seconds of hydra.launcher.timeout_min: a job would save at its start",
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_line(tmp_path: Path, word: str, allowed: str) -> None:
+    done = forked.run(["hydra/launcher=slurm", f"hydra.launcher.{word}", "seed=0,1", "-m"], tmp_path)
+    assert (done.returncode, done.stderr) == (1, f"error: hydra.launcher.{word}: {allowed}\n")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_parts_of_a_batch_are_those_of_the_tasks(tmp_path: Path) -> None:
+    tasks = ("hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "hydra.launcher.nodes=2")
+
+    def told(*words: str) -> str:
+        done = forked.run(["dry_run=true", "seed=0,1", "-m", "trainer.threads=1", *words], tmp_path)
+        assert done.returncode == int("error" in done.stderr)
+        return done.stderr.splitlines()[-1] if done.returncode else done.stdout
+
+    assert told(*tasks, "trainer.shards=6") == (
+        "error: trainer.shards=6: must be a multiple of 4, the number of processes: 4 or auto"
+    )
+    four, auto = (set(re.findall(r"[0-9a-f]{10}-s\d", told(*words, "trainer.shards=4"))) for words in ((), tasks))
+    assert len(four) == 2
+    assert four == auto == set(re.findall(r"[0-9a-f]{10}-s\d", told(*tasks, "trainer.shards=auto")))
+
+
+def test_nothing_is_submitted_again_while_the_queue_is_not_known(commands: Callable[..., None]) -> None:
+    commands("squeue", "", 1)
+    launcher = SlurmLauncher("slurm")
+    assert launcher._attached({"b": "7"}, {"a": ["seed=0"]}) == {}
+    with pytest.raises(UserError, match="squeue does not answer"):
+        launcher._attached({"a": "7"}, {"a": ["seed=0"]})
+
+
+def test_what_is_sent_to_a_job_is_for_its_user_alone(commands: Callable[..., None], tmp_path: Path) -> None:
+    commands("sbatch", "Submitted batch job 9")
+    commands("srun", "")
+    launcher = SlurmLauncher(f"{tmp_path}/jobs/%j", timeout_min=10)
+    context: Any = None
+    config = OmegaConf.create({"hydra": {"job": {"name": "train"}}})
+    launcher.setup(hydra_context=context, task_function=print, config=config)
+    submitted = launcher._submitted([["a"], ["b"]], {"a": ["seed=0"], "b": ["seed=1"]}, {"a": 0, "b": 1})
+    assert [job.job_id for job in submitted.values()] == ["9_0", "9_1"]
+    pickles = [*tmp_path.glob("jobs/*/*.pkl")]
+    assert len(pickles) == 2
+    assert {file.parent.stat().st_mode & 0o777 for file in pickles} == {0o700}
+
+
+def test_the_runs_of_another_sweeper_are_told_apart() -> None:
+    words = (["seed=0", "optimizer.lr=0.1"], ["seed=1", "optimizer.lr=0.1"], ["seed=0", f"{WORD}=0123456789-s0-abc"])
+    assert [*map(_run_id, words)] == ["seed=0 optimizer.lr=0.1", "seed=1 optimizer.lr=0.1", "0123456789-s0"]
+
+
+class OfTwoError(Exception):
+    """Cannot be rebuilt from its text."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+
+
+def test_what_a_job_returns_can_be_read_although_an_error_of_a_run_cannot() -> None:
+    def run(number: int, words: list[str]) -> JobReturn:
+        error = OfTwoError("model", "too large") if number else None
+        return JobReturn(status=JobStatus.FAILED if number else JobStatus.COMPLETED, _return_value=error)
+
+    done, failed = pickle.loads(pickle.dumps(Task(run, [(0, []), (1, [])])()))
+    assert done.status == JobStatus.COMPLETED
+    assert str(failed._return_value) == "OfTwoError: model: too large"
 
 
 SHOWN = "JobId=12 JobName=train JobState={state} Requeue={requeue} Restarts=0 PreemptTime={preempted} Partition=main"

@@ -257,6 +257,25 @@ def test_of_two_machines_that_begin_at_once_one_waits(folder: RunFolder, monkeyp
     assert file.read_text() == json.dumps(vars(OTHER))
 
 
+def test_of_two_machines_that_find_a_dead_worker_one_waits(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one has taken the dead one's place between the look and the removal."""
+    write(folder, age=600)
+    real, looks = heartbeat.elsewhere, list[Worker | None]()
+
+    def late(path: Path) -> Worker | None:
+        looks.append(real(path))
+        if len(looks) == 2:  # the look that finds the file in the way
+            write(folder, pid=13, host="n04")
+        return looks[-1]
+
+    monkeypatch.setattr(heartbeat, "elsewhere", late)
+    with pytest.raises(BusyError, match="process 13 on n04"):
+        folder.lock(wait=False).__enter__()
+    assert looks[:2] == [None, None]
+    assert json.loads((folder.path / HEARTBEAT).read_text())["pid"] == 13
+    assert sorted(file.name for file in folder.path.iterdir()) == [".lock", HEARTBEAT]
+
+
 def test_without_second_names_of_files(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -30,7 +30,7 @@ from vicinal.errors import UserError, written
 from vicinal.launch.slurm import after_interruption
 from vicinal.runs.signals import leave_an_import, present
 from vicinal.tasks import task_named
-from vicinal.training.world import processes
+from vicinal.training.world import one_of_several_runs, processes
 from vicinal.utils import output
 from vicinal.utils.escaping import visible
 from vicinal.utils.gc_pause import without_collections
@@ -131,11 +131,13 @@ def job(cfg: DictConfig) -> float | None:
     """Run one job, for Hydra; return its last validation score by the task's selection metric, if any, for sweepers."""
     output.steady()  # a launcher from a plugin may run jobs in other processes
     settings, first = HydraConfig.get(), processes().rank == 0
+    alone = settings.mode == RunMode.RUN
     try:
-        if first:
-            return _run(cfg, settings)
-        _assist(cfg, settings)
-        return None
+        with nullcontext() if alone else one_of_several_runs():
+            if first:
+                return _run(cfg, settings)
+            _assist(cfg, settings)
+            return None
     except SystemExit as end:
         if isinstance(end.code, int):
             after_interruption(end.code - 128, first)
@@ -189,7 +191,7 @@ def _assist(cfg: DictConfig, settings: HydraConf) -> None:
     from vicinal.jobs.run import assist
     from vicinal.training.world import LostProcessError, world
 
-    prefix = f"rank {processes().rank}: "
+    prefix, single = f"rank {processes().rank}: ", settings.mode == RunMode.RUN
     logging.getLogger().setLevel(logging.ERROR)  # the first process tells the rest
     try:
         try:
@@ -197,16 +199,18 @@ def _assist(cfg: DictConfig, settings: HydraConf) -> None:
         except LostProcessError:  # there was nothing to train, or the first process has told why not
             return
         experiment, stop = Experiment.of(cfg, settings), None
-        if settings.mode == RunMode.MULTIRUN:
+        if not single:
             from vicinal.launch.search import stop_of
 
             stop = stop_of(settings, experiment)
         assist(experiment, saved, stop)
     except Exception as error:
         _leave_if_stopped()
-        if not is_mistake(error) or FULL_ERROR:
-            raise
-        sys.exit(f"{prefix}error: {explain(error, sys.argv[1:])}")
+        if single and is_mistake(error) and not FULL_ERROR:
+            sys.exit(f"{prefix}error: {explain(error, sys.argv[1:])}")
+        if not single:
+            log.error("%sfailed: %s", prefix, explain(error))
+        raise
 
 
 def _refuse_sweep(settings: HydraConf) -> None:

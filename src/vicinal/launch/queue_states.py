@@ -10,12 +10,17 @@ from vicinal.launch import slurm
 from vicinal.runs.files import DamagedError, make_folder, read_json, write_json
 
 SUBMITTED = Path("slurm/jobs.json")  # {run id: job} of all that was submitted, the runs of a job in its order
-STATES = Path("slurm/states.json")  # {run id: text} of what is in the queue, for the page and the table
+STATES = Path("slurm/states.json")  # {run id: text} of what is in the queue, for the page and the table, and when
+STALE = 90.0
+"""Seconds after which states are not believed: the command that has written them has left, or Slurm does not answer."""
 
 
 def submitted(sweep: Path) -> dict[str, str]:
     """Return {run id: job} of all that commands have submitted for a sweep."""
-    return _texts(sweep / SUBMITTED)
+    try:
+        return dict(read_json(sweep / SUBMITTED, {str: str}))
+    except (OSError, DamagedError):  # it can be done without
+        return {}
 
 
 def record(sweep: Path, jobs: Mapping[str, str]) -> None:
@@ -46,7 +51,7 @@ class Queue:
         preempted = slurm.preempted() if any(state == "RUNNING" for _, state, _ in queued.values()) else set()
         states = {run: _text(state, place, job in preempted) for run, (job, state, place) in queued.items()}
         make_folder(self._file.parent)
-        write_json(self._file, states)
+        write_json(self._file, {"at": time.time(), "states": states})
 
     def is_gone(self, job: str) -> bool:
         """Return whether a job has left the queue, twice in a row: its result may still be on its way."""
@@ -54,16 +59,12 @@ class Queue:
 
 
 def states(sweep: Path) -> dict[str, str]:
-    """Return the states of the runs in the queue, {run id: text}."""
-    return _texts(sweep / STATES)
-
-
-def _texts(file: Path) -> dict[str, str]:
-    """Return the content of a file that can be done without."""
+    """Return the states of the runs in the queue, {run id: text}, as far as a command follows them now."""
     try:
-        return dict(read_json(file, {str: str}))
+        content = read_json(sweep / STATES, {"at": float, "states": {str: str}})
     except (OSError, DamagedError):
         return {}
+    return dict(content["states"]) if abs(time.time() - content["at"]) < STALE else {}
 
 
 def _text(state: str, place: str, preempted: bool) -> str:

@@ -104,11 +104,12 @@ def _ignore_the_end() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def refusal(*flags: str) -> str:
-    """Return why Slurm would refuse a job with these flags of sbatch, in its words; "" if it would take it."""
+def refusal(script: str) -> str:
+    """Return why Slurm would refuse a script for sbatch, in its words; "" if it would take it."""
     try:
         done = subprocess.run(
-            ["sbatch", "--test-only", *flags, "--wrap=true"],
+            ["sbatch", "--test-only"],
+            input=script,
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -116,5 +117,6 @@ def refusal(*flags: str) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
-    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in done.stderr.splitlines()]
+    told = [line for line in done.stderr.splitlines() if not line.startswith("Try ")]
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in told]
     return "" if done.returncode == 0 else (lines or ["no reason given"])[-1].removeprefix("allocation failure: ")

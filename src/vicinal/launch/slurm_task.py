@@ -6,16 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.utils import JobReturn
+
+from vicinal.launch.worker import posted
+
 
 @dataclass
 class Task:
     """Runs of a sweep, each by its number and words, which ``run`` takes. Submitit pickles it."""
 
-    run: Callable[[int, list[str]], Any]
+    run: Callable[[int, list[str]], JobReturn]
     jobs: list[tuple[int, list[str]]]
 
-    def __call__(self) -> list[Any]:
-        return [self.run(number, words) for number, words in self.jobs]
+    def __call__(self) -> list[JobReturn]:
+        return [posted(self.run(number, words)) for number, words in self.jobs]
 
     def checkpoint(self) -> Any:
         """Return the same again, for a job that is put back into the queue: its runs go on from their checkpoints."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -79,8 +80,12 @@ class Worker:
 
 def read(folder: Path) -> Worker | None:
     """Return the worker that a folder names, alive or dead; None if it names none."""
+    return _named(folder / HEARTBEAT)
+
+
+def _named(file: Path) -> Worker | None:
     with suppress(OSError, DamagedError):
-        content = files.decode_json(folder / HEARTBEAT, files.read(folder / HEARTBEAT, LARGEST), SHAPE)
+        content = files.decode_json(file, files.read(file, LARGEST), SHAPE)
         return Worker(**{name: content[name] for name in SHAPE})
     return None
 
@@ -112,13 +117,15 @@ class Heartbeat:
         on without one: the file lock is there too.
         """
         for _ in range(2):
+            dead = read(self._file.parent)
             try:
                 self._write()
             except FileExistsError:
                 if elsewhere(self._file.parent) is not None:
                     return False
                 try:
-                    self._file.unlink(missing_ok=True)
+                    if not self._remove(dead):
+                        return False
                 except OSError:
                     return True
             except OSError as error:
@@ -139,9 +146,30 @@ class Heartbeat:
             if read(self._file.parent) == self._worker:
                 self._file.unlink()
 
+    def _own(self) -> Path:
+        """Return a file beside it that no other process uses."""
+        name = f"{HEARTBEAT}.{safe_name(self._worker.host, 64)}.{self._worker.pid}{PARTIAL}"
+        return self._file.with_name(name)
+
+    def _remove(self, dead: Worker | None) -> bool:
+        """Remove the file of a dead worker; return False if it was that of a process which had done so before."""
+        aside = self._own()
+        try:
+            if stat.S_ISDIR(self._file.lstat().st_mode):
+                raise IsADirectoryError
+            self._file.replace(aside)
+            if _named(aside) == dead:
+                return True
+            with suppress(OSError):  # a third one may have been faster
+                os.link(aside, self._file)
+            return False
+        except FileNotFoundError:
+            return True
+        finally:
+            aside.unlink(missing_ok=True)
+
     def _write(self) -> None:
-        own = f"{HEARTBEAT}.{safe_name(self._worker.host, 64)}.{self._worker.pid}{PARTIAL}"
-        partial, data = self._file.with_name(own), files.encode_json(asdict(self._worker))
+        partial, data = self._own(), files.encode_json(asdict(self._worker))
         try:
             partial.unlink(missing_ok=True)
             _create(partial, data)

@@ -94,16 +94,19 @@ class Learner(Stateful):
         loss = self.objective.task.loss(self.settings, self._counts, epoch, self.model)
         self.objective = replace(self.objective, loss=loss)
 
+    def begin_part(self, shard: int) -> None:
+        """Make the model what it was before the batch, for all that a part does with it: a strategy may ask it too."""
+        if self._sum is not None:
+            self._sum.begin(shard)
+
     def step(
         self, inputs: Tensor, targets: Tensor, plan: MixPlan, shard: int | None = None, share: float = 1.0
     ) -> StepOutput:
         """Make one optimizer step; what is returned is detached.
 
-        Batches in parts are given part by part, each with its number and its ``share`` of the batch's samples; the step
-        is made after the last one of this process.
+        Batches in parts are given part by part, each after :meth:`begin_part`, with its number and its ``share`` of the
+        batch's samples; the step is made after the last one of this process.
         """
-        if self._sum is not None and shard is not None:
-            self._sum.begin(shard)
         if self.hardware.cuda_graphs:
             # The last step's outputs may be overwritten now.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]

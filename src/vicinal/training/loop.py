@@ -100,6 +100,7 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
             for shard, totals in training.totals.items():
                 inputs, targets = next(batches)
                 streams.change(shards.name("dropout", shard), device)
+                learner.begin_part(shard)
                 context = contexts(inputs, targets, training.epoch, done)
                 decided = learner.strategy.sample(inputs.shape, streams.mixings[shard], context)
                 plan = decided.to(device)

@@ -87,7 +87,7 @@ class ShardSum:
         self._tree = TreeSum()
 
     def begin(self, shard: int) -> None:
-        """Prepare the model for the forward pass of a part."""
+        """Prepare the model for a part: for its forward pass, and for what a strategy asks of the model before."""
         if shard == self._shards.own[0]:
             self._before = [buffer.clone() for buffer in self._buffers]
             self._tree = TreeSum()

@@ -6,6 +6,7 @@ sent then, and ``torch.distributed`` is not imported.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 LONGEST = timedelta(days=1)
 """Time that a process waits for another: the first one may load data, or wait for a run, for hours."""
-PORTS = range(20_000, 40_000)  # of a job under Slurm, by its number
+PORTS = range(20_000, 40_000)  # of a step under Slurm, by the number of its job and its own
+STEP = 1009  # ports between two steps of a job: jobs that run at a time on a node have close numbers
 
 VARIABLES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
 """Of torchrun, and of Slurm's srun: the number of the process, how many there are, and its number on its machine."""
@@ -30,6 +32,9 @@ VARIABLES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_STEP_
 
 class LostProcessError(UserError):
     """Another process of the run has ended, so that nothing more can be computed together."""
+
+
+_runs = itertools.count()  # of this process; the same in all that work on them together
 
 
 @dataclass(frozen=True)
@@ -126,12 +131,43 @@ def world() -> World:
             os.environ |= _meeting_place(os.environ)
             # gloo for tensors on the CPU, NCCL for those on GPUs
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            _distributed().init_process_group(backend, rank=found.rank, world_size=found.size, timeout=LONGEST)
+            distributed, store = _distributed(), _store(found)
+            own = distributed.PrefixStore(f"run{next(_runs)}", store)
+            distributed.init_process_group(backend, store=own, rank=found.rank, world_size=found.size, timeout=LONGEST)
         except (RuntimeError, ValueError, OSError, subprocess.CalledProcessError) as error:
             raise UserError(
                 f"rank {found.rank} of {found.size} cannot reach the others ({first_line(error)})"
             ) from error
     return found
+
+
+@contextmanager
+def one_of_several_runs() -> Iterator[None]:
+    """Inside, do one of the runs of this process; each has a connection of its own, which ends with it.
+
+    So a process that still waits for the others of a run learns that nothing more is to come, as if they had ended, and
+    never takes what they say of the next run for it. A process that leaves, at a signal, ends its connection anyway.
+    """
+    try:
+        yield
+    except Exception:
+        _part()
+        raise
+    _part()
+
+
+def _part() -> None:
+    if world().size > 1:  # connected, if it was not: the others wait for it
+        _distributed().destroy_process_group()
+    world.cache_clear()
+
+
+@cache
+def _store(found: World) -> Any:
+    """Return the keys and values by which the processes meet, as long as they live: their first one keeps them."""
+    store, *_ = next(_distributed().rendezvous("env://", found.rank, found.size, timeout=LONGEST))
+    store.set_timeout(LONGEST)
+    return store
 
 
 def processes() -> World:
@@ -165,7 +201,8 @@ def _meeting_place(environment: Mapping[str, str]) -> dict[str, str]:
     if "MASTER_ADDR" not in environment and any(sign in nodes for sign in ",["):
         listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
         nodes = listed.stdout.split()[0]
-    port = PORTS[int(environment.get("SLURM_JOB_ID", 0)) % len(PORTS)]
+    job, step = (int(environment.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    port = PORTS[(job + STEP * step) % len(PORTS)]
     return {
         "MASTER_ADDR": environment.get("MASTER_ADDR", nodes),
         "MASTER_PORT": environment.get("MASTER_PORT", str(port)),
@@ -187,4 +224,4 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo and NCCL have no type of their own for a peer that is gone
-        raise LostProcessError(f"another process of this run has ended ({first_line(error)})") from error
+        raise LostProcessError("another process of this run has ended; its own output may tell why") from error
