@@ -99,24 +99,15 @@ class JobSweeper(BasicSweeper):
 
     def compose(self, points: Sequence[Sequence[str]], swept: Collection[str]) -> Iterator[Job]:
         """Compose and check the run of each point, given by its words; the keys that are swept come first in these."""
-<<<<<<< HEAD
         from vicinal.config.composition import describe, hidden, resolve_calls
-        from vicinal.experiment import Experiment
-=======
-        from vicinal.config.composition import composer, describe, hidden, resolve_calls
         from vicinal.experiment import Experiment, check_shards
->>>>>>> rev-cluster
         from vicinal.launch.grid import Job
 
         warnings: dict[str, None] = {}
         for words in points:
-<<<<<<< HEAD
             config = self._composer(words)
-=======
-            config = compose(words)
             if config.trainer.shards == AUTO:
                 config.trainer.shards = self.tasks()
->>>>>>> rev-cluster
             words = sorted(words, key=lambda word: word.partition("=")[0] not in swept)
             describe(config.hydra, words)
             if config.hydra.sweeper.params != self.config.hydra.sweeper.params:

@@ -333,6 +333,7 @@ def fake_imagefolder(
     keep: str = "auto",
     crop: str = "padded",
     workers: int | str = "auto",
+    stage_to: str | None = None,
 ) -> Source:
     return random_source(channels, image_size, CLASSES)
 
