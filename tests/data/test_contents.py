@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
+from tests import tiny_data
 from tests.hub_files import encoded, table, write_hub, write_parquet
 from vicinal import build
 from vicinal.data import Samples, Source, contents, imagefolder
@@ -312,3 +313,45 @@ def test_every_part_of_a_source_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert differing(class_names=("b", "a")) == {"class names"}
     monkeypatch.setattr(contents, "CHUNK", 3)
     assert differing() == set()
+
+
+OF_KINDS = {
+    "wavs/train/cat/0.wav": ("wavfolder", "dataset.folder={}/wavs", "dataset.length=2000"),
+    "commands/yes/7f_nohash_7.wav": ("speech_commands", "dataset.folder={}/commands", "dataset.length=2000"),
+    "masks/train/images/0.png": ("masks", "dataset.folder={}/masks", "dataset.classes=2", "dataset.image_size=16"),
+    "bccd/VOCdevkit/VOC2007/Annotations/train0.xml": (
+        *("voc", "dataset.folder={}/bccd/VOCdevkit/VOC2007", "dataset.origin=0", "dataset.image_size=32"),
+    ),
+    "coco/train.json": (
+        *("coco", "dataset.train_file={}/coco/train.json", "dataset.test_file={}/coco/test.json"),
+        *("dataset.train_images={}/coco/train", "dataset.test_images={}/coco/test", "dataset.image_size=32"),
+    ),
+    "sst2/train.tsv": ("tsv", "dataset.folder={}/sst2", "dataset.length=16"),
+}
+"""{a file: the data set with it}."""
+
+
+WORDS = {".tsv": (b"word1", b"word9"), ".xml": (b">bar<", b">dot<"), ".json": (b'"category_id": 3', b'"category_id": 90')}
+
+
+def other_content(file: Path) -> None:
+    """Write other words, another picture, or another clip."""
+    if file.suffix in WORDS:
+        file.write_bytes(file.read_bytes().replace(*WORDS[file.suffix]))
+    elif file.suffix == ".png":
+        ImageOps.mirror(Image.open(file)).save(file)
+    else:
+        file.write_bytes(file.read_bytes()[:-1] + b"~")
+
+
+@pytest.mark.parametrize("file", OF_KINDS)
+def test_every_kind_of_data_that_changes_is_refused(compose: Compose, tmp_path: Path, file: str) -> None:
+    tiny_data.write(tmp_path)
+    kind, *words = (word.format(tmp_path) for word in OF_KINDS[file])
+    experiment = compose(f"dataset={kind}", *words, "dataset.val_size=0")
+    build.load_samples(experiment)
+    before = (tmp_path / file).read_bytes()
+    other_content(tmp_path / file)
+    assert (tmp_path / file).read_bytes() != before
+    with pytest.raises(ConfigError, match=r"^dataset\.\w+=.*: its files have changed since this command began"):
+        build.load_samples(experiment)

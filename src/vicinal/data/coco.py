@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vicinal.data.box_files import REFUSE, Annotated, Parts, checked, decoded, fingerprint_of, preview_of, told_size
-from vicinal.data.contents import reads, saved_hashes
+from vicinal.data.contents import once, reads, saved_hashes
 from vicinal.data.samples import Source
 from vicinal.errors import first_line
 from vicinal.utils.image_size import ImageSize
@@ -103,7 +102,7 @@ def _numbered(content: Mapping[str, Any], kind: str) -> dict[int, Any]:
     return found
 
 
-examined = cache(Instances.parts)
+examined = once(Instances.parts)
 """Files as they were when this process first read them, before anything is decoded."""
 
 

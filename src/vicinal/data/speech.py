@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vicinal.data.contents import DIGITS, reads, saved_hashes, stamp, warn_of_shared
+from vicinal.data.contents import DIGITS, once, reads, saved_hashes, stamp, warn_of_shared
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.samples import Samples, Source
 from vicinal.data.text_files import read_list
@@ -184,7 +184,7 @@ def speech_commands(
     return _commands(folder, val_size, words).decoded(rate, length)
 
 
-@cache
+@once
 def _tree(folder: str, val_size: int | None) -> ImageTree:
     return ImageTree(folder, val_size, FAIL, (".wav",), "clips")
 
@@ -194,7 +194,7 @@ def _of_tree(folder: str, val_size: int | None, **_: Any) -> Clips:
     return Clips(tree.class_names, tree.samples)
 
 
-@cache
+@once
 def _tree_fingerprint(tree: ImageTree, cache_dir: str) -> str:
     return tree.fingerprint(saved_hashes(Path(cache_dir), str(tree.root)))
 

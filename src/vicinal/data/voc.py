@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree
@@ -20,7 +19,7 @@ from vicinal.data.box_files import (
     preview_of,
     told_size,
 )
-from vicinal.data.contents import reads, saved_hashes
+from vicinal.data.contents import once, reads, saved_hashes
 from vicinal.data.samples import Source
 from vicinal.data.text_files import read_list
 from vicinal.errors import first_line
@@ -94,7 +93,7 @@ class Folder:
         return _text(item, "name"), x1 - self.origin, y1 - self.origin, x2, y2
 
 
-examined = cache(Folder.parts)
+examined = once(Folder.parts)
 """Folders as they were when this process first read them, before anything is decoded."""
 
 
