@@ -13,12 +13,20 @@ from torch.overrides import TorchFunctionMode
 def built(make: Callable[[], nn.Module]) -> nn.Module:
     """Return ``make()``; where the default device is meta (``with torch.device("meta")``), without memory for weights.
 
-    RegNet computes its widths with tensors, and timm the rates of stochastic depth: these stay on the CPU.
+    RegNet computes its widths with tensors, and timm the rates of stochastic depth: these stay on the CPU. A network
+    that computes with its weights as it is made, as hybrids of timm do, has memory for a moment.
     """
     if torch.get_default_device().type != "meta":
         return make()
-    with torch.device("cpu"), _WeightsOnMeta():
-        return make().to("meta")
+    with torch.device("cpu"):
+        try:
+            with _WeightsOnMeta():
+                return make().to("meta")
+        except RuntimeError as error:
+            if "meta" not in str(error):
+                raise
+        with torch.random.fork_rng(devices=[]):
+            return make().to("meta")
 
 
 class _WeightsOnMeta(TorchFunctionMode):
