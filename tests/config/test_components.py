@@ -378,6 +378,13 @@ JOBS = {
 }
 """Experiments that are sweeps, with their cells and seeds; the others are one job."""
 BOXES = {"dataset.names": "[bar,dot]"}
+IMAGENET = {
+    "dataset.image_size": 32,
+    "dataset.crop": "padded",
+    "dataset.val_size": 10,
+    "model.name": "resnet18",
+    "trainer.shards": 1,
+}
 TINY: dict[str, dict[str, Any]] = {
     "cifar10_jpeg_strategies": {"dataset.train_size": 20, "dataset.val_size": 10},
     "nuclei_segmentation": {"dataset.train_size": 4, "dataset.val_size": 2},
@@ -386,13 +393,8 @@ TINY: dict[str, dict[str, Any]] = {
     "trec_questions": {"dataset.train_size": 20, "dataset.val_size": 6},
     "sst2_sentiment": {"dataset.train_size": 4, "dataset.val_size": None},
     "rotated_mnist": {"dataset.train_size": 20, "dataset.val_size": 10},
-    "imagenet_resnet50": {
-        "dataset.image_size": 32,
-        "dataset.crop": "padded",
-        "dataset.val_size": 10,
-        "model.name": "resnet18",
-        "trainer.shards": 1,
-    },
+    "imagenet_resnet50": IMAGENET,
+    "imagenet_resnet50_timm": IMAGENET,
 }
 """What the tiny data of an experiment allow."""
 

@@ -331,7 +331,11 @@ OF_KINDS = {
 """{a file: the data set with it}."""
 
 
-WORDS = {".tsv": (b"word1", b"word9"), ".xml": (b">bar<", b">dot<"), ".json": (b'"category_id": 3', b'"category_id": 90')}
+WORDS = {
+    ".tsv": (b"word1", b"word9"),
+    ".xml": (b">bar<", b">dot<"),
+    ".json": (b'"category_id": 3', b'"category_id": 90'),
+}
 
 
 def other_content(file: Path) -> None:
