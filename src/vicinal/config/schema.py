@@ -1,4 +1,4 @@
-"""Define every key of the config, but those of data sets: one dataclass per group, each field with its unit and its range.
+"""Define the keys of the config, but those of data sets: one dataclass per group, each field with its unit and range.
 
 Hydra composes the YAML files of ``conf/`` into :class:`Config`. The groups ``dataset model optimizer scheduler mixup``
 choose a component by ``_target_``, and their keys are its arguments. The fields here state unit and range of the usual
