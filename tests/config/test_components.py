@@ -29,7 +29,7 @@ from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
     "dataset": 24,
-    "experiment": 20,
+    "experiment": 21,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
