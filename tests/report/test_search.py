@@ -86,8 +86,8 @@ def test_the_best_trials_are_printed_with_what_they_are_worth(
         "the search's own best, val/acc1 75.00 % (trial 1), is optimistic: it is the best of 4 on the samples that it "
         "was chosen by",
         "the choice was not trained on new seeds (hydra.sweeper.confirm), so what it gains is not known",
-        "1 of the trials were completed before the search began",
-        "1 trials have failed: it <b>diverged</b>",
+        "trials that were completed before the search began: 1",
+        "trials that failed: 1 (it <b>diverged</b>)",
     ]
     assert {file.name for file in report.iterdir()} == {
         *("report.html", "notes.txt", "trials.csv"),
@@ -110,7 +110,7 @@ def test_trials_that_were_stopped_early_count_among_those_that_the_best_is_the_b
     (folder / "search.json").write_text(json.dumps(content))
     first, *others = search.notes(search.read(folder))
     assert first.endswith("it is the best of 4 on the samples that it was chosen by")
-    assert "1 trials were stopped early (asha), and have no value" in others
+    assert "trials that were stopped early (asha) and have no value: 1" in others
 
 
 @pytest.mark.parametrize(("higher", "so_far"), [(True, (0.5, 0.75, 0.75, 0.75)), (False, (0.5, 0.5, 0.5, 0.5))])

@@ -181,14 +181,15 @@ def notes(search: Search) -> list[str]:
         )
         found.append(_confirmed(search))
     if known := sum(trial["warm"] for trial in trials):
-        found.append(f"{known} of the trials were completed before the search began")
+        found.append(f"trials that were completed before the search began: {known}")
     if counts["pruned"]:
-        found.append(f"{counts['pruned']} trials were stopped early ({search.content['pruner']}), and have no value")
+        pruner = search.content["pruner"]
+        found.append(f"trials that were stopped early ({pruner}) and have no value: {counts['pruned']}")
     if counts["failed"]:
         reasons = dict.fromkeys(trial["reason"] for trial in trials if trial["state"] == "failed")
-        found.append(f"{counts['failed']} trials have failed: {'; '.join(reasons)}")
+        found.append(f"trials that failed: {counts['failed']} ({'; '.join(reasons)})")
     if counts["running"]:
-        found.append(f"{counts['running']} trials are not finished; the same command goes on")
+        found.append(f"trials that are not finished: {counts['running']}; the same command goes on")
     return found
 
 
