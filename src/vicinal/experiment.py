@@ -89,9 +89,6 @@ class Experiment:
 
         places = places_of(hydra)
         dataset = chosen("dataset")
-        if isinstance(size := dataset.values.get("image_size"), list) and isinstance(side := shortest(size), int):
-            config["dataset"]["image_size"] = side  # so that both ways to write it are one run
-            dataset = chosen("dataset")
         task = dry_build.make_task(dataset)
         request.check_data(dataset.values, task)
         request.check_loss(trainer, task)
@@ -101,6 +98,8 @@ class Experiment:
         found = dict(dataset.tell("resolved") or {})
         if preview and dataset.values["val_size"] is None and preview.val is None:
             found["val_size"] = VAL_SIZE
+        if isinstance(size := dataset.values.get("image_size"), list) and isinstance(side := shortest(size), int):
+            found["image_size"] = side  # so that both ways to write it are one run
         if found:
             config["dataset"] |= found
             dataset = chosen("dataset")

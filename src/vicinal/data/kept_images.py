@@ -205,7 +205,6 @@ def _decoded(files: RowFiles, listing: Listing, encoded: Mapping[str, Encoded], 
 def _made(files: RowFiles, make: Make, note: Callable[[], Any], threads: int) -> Stored:
     """Return rows that are made and kept in files; where they cannot be, in memory, if they fit there."""
     try:
-        files.check_disk()
         return files.make(make, note, threads)
     except OSError as error:
         if files.bytes > usable_memory() // 2:

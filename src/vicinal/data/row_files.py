@@ -78,7 +78,7 @@ class RowFiles:
         existing = next(place for place in (self.folder, *self.folder.parents) if place.exists())
         return shutil.disk_usage(existing).free
 
-    def check_disk(self) -> None:
+    def _check_disk(self) -> None:
         """Raise OSError if the disk has no room for the rows."""
         if (free := self.free()) < (missing := self.missing()):
             raise OSError(f"{missing / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
@@ -113,8 +113,10 @@ class RowFiles:
     def make(self, make: Make, note: Callable[[], Any], threads: int) -> Stored:
         """Make the rows, by several threads, and return them; one process does, and others wait for it.
 
-        Raises OSError: they cannot be written. What `make` raises is raised, and the folder is removed then.
+        Raises OSError: they cannot be written, or the disk has no room. What `make` raises is raised, and the folder is
+        removed then.
         """
+        self._check_disk()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
             if (stored := self._load(log.debug)) is not None:

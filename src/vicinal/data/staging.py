@@ -90,7 +90,6 @@ def _bytes(images: Encoded, number: int) -> bytes:
 
 def _copied(files: RowFiles, make: Make, note: Callable[[], Any], threads: int) -> Stored:
     try:
-        files.check_disk()
         return files.make(make, note, threads)
     except OSError as error:
         raise ValueError(f"stage_to: the images cannot be copied there ({first_line(error)})") from error

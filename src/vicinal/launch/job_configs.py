@@ -26,7 +26,7 @@ class JobConfigs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._secrets: dict[str, dict[str, Any]] = {}  # {file: groups that it lacks}, which it does not have
+        self._secrets: dict[str, dict[str, Any]] = {}  # {file: groups that are not written to it}
 
     def add(self, experiment: Experiment) -> str:
         """Write the file of a job, and return the word that has to follow the job's own ones."""

@@ -151,12 +151,12 @@ def one_of_several_runs() -> Iterator[None]:
     try:
         yield
     except Exception:
-        _part()
+        _disconnect()
         raise
-    _part()
+    _disconnect()
 
 
-def _part() -> None:
+def _disconnect() -> None:
     if world().size > 1:  # connected, if it was not: the others wait for it
         _distributed().destroy_process_group()
     world.cache_clear()
