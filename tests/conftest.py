@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,12 +143,8 @@ def wandb_core() -> Path:
 
 def _read_offline_run(folder: Path) -> OfflineRun:
     (file,) = (path for path in folder.rglob("*.wandb") if path.parent.name.startswith("offline-run-"))
-    # What `wandb leet inspect --json` starts, without importing wandb first.
-    command = [wandb_core(), "leet", "inspect", "--no-observability", "--json", "--run-file", file, file.parent]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     result = OfflineRun(folder=file.parent)
-    for line in printed.splitlines():
-        record = json.loads(line)
+    for record in _records(file):
         kind = record["type"]
         value = record.get(kind, {})
         if kind == "run":
@@ -176,6 +173,19 @@ def _read_offline_run(folder: Path) -> OfflineRun:
         elif kind == "exit":
             result.exit_code = value.get("exit_code", 0)
     return result
+
+
+def _records(file: Path) -> list[dict[str, Any]]:
+    """All that will be in the file: wandb says that a run has ended some milliseconds before the end is written."""
+    # What `wandb leet inspect --json` starts, without importing wandb first.
+    command = [wandb_core(), "leet", "inspect", "--no-observability", "--json", "--run-file", file, file.parent]
+    limit = time.monotonic() + 0.5  # of a run that was killed no end will come
+    while True:
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        records = [json.loads(line) for line in printed.splitlines()]
+        if any(record["type"] == "exit" for record in records) or time.monotonic() > limit:
+            return records
+        time.sleep(0.05)
 
 
 def _row(item: dict[str, Any], result: OfflineRun) -> dict[str, Any]:

@@ -103,14 +103,15 @@ def check_images(values: Mapping[str, Any]) -> None:
 
 def _with_home(cfg: DictConfig) -> DictConfig:
     """Expand ``~`` where a folder is named, before other keys refer to it."""
-    cfg = cfg.copy()
-    for key in (name for name, item in KEYS.items() if item.metadata["path"]):
-        path = OmegaConf.select(cfg, key, default=None)
-        if isinstance(path, str) and path.startswith("~"):
-            try:
-                home = Path(path).expanduser()
-            except RuntimeError:
-                user = path.partition("/")[0][1:]
-                raise ConfigError(key, path, f"there is no user {user}") from None
-            OmegaConf.update(cfg, key, str(home), force_add=True)
+    paths = {key: OmegaConf.select(cfg, key, default=None) for key, item in KEYS.items() if item.metadata["path"]}
+    homes = {key: path for key, path in paths.items() if isinstance(path, str) and path.startswith("~")}
+    if homes:
+        cfg = cfg.copy()
+    for key, path in homes.items():
+        try:
+            home = Path(path).expanduser()
+        except RuntimeError:
+            user = path.partition("/")[0][1:]
+            raise ConfigError(key, path, f"there is no user {user}") from None
+        OmegaConf.update(cfg, key, str(home), force_add=True)
     return cfg
