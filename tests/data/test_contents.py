@@ -1,7 +1,9 @@
 """Hashes of what a data set holds: of files, kept by their stat, and of images."""
 
+import errno
 import hashlib
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -260,8 +262,29 @@ def test_the_hash_of_a_tree_is_not_kept_where_it_may_be_another_next_time(
     build.load_data(start(compose, tree))  # files that were just written
     assert not list((tmp_path / "outputs").rglob("tree-*.json"))
     monkeypatch.setattr(contents, "SETTLED_SECONDS", -60.0)
-    build.load_data(start(compose, tree, "dataset.on_error=skip"))  # files that another user may be able to read
-    assert not list((tmp_path / "outputs").rglob("tree-*.json"))
+    hashed = contents._file_sha256
+
+    def unreadable(path: str) -> str:
+        if path.endswith("train/a/0.png"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return hashed(path)
+
+    (tree / "train/a/9.png").symlink_to(tree / "nowhere")
+    link = start(compose, tree, "dataset.on_error=skip")
+    build.load_data(link)
+    (tree / "train/a/9.png").unlink()
+    contents.opened.clear()
+    for file in (tmp_path / "outputs/cache").glob("contents-*.json"):
+        file.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(contents, "_file_sha256", unreadable)
+        foreign = start(compose, tree, "dataset.on_error=skip")
+        contents.save_hashes()
+    assert not list((tmp_path / "outputs").rglob("tree-*.json"))  # of files that another user may be able to read
+    whole = start(compose, tree, "dataset.on_error=skip")
+    build.load_data(whole)
+    assert len(list((tmp_path / "outputs").rglob("tree-*.json"))) == 1
+    assert len({each.effective["dataset"]["folder"] for each in (link, foreign, whole)}) == 3
 
 
 def test_an_image_that_changes_while_others_are_hashed_is_loaded_as_it_was_hashed(
@@ -300,8 +323,16 @@ def test_an_image_that_changes_while_it_is_loaded_is_refused(
 
 
 @pytest.mark.parametrize("keep", ["decoded", "encoded"])
-def test_images_that_are_gone_are_named_as_a_change(compose: Compose, tmp_path: Path, tree: Path, keep: str) -> None:
-    experiment = start(compose, tree, f"dataset.keep={keep}", f"dataset.stage_to={tmp_path}/disk")
+@pytest.mark.parametrize("known", [True, False])
+def test_images_that_are_gone_are_named_as_a_change(
+    compose: Compose, tmp_path: Path, tree: Path, settled: None, keep: str, known: bool
+) -> None:
+    words = (f"dataset.keep={keep}", f"dataset.stage_to={tmp_path}/disk")
+    if known:
+        build.load_data(start(compose, tree, *words))
+        for folder in (tmp_path / "disk", *(tmp_path / "outputs/cache").glob("imagefolder-*")):
+            shutil.rmtree(folder)
+    experiment = start(compose, tree, *words)
     (tree / "train/b/5.png").unlink()
     with pytest.raises(ConfigError, match="its files have changed since this command began"):
         build.load_samples(experiment)

@@ -174,15 +174,17 @@ class HashCache:
         """
         stats = [os.stat(path) for path in paths]  # noqa: PTH116 - a Path per file would take longer than all the rest
         now = [number for stat in stats for number in stamp(stat)]
-        return self.kept(name, now, max(map(newest, stats)), compute)
+        return self.kept(name, now, lambda: max(map(newest, stats)), compute)
 
-    def kept(self, name: str, state: Sequence[int | str], changed: int, compute: Callable[[], str]) -> str:
+    def kept(
+        self, name: str, state: Sequence[int | str], changed: Callable[[], float], compute: Callable[[], str]
+    ) -> str:
         """Return the saved text of this name if it is of this state, or a new one.
 
         Args:
             name: of what the text is about.
             state: what changes with the files that the text depends on; as JSON gives it back.
-            changed: when the last of them did, ns.
+            changed: returns when the last of them did, ns; asked once the text is there. Infinite: it is not kept.
             compute: returns the text.
         """
         entry = self._entries.get(name)
@@ -190,7 +192,7 @@ class HashCache:
             return str(entry[1])
         start = time.time_ns()
         text = compute()
-        if start - changed > SETTLED_SECONDS * 1e9:
+        if start - changed() > SETTLED_SECONDS * 1e9:
             self._entries[name] = [state, text]
             self._changed = True
         return text
