@@ -32,7 +32,7 @@ from vicinal.data.kept_images import RESIZED
 from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS
-from vicinal.errors import ConfigError, written
+from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
 from vicinal.training.rng_streams import derive
@@ -94,9 +94,7 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     """Return the source, and its data, split and with label noise. UserError: out of reach, or a key does not fit."""
     check_cuts(experiment)
     values, task, sizes = experiment.dataset.values, experiment.task, experiment.sizes
-    source = experiment.dataset()
-    contents.forget()
-    _refuse_changed(experiment, experiment.dataset)
+    source = _unchanged(experiment)
     shape = source.train.inputs.shape[1:]
     if isinstance(sizes.inputs, Images) and len(shape) == 3:
         for name, real in Images(shape[0], shape[1:]).arguments.items():
@@ -120,6 +118,23 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
             labels, noise = symmetric(data.train.targets, share, experiment.sizes.classes, seed)
         data = replace(data, train=data.train._replace(targets=labels), noise=noise)
     return source, data
+
+
+def _unchanged(experiment: Experiment) -> Source:
+    """Return the source; raise ConfigError if its files are others than the run's identity says, once it is loaded.
+
+    The look comes after loading, since files may change while they are read; then it sees what one before would have
+    seen, too. It also comes where loading has failed: that files have changed since then is the reason to name.
+    """
+    try:
+        source: Source = experiment.dataset()
+    except UserError:
+        contents.forget()
+        _refuse_changed(experiment, experiment.dataset)
+        raise
+    contents.forget()
+    _refuse_changed(experiment, experiment.dataset)
+    return source
 
 
 def _refuse_changed(experiment: Experiment, component: Component) -> None:

@@ -1,8 +1,11 @@
 """Hashes of what a data set holds: of files, kept by their stat, and of images."""
 
+import errno
 import hashlib
 import os
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +16,9 @@ from PIL import Image, ImageOps
 from tests import tiny_data
 from tests.hub_files import encoded, table, write_hub, write_parquet
 from vicinal import build
-from vicinal.data import Samples, Source, contents, imagefolder
+from vicinal.data import Samples, Source, contents
 from vicinal.data.contents import HashCache
+from vicinal.data.row_files import RowFiles
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 
@@ -182,32 +186,156 @@ def test_a_folder_has_one_hash_of_all_that_is_in_it(tmp_path: Path) -> None:
     assert found() == second
 
 
-def test_the_files_of_a_tree_are_read_once_and_kept_when_its_images_are_loaded(
-    compose: Compose, tmp_path: Path, settled: None, read: list[str]
-) -> None:
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two classes of grey images of 8 x 8 pixels: six each to train on, and one to test on."""
     for part, size in (("train", 6), ("test", 1)):
         for name in "ab":
             (tmp_path / "tree" / part / name).mkdir(parents=True)
             for index in range(size):
                 Image.new("L", (8, 8), color=index + 1).save(tmp_path / f"tree/{part}/{name}/{index}.png")
-    words = ("dataset=imagefolder", f"dataset.root={tmp_path}/tree", "dataset.channels=1", "model=mlp")
-    words = (*words, "dataset.image_size=8", "dataset.val_size=2", "dataset.std=[0.5]")
+    return tmp_path / "tree"
 
-    def composed() -> Experiment:
-        imagefolder.examined.cache_clear()
-        contents.opened.clear()
-        return compose(*words)
 
-    first = composed()
+def start(compose: Compose, tree: Path, *more: str) -> Experiment:
+    """Compose a run on a tree as a new process does."""
+    contents.forget()
+    contents.opened.clear()
+    words = ("dataset=imagefolder", f"dataset.root={tree}", "dataset.channels=1", "model=mlp")
+    return compose(*words, "dataset.image_size=8", "dataset.val_size=2", "dataset.std=[0.5]", *more)
+
+
+def test_the_files_of_a_tree_are_read_once_and_kept_when_its_images_are_loaded(
+    compose: Compose, tmp_path: Path, tree: Path, settled: None, read: list[str]
+) -> None:
+    first = start(compose, tree)
     assert len(read) == 14
     assert not (tmp_path / "outputs").exists()
     assert build.load_data(first).contents == {}
-    assert len(list((tmp_path / "outputs/cache").glob("contents-*.json"))) == 1
-    assert composed().run_id == first.run_id
+    for kind in ("contents", "tree"):
+        assert len(list((tmp_path / "outputs/cache").glob(f"{kind}-*.json"))) == 1
+    assert start(compose, tree).run_id == first.run_id
     assert len(read) == 14
-    Image.new("L", (8, 8), color=9).save(tmp_path / "tree/train/a/0.png")
-    assert composed().run_id != first.run_id
+    Image.new("L", (8, 8), color=9).save(tree / "train/a/0.png")
+    assert start(compose, tree).run_id != first.run_id
     assert read[14:] == ["0.png"]
+
+
+def test_a_start_looks_at_each_file_of_a_known_tree_twice(
+    compose: Compose, tree: Path, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once to identify the run, and once after the images are loaded, which may be hours later in a sweep."""
+    build.load_data(start(compose, tree))
+    looks: Counter[str] = Counter()
+    stat = os.stat
+
+    def noted(path, **options):
+        looks[str(path)] += str(path).endswith(".png")
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", noted)
+    build.load_data(start(compose, tree))
+    assert +looks == dict.fromkeys(map(str, tree.rglob("*.png")), 2)
+
+
+@pytest.mark.parametrize("damage", ["one bit", "half", "gone"])
+def test_a_damaged_hash_of_a_tree_is_made_again(
+    compose: Compose, tmp_path: Path, tree: Path, settled: None, read: list[str], damage: str
+) -> None:
+    first = start(compose, tree)
+    build.load_data(first)
+    [kept] = (tmp_path / "outputs/cache").glob("tree-*.json")
+    whole, digest = kept.read_bytes(), first.effective["dataset"]["folder"].encode()
+    place = whole.index(digest)
+    bit = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    kept.write_bytes({"one bit": bit, "half": whole[: len(whole) // 2], "gone": b""}[damage])
+    again = start(compose, tree)
+    assert again.run_id == first.run_id
+    build.load_data(again)
+    assert kept.read_bytes() == whole
+    assert len(read) == 14
+
+
+def test_the_hash_of_a_tree_is_not_kept_where_it_may_be_another_next_time(
+    compose: Compose, tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.load_data(start(compose, tree))  # files that were just written
+    assert not list((tmp_path / "outputs").rglob("tree-*.json"))
+    monkeypatch.setattr(contents, "SETTLED_SECONDS", -60.0)
+    hashed = contents._file_sha256
+
+    def unreadable(path: str) -> str:
+        if path.endswith("train/a/0.png"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return hashed(path)
+
+    (tree / "train/a/9.png").symlink_to(tree / "nowhere")
+    link = start(compose, tree, "dataset.on_error=skip")
+    build.load_data(link)
+    (tree / "train/a/9.png").unlink()
+    contents.opened.clear()
+    for file in (tmp_path / "outputs/cache").glob("contents-*.json"):
+        file.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(contents, "_file_sha256", unreadable)
+        foreign = start(compose, tree, "dataset.on_error=skip")
+        contents.save_hashes()
+    assert not list((tmp_path / "outputs").rglob("tree-*.json"))  # of files that another user may be able to read
+    whole = start(compose, tree, "dataset.on_error=skip")
+    build.load_data(whole)
+    assert len(list((tmp_path / "outputs").rglob("tree-*.json"))) == 1
+    assert len({each.effective["dataset"]["folder"] for each in (link, foreign, whole)}) == 3
+
+
+def test_an_image_that_changes_while_others_are_hashed_is_loaded_as_it_was_hashed(
+    compose: Compose, tmp_path: Path, tree: Path, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixels of the files as they were seen first are kept from an earlier start."""
+    build.load_data(start(compose, tree))
+    for file in (tmp_path / "outputs/cache").glob("*.json"):
+        file.unlink()
+    digest = hashlib.file_digest
+
+    def changing(stream, name):
+        if stream.name.endswith("train/a/0.png"):
+            Image.new("L", (8, 8), color=200).save(tree / "train/b/5.png")
+        return digest(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", changing)
+    source, _ = build.load_samples(start(compose, tree))
+    assert source.train.inputs[-1].unique().tolist() == [200]
+
+
+@pytest.mark.parametrize("keep", ["decoded", "encoded"])
+def test_an_image_that_changes_while_it_is_loaded_is_refused(
+    compose: Compose, tmp_path: Path, tree: Path, settled: None, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    experiment = start(compose, tree, f"dataset.keep={keep}", f"dataset.stage_to={tmp_path}/disk")
+    made = RowFiles.make
+
+    def changing(*arguments):
+        Image.new("L", (8, 8), color=200).save(tree / "train/b/5.png")
+        return made(*arguments)
+
+    monkeypatch.setattr(RowFiles, "make", changing)
+    with pytest.raises(ConfigError, match="its files have changed since this command began"):
+        build.load_samples(experiment)
+
+
+@pytest.mark.parametrize("keep", ["decoded", "encoded"])
+@pytest.mark.parametrize("known", [True, False])
+def test_images_that_are_gone_are_named_as_a_change(
+    compose: Compose, tmp_path: Path, tree: Path, settled: None, keep: str, known: bool
+) -> None:
+    words = (f"dataset.keep={keep}", f"dataset.stage_to={tmp_path}/disk")
+    if known:
+        build.load_data(start(compose, tree, *words))
+        for folder in (tmp_path / "disk", *(tmp_path / "outputs/cache").glob("imagefolder-*")):
+            shutil.rmtree(folder)
+    experiment = start(compose, tree, *words)
+    (tree / "train/b/5.png").unlink()
+    with pytest.raises(ConfigError, match="its files have changed since this command began"):
+        build.load_samples(experiment)
 
 
 OWN_SOURCE = """

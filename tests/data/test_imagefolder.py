@@ -1,6 +1,7 @@
 """Trees of images: pixels against torchvision's transforms, the cache, and what is refused."""
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -17,10 +18,11 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from vicinal import build
-from vicinal.data import Source, split
-from vicinal.data.contents import HashCache, stamp
+from vicinal.data import Source, contents, split
+from vicinal.data.contents import stamp
 from vicinal.data.image_tree import ImageTree
 from vicinal.data.imagefolder import examined, imagefolder
+from vicinal.data.kept_images import Keeping
 from vicinal.errors import ConfigError
 from vicinal.utils.checked_json import read_checked
 
@@ -159,7 +161,8 @@ def test_a_cache_that_cannot_be_written_costs_a_line(tree, caplog):
 
 def fingerprint(tree: Path, val_size: int | None = 0) -> str:
     """The hash as a new process finds it."""
-    return ImageTree(str(tree), val_size).fingerprint(HashCache(tree.parent / "hashes.json"))
+    contents.opened.clear()
+    return ImageTree(str(tree), val_size).fingerprint(tree.parent / "hashes")
 
 
 def refused(tree: Path, channels: int = 3) -> str:
@@ -218,6 +221,20 @@ def test_a_tree_is_known_by_its_names_and_bytes(tree, tmp_path):
     assert fingerprint(moved) == before
     second.rename(second.with_name("other.png"))
     assert fingerprint(moved) != before
+
+
+def test_the_state_of_a_tree_is_that_of_its_files_and_names_the_decoded_ones(tree):
+    """Written out: another state would decode all trees again."""
+    digest = hashlib.sha256(str(tree).encode())
+    for part in ("train", "test"):
+        for label, name in enumerate(("ant", "bee")):
+            for file in sorted((tree / part / name).iterdir()):
+                stat = file.stat()
+                facts = (str(file), label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+                digest.update(repr(facts).encode())
+    assert ImageTree(str(tree)).state == digest.hexdigest()
+    keeping = Keeping.of(16, 3)
+    assert load(tree).folder == tree.parent / f"cache/imagefolder-{keeping.key(digest.hexdigest()[:16])}"
 
 
 # What is in a file

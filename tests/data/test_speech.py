@@ -148,7 +148,6 @@ def test_a_run_is_identified_by_the_content_of_its_clips(
         from vicinal.data import speech
 
         speech._tree.cache_clear()
-        speech._tree_fingerprint.cache_clear()
         return compose(*words).run_id
 
     before = identity()

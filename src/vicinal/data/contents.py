@@ -147,6 +147,11 @@ def stamp(stat: os.stat_result) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
+def newest(stat: os.stat_result) -> int:
+    """Return when a file was last changed, ns."""
+    return max(stat.st_mtime_ns, stat.st_ctime_ns)
+
+
 class HashCache:
     """SHA-256 of files, saved in a file: one is read again where its size, times or inode have changed.
 
@@ -169,15 +174,28 @@ class HashCache:
         """
         stats = [os.stat(path) for path in paths]  # noqa: PTH116 - a Path per file would take longer than all the rest
         now = [number for stat in stats for number in stamp(stat)]
+        return self.kept(name, now, lambda: max(map(newest, stats)), compute)
+
+    def kept(
+        self, name: str, state: Sequence[int | str], changed: Callable[[], float], compute: Callable[[], str]
+    ) -> str:
+        """Return the saved text of this name if it is of this state, or a new one.
+
+        Args:
+            name: of what the text is about.
+            state: what changes with the files that the text depends on; as JSON gives it back.
+            changed: returns when the last of them did, ns; asked once the text is there. Infinite: it is not kept.
+            compute: returns the text.
+        """
         entry = self._entries.get(name)
-        if entry is not None and entry[0] == now:
+        if entry is not None and entry[0] == state:
             return str(entry[1])
         start = time.time_ns()
-        digest = compute()
-        if start - max(max(stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats) > SETTLED_SECONDS * 1e9:
-            self._entries[name] = [now, digest]
+        text = compute()
+        if start - changed() > SETTLED_SECONDS * 1e9:
+            self._entries[name] = [state, text]
             self._changed = True
-        return digest
+        return text
 
     def save(self) -> None:
         """Save the hashes for later processes; without a place to write, they read the files again."""
@@ -192,9 +210,9 @@ class HashCache:
 opened: dict[Path, HashCache] = {}  # caches of this process by their file
 
 
-def saved_hashes(cache_dir: Path, folder: str) -> HashCache:
-    """Return the hashes of files below a folder."""
-    file = cache_dir.expanduser() / f"contents-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:DIGITS]}.json"
+def saved_hashes(cache_dir: Path, folder: str, of: str = "contents") -> HashCache:
+    """Return the hashes of files below a folder, or of something else there, which are in a file of their own."""
+    file = cache_dir.expanduser() / f"{of}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:DIGITS]}.json"
     if file not in opened:
         opened[file] = HashCache(file)
     return opened[file]

@@ -194,15 +194,10 @@ def _of_tree(folder: str, val_size: int | None, **_: Any) -> Clips:
     return Clips(tree.class_names, tree.samples)
 
 
-@once
-def _tree_fingerprint(tree: ImageTree, cache_dir: str) -> str:
-    return tree.fingerprint(saved_hashes(Path(cache_dir), str(tree.root)))
-
-
 @reads(
     preview=lambda **arguments: _of_tree(**arguments).undecoded(),
     fingerprint=lambda folder, val_size, cache_dir, **_: {
-        "folder": _tree_fingerprint(_tree(folder, val_size), cache_dir)
+        "folder": _tree(folder, val_size).fingerprint(Path(cache_dir))
     },
 )
 def wavfolder(folder: str, rate: int, length: int, cache_dir: str, val_size: int | None) -> Source:
