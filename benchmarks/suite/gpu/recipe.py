@@ -42,7 +42,7 @@ def cifar10(bench: Bench) -> None:
         return
     more = [f"trainer.threads={bench.threads}"]
     if bench.quick:
-        more += ["model.width=8", "trainer.epochs=2", "dataset.val_size=50"]
+        more += ["model.width=2", "trainer.epochs=2", "dataset.val_size=50"]
     for seed in range(1 if bench.quick else SEEDS):
         for mixup in ("none", "input", "manifold", "cutmix"):
             alpha = () if mixup == "none" else (f"mixup.alpha={2 if mixup == 'manifold' else 1}",)
