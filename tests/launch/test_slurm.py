@@ -23,6 +23,7 @@ from vicinal.launch.job_configs import WORD
 from vicinal.launch.queue_states import states
 from vicinal.launch.slurm_task import Task
 from vicinal.runs.environment import slurm_job
+from vicinal.runs.heartbeat import TakenOverError
 
 JOBS = (
     "hydra/launcher=slurm",
@@ -312,6 +313,16 @@ def test_what_a_job_returns_can_be_read_although_an_error_of_a_run_cannot() -> N
     done, failed = pickle.loads(pickle.dumps(Task(run, [(0, []), (1, [])])()))
     assert done.status == JobStatus.COMPLETED
     assert str(failed._return_value) == "OfTwoError: model: too large"
+
+
+def test_a_job_whose_run_was_taken_over_has_no_result() -> None:
+    """Slurm may have put it back into the queue: what is returned here would be taken for the result of that."""
+
+    def run(number: int, words: list[str]) -> JobReturn:
+        return JobReturn(status=JobStatus.FAILED, _return_value=TakenOverError("outputs/runs/a: n03 has it"))
+
+    with pytest.raises(SystemExit, match=r"^error: outputs/runs/a: n03 has it$"):
+        Task(run, [(0, []), (1, [])])()
 
 
 SHOWN = "JobId=12 JobName=train JobState={state} Requeue={requeue} Restarts=0 PreemptTime={preempted} Partition=main"

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import pytest
 from vicinal.errors import UserError
 from vicinal.runs import heartbeat, run_lock
 from vicinal.runs.folder import RunFolder
-from vicinal.runs.heartbeat import HEARTBEAT, Worker
+from vicinal.runs.heartbeat import HEARTBEAT, TakenOverError, Worker
 from vicinal.runs.run_lock import BusyError
 
 HOLD = """
@@ -223,13 +224,61 @@ def test_a_process_that_was_taken_for_dead_says_so_and_leaves_the_other_alone(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(heartbeat, "PERIOD", 0.05)
+    line = f"{folder.path}: process 12 on n03 has taken over this run while this process stood still as if it were dead"
     with folder.lock(wait=False):
+        folder.check_lock()
         file = write(folder)
-        until(lambda: caplog.messages)
-    assert caplog.messages == [
-        f"{folder.path}: process 12 on n03 has taken over this run, as if this process were dead"
-    ]
+        until(lambda: taken_over(folder))
+        with pytest.raises(TakenOverError, match=f"^{re.escape(line)}$"):
+            folder.fail({}, "of what came after")
+    folder.check_lock()  # it has no lock to lose
     assert file.read_text() == json.dumps(vars(OTHER))
+    assert [each.name for each in folder.path.iterdir() if each.name != ".lock"] == [HEARTBEAT]
+    assert not caplog.messages
+
+
+def taken_over(folder: RunFolder) -> bool:
+    try:
+        folder.check_lock()
+    except TakenOverError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("seconds", [heartbeat.STALE - 10, heartbeat.STALE + 10])
+def test_one_that_may_be_dead_looks_before_it_writes(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """It need not wait for its next heartbeat; and who has gone again is not there to be seen."""
+    clock = time.time
+    with folder.lock(wait=False):
+        file = folder.path / HEARTBEAT
+        own = file.read_text()
+        monkeypatch.setattr(time, "time", lambda: clock() + seconds)
+        folder.check_lock()  # it is its own still
+        monkeypatch.setattr(time, "time", lambda: clock() + 2 * seconds)
+        file.unlink()
+        assert taken_over(folder) is (seconds > heartbeat.STALE)
+        assert file.exists() is (seconds < heartbeat.STALE)
+        assert not file.exists() or file.read_text() == own
+
+
+def test_a_file_server_that_does_not_answer_takes_nothing_over(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.time
+
+    def fail(*_: object) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with folder.lock(wait=False):
+        monkeypatch.setattr(time, "time", lambda: clock() + 2 * heartbeat.STALE)
+        with monkeypatch.context() as down:
+            down.setattr(os, "open", fail)
+            down.setattr(Path, "exists", fail)
+            folder.check_lock()
+        folder.check_lock()
+    assert not (folder.path / HEARTBEAT).exists()
 
 
 def test_a_job_that_slurm_has_ended_is_forgotten(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

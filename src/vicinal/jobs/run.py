@@ -29,6 +29,7 @@ from vicinal.launch import gpu_memory
 from vicinal.launch.packing import JOBS
 from vicinal.runs.environment import differences, fixed, others, versions
 from vicinal.runs.files import appending
+from vicinal.runs.heartbeat import TakenOverError
 from vicinal.runs.run_lock import BusyError
 from vicinal.runs.signals import StoppedEarly
 from vicinal.runs.source import sources
@@ -92,7 +93,8 @@ def run(experiment: Experiment, sweep: str | None = None, stop: Stop | None = No
     ``busy=skip`` has skipped it, or ``stop`` has ended it early.
 
     ``sweep`` is the name of its sweep, for W&B's group. Raises UserError if the data cannot be loaded, which leaves
-    nothing behind, or if the training diverged; then the reason is in ``result.json`` too.
+    nothing behind, or if the training diverged; then the reason is in ``result.json`` too. Raises
+    TakenOverError if another process took this one for dead.
     """
     folder, config = experiment.folder, experiment.config
     done = folder.completed()
@@ -213,6 +215,8 @@ def _work(experiment: Experiment, sweep: str | None, loaded: Loaded | None, stop
             experiment.shards.world.first(saved)  # the others begin now, with what this one has found
             with _room(experiment):
                 result = train(experiment, saved, loaded.data, sweep, loaded.seconds, stop)
+        except TakenOverError:  # the folder is another process's
+            raise
         except Exception as error:
             known = isinstance(error, UserError)
             reason = visible(redact(str(error) if known else f"{type(error).__name__}: {error}"))

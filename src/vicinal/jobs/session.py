@@ -46,6 +46,7 @@ class RunContext:
         self.experiment, self.data, self.folder = experiment, data, experiment.folder
         hardware, continued = experiment.hardware, saved.training is not None
         about = (experiment.targets, experiment.packages)
+        self.folder.check_lock()  # loading the data may have taken long
         self._here = describe(hardware.device, hardware.precision, hardware.threads, *about)
         write_config(experiment, continued)
         write_environment(experiment, self._here, continued)
@@ -89,6 +90,7 @@ class RunContext:
 
     def save(self, content: dict[str, Any]) -> None:
         """Write a checkpoint, and keep the one before it."""
+        self.folder.check_lock()
         if self.folder.checkpoint.exists():
             checkpoint.keep(self.folder.checkpoint, self.folder.previous)
         checkpoint.save(self.folder.checkpoint, {"run_id": self.experiment.run_id, **content})

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 
 from vicinal.launch.worker import posted
+from vicinal.runs.heartbeat import TakenOverError
 
 
 @dataclass
@@ -19,7 +20,13 @@ class Task:
     jobs: list[tuple[int, list[str]]]
 
     def __call__(self) -> list[JobReturn]:
-        return [posted(self.run(number, words)) for number, words in self.jobs]
+        return [posted(self._done(number, words)) for number, words in self.jobs]
+
+    def _done(self, number: int, words: list[str]) -> JobReturn:
+        done = self.run(number, words)
+        if isinstance(done._return_value, TakenOverError):  # the job may have been put back into the queue
+            raise SystemExit(f"error: {done._return_value}")  # and its result is that of its next start
+        return done
 
     def checkpoint(self) -> Any:
         """Return the same again, for a job that is put back into the queue: its runs go on from their checkpoints."""

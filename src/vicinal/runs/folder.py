@@ -18,7 +18,7 @@ from typing import Any
 from vicinal.errors import UserError
 from vicinal.runs import files
 from vicinal.runs.files import LARGEST, PARTIAL, DamagedError, sync
-from vicinal.runs.heartbeat import HEARTBEAT
+from vicinal.runs.heartbeat import HEARTBEAT, Heartbeat
 from vicinal.runs.locks import check
 from vicinal.runs.run_lock import LOCK, only_worker, worker
 from vicinal.runs.shapes import COMPLETED, ENVIRONMENT, RESULT, ROW, misfit
@@ -47,6 +47,7 @@ class RunFolder:
         self.log = path / "train.log"
         self.sums = path / SUMS
         self._records = (self.config, self.environment, self.metrics, self.checkpoint)
+        self._heartbeat: Heartbeat | None = None
         self._views = (self.predictions, self.mixed, self.mixed_sounds, self.noisy_labels)
 
     # The result
@@ -98,6 +99,7 @@ class RunFolder:
         self._seal({**metadata, "status": "stopped", "error": reason})
 
     def _seal(self, result: Mapping[str, Any], *beside: Path) -> None:
+        self.check_lock()
         data = files.encode_json({**result, "checksum": _digest_json(result)})
         for file in beside:
             sync(file)  # the epochs were only appended
@@ -178,8 +180,16 @@ class RunFolder:
             check(self.path / LOCK)
         except DamagedError as damage:
             self.set_aside(damage, "and another one is used")
-        with only_worker(self.path, wait, self._worker):
-            yield
+        with only_worker(self.path, wait, self._worker) as self._heartbeat:
+            try:
+                yield
+            finally:
+                self._heartbeat = None
+
+    def check_lock(self) -> None:
+        """Raise TakenOverError if this process works on the run no longer, and may write nothing more here."""
+        if self._heartbeat is not None:
+            self._heartbeat.check()
 
     def locked(self) -> str | None:
         """Name the process that works on the run; None without one."""

@@ -6,6 +6,7 @@ Ages are counted by the clock of the file server, which stamps all files of a fo
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import stat
@@ -18,6 +19,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from vicinal.errors import UserError
 from vicinal.runs import files
 from vicinal.runs.files import CAREFULLY, PARTIAL, DamagedError, safe_name
 from vicinal.utils.escaping import visible
@@ -103,12 +105,18 @@ def elsewhere(folder: Path) -> Worker | None:
     return worker if _now(folder) - beaten < STALE else None
 
 
+class TakenOverError(UserError):
+    """This process stood still so long that another one took it for dead, and works on its run."""
+
+
 class Heartbeat:
     """This process's part: ``lock.json``, from :meth:`begin` to :meth:`end`, by a thread of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._file, self._worker, self._over = folder / HEARTBEAT, Worker.here(), threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._beaten = math.inf  # when the file was last made fresh; never without one
+        self._lost = ""  # who has the run now
+        self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
 
     def begin(self) -> bool:
         """Take the place of a dead worker; return False if another process has been faster.
@@ -117,7 +125,7 @@ class Heartbeat:
         on without one: the file lock is there too.
         """
         for _ in range(2):
-            dead = read(self._file.parent)
+            dead, began = read(self._file.parent), time.time()
             try:
                 self._write()
             except FileExistsError:
@@ -132,9 +140,21 @@ class Heartbeat:
                 log.debug("no heartbeat: %s", error)
                 return True
             else:
+                self._beaten = began
                 self._thread.start()
                 return True
         return False
+
+    def check(self) -> None:
+        """Raise TakenOverError if another process has the run now; whoever writes in the folder asks this before.
+
+        The file is read only where the last heartbeat is so old that it may be the end: this is asked often.
+        """
+        if time.time() - self._beaten > STALE - PERIOD:
+            self._beat()
+        if self._lost:
+            reason = f"{self._lost} taken over this run while this process stood still as if it were dead"
+            raise TakenOverError(f"{self._file.parent}: {reason}")
 
     def end(self) -> None:
         """Remove the file, unless another process has it now."""
@@ -181,17 +201,24 @@ class Heartbeat:
         finally:
             partial.unlink(missing_ok=True)
 
+    def _keep_beating(self) -> None:
+        while not (self._lost or self._over.wait(PERIOD)):
+            self._beat()
+
     def _beat(self) -> None:
-        while not self._over.wait(PERIOD):
-            with suppress(OSError):  # perhaps the next time
-                now = read(self._file.parent)
-                if now == self._worker:
-                    os.utime(self._file)
-                elif now is None:
-                    self._write()
-                else:
-                    log.error("%s: %s has taken over this run, as if this process were dead", self._file.parent, now)
-                    return
+        with suppress(OSError):  # perhaps the next time
+            now, began = _named(self._file), time.time()
+            if now == self._worker:
+                os.utime(self._file)
+            elif now is not None:
+                self._lost = f"{now} has"
+                return
+            elif began - self._beaten < STALE or self._file.exists():  # it was removed, or is damaged
+                self._write()
+            else:  # there was time for another process to begin and to end
+                self._lost = "another process may have"
+                return
+            self._beaten = began
 
 
 def forget(folder: Path, job: str) -> None:

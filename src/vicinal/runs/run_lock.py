@@ -40,8 +40,10 @@ def worker(folder: Path, known: Callable[[], str]) -> str | None:
 
 
 @contextmanager
-def only_worker(folder: Path, wait: bool, known: Callable[[], str]) -> Iterator[None]:
+def only_worker(folder: Path, wait: bool, known: Callable[[], str]) -> Iterator[Heartbeat]:
     """Be the only process that works on a run. The lock of a dead process is free; on another machine, after a while.
+
+    The heartbeat tells whether this process is still the one.
 
     Raises:
         BusyError: another process works on the run, and ``wait`` is false.
@@ -52,7 +54,7 @@ def only_worker(folder: Path, wait: bool, known: Callable[[], str]) -> Iterator[
         require_flock(folder / LOCK)
         _acquire(folder, lock, beat, wait, known)
     try:
-        yield
+        yield beat
     finally:
         try:
             beat.end()

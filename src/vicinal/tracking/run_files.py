@@ -10,7 +10,7 @@ from vicinal.runs import mixed_sheet, mixed_sounds
 from vicinal.runs.files import appending, naming, write
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.predictions import Predictions
-from vicinal.tracking.tracker import Tracker
+from vicinal.tracking.tracker import Progress, Tracker
 
 TIME_FIELDS = ("throughput", "seconds")
 """The fields in which two runs of the same config differ; the others are equal to the last bit."""
@@ -19,27 +19,36 @@ TIME_FIELDS = ("throughput", "seconds")
 class RunFiles(Tracker):
     """Writes ``metrics.jsonl``, one line per epoch; ``mixed.png``; ``predictions.npz``, of the last epoch.
 
-    Also ``mixed.wav``, where the inputs are sounds.
+    Also ``mixed.wav``, where the inputs are sounds. An event raises TakenOverError if another process has the run now.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
 
+    @property
+    def _own(self) -> RunFolder:
+        self._folder.check_lock()
+        return self._folder
+
     def restore(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        write(self._folder.metrics, encode(rows))
+        write(self._own.metrics, encode(rows))
+
+    def progress(self, progress: Progress) -> None:
+        self._folder.check_lock()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        with naming(self._folder.metrics), appending(self._folder.metrics) as lines:
+        file = self._own.metrics
+        with naming(file), appending(file) as lines:
             lines.write(_line(row))
 
     def mixed_images(self, images: Tensor, captions: Sequence[str]) -> None:
-        mixed_sheet.write(self._folder.mixed, images.numpy(), captions)
+        mixed_sheet.write(self._own.mixed, images.numpy(), captions)
 
     def mixed_sounds(self, sounds: Tensor, rate: int, captions: Sequence[str]) -> None:
-        mixed_sounds.write(self._folder.mixed_sounds, sounds.numpy(), rate)
+        mixed_sounds.write(self._own.mixed_sounds, sounds.numpy(), rate)
 
     def predictions(self, predictions: Predictions) -> None:
-        predictions.save(self._folder.predictions)
+        predictions.save(self._own.predictions)
 
 
 def encode(rows: Iterable[Mapping[str, Any]]) -> bytes:
