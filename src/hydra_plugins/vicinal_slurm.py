@@ -125,7 +125,7 @@ class SlurmLauncher(Launcher):
         return executor
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from vicinal.launch import queue_states
+        from vicinal.launch.queue_states import only_submitter
 
         setup_globals()
         hydra = self.config.hydra
@@ -134,18 +134,8 @@ class SlurmLauncher(Launcher):
         sweep = Path(str(hydra.sweep.dir))
         warn_of_local_disk(Path(str(self.config.output_dir)))
         words = {_run_id(job): list(job) for job in job_overrides}
-        recorded = queue_states.submitted(sweep)
-        jobs = self._attached(recorded, words)
-        left = [run for run in words if run not in jobs]
-        if jobs:
-            log.info("%d of %d runs are in Slurm's queue already", len(jobs), len(words))
-        batches = [left[start : start + self.runs_per_job] for start in range(0, len(left), self.runs_per_job)]
-        numbers = {run: initial_job_idx + place for place, run in enumerate(words)}
-        submitted = self._submitted(batches, words, numbers)
-        earlier = {run: job for run, job in recorded.items() if run not in submitted}
-        recorded = {**earlier, **{run: job.job_id for run, job in submitted.items()}}
-        queue_states.record(sweep, recorded)
-        jobs |= submitted
+        with only_submitter(sweep):
+            jobs, recorded = self._queued(sweep, words, initial_job_idx)
         ids = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs.values()))
         log.info("Slurm has %d runs in the jobs %s", len(jobs), ids)
         if not self.wait:
@@ -157,6 +147,38 @@ class SlurmLauncher(Launcher):
             log.warning("the jobs stay in Slurm's queue (scancel %s ends them); the same command follows them", ids)
             raise
 
+    def _queued(
+        self, sweep: Path, words: dict[str, list[str]], first: int
+    ) -> tuple[dict[str, Job[Any]], dict[str, str]]:
+        """Submit what is not in the queue. Return {run id: job} of these runs, and of all that were ever submitted."""
+        from vicinal.launch import queue_states
+
+        if (name := queue_states.unrecorded(sweep)) is not None:
+            # They may lack the files that are written when sbatch has told their number.
+            log.info("a command ended before it had recorded its jobs; those in the queue are cancelled: %s", name)
+            if slurm.ask("scancel", f"--name={name}") is None:
+                raise self._unknown("scancel")
+        recorded = queue_states.submitted(sweep)
+        jobs = self._attached(recorded, words)
+        left = [run for run in words if run not in jobs]
+        if jobs:
+            log.info("%d of %d runs are in Slurm's queue already", len(jobs), len(words))
+        if left:
+            batches = [left[start : start + self.runs_per_job] for start in range(0, len(left), self.runs_per_job)]
+            numbers = {run: first + place for place, run in enumerate(words)}
+            name = queue_states.new_name(sweep, str(self.config.hydra.job.name))
+            submitted = self._submitted(name, batches, words, numbers)
+            earlier = {run: job for run, job in recorded.items() if run not in submitted}
+            recorded = {**earlier, **{run: job.job_id for run, job in submitted.items()}}
+            queue_states.record(sweep, recorded)
+            jobs |= submitted
+        return jobs, recorded
+
+    @staticmethod
+    def _unknown(command: str) -> UserError:
+        reason = f"{command} does not answer, and jobs of an earlier command may be in the queue"
+        return UserError(f"{NAME}: {reason}; the same command can be tried again")
+
     def _attached(self, recorded: dict[str, str], words: dict[str, list[str]]) -> dict[str, Job[Any]]:
         """Return {run id: job} of the runs that an earlier command has submitted and that are in the queue."""
         from submitit.slurm.slurm import SlurmJob
@@ -165,8 +187,7 @@ class SlurmLauncher(Launcher):
             return {}
         queued = slurm.queue()
         if queued is None:
-            reason = "squeue does not answer, and jobs of an earlier command may be in the queue"
-            raise UserError(f"{NAME}: {reason}; the same command can be tried again")
+            raise self._unknown("squeue")
         tasks = range(int(self.resources.get("tasks_per_node", 1)) * int(self.resources.get("nodes", 1)))
         known: dict[str, Job[Any]] = {
             job: SlurmJob(self.folder, job, list(tasks)) for job in {*recorded.values()} if job in queued
@@ -174,11 +195,9 @@ class SlurmLauncher(Launcher):
         return {run: known[job] for run, job in recorded.items() if run in words and job in known}
 
     def _submitted(
-        self, batches: list[list[str]], words: dict[str, list[str]], numbers: dict[str, int]
+        self, name: str, batches: list[list[str]], words: dict[str, list[str]], numbers: dict[str, int]
     ) -> dict[str, Job[Any]]:
-        if not batches:
-            return {}
-        executor = self._executor(str(self.config.hydra.job.name))
+        executor = self._executor(name)
         job = partial(run_in_worker, self.hydra_context, self.task_function, self.config, Singleton.get_state())
         tasks = [Task(job, [(numbers[run], words[run]) for run in batch]) for batch in batches]
         try:

@@ -286,7 +286,7 @@ def test_what_is_sent_to_a_job_is_for_its_user_alone(commands: Callable[..., Non
     context: Any = None
     config = OmegaConf.create({"hydra": {"job": {"name": "train"}}})
     launcher.setup(hydra_context=context, task_function=print, config=config)
-    submitted = launcher._submitted([["a"], ["b"]], {"a": ["seed=0"], "b": ["seed=1"]}, {"a": 0, "b": 1})
+    submitted = launcher._submitted("train", [["a"], ["b"]], {"a": ["seed=0"], "b": ["seed=1"]}, {"a": 0, "b": 1})
     assert [job.job_id for job in submitted.values()] == ["9_0", "9_1"]
     pickles = [*tmp_path.glob("jobs/*/*.pkl")]
     assert len(pickles) == 2

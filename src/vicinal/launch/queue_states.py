@@ -1,15 +1,26 @@
-"""Which jobs of a cluster have the runs of a sweep, and their states: two small files in its folder."""
+"""Which jobs of a cluster have the runs of a sweep, and their states: small files in its folder."""
 
 from __future__ import annotations
 
+import logging
+import re
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
 from vicinal.launch import slurm
-from vicinal.runs.files import DamagedError, make_folder, read_json, write_json
+from vicinal.runs.files import DamagedError, make_folder, read_json, safe_name, write_json
+from vicinal.runs.locks import safe_lock
+
+log = logging.getLogger(__name__)
 
 SUBMITTED = Path("slurm/jobs.json")  # {run id: job} of all that was submitted, the runs of a job in its order
+SUBMITTING = Path("slurm/submitting.json")  # the name of jobs that are being submitted and are not in that file yet
+LOCK = Path("slurm/jobs.lock")  # of the command that looks into the queue, submits what is left and records it
 STATES = Path("slurm/states.json")  # {run id: text} of what is in the queue, for the page and the table, and when
 STALE = 90.0
 """Seconds after which states are not believed: the command that has written them has left, or Slurm does not answer."""
@@ -24,9 +35,43 @@ def submitted(sweep: Path) -> dict[str, str]:
 
 
 def record(sweep: Path, jobs: Mapping[str, str]) -> None:
-    """Write what :func:`submitted` returns."""
+    """Write what :func:`submitted` returns, the jobs that were just submitted included."""
     make_folder((sweep / SUBMITTED).parent)
     write_json(sweep / SUBMITTED, jobs)
+    (sweep / SUBMITTING).unlink(missing_ok=True)
+
+
+def new_name(sweep: Path, name: str) -> str:
+    """Return a name for jobs that no other jobs have, written down before they are submitted."""
+    unique = f"{safe_name(name, 64)}-{uuid.uuid4().hex}"
+    make_folder((sweep / SUBMITTING).parent)
+    write_json(sweep / SUBMITTING, {"name": unique})
+    return unique
+
+
+def unrecorded(sweep: Path) -> str | None:
+    """Return the name of jobs whose command ended before it recorded them, if it had submitted them at all."""
+    try:
+        name: str = read_json(sweep / SUBMITTING, {"name": str})["name"]
+    except (OSError, DamagedError):
+        return None
+    return name if re.fullmatch(r"[\w.+=-]+-[0-9a-f]{32}", name, re.ASCII) else None  # of no other jobs
+
+
+@contextmanager
+def only_submitter(sweep: Path) -> Iterator[None]:
+    """Be the only command that submits jobs of a sweep, so that another one finds them. Raises as ``safe_lock``."""
+    make_folder((sweep / LOCK).parent)
+    lock = safe_lock(sweep / LOCK)
+    try:
+        lock.acquire(timeout=1)
+    except filelock.Timeout:
+        log.info("waiting for another command, which submits jobs of this sweep: %s", sweep)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Queue:
