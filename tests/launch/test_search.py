@@ -466,6 +466,26 @@ def test_a_warning_of_a_hidden_file_is_one_line_of_a_search(train: Train, tmp_pa
     assert printed.count("my/mixup/input.yaml is not used: ") == 1
 
 
+@pytest.mark.parametrize("more", [(), ("dry_run=true",)])
+def test_a_search_and_a_grid_do_not_share_a_folder(
+    more: tuple[str, ...], train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: None)
+    grid = ["mixup.alpha=0.2,0.4", *SMALL, "-m"]
+    assert train(*grid, "hydra.sweep.dir=grid")[0] == 0
+    assert train(*SEARCH, trials_of(1), "hydra.sweep.dir=search")[0] == 0
+    files = {file: file.read_bytes() for name in ("grid", "search") for file in (tmp_path / name).glob("*.json")}
+    code, _, err = train(*SEARCH, trials_of(1), "hydra.sweep.dir=grid", *more)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.endswith("grid: is the folder of a sweep that is no search; hydra.sweep.dir needs one of its own\n")
+    code, _, err = train(*grid, "hydra.sweep.dir=search", *more)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.endswith("search: is the folder of a search; hydra.sweep.dir needs one of its own\n")
+    assert {
+        file: file.read_bytes() for name in ("grid", "search") for file in (tmp_path / name).glob("*.json")
+    } == files
+
+
 def test_a_command_without_a_space_or_without_optuna_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = train("hydra/sweeper=search", *SMALL, "-m")
     assert (code, err.count("\n")) == (1, 1)
