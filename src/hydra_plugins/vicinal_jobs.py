@@ -118,8 +118,14 @@ class JobSweeper(BasicSweeper):
             check_shards(experiment.shards.count, self.tasks())
             yield Job(tuple(words), experiment)
             warnings |= dict.fromkeys(hidden(config.hydra))
-        for line in warnings:
+        for line in [line for line in warnings if line not in self._told]:
+            self._told.add(line)
             log.warning("%s", line)
+
+    @cached_property
+    def _told(self) -> set[str]:
+        """The warnings that were logged: a search composes again and again."""
+        return set()
 
     @cached_property
     def _composer(self) -> Callable[[Sequence[str]], DictConfig]:

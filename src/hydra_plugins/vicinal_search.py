@@ -15,11 +15,11 @@ from hydra.core.utils import JobReturn
 
 from hydra_plugins.vicinal_jobs import JobSweeper
 from vicinal.errors import UserError, written
+from vicinal.launch.packing import AUTO, Packing
 from vicinal.utils.gc_pause import without_collections
 
 if TYPE_CHECKING:
     from vicinal.launch.grid import Job
-    from vicinal.launch.packing import Packing
     from vicinal.launch.study import Known, SharedStudy, Trial
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class SearchSweeper(JobSweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         self.begin()
         with without_collections():
+            from vicinal.launch.axis_effects import check_effects
             from vicinal.launch.search import Settings, check_command, goal, identify, search_folder
             from vicinal.launch.search_space import read_space
             from vicinal.launch.study import SharedStudy
@@ -57,6 +58,7 @@ class SearchSweeper(JobSweeper):
         [baseline] = self.compose([self._fixed], ())
         self._goal, self._baseline = goal(settings, baseline.experiment), baseline
         self._probes = self._probed()
+        check_effects(axes, lambda values: self._jobs_of(values)[0].experiment)
         packing = self.packing([baseline, *self._probes])
         identity = identify(baseline.experiment, axes, settings, self._goal)
         folder = self.choose_folder(search_folder(baseline.experiment, axes, identity))
@@ -113,7 +115,7 @@ class SearchSweeper(JobSweeper):
             self._add(study.trials())  # another process may have added some
             shown = {job.experiment.run_id: job for number in sorted(self._jobs) for job in self._jobs[number]}
             every = self.packed([*shown.values()], packing)
-            grid.write_sweep(folder, every, swept=[axis.key.lstrip("+") for axis in self._axes])
+            grid.write_sweep(folder, every, swept=[axis.name for axis in self._axes])
         own = {job.experiment.run_id for trial in batch for job in self._jobs[trial.number]}
         left = self.left([job for job in every if job.experiment.run_id in own], hint="")
         launched = self.train(folder, every, left, packing, again=bool(returns)) if left else []
@@ -190,8 +192,7 @@ class SearchSweeper(JobSweeper):
         place = confirm_folder(folder)
         self.config.hydra.sweep.dir = str(place)
         self.config.hydra.sweeper.pruner = None  # these runs are compared as whole ones
-        swept = [axis.key.lstrip("+") for axis in self._axes]
-        grid.write_sweep(place, jobs, swept=swept, baseline=found[0].experiment.cell_id)
+        grid.write_sweep(place, jobs, swept=[axis.name for axis in self._axes], baseline=found[0].experiment.cell_id)
         text = "trial %d is chosen: %s; it and the config without the space are trained on %d new seeds"
         log.info(text, best.number, best.point, len(seeds))
         ended: list[Sequence[JobReturn]] = []
@@ -286,7 +287,6 @@ class SearchSweeper(JobSweeper):
             write_record(folder, baseline, self._axes, settings, self._goal, study.trials(), study.best(), confirmed)
 
     def _at_a_time(self, packing: Packing | None) -> int:
-        from vicinal.launch.packing import AUTO
         from vicinal.launch.search import CLUSTER_POINTS
 
         if (asked := self._settings.at_a_time) != AUTO:

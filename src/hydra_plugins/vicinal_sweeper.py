@@ -45,7 +45,7 @@ class GridSweeper(JobSweeper):
         with without_collections():
             from vicinal.jobs import dry_run
             from vicinal.jobs.run import check_cuts, name_ineffective_keys, send_rest
-            from vicinal.launch import grid
+            from vicinal.launch import grid, own_folder
             from vicinal.report.report import finish
 
         size = self.max_batch_size
@@ -55,6 +55,8 @@ class GridSweeper(JobSweeper):
         jobs = self._jobs(arguments)
         packing = self.packing(jobs)
         jobs = self.packed(jobs, packing)
+        folder = self.choose_folder(grid.sweep_folder(jobs))
+        own_folder.check_grid(folder, [job.experiment.run_id for job in jobs])
         if self.config.dry_run:
             check_cuts(job.experiment for job in jobs)
             name_ineffective_keys(job.experiment for job in jobs)
@@ -62,7 +64,6 @@ class GridSweeper(JobSweeper):
             return []
         left = self.left(jobs)
         self.check_data(left)
-        folder = self.choose_folder(grid.sweep_folder(jobs))
         grid.write_sweep(folder, jobs)
         waiting = {job.experiment.run_id for job in left}
         earlier = [job.experiment for job in jobs if job.experiment.run_id not in waiting]

@@ -428,6 +428,12 @@ def test_a_dry_run_shows_what_the_command_then_trains(train: Train, tmp_path: Pa
         (["trainer.batch_size=interval(8,64)"], "trainer.batch_size="),
         (["mixup=input,foo"], "mixup=foo: no such option; "),
         (["dataset.train_size=128,5000"], "dataset.train_size=5000: "),
+        (
+            ["mixup=none"],
+            "mixup.alpha: has no effect with vicinal.mixing.NoMix, so there is nothing to choose; leave it",
+        ),
+        (["wandb.tags=[a],[b]"], "wandb.tags: changes the result of no run, so there is nothing to choose; leave it"),
+        (["optimizer.lr=choice(0.1)"], "optimizer.lr: 0.1 is its only value, so there is nothing to choose; write opt"),
         (["busy=skip"], "busy=skip: must be wait: a search needs each result"),
         (["rerun=true"], "rerun=true: must be false: a search goes on; another hydra.sweeper.seed tries other points"),
     ],
@@ -450,6 +456,34 @@ def test_the_folder_of_another_search_is_refused(train: Train, unreported: None)
     code, _, err = train(*SEARCH, trials_of(2), "hydra.sweep.dir=mine", "hydra.sweeper.seed=1")
     assert (code, err.count("\n")) == (1, 1)
     assert err.endswith("mine: is the folder of another search; hydra.sweep.dir needs one of its own\n")
+
+
+def test_a_warning_of_a_hidden_file_is_one_line_of_a_search(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "my/mixup").mkdir(parents=True)
+    (tmp_path / "my/mixup/input.yaml").write_text("_target_: not.read\n")
+    code, printed, err = train("hydra.searchpath=[my]", *SEARCH, "dry_run=true")
+    assert (code, err) == (0, "")
+    assert printed.count("my/mixup/input.yaml is not used: ") == 1
+
+
+@pytest.mark.parametrize("more", [(), ("dry_run=true",)])
+def test_a_search_and_a_grid_do_not_share_a_folder(
+    more: tuple[str, ...], train: Train, tmp_path: Path, unreported: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vicinal.report.report.finish", lambda folder: None)
+    grid = ["mixup.alpha=0.2,0.4", *SMALL, "-m"]
+    assert train(*grid, "hydra.sweep.dir=grid")[0] == 0
+    assert train(*SEARCH, trials_of(1), "hydra.sweep.dir=search")[0] == 0
+    files = {file: file.read_bytes() for name in ("grid", "search") for file in (tmp_path / name).glob("*.json")}
+    code, _, err = train(*SEARCH, trials_of(1), "hydra.sweep.dir=grid", *more)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.endswith("grid: is the folder of a sweep that is no search; hydra.sweep.dir needs one of its own\n")
+    code, _, err = train(*grid, "hydra.sweep.dir=search", *more)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.endswith("search: is the folder of a search; hydra.sweep.dir needs one of its own\n")
+    assert {
+        file: file.read_bytes() for name in ("grid", "search") for file in (tmp_path / name).glob("*.json")
+    } == files
 
 
 def test_a_command_without_a_space_or_without_optuna_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ def axis(word: str) -> Axis:
         ("a=range(0,1,0.1)", FloatDistribution(0, 0.9, step=0.1)),
         ("a=shuffle(x,y,z,u,v,w)", CategoricalDistribution(("x", "y", "z", "u", "v", "w"))),
         ("a=sort(y,x)", CategoricalDistribution(("x", "y"))),
+        ("a=1,1.0,2,1e0", CategoricalDistribution(("1", "2"))),
         ("a=x,y,x", CategoricalDistribution(("x", "y"))),
         ("a=choice([1,2],[3])", CategoricalDistribution(("[1,2]", "[3]"))),
         ("+a=1,2", CategoricalDistribution(("1", "2"))),

@@ -205,6 +205,24 @@ def test_a_sweep_can_be_given_its_folder(train: Train, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "a place/mine").iterdir()} == {"sweep.json", "jobs", "report"}
 
 
+def test_a_sweep_is_not_replaced_by_another_one_in_its_folder(train: Train, tmp_path: Path) -> None:
+    """The same grid and one with more values go on in it."""
+    words = [*SMALL, "hydra.sweep.dir=mine", "-m"]
+    assert train("mixup.alpha=0.2,0.4", *words)[0] == 0
+    files = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    for more in ((), ("dry_run=true",), ("rerun=true",)):
+        code, _, err = train("optimizer.lr=0.01,0.02,0.03", *words, *more)
+        assert (code, err.count("\n")) == (1, 1)
+        other = "is the folder of another sweep (swept: mixup.alpha; runs: 2, not in this one: 2)"
+        assert err.endswith(f"mine: {other}; hydra.sweep.dir needs one of its own\n")
+    assert {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()} == files
+    assert len(results(tmp_path)) == 2
+    assert train("mixup.alpha=0.2,0.4", *words)[0] == 0
+    assert train("mixup.alpha=0.2,0.4,0.8", *words)[0] == 0
+    assert pd.read_csv(tmp_path / "mine/report/summary.csv")["mixup.alpha"].tolist() == [0.2, 0.4, 0.8]
+    assert len(results(tmp_path)) == 3
+
+
 def test_another_sweeper_has_a_folder_too(train: Train, tmp_path: Path) -> None:
     code, _, err = train("seed=0,1", *SMALL, "hydra/sweeper=basic", "-m")
     assert (code, err) == (0, "")

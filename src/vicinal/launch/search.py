@@ -177,7 +177,7 @@ def identify(baseline: Experiment, axes: Sequence[Axis], settings: Settings, cho
 def search_folder(baseline: Experiment, axes: Sequence[Axis], identity: str) -> Path:
     """Return ``<output_dir>/sweeps/search-<keys>-<identity>``."""
     sweeps = Path(os.path.realpath(baseline.config["output_dir"])) / "sweeps"
-    name = "search-" + "+".join(short(axis.key.lstrip("+") for axis in axes).values())
+    name = "search-" + "+".join(short(axis.name for axis in axes).values())
     return next(sweeps.glob(f"search-*-{identity}"), sweeps / f"{safe_name(name, LONGEST_NAME)}-{identity}")
 
 
@@ -203,7 +203,7 @@ def write_record(
         "sampler": settings.sampler,
         "pruner": settings.pruner,
         "seeds": settings.seeds,
-        "space": [{"key": axis.key.lstrip("+"), "shown": axis.shown, **axis.described()} for axis in axes],
+        "space": [{"key": axis.name, "shown": axis.shown, **axis.described()} for axis in axes],
         "trials": [
             {
                 "number": trial.number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,16 @@ class Axis:
     step: float | None = None  # None for any number in between
     log: bool = False  # whether equal ratios, not equal differences, are equally far apart
     whole: bool = False  # whether the numbers are integers
+
+    @property
+    def name(self) -> str:
+        """The key as configs have it."""
+        return self.key.lstrip("+")
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it has any number from its low to its high end."""
+        return not self.options and not self.whole and self.step is None
 
     @property
     def distribution(self) -> BaseDistribution:
@@ -78,7 +88,7 @@ class Axis:
         """Values that are checked before anything trains: all of a list, else the ends and one that is not round."""
         if self.options:
             return list(self.options)
-        inner = [] if self.whole or self.step is not None else [self.low + (self.high - self.low) * 0.381966]
+        inner = [self.low + (self.high - self.low) * 0.381966] if self.continuous else []
         ends = [int(self.low), int(self.high)] if self.whole else [self.low, self.high]
         return [self.text(self.settled(value)) for value in (*ends, *inner)]
 
@@ -120,7 +130,7 @@ def _axis(key: str, override: Override) -> Axis:
     elif isinstance(sweep, RangeSweep):
         axis = _range(key, sweep, count)
     else:
-        axis = Axis(key, tuple(dict.fromkeys(override.sweep_string_iterator())))
+        axis = Axis(key, _distinct(override.sweep_string_iterator()))
     if LOG not in tags:
         return axis
     if axis.options or axis.step not in (None, 1):
@@ -128,6 +138,15 @@ def _axis(key: str, override: Override) -> Axis:
     if axis.low <= 0:
         raise UserError(f"{word}: a logarithmic axis must begin above 0")
     return replace(axis, log=True, step=None)
+
+
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the texts of a list without those that spell a value that is there already, as 1.0 beside 1 does."""
+    kept: list[str] = []
+    for text in texts:
+        if not any(same(text, other) for other in kept):
+            kept.append(text)
+    return tuple(kept)
 
 
 def _interval(key: str, sweep: IntervalSweep, word: str) -> Axis:

@@ -17,6 +17,7 @@ import filelock
 
 from vicinal.errors import UserError
 from vicinal.launch.journal import JOURNAL, readable, storage
+from vicinal.launch.own_folder import ADVICE, TRIALS, check_search
 from vicinal.launch.samplers import NAME, choose, new_study, unused
 from vicinal.launch.search_space import Axis
 from vicinal.runs.files import make_folder
@@ -105,6 +106,7 @@ class SharedStudy:
         import optuna
 
         if not (self._folder / JOURNAL).exists():
+            check_search(self._folder)
             return False
         with readable(self._folder):
             journal = storage(self._folder)
@@ -113,7 +115,7 @@ class SharedStudy:
             self._study = optuna.load_study(study_name=NAME, storage=journal, sampler=unused())
             other = self._study.user_attrs.get(IDENTITY, self._identity) != self._identity
         if other:
-            raise UserError(f"{self._folder}: is the folder of another search; hydra.sweep.dir needs one of its own")
+            raise UserError(f"{self._folder}: is the folder of another search; {ADVICE}")
         return True
 
     def trials(self) -> list[Trial]:
@@ -237,8 +239,8 @@ class SharedStudy:
         """Return whether no other process works on a trial; then this one does."""
         if number in self._mine:
             return True
-        make_folder(self._folder / "trials")
-        lock = safe_lock(self._folder / "trials" / f"{number}.lock")
+        make_folder(self._folder / TRIALS)
+        lock = safe_lock(self._folder / TRIALS / f"{number}.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:

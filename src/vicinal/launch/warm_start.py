@@ -57,7 +57,7 @@ def _point(config: Mapping[str, Any], axes: Sequence[Axis]) -> dict[str, str]:
     """Return the values of a run, as the command line spells them; {} if they are not all in the space."""
     values = {}
     for axis in axes:
-        key = axis.key.lstrip("+")
+        key = axis.name
         found = config[key] if key in config else setting(config["config"], key, None)
         value = None if found is None or isinstance(found, Mapping) else axis.value(written(found))
         if value is None:

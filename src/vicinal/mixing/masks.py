@@ -155,9 +155,10 @@ class Boxes(Mask):
     def outside(self) -> Tensor:
         """Share of each image that is not in its box, float32 (B,) or (1,), on the host.
 
-        By NumPy, since ``torch.tensor`` of 128 numbers takes 29 us, and this 6.
+        By NumPy, since ``torch.tensor`` takes three times as long for 128 numbers.
         """
-        return torch.from_numpy((1 - np.array(self.areas) / math.prod(self.size)).astype(np.float32))
+        pixels = math.prod(self.size)
+        return torch.from_numpy(np.array([1 - area / pixels for area in self.areas], dtype=np.float32))
 
     def own_share(self, shape: Sequence[int]) -> Tensor:
         return self.outside

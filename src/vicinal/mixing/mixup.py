@@ -185,7 +185,7 @@ class Mixup(Strategy):
         plan = plan.weighted(self.weigh_labels(plan, shape, context))
         if transform := getattr(self._parts.get("partner"), "transform", None):
             plan = plan.transformed(transform)
-        return replace(plan, lam=plan.lam.float().expand(batch))
+        return plan
 
     def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
         """Return ``rows`` weights of the sample itself, float64 (rows,) in [0, 1]; 1 mixes nothing.

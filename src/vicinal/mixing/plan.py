@@ -193,11 +193,11 @@ class MixPlan:
         return self
 
     def weighted(self, lam: Tensor) -> Self:
-        """Return the same mixing with other weights in the target, (B,) or (1,)."""
-        if lam is self.lam:
-            return self
-        mask = ScalarMask(self.lam.float().expand(len(self.partner))) if self.mask is None else self.mask
-        return replace(self, lam=lam, mask=mask)
+        """Return the same mixing with these weights in the target, (B,) or (1,); they become float32 (B,)."""
+        batch, mask = self.partner.shape[0], self.mask
+        if mask is None and lam is not self.lam:
+            mask = ScalarMask(self.lam.float().expand(batch))
+        return replace(self, lam=lam.float().expand(batch), mask=mask)
 
     def transformed(self, transform: Transform) -> Self:
         """Return the same mixing of partners that are changed before."""

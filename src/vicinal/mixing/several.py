@@ -65,7 +65,7 @@ class SeveralPlan(MixPlan):
     def weighted(self, lam: Tensor) -> Self:
         if lam is not self.lam:
             raise ValueError('labels must be "area" where more than two samples are mixed')
-        return self
+        return super().weighted(lam)
 
     def transformed(self, transform: Transform) -> Self:
         raise ValueError("partner must not be blank where more than two samples are mixed")
