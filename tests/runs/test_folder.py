@@ -174,6 +174,7 @@ def test_a_completed_run_is_not_trained_again(compose: Compose, caplog: pytest.L
     ]
     before = {file: file.read_bytes() for file in files}
     caplog.clear()
+    experiment.folder.previous.write_bytes(b"of a process that was killed right after the done mark")
     assert run(compose(*QUICK)) == first
     assert caplog.messages == [f"already completed: {experiment.folder.path} (rerun=true trains it again)"]
     assert {file: file.read_bytes() for file in sorted(experiment.folder.path.iterdir())} == before

@@ -361,3 +361,31 @@ def test_a_file_system_without_locks_is_refused_with_the_option(
         f"{folder.path}: no file can be locked here ({os.strerror(number)}); it has to be mounted with -o flock "
         "(Lustre), or without nolock and with its lock daemon (NFS)"
     )
+
+
+def test_what_a_process_leaves_that_is_killed_after_the_done_mark_is_removed(folder: RunFolder) -> None:
+    killed = [
+        sys.executable,
+        "-c",
+        HOLD.replace("sys.stdin.readline()", "import os; os.kill(os.getpid(), 9)"),
+        folder.path,
+    ]
+    assert subprocess.run(killed, stdout=subprocess.DEVNULL).returncode == -9
+    folder.previous.write_bytes(b"an earlier checkpoint")
+    assert (folder.path / HEARTBEAT).exists()
+    folder.tidy()
+    assert [file.name for file in folder.path.iterdir()] == [".lock"]
+
+
+def test_what_belongs_to_a_process_that_works_stays(
+    folder: RunFolder, holder: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    folder.previous.write_bytes(b"an earlier checkpoint")
+    folder.tidy()
+    assert folder.previous.exists()
+    assert (folder.path / HEARTBEAT).exists()
+    other = RunFolder(tmp_path / "other")
+    other.path.mkdir()
+    kept = write(other)  # of another machine, and young
+    other.tidy()
+    assert kept.exists()

@@ -144,9 +144,10 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
-    """Warn of changes since results that are reused were made, one line per change; restore files beside them."""
+    """Warn of changes since results that are reused were made, one line per change; put their folders in order."""
     remarks: dict[str, list[Path]] = {}
     for experiment, done in completed:
+        experiment.folder.tidy()
         damage = experiment.folder.damage()
         for line in damage:
             log.warning("%s", line)

@@ -10,7 +10,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,12 @@ class RunFolder:
         """Raise TakenOverError if this process works on the run no longer, and may write nothing more here."""
         if self._heartbeat is not None:
             self._heartbeat.check()
+
+    def tidy(self) -> None:
+        """Remove what is left by a process that was killed between the done mark and its end, if nobody works here."""
+        if any(os.path.lexists(file) for file in (self.path / HEARTBEAT, self.previous)):
+            with suppress(UserError, OSError), self.lock(wait=False):  # which takes the place of the heartbeat
+                self.previous.unlink(missing_ok=True)
 
     def locked(self) -> str | None:
         """Name the process that works on the run; None without one."""
