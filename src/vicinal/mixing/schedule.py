@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from vicinal.mixing.context import Context, need
 
@@ -32,7 +33,7 @@ class Schedule:
         if len(self.window) != 2 or not 0 <= self.window[0] <= self.window[1]:
             raise ValueError(f"window must be [start, stop] with 0 <= start <= stop, got {[*self.window]}")
 
-    @property
+    @cached_property
     def needs(self) -> frozenset[str]:
         always = tuple(self.window) == (0, 1) and not self.taper
         return frozenset() if always else frozenset({"progress"})
