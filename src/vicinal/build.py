@@ -126,14 +126,17 @@ def _unchanged(experiment: Experiment) -> Source:
     The look comes after loading, since files may change while they are read; then it sees what one before would have
     seen, too. It also comes where loading has failed: that files have changed since then is the reason to name.
     """
+
+    def look() -> None:
+        contents.forget()
+        _refuse_changed(experiment, experiment.dataset)
+
     try:
         source: Source = experiment.dataset()
     except UserError:
-        contents.forget()
-        _refuse_changed(experiment, experiment.dataset)
+        look()
         raise
-    contents.forget()
-    _refuse_changed(experiment, experiment.dataset)
+    look()
     return source
 
 

@@ -38,8 +38,8 @@ SMALL = (
     "trainer.threads=1",
     "trainer.checkpoint_every=1steps",
     "tracker=none",
-    "seed=0,1",  # the second is for a kill that comes after the end of the first
-    "mixup.alpha=1",
+    "seed=0,1",
+    "mixup.alpha=0.5,1",
     "-m",
 )
 VIT = ("model=vit_tiny", "model.width=16", "optimizer=adamw", "optimizer.lr=0.001")

@@ -197,8 +197,7 @@ class MixPlan:
         batch, mask = self.partner.shape[0], self.mask
         if mask is None and lam is not self.lam:
             mask = ScalarMask(self.lam.float().expand(batch))
-        # As ``replace``, which takes 3 us more: a tenth of what a plan takes.
-        return type(self)(**{**vars(self), "lam": lam.float().expand(batch), "mask": mask})
+        return replace(self, lam=lam.float().expand(batch), mask=mask)
 
     def transformed(self, transform: Transform) -> Self:
         """Return the same mixing of partners that are changed before."""

@@ -192,7 +192,7 @@ class RunFolder:
             self._heartbeat.check()
 
     def tidy(self) -> None:
-        """Remove what is left by a process that was killed between the done mark and its end, if nobody works here."""
+        """Remove what a process has left that was killed right after the done mark, unless another one works here."""
         if any(os.path.lexists(file) for file in (self.path / HEARTBEAT, self.previous)):
             with suppress(UserError, OSError), self.lock(wait=False):  # which takes the place of the heartbeat
                 self.previous.unlink(missing_ok=True)
