@@ -173,3 +173,18 @@ def test_a_value_is_brought_to_its_type(value: object, hint: object, converted: 
 def test_a_value_that_cannot_be_brought_to_its_type_is_refused(value: object, hint: object) -> None:
     with pytest.raises(ConfigError, match=r"^a\.b=.*: must be "):
         convert("a.b", value, hint)
+
+
+def test_a_value_that_is_met_again_is_converted_as_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that are equal in Python are told apart, whichever comes first, and references are looked up anew."""
+    for _ in range(2):
+        assert repr([convert("k", value, float) for value in (0.0, -0.0, 1)]) == "[0.0, -0.0, 1.0]"
+        assert repr([convert("k", value, hint) for value, hint in ((1, int), (True, bool), (1, str))]) == (
+            "[1, True, '1']"
+        )
+        for value, hint in ((True, int), (1, bool), (1.0, int)):
+            with pytest.raises(ConfigError):
+                convert("k", value, hint)
+    for home in ("/a", "/b"):
+        monkeypatch.setenv("HOME", home)
+        assert convert("k", "${oc.env:HOME}", str) == home

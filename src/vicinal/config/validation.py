@@ -61,7 +61,8 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     try:
         if hint is bool and not isinstance(value, bool):  # OmegaConf would take 3 for true
             raise ValidationError
-        kept = value is None or isinstance(value, str | int)  # -0.0 equals 0.0, and lists have no hash
+        # Not of floats, since -0.0 equals 0.0, nor of texts with a reference, which OmegaConf looks up each time.
+        kept = value is None or isinstance(value, int) or (isinstance(value, str) and "${" not in value)
         return _converted(value, hint) if kept else _converted.__wrapped__(value, hint)
     except (OmegaConfBaseException, OverflowError, TypeError):  # an integer that no float can be, a list in a list
         raise ConfigError(name, value, f"must be {describe_type(hint)}") from None
