@@ -296,7 +296,16 @@ def test_a_data_set_may_leave_out_what_the_schema_has_a_default_for() -> None:
     needed = {"root": ".", "cache_dir": ".", "channels": 1, "image_size": 8}
     component = bind("dataset", {"_target_": "vicinal.data.sources.digits", **needed})
     others = {"rate", "length", "vocabulary", "features"}  # of other inputs than images
-    others |= {"resize", "keep", "workers", "stage_to", "crop", "crop_scale", "crop_ratio"}  # of sources that take them
+    others |= {
+        "resize",
+        "keep",
+        "workers",
+        "stage_to",
+        "decoder",
+        "crop",
+        "crop_scale",
+        "crop_ratio",
+    }  # of sources that take them
     left_out = [item for item in fields(GROUPS["dataset"]) if item.name not in (*needed, *others, "_target_")]
     assert component.values == needed | {item.name: item.default for item in left_out}
     assert len(left_out) == 17
@@ -334,6 +343,7 @@ def fake_imagefolder(
     crop: str = "padded",
     workers: int | str = "auto",
     stage_to: str | None = None,
+    decoder: str = "pillow",
 ) -> Source:
     return random_source(channels, image_size, CLASSES)
 

@@ -167,6 +167,7 @@ def test_a_full_disk_is_named_before_anything_is_decoded(tree, monkeypatch):
         ),
         ("dataset.keep=encoded dataset.on_error=skip", "dataset.on_error=skip: must be fail where images stay encoded"),
         ("dataset.keep=both", "dataset.keep=both: must be one of auto, decoded, encoded"),
+        ("dataset.decoder=libjpeg", "dataset.decoder=libjpeg: must be one of pillow, torchcodec"),
         ("dataset.workers=0", "dataset.workers=0: must be auto or an integer in [1, 1024]"),
         ("dataset.resize=8", "dataset.resize=8: must be null or at least image_size, 16"),
         ("dataset.crop=resized dataset.crop_scale=[.5,.1]", "dataset.crop_scale=[0.5,0.1]: must be [least, largest]"),
@@ -235,12 +236,18 @@ def test_a_run_has_the_same_rows_however_its_images_are_kept(train, tree, tmp_pa
         *("trainer.precision=fp32", "trainer.threads=1"),
     )
     found = []
-    for keep, workers in (("decoded", 1), ("encoded", 1), ("encoded", 4)):
-        code, _, err = train(*words, f"dataset.keep={keep}", f"dataset.workers={workers}", "rerun=true")
+    for keep, workers, decoder in (
+        ("decoded", 1, "pillow"),
+        ("encoded", 1, "pillow"),
+        ("encoded", 4, "pillow"),
+        ("encoded", 2, "torchcodec"),
+    ):
+        own = (f"dataset.keep={keep}", f"dataset.workers={workers}", f"dataset.decoder={decoder}")
+        code, _, err = train(*words, *own, "rerun=true")
         assert code == 0, err
         found.append(rows_of(tmp_path))
     assert math.isfinite(found[0][-1]["train/loss"])
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1] == found[2] == found[3]
     code, _, err = train(*words, "dataset.crop=resized", "output_dir=parts/outputs")
     assert code == 0, err
     assert rows_of(tmp_path / "parts") != found[0]

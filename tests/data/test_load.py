@@ -39,7 +39,7 @@ def random_source(channels: int = 3) -> Source:
 OPTIONS = {"val_size": 0, "train_size": None, "split_seed": 0, "mean": None, "std": None}
 
 
-OF_FOLDERS = ("resize", "keep", "workers", "stage_to", "crop", "crop_scale", "crop_ratio")
+OF_FOLDERS = ("resize", "keep", "workers", "stage_to", "decoder", "crop", "crop_scale", "crop_ratio")
 
 
 def test_every_data_set_says_the_same_things_in_the_same_order():

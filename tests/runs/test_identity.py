@@ -160,6 +160,7 @@ OF_TREES = {
     "dataset.keep": "dataset.keep=encoded",
     "dataset.workers": "dataset.workers=3",
     "dataset.stage_to": "dataset.stage_to=disk",
+    "dataset.decoder": "dataset.decoder=torchcodec",
 }
 """Neutral keys of trees of images."""
 

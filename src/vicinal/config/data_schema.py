@@ -30,6 +30,7 @@ class DatasetConfig:
         "auto", "decoded once, or by the batch", choices=("auto", "decoded", "encoded"), neutral=True, own=True
     )
     workers: int | str = key("auto", "threads that decode", choices=("auto",), low=1, high=1024, neutral=True, own=True)
+    decoder: str = key("pillow", "decoder of JPEGs", choices=("pillow", "torchcodec"), neutral=True, own=True)
     stage_to: str | None = key(
         None, "folder on this machine's own disk for a copy of the images", neutral=True, path=True, own=True
     )

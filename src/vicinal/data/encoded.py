@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicinal.data.decoding import as_array, decode, framed
+from vicinal.data.decoding import PILLOW, as_array, decode, framed
 from vicinal.errors import UserError, first_line
 from vicinal.utils.image_size import ImageSize, sides
 
@@ -107,13 +107,16 @@ class EncodedImages:
         size: pixels per side, or height and width.
         resize: pixels of the frame's shorter side, before the centre is cut out.
         threads: that decode.
+        decoder: see :func:`vicinal.data.decoding.decode`.
     """
 
     dtype = torch.uint8
     device = torch.device("cpu")
 
-    def __init__(self, encoded: Encoded, channels: int, size: ImageSize, resize: int, threads: int) -> None:
-        self._encoded = encoded
+    def __init__(
+        self, encoded: Encoded, channels: int, size: ImageSize, resize: int, threads: int, decoder: str = PILLOW
+    ) -> None:
+        self._encoded, self._decoder = encoded, decoder
         self.shape = (len(encoded), channels, *sides(size))
         self._resize, self._threads = resize, threads
 
@@ -153,7 +156,7 @@ class EncodedImages:
 
         height, width = self.shape[2:]
         try:
-            image, _ = decode(self._encoded.file(number), self.shape[1])
+            image, _ = decode(self._encoded.file(number), self.shape[1], decoder=self._decoder)
             if crop is None or numbers is None:
                 return framed(image, (height, width), self._resize)
             part = image.crop(crop.window(image.size, numbers.tolist()))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vicinal.data.arrow_images import Table, TableImages
 from vicinal.data.contents import BYTES, DIGITS, once, reads, saved_hashes, say_shared, shared_samples, stamp
+from vicinal.data.decoding import PILLOW
 from vicinal.data.hub import REPOSITORY, fetched, files_of_splits
 from vicinal.data.image_tree import FAIL, ON_ERROR, SKIP, describe
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
@@ -211,6 +212,7 @@ def hf(
     crop: str = PADDED,
     workers: int | str = AUTO,
     stage_to: str | None = None,
+    decoder: str = PILLOW,
 ) -> Source:
     """Load a data set of the Hub, or a folder in one of its formats, as uint8 (N, channels, height, width).
 
@@ -243,8 +245,9 @@ def hf(
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.
         stage_to: folder on a disk of this machine, to which the images are copied, decoded or encoded, once.
+        decoder: of JPEGs, "pillow" or "torchcodec"; the pixels are the same.
     """
-    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error, stage_to)
+    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error, stage_to, decoder)
     data = _examined(path, splits, val_size, revision, config, image, label, classes, on_error)
     if val_size is not None and splits.get("val"):
         log.warning("the split %s is not used, since val_size=%d; val_size=null uses it", splits["val"], val_size)

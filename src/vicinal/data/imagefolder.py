@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from vicinal.data.contents import DIGITS, forget, once, reads
+from vicinal.data.decoding import PILLOW
 from vicinal.data.encoded import Paths
 from vicinal.data.image_tree import FAIL, ImageTree, log_left_out
 from vicinal.data.kept_images import AUTO, PADDED, Keeping, keep_images, without_effect
@@ -47,6 +48,7 @@ def imagefolder(
     crop: str = PADDED,
     workers: int | str = AUTO,
     stage_to: str | None = None,
+    decoder: str = PILLOW,
 ) -> Source:
     """Load a tree of images as uint8 (N, channels, height, width), decoded or encoded.
 
@@ -76,8 +78,9 @@ def imagefolder(
         crop: "resized" if the caller takes random parts of the images, which are then encoded.
         workers: threads that decode; "auto" = the cores that this process may use.
         stage_to: folder on a disk of this machine, to which the images are copied, decoded or encoded, once.
+        decoder: of JPEGs, "pillow" or "torchcodec"; the pixels are the same.
     """
-    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error, stage_to)
+    keeping = Keeping.of(image_size, channels, resize, keep, crop, workers, on_error, stage_to, decoder)
     tree = examined(folder, val_size, on_error)
     forget()
     if tree.hashed:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vicinal.data.contents import DIGITS
-from vicinal.data.decoding import decode, framed
+from vicinal.data.decoding import DECODERS, PILLOW, TORCHCODEC, decode, framed
 from vicinal.data.encoded import Encoded, EncodedImages
 from vicinal.data.image_tree import FAIL, SKIP
 from vicinal.data.row_files import Make, RowFiles, Stored
@@ -61,6 +62,7 @@ class Keeping:
     workers: int | str
     skips: bool  # images that cannot be decoded
     stage_to: str | None
+    decoder: str
 
     @classmethod
     def of(
@@ -73,16 +75,18 @@ class Keeping:
         workers: int | str = AUTO,
         on_error: str = FAIL,
         stage_to: str | None = None,
+        decoder: str = PILLOW,
         **_: Any,
     ) -> Keeping:
         """Return what becomes of the images by the arguments of a source."""
         shorter = resize or min(sides(image_size))
-        return cls(image_size, channels, shorter, keep, crop, workers, on_error == SKIP, stage_to)
+        return cls(image_size, channels, shorter, keep, crop, workers, on_error == SKIP, stage_to, decoder)
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
-        for name, value, allowed in (("keep", self.keep, KEEP), ("crop", self.crop, CROPS)):
+        choices = (("keep", self.keep, KEEP), ("crop", self.crop, CROPS), ("decoder", self.decoder, DECODERS))
+        for name, value, allowed in choices:
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value}")
         least = min(sides(self.image_size))
@@ -92,6 +96,14 @@ class Keeping:
             raise ValueError(f"keep must be {AUTO} or {ENCODED} with dataset.crop={RESIZED}, which needs whole images")
         if self.asked == ENCODED:
             self.refuse_skipping()
+        if self.decoder == TORCHCODEC:
+            try:
+                import_module("torchcodec.decoders")
+            except (ImportError, OSError, RuntimeError) as error:  # the last two: it is there, but cannot be loaded
+                raise ValueError(
+                    f"decoder={TORCHCODEC} needs torchcodec, which cannot be imported ({first_line(error)}): "
+                    "pip install vicinal[images]"
+                ) from error
 
     def refuse_skipping(self) -> None:
         """Raise ValueError if images that stay encoded are to be skipped."""
@@ -154,7 +166,7 @@ def keep_images(
         if stage:
             encoded = staged_images(stage / f"{pack}-pack", encoded, copy, keeping.threads)
         lazy = {
-            part: EncodedImages(images, channels, size, keeping.shorter, keeping.threads)
+            part: EncodedImages(images, channels, size, keeping.shorter, keeping.threads, keeping.decoder)
             for part, images in encoded.items()
         }
         return {part: Samples(cast(Tensor, images), labels[part]) for part, images in lazy.items()}
@@ -225,7 +237,7 @@ def _decode_some(
     rows, whole = np.zeros((len(numbers), *size, channels), np.uint8), True
     for row, number in zip(rows, numbers, strict=True):
         try:
-            image, deep = decode(encoded.file(number), channels)
+            image, deep = decode(encoded.file(number), channels, decoder=keeping.decoder)
             row[...] = framed(image, size, keeping.shorter).transpose(1, 2, 0)
         except Exception as error:  # PIL raises a dozen types on damaged files, by format
             listing.skip(encoded.name(number), f"cannot be decoded ({error})")
