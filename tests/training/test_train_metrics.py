@@ -31,6 +31,36 @@ def test_bf16_losses_are_summed_in_float32() -> None:
     assert train_metrics.read()[0] == 1.0
 
 
+def test_sums_are_those_of_one_step_after_another() -> None:
+    """To the bit, however many wait, and with a checkpoint anywhere between."""
+    generator = torch.Generator().manual_seed(0)
+    losses, scores = torch.rand(200, generator=generator), torch.rand(200, 7, generator=generator)
+    sizes = [7 - step % 3 for step in range(200)]
+    expected = torch.zeros(2)
+    train_metrics = TrainMetrics(CPU)
+    for step, (loss, score, size) in enumerate(zip(losses, scores, sizes, strict=True)):
+        expected += torch.stack([loss * size, score[:size].sum()])
+        train_metrics.add(loss, score[:size], size)
+        if step in (0, 63, 64, 100, 127):
+            state = train_metrics.state_dict()
+            assert torch.equal(state["sums"], expected)
+            train_metrics = TrainMetrics(CPU)
+            train_metrics.add(torch.tensor(math.nan), None, 1)  # of before the state was loaded
+            train_metrics.load_state_dict(state)
+    assert train_metrics.steps == 200
+    assert train_metrics.samples == sum(sizes)
+    assert train_metrics.read() == tuple((expected / sum(sizes)).tolist())
+    assert train_metrics.first_bad_step() is None
+
+
+@pytest.mark.parametrize("step", [1, 63, 64, 65, 128, 130])
+def test_the_first_bad_step_is_found_among_many(step: int) -> None:
+    train_metrics = TrainMetrics(CPU)
+    for number in range(1, 132):
+        add(train_metrics, math.nan if number in (step, 131) else 1.0)
+    assert train_metrics.first_bad_step() == step
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("step", [1, 4, 7])
 @pytest.mark.parametrize("after", [1.0, math.nan, math.inf])

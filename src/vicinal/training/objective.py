@@ -53,12 +53,12 @@ class Objective:
         self, forward: Callable[[Tensor, MixPlan], Any], inputs: Tensor, targets: Tensor, plan: MixPlan
     ) -> StepOutput:
         """Compute the loss of inputs and targets (B, ...) that are not mixed yet, by ``forward(inputs, plan)``."""
-        unmixed = replace(plan, layer=None, active=False)
         if not self.clean_weight:
             outputs = forward(inputs, plan)
             plan = plan.settled()
             total = self._term(self.mixed_weight, plan, plan, outputs, targets)
         else:
+            unmixed = replace(plan, layer=None, active=False)
             if self.together:
                 clean, outputs = forward(torch.cat([inputs, inputs]), SecondHalf.of(plan)).chunk(2)
             else:
