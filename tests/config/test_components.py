@@ -379,7 +379,7 @@ JOBS = {
     "long_tail": (12, 5),
     "label_noise": (12, 5),
     "nuclei_segmentation": (10, 5),
-    "blood_cells_detection": (4, 3),
+    "blood_cells_detection": (8, 3),
     "spoken_digits": (8, 5),
     "trec_questions": (8, 5),
     "sst2_sentiment": (8, 5),
