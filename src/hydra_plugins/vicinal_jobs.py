@@ -60,7 +60,8 @@ class JobSweeper(BasicSweeper):
         Raises UserError if this is one of several processes of a run.
         """
         if (count := processes().size) > 1:
-            way = "start the sweep without torchrun or srun, and hydra/launcher=parallel trains several runs at a time"
+            way = "start the sweep without torchrun or srun; hydra/launcher=parallel trains several runs at a time, "
+            way += "hydra/launcher=slurm hydra.launcher.tasks_per_node=N each run in N processes"
             raise UserError(f"-m: {count} processes are for one run; {way}")
         if self.config.dry_run:
             return

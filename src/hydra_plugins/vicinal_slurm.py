@@ -121,6 +121,8 @@ class SlurmLauncher(Launcher):
         own = {"slurm_max_num_timeout": self.max_num_timeout, "slurm_python": PYTHON}
         executor = submitit.AutoExecutor(self.folder, cluster="slurm", **own)
         given = {key if key in OWN else f"slurm_{key}": value for key, value in self.resources.items()}
+        # When one process of a run dies, the others would wait for it until the time of the job is up.
+        given["slurm_srun_args"] = ["--kill-on-bad-exit=1", *given.get("slurm_srun_args", [])]
         executor.update_parameters(name=name, stderr_to_stdout=True, **given)
         return executor
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from vicinal.tracking.run_files import TIME_FIELDS
 
@@ -51,9 +50,7 @@ NETWORKS = {
 def start(folder: Path, size: int, words: Sequence[str]) -> list[Forked]:
     """Start the processes of a run as torchrun does."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(size)}
+    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": free_port(), "WORLD_SIZE": str(size)}
     return [
         Forked(
             words,
@@ -63,6 +60,12 @@ def start(folder: Path, size: int, words: Sequence[str]) -> list[Forked]:
         )
         for rank in range(size)
     ]
+
+
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return str(free.getsockname()[1])
 
 
 def said(folder: Path, rank: int = 0) -> str:
@@ -169,8 +172,9 @@ def test_what_is_completed_or_wrong_ends_all_processes(tmp_path: Path) -> None:
         "dataset.train_size=10 trainer.shards=8": "error: trainer.shards=8: must be at most 5, half of the training "
         "images",
         "trainer.shards=32": "error: trainer.shards=32: must be at most 16, half of trainer.batch_size",
-        "seed=0,1 -m": "error: -m: 2 processes are for one run; start the sweep without torchrun or srun, and "
-        "hydra/launcher=parallel trains several runs at a time",
+        "seed=0,1 -m": "error: -m: 2 processes are for one run; start the sweep without torchrun or srun; "
+        "hydra/launcher=parallel trains several runs at a time, hydra/launcher=slurm hydra.launcher.tasks_per_node=N "
+        "each run in N processes",
     }.items():
         folder = tmp_path / "wrong"
         processes = start(folder, 2, [*TINY, *words.split()])
@@ -181,20 +185,45 @@ def test_what_is_completed_or_wrong_ends_all_processes(tmp_path: Path) -> None:
         assert not (folder / "outputs").exists()
 
 
-def test_torchrun_itself(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
-    words = [*TINY, "trainer.shards=auto", f"output_dir={tmp_path}/outputs", "tracker=wandb", "wandb.mode=offline"]
-    done = subprocess.run(
-        [*torchrun, str(ROOT / "train.py"), *words],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_torchrun_itself_starts_again_after_a_death(tmp_path: Path) -> None:
+    words = [*TINY, "trainer.shards=auto", "trainer.epochs=6", "trainer.checkpoint_every=1steps"]
+    flags = ("--nproc-per-node=2", f"--master-port={free_port()}", "--max-restarts=1")
+    command = [sys.executable, "-m", "torch.distributed.run", *flags]
+    with (tmp_path / "out.txt").open("wb") as out:
+        torchrun = subprocess.Popen(
+            [*command, str(ROOT / "train.py"), *words, "tracker=wandb", "wandb.mode=offline"],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        while not list(tmp_path.glob("outputs/runs/*/checkpoint.pt")):
+            assert torchrun.poll() is None, (tmp_path / "out.txt").read_text()[-2000:]
+            time.sleep(0.005)
+        [second] = (
+            int(process.name)
+            for process in Path("/proc").glob("[0-9]*")
+            if parent(process) == torchrun.pid and b"RANK=1" in (process / "environ").read_bytes().split(b"\0")
+        )
+        os.kill(second, signal.SIGKILL)
+        code = torchrun.wait(300)
+    finally:
+        torchrun.kill()
+        torchrun.wait()
+    out = (tmp_path / "out.txt").read_text()
+    assert code == 0, out[-2000:]
+    assert out.count("each batch in 2 parts (trainer.shards), by 2 processes") == 2  # of rank 0
+    assert out.count("going on in epoch") == 1
+    assert len({path.stem for path in tmp_path.rglob("run-*.wandb")}) == 1  # of rank 0, before and after
     [run] = tmp_path.glob("outputs/runs/*")
     result = json.loads((run / "result.json").read_text())
     assert (result["config"]["trainer"]["shards"], result["hardware"]["processes"]) == (2, 2)
-    assert len(list(tmp_path.rglob("run-*.wandb"))) == 1  # of rank 0
-    assert torch.load(run / "checkpoint.pt", weights_only=True)["epoch"] == 2
+    assert record(run) == record(train(tmp_path / "whole", 2, words))
+
+
+def parent(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended
+        return None

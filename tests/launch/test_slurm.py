@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,33 @@ def test_several_processes_and_several_runs_per_job(cluster: dict[str, str], tmp
     results = [json.loads(file.read_text()) for file in folder.glob("outputs/runs/*/result.json")]
     completed = [result["hardware"]["processes"] for result in results if result["status"] == "completed"]
     assert sorted(completed) == [1, 2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_process_that_dies_ends_the_others_of_its_run(cluster: dict[str, str], tmp_path: Path) -> None:
+    """At any time, also before they have met."""
+    several = ("trainer.shards=2", "hydra.launcher.tasks_per_node=2")
+    sweep = Sweep(tmp_path, (*JOBS, *several, "seed=0", "-m"), cluster)
+    sweep.until(lambda: bool(second_processes()))
+    for pid in second_processes():
+        os.kill(pid, signal.SIGKILL)
+    assert sweep.wait() == 1
+    assert "Slurm: FAILED" in sweep.said
+    assert sweep.said.splitlines()[-1] == "error: 1 of 1 jobs failed; the reasons are in the table"
+
+
+def second_processes() -> list[int]:
+    """Of the jobs that run."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"submitit.core._submit" in words and b"SLURM_PROCID=1" in (process / "environ").read_bytes().split(
+                b"\0"
+            ):
+                found.append(int(process.name))
+    return found
 
 
 @pytest.mark.slow
@@ -353,8 +381,12 @@ def test_a_job_whose_time_is_up_is_put_back_and_no_other(
     monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
     commands("scontrol", SHOWN.format(state=state, requeue=requeue, preempted="None"))
     before = {ignored: signal.getsignal(ignored) for ignored in (signal.SIGTERM, signal.SIGCONT)}
+    waited: list[float] = []
+    monkeypatch.setattr(slurm.time, "sleep", waited.append)
     slurm.after_interruption(number, first=False)
     assert "requeue 12" not in (tmp_path / "asked").read_text().splitlines()  # the first process alone asks
+    # For the first one, which srun ends with any that leaves; subprocess takes short naps too.
+    assert (2 * slurm.SECONDS in waited) is asks
     slurm.after_interruption(number)
     for ignored, handler in before.items():
         assert (signal.getsignal(ignored) is signal.SIG_IGN) is asks

@@ -78,7 +78,8 @@ def _preempted(job: Mapping[str, str]) -> bool:
 def after_interruption(number: int, first: bool = True) -> None:
     """Let Slurm put the job back into its queue after a signal, when all is saved; return if it will not.
 
-    All processes of a run call this, since Slurm may end a job with the first of them; one of them is the ``first``.
+    All processes of a run call this, since Slurm may end a job with the first of them that leaves; one of them is the
+    ``first``, and the others wait while it asks.
 
     A preempted job (SIGTERM) is requeued only if it is still there when its grace time is over: so this waits to be
     killed. A job whose time is up (SIGUSR1, SIGUSR2 of ``sbatch --signal``) is requeued by a request, if it was
@@ -92,8 +93,11 @@ def after_interruption(number: int, first: bool = True) -> None:
         log.warning("preempted: everything is saved; waiting for Slurm to put the job back into its queue")
         while True:
             time.sleep(60)
-    time_is_up = first and number in (signal.SIGUSR1, signal.SIGUSR2)
-    if time_is_up and job.get("Requeue") == "1" and ask("scontrol", "requeue", str(own_id())) is not None:
+    if number not in (signal.SIGUSR1, signal.SIGUSR2) or job.get("Requeue") != "1":
+        return
+    if not first:
+        time.sleep(2 * SECONDS)  # Slurm ends it earlier, with the first
+    elif ask("scontrol", "requeue", str(own_id())) is not None:
         _ignore_the_end()
         log.warning("the time is up: everything is saved, and Slurm has put the job back into its queue")
 

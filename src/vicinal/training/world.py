@@ -10,7 +10,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -132,8 +132,13 @@ def world() -> World:
             # gloo for tensors on the CPU, NCCL for those on GPUs
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed, store = _distributed(), _store(found)
-            own = distributed.PrefixStore(f"run{next(_runs)}", store)
+            # After a restart torchrun's store still has what dead processes have said.
+            restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            own = distributed.PrefixStore(f"restart{restarts}/run{next(_runs)}", store)
             distributed.init_process_group(backend, store=own, rank=found.rank, world_size=found.size, timeout=LONGEST)
+            # So that none leaves, and takes the store away, while another reads in it. One that is gone shows later.
+            with suppress(LostProcessError):
+                found.largest(0)
         except (RuntimeError, ValueError, OSError, subprocess.CalledProcessError) as error:
             raise UserError(
                 f"rank {found.rank} of {found.size} cannot reach the others ({first_line(error)})"
