@@ -81,13 +81,14 @@ class SlurmLauncher(Launcher):
         values["submitit_folder"] = folder  # in that of the sweep, which has none yet
         at_least = {"runs_per_job": 1, "timeout_min": 1, "tasks_per_node": 1, "nodes": 1, "array_parallelism": 1}
         at_least |= {"max_num_timeout": 0, "signal_delay_s": 0}
-        setup, more = values["setup"], values["additional_parameters"]
+        setup, flags, more = values["setup"], values["srun_args"], values["additional_parameters"]
         lines = isinstance(setup, list) and all(isinstance(line, str) for line in setup)
         rules = (
             *((key, whole(values[key], least), f"must be an integer >= {least}") for key, least in at_least.items()),
             ("wait", isinstance(values["wait"], bool), "must be true or false"),
             ("submitit_folder", isinstance(folder, str), "must be a folder"),
             ("setup", setup is None or lines, "must be null or a list of lines"),
+            ("srun_args", flags is None or isinstance(flags, list), "must be null or a list of flags"),
             ("additional_parameters", more is None or isinstance(more, dict), "must be null or a mapping"),
         )
         check_keys(values, rules)

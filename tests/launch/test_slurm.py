@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.vicinal_slurm import SlurmLauncher, _run_id
 from tests import forked, slurm_cluster
+from tests.proc import processes_with
 from tests.sweep_commands import SweepCommand, end_all, rows
 from vicinal.errors import UserError
 from vicinal.launch import slurm
@@ -184,25 +184,13 @@ def test_a_process_that_dies_ends_the_others_of_its_run(cluster: dict[str, str],
     """At any time, also before they have met."""
     several = ("trainer.shards=2", "hydra.launcher.tasks_per_node=2")
     sweep = Sweep(tmp_path, (*JOBS, *several, "seed=0", "-m"), cluster)
-    sweep.until(lambda: bool(second_processes()))
-    for pid in second_processes():
-        os.kill(pid, signal.SIGKILL)
+    second = {"SLURM_PROCID": "1", "SLURM_CONF": cluster["SLURM_CONF"]}
+    sweep.until(lambda: bool(processes_with(**second)))
+    for process in processes_with(**second):
+        os.kill(process, signal.SIGKILL)
     assert sweep.wait() == 1
     assert "Slurm: FAILED" in sweep.said
     assert sweep.said.splitlines()[-1] == "error: 1 of 1 jobs failed; the reasons are in the table"
-
-
-def second_processes() -> list[int]:
-    """Of the jobs that run."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if b"submitit.core._submit" in words and b"SLURM_PROCID=1" in (process / "environ").read_bytes().split(
-                b"\0"
-            ):
-                found.append(int(process.name))
-    return found
 
 
 @pytest.mark.slow
@@ -270,6 +258,7 @@ def test_how_a_job_has_ended(commands: Callable[..., None], booked: str, said: s
         ("max_num_timeout=-1", "must be an integer >= 0"),
         ("wait=later", "must be true or false"),
         ("setup=module", "must be null or a list of lines"),
+        ("srun_args=--mpi=pmix", "must be null or a list of flags"),
         ("additional_parameters=3", "must be null or a mapping"),
         (
             "signal_delay_s=14400",
