@@ -258,7 +258,7 @@ def test_how_a_job_has_ended(commands: Callable[..., None], booked: str, said: s
         ("max_num_timeout=-1", "must be an integer >= 0"),
         ("wait=later", "must be true or false"),
         ("setup=module", "must be null or a list of lines"),
-        ("srun_args=--mpi=pmix", "must be null or a list of flags"),
+        ("srun_args=exclusive", "must be null or a list of flags"),
         ("additional_parameters=3", "must be null or a mapping"),
         (
             "signal_delay_s=14400",
