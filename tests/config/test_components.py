@@ -383,8 +383,8 @@ JOBS = {
     "spoken_digits": (8, 5),
     "trec_questions": (8, 5),
     "sst2_sentiment": (8, 5),
-    "diabetes_regression": (4, 5),
-    "rotated_mnist": (4, 5),
+    "diabetes_regression": (8, 5),
+    "rotated_mnist": (8, 5),
 }
 """Experiments that are sweeps, with their cells and seeds; the others are one job."""
 BOXES = {"dataset.names": "[bar,dot]"}
