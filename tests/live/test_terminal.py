@@ -93,7 +93,7 @@ class Terminal:
 
     def epochs(self) -> int:
         """Number of epochs told of so far."""
-        return self.printed.count(b" img/s ")
+        return self.printed.count(b" images/s ")
 
 
 @contextmanager

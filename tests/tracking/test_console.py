@@ -57,7 +57,7 @@ def test_piped_output_is_one_plain_line_an_epoch_and_nothing_else(info: RunInfo,
     assert len(lines) == 3
     assert lines[2] == (
         "epoch  3/10  loss 0.512  acc1 0.842 (ceiling 0.899)  val acc1 0.961 acc5 1.000 nll 0.134 ece 0.010  lr 0.0500"
-        "  5123 img/s  0:41 left"
+        "  5123 images/s  0:41 left"
     )
 
 
@@ -67,7 +67,7 @@ def test_time_left_counts_only_epochs_of_this_process(info: RunInfo, clock: Cloc
         console.restore([ROW] * 7, step=0)
         clock.now += 3600
         console.epoch(ROW | {"epoch": 8, "lr": 1e-5})
-    assert file.getvalue().endswith("lr 1.00e-05  5123 img/s  2:00:00 left\n")
+    assert file.getvalue().endswith("lr 1.00e-05  5123 images/s  2:00:00 left\n")
 
 
 def test_without_validation_split_the_test_scores_are_shown_or_none(info: RunInfo, clock: Clock) -> None:
@@ -99,12 +99,12 @@ def test_terminal_shows_a_bar_with_the_epoch_lines_above(info: RunInfo, clock: C
         assert (task.completed, task.total) == (2, 40)
     text = file.getvalue()
     # Half an epoch took 10 s, so the other 9.5 take 190 s.
-    assert "loss 0.750  acc1 0.500  1234 img/s  3:10 left" in text
+    assert "loss 0.750  acc1 0.500  1234 images/s  3:10 left" in text
     assert "epoch 1/10 ━" in text
     # The permanent line is whole and ends with a line feed; a bar is drawn below it again.
     line = (
         "epoch  1/10  loss 0.512  acc1 0.842 (ceiling 0.899)  val acc1 0.961 acc5 1.000 nll 0.134 ece 0.010  lr 0.0500"
-        "  5123 img/s  3:00 left"
+        "  5123 images/s  3:00 left"
     )
     assert line + "\n" in text
     assert "━" in text.split(line)[1]

@@ -85,10 +85,13 @@ def test_a_run_that_was_interrupted_is_the_one_that_was_not(
 
 
 @pytest.mark.parametrize("strategy", ["logmel/cutmix", "logmel/specmix", "between_class"])
-def test_the_loss_of_the_first_epoch_is_the_sum_written_out(compose: Compose, strategy: str) -> None:
+def test_the_loss_of_the_first_epoch_is_the_sum_written_out(
+    compose: Compose, strategy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """-sum over samples of w log p(own class) + (1 - w) log p(partner's class), w counted from the mask."""
     experiment = compose(*WORDS, f"mixup={strategy}", "trainer.epochs=1", "optimizer.lr=1e-30")
     run(experiment)
+    assert " clips/s" in capsys.readouterr().out
     (row,) = map(json.loads, experiment.folder.metrics.read_text().splitlines())
     data, streams = build.load_data(experiment), RngStreams(0)
     with streams.default("init"):

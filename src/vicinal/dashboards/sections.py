@@ -101,9 +101,9 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
             Plot("test accuracy by confidence", "lines", ("test/reliability_table",)),
         ],
         "Throughput": [
-            _curves("images per second", "throughput"),
+            _curves("samples per second", "throughput"),
             _curves("seconds per epoch", "seconds"),
-            Plot("images per second, whole run", "strategies", ("images_per_second",)),
+            Plot("samples per second, whole run", "strategies", ("images_per_second",)),
         ],
     }
 

@@ -201,7 +201,7 @@ def train(
     """
     context = RunContext(experiment, saved, data, sweep, loading)
     folder, epochs, loaders = experiment.folder, experiment.trainer.epochs, context.loaders
-    own = RunFiles(folder), Console(len(loaders.train))
+    own = RunFiles(folder), Console(len(loaders.train), noun=experiment.sizes.inputs.noun)
     # W&B begins its run during the rest of the setup, and not during the first step.
     with (
         output.hurried(),

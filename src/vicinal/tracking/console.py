@@ -18,7 +18,8 @@ from vicinal.tracking.tracker import Progress, RunInfo, Tracker
 class Console(Tracker):
     """Prints one line per epoch; on a terminal also a bar over the entire run, which is erased when the run ends.
 
-    Messages that any thread logs appear above the bar. `console` is standard output by default; `clock` is in seconds.
+    Messages that any thread logs appear above the bar. `console` is standard output by default; `clock` is in seconds;
+    the samples are called by their `noun`.
     """
 
     def __init__(
@@ -26,8 +27,9 @@ class Console(Tracker):
         steps_per_epoch: int,
         console: rich.console.Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        noun: str = "images",
     ) -> None:
-        self._steps = steps_per_epoch
+        self._steps, self._noun = steps_per_epoch, noun
         self._console = console or rich.console.Console()
         self._clock = clock
         self._skipped = 0.0  # epochs trained before this session
@@ -68,7 +70,7 @@ class Console(Tracker):
             self._bar.task_ids[0],
             completed=(progress.epoch - 1) * self._steps + progress.step,
             epoch=progress.epoch,
-            text=f"{_numbers(progress.means, '  ')}  {progress.images_per_second:.0f} img/s  {left}",
+            text=f"{_numbers(progress.means, '  ')}  {progress.images_per_second:.0f} {self._noun}/s  {left}",
         )
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -86,7 +88,7 @@ class Console(Tracker):
             parts.append(f"{name} {train[name]:.3f}{ceiling}")
         if val or test:
             parts.append(f"{'val' if val else 'test'} {_numbers(val or test, ' ')}")
-        parts += [f"lr {row['lr']:#.3g}", f"{row['throughput']:.0f} img/s", self._left(epoch - 1, 1.0)]
+        parts += [f"lr {row['lr']:#.3g}", f"{row['throughput']:.0f} {self._noun}/s", self._left(epoch - 1, 1.0)]
         return "  ".join(parts).rstrip()
 
     def _left(self, before: int, part: float) -> str:
