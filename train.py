@@ -2,5 +2,6 @@
 
 from vicinal.cli.train import command
 
+# Completion by the shell fish works only for files with these words in them: @hydra.main
 if __name__ == "__main__":
     command()

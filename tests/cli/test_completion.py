@@ -1,4 +1,4 @@
-"""Shell completion as Hydra offers it, in a real bash on a real terminal."""
+"""Shell completion as Hydra offers it, in real shells on a real terminal."""
 
 import os
 import pty
@@ -17,21 +17,43 @@ from vicinal.config.schema import CONF
 
 SECONDS = 60
 """Until a test gives up."""
+LEADER = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+"""Runs a command whose terminal is that of its standard input, which zsh and fish ask for."""
 
 
-class Bash:
-    """A bash that somebody types into."""
+SHELLS = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], 'eval "$({command} -sc install=bash)"'),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        'autoload -Uz compinit bashcompinit && compinit -u && bashcompinit; eval "$({command} -sc install=zsh)"',
+    ),
+    "fish": (["fish", "--no-config", "-i"], "{command} -sc install=fish | source"),
+}
+"""{shell: (its command, how the completion of a command is installed, as docs/configuration.md says)}."""
 
-    def __init__(self, folder: Path, path: str) -> None:
+
+class Shell:
+    """A shell that somebody types into."""
+
+    def __init__(self, name: str, folder: Path, path: str) -> None:
         self.printed = ""
+        command, self._install = SHELLS[name]
         self._terminal, theirs = pty.openpty()
         names = {name: value for name, value in os.environ.items() if not name.startswith("BASH")}
-        environment = {**names, "PATH": path, "PS1": "> ", "TERM": "dumb"}
-        command = ["bash", "--norc", "--noprofile", "-i"]
+        environment = {**names, "PATH": path, "PS1": "> ", "HOME": str(folder.parent), "TERM": "xterm"}
         self._process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+            [sys.executable, "-c", LEADER, *command],
+            cwd=folder,
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
         )
         os.close(theirs)
+
+    def install(self, command: str) -> None:
+        self.type(f'{self._install.format(command=command)}; echo in""stalled\n', "\ninstalled|\rinstalled")
 
     def type(self, keys: str, until: str) -> str:
         """What comes back after ``keys``, until it matches."""
@@ -51,7 +73,9 @@ class Bash:
 
 
 @pytest.fixture
-def bash(tmp_path: Path) -> Iterator[Bash]:
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
+    if shutil.which(request.param) is None:
+        pytest.skip(f"there is no {request.param}")
     commands = tmp_path / "bin"
     commands.mkdir()
     scripts = {
@@ -63,17 +87,17 @@ def bash(tmp_path: Path) -> Iterator[Bash]:
         (commands / name).chmod(0o755)
     (tmp_path / "work").mkdir()
     (tmp_path / "work/train.py").symlink_to(CONF.parent / "train.py")
-    terminal = Bash(tmp_path / "work", f"{commands}:{os.environ['PATH']}")
+    terminal = Shell(request.param, tmp_path / "work", f"{commands}:{os.environ['PATH']}")
     yield terminal
     terminal.close()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize("shell", SHELLS, indirect=True)
 @pytest.mark.parametrize("command", ["python train.py", "vicinal-train"])
-def test_tab_completes_groups_options_and_keys(bash: Bash, command: str, tmp_path: Path) -> None:
-    bash.type(f'eval "$({command} -sc install=bash)"; echo in""stalled\n', "installed")
-    assert "mixup=cutmix" in bash.type(f"{command} mixup=cutm\t", "mixup=cutmix")
-    assert "mixup=reference/timm" in bash.type(" mixup=reference/ti\t", "mixup=reference/timm")
-    assert "trainer.epochs=" in bash.type(" trainer.epo\t", r"trainer\.epochs=")
+def test_tab_completes_groups_options_and_keys(shell: Shell, command: str, tmp_path: Path) -> None:
+    shell.install(command)
+    assert "mixup=cutmix" in shell.type(f"{command} mixup=cutm\t", "mixup=cutmix")
+    assert "mixup=reference/timm" in shell.type(" mixup=reference/ti\t", "mixup=reference/timm")
+    assert "trainer.epochs=" in shell.type(" trainer.epo\t", r"trainer\.epochs=")
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["train.py"]
