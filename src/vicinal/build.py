@@ -172,17 +172,22 @@ def make_loaders(experiment: Experiment, data: RunData) -> Loaders:
     """Return the parts, on the device where they fit; only what is trained on is sampled and augmented."""
     values, settings, hardware = experiment.dataset.values, experiment.trainer, experiment.hardware
     augment = values.get("augment", False)
-    crop = augmentation = None
+    crop = augmentation = mirrored = None
     if augment:
         if values.get("crop") == RESIZED:
             crop = RandomResizedCrop(tuple(values["crop_scale"]), tuple(values["crop_ratio"]))
-        augmentation = CropFlip(0 if crop else values["crop_padding"], values["flip"], values["rotate"])
+        padding, reflect = (0, False) if crop else (values["crop_padding"], values["crop_fill"] == "reflect")
+        augmentation = CropFlip(padding, bool(values["flip"]), values["rotate"], reflect)
+        if values["flip"] == "alternating":
+            coin = torch.Generator().manual_seed(derive(experiment.seed, "flip"))
+            mirrored = torch.randint(2, (len(data.train.targets),), generator=coin).bool()
     policy = Policy(augment) if isinstance(augment, str) else None
     moved = experiment.task.bind(data, uneven=False).moved if experiment.task.moves else None
     trained: dict[str, Any] = {
         "sampler": SAMPLERS[values["sampler"]],
         "crop": crop,
         "augmentation": augmentation,
+        "mirrored": mirrored,
         "policy": policy,
         "moved": moved,
     }

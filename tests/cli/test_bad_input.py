@@ -28,7 +28,7 @@ TRAINER = (
 )
 DATASET = (
     "inputs, task, root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, "
-    "imbalance, imbalance_ratio, label_noise, label_noise_kind, sampler, augment, crop_padding, flip, rotate"
+    "imbalance, imbalance_ratio, label_noise, label_noise_kind, sampler, augment, crop_padding, crop_fill, flip, rotate"
 )
 EVERY = "must be an integer in [1, 1000000000], of epochs, or of steps: 200steps"
 TREE = "expected train/<class>/*.jpg and test/<class>/*.jpg"
@@ -277,6 +277,17 @@ REFUSED = [
         "dataset.augment=true dataset.crop_padding=9",
         "dataset.crop_padding=9: must be an integer in [0, 8], dataset.image_size",
     ),
+    (
+        "dataset.augment=true dataset.crop_fill=reflect dataset.crop_padding=8",
+        "dataset.crop_padding=8: must be an integer in [0, 7], less than dataset.image_size",
+    ),
+    (
+        "dataset=dsb2018 dataset.augment=true dataset.crop_fill=reflect",
+        "dataset.crop_fill=reflect: must be black: mirrored pixels would be without the targets of "
+        "dataset.task=segmentation",
+    ),
+    ("dataset.crop_fill=grey", "dataset.crop_fill=grey: must be one of black, reflect"),
+    ("dataset.flip=both", "dataset.flip=both: must be one of alternating, true, false"),
     *(
         (f"dataset.image_size={value}", f"dataset.image_size={value}: must be an integer or a list of integers")
         for value in ("abc", "1.5", "null", "true", "[32,true]", "[a,b]", "[[1,2]]", "[1.5,2]", "[null,3]", "{a:1}")

@@ -9,12 +9,12 @@ from torchvision.transforms.v2 import functional as tv
 from vicinal.data.augmentation import CropFlip, Draws
 
 
-def one_at_a_time(images: torch.Tensor, draws: Draws, padding: int) -> torch.Tensor:
+def one_at_a_time(images: torch.Tensor, draws: Draws, padding: int, mode: str = "constant") -> torch.Tensor:
     height, width = images.shape[-2:]
     out = []
     turns = draws.top * 0 if draws.turns is None else draws.turns
     for image, top, left, flip, turn in zip(images, *(draw.tolist() for draw in (*draws[:3], turns)), strict=True):
-        crop = tv.crop(tv.pad(image, [padding] * 4), top, left, height, width)
+        crop = tv.crop(tv.pad(image, [padding] * 4, padding_mode=mode), top, left, height, width)
         flipped = tv.horizontal_flip(crop) if flip else crop
         out.append(tv.rotate(flipped, 90.0 * turn))
     return torch.stack(out)
@@ -88,21 +88,23 @@ def test_without_padding_images_stay_where_they_are():
     flip=st.booleans(),
     last=st.booleans(),
     rotate=st.booleans(),
+    reflect=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-def test_the_fast_way_is_the_plain_one(batch, channels, height, width, padding, flip, last, rotate, seed):
+def test_the_fast_way_is_the_plain_one(batch, channels, height, width, padding, flip, last, rotate, reflect, seed):
     """In both layouts, with memory that larger batches have used before, and pixel by pixel from the whole data set."""
     width = height if width is None else width
     generator = torch.Generator().manual_seed(seed)
     layout = torch.channels_last if last else torch.contiguous_format
     data = torch.randint(1, 256, (20, channels, height, width), dtype=torch.uint8, generator=generator)
     data = data.contiguous(memory_format=layout)
-    augmentation = CropFlip(padding, flip, rotate and height == width)
+    reflect = reflect and padding < min(height, width)
+    augmentation = CropFlip(padding, flip, rotate and height == width, reflect)
     canvas = augmentation.canvas(data, 10)
     augmentation.apply(data[:10], augmentation.sample(10, generator), canvas)
     rows, draws = torch.randperm(20, generator=generator)[:batch], augmentation.sample(batch, generator)
     images = data[rows].contiguous(memory_format=layout)
-    expected = one_at_a_time(images, draws, padding)
+    expected = one_at_a_time(images, draws, padding, "reflect" if reflect else "constant")
     assert torch.equal(augmentation.apply(images, draws, canvas), expected)
     assert torch.equal(augmentation.gather(data, rows, draws), expected)
 

@@ -18,7 +18,7 @@ SETS = ["cifar10", "cifar100", "digits", "fashion_mnist", "imagefolder", "mnist"
 CONF = sorted(path for path in (REPO / "conf/dataset").glob("*.yaml") if path.stem in SETS)
 LOADED = {"_target_", "inputs", "task", "root", "cache_dir", "channels", "image_size", "classes", "mean", "std"}
 CUT = {"val_size", "train_size", "split_seed", "imbalance", "imbalance_ratio", "label_noise", "label_noise_kind"}
-MADE = {"sampler", "augment", "crop_padding", "flip", "rotate"}
+MADE = {"sampler", "augment", "crop_padding", "crop_fill", "flip", "rotate"}
 
 
 def config(name: str) -> dict:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
+from vicinal import build
 from vicinal.data import CropFlip, Loader, Samples
 from vicinal.data.policies import POLICIES, Policy
 from vicinal.data.sampling import SAMPLERS, shuffle
@@ -92,6 +94,57 @@ def test_an_epoch_resumed_inside_goes_on_bit_for_bit(size, batch_size, flip, sam
     assert len(got) == len(expected)
     assert all(torch.equal(a, b) for x, y in zip(got, expected, strict=True) for a, b in zip(x, y, strict=True))
     assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(whole, resumed, strict=True))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    size=st.integers(2, 40),
+    batch_size=st.integers(2, 9),
+    sampler=st.sampled_from([*SAMPLERS.values()]),
+    stream=st.booleans(),
+    shards=st.sampled_from([1, 2]),
+)
+def test_by_turns_an_image_has_another_side_than_in_the_epoch_before(size, batch_size, sampler, stream, shards):
+    """Whoever makes the batches, and wherever the epoch begins; the windows are those without a flip."""
+    size, batch_size = size * shards, batch_size * shards
+    mirrored = torch.arange(size) % 3 == 0
+    options = {"sampler": sampler, "stream": stream, "shards": shards, "own": range(shards)}
+    ours = loader(size, batch_size, CropFlip(2, True), mirrored=mirrored, **options)
+    plain = loader(size, batch_size, CropFlip(2, False), **options)
+    for number in (1, 2, 3):
+        made = kept(ours.epoch(*generators(number), number=number))
+        cropped = kept(plain.epoch(*generators(number), number=number))
+        for (images, labels), (before, same_labels) in zip(made, cropped, strict=True):
+            assert torch.equal(labels, same_labels)
+            sides = mirrored[labels] if number in (1, 3) else ~mirrored[labels]
+            assert torch.equal(images, torch.where(sides.view(-1, 1, 1, 1), before.flip(-1), before))
+        rest = kept(ours.epoch(*generators(number), skip=1, number=number))
+        assert len(rest) == len(made) - shards
+        assert all(torch.equal(a, b) for (a, _), (b, _) in zip(rest, made[shards:], strict=True))
+
+
+def test_a_run_mirrors_half_of_its_images_by_its_seed_and_the_others_in_the_next_epoch(compose):
+    words = ("dataset.augment=true", "dataset.flip=alternating", "dataset.crop_padding=0")
+    halves = []
+    for seed in (0, 0, 1):
+        experiment = compose(*words, f"seed={seed}")
+        data = build.load_data(experiment)
+        data = replace(data, train=data.train._replace(targets=torch.arange(len(data.train.targets))))  # places
+        made = build.make_loaders(experiment, data).train
+        plain = build.make_loaders(compose(*words, "dataset.flip=false"), data).train
+        turned = []
+        for number in (1, 2):
+            epochs = kept(made.epoch(*generators(), number=number)), kept(plain.epoch(*generators()))
+            images, before = (torch.cat([images for images, _ in epoch]) for epoch in epochs)
+            places = torch.cat([labels for _, labels in epochs[0]])
+            turned.append((images != before).flatten(1).any(1)[places.argsort()])
+        symmetric = (before == before.flip(-1)).flatten(1).all(1)[places.argsort()]
+        assert torch.equal(turned[0] ^ turned[1], ~symmetric)
+        halves.append(turned[0])
+    assert torch.equal(halves[0], halves[1])
+    # binomial(1438, 1/2) has a standard deviation of 19
+    assert abs(halves[0].sum() - len(halves[0]) / 2) < 5 * 19
+    assert abs((halves[0] ^ halves[2]).sum() - len(halves[0]) / 2) < 5 * 19
 
 
 @pytest.mark.parametrize("policy", [None, "trivialaugment"])
@@ -279,7 +332,12 @@ def test_an_abandoned_stream_leaves_no_thread():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("augmentation", "sampler"),
-    [(None, shuffle), (CropFlip(2, True), shuffle), (CropFlip(3, False), SAMPLERS["class_balanced"])],
+    [
+        (None, shuffle),
+        (CropFlip(2, True), shuffle),
+        (CropFlip(3, False), SAMPLERS["class_balanced"]),
+        (CropFlip(2, True, reflect=True), shuffle),
+    ],
 )
 def test_compiled_batches_are_the_same(augmentation, sampler):
     """One graph for the whole batches of an epoch, for all draws, and none for anything else."""

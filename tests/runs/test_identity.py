@@ -56,7 +56,8 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "dataset.crop": (PARTS, ["dataset.crop=padded"]),
     "dataset.crop_scale": (PARTS, ["dataset.crop_scale=[0.5,1]"]),
     "dataset.crop_ratio": (PARTS, ["dataset.crop_ratio=[1,1]"]),
-    "dataset.flip": (["dataset.augment=true"], ["dataset.flip=true"]),
+    "dataset.crop_fill": (["dataset.augment=true"], ["dataset.crop_fill=reflect"]),
+    "dataset.flip": (["dataset.augment=true"], ["dataset.flip=alternating"]),
     "dataset.rotate": (["dataset.augment=true"], ["dataset.rotate=true"]),
     "model._target_": (
         ["~model.conv_dropout", "~model.hidden_dropout"],
@@ -182,7 +183,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & (NEUTRAL.keys() | OF_TREES.keys())
     assert sorted([*CHANGES, *NEUTRAL, *OF_TREES]) == sorted(schema_keys())
-    assert len(schema_keys()) == 111
+    assert len(schema_keys()) == 112
 
 
 @pytest.mark.parametrize("key", CHANGES)

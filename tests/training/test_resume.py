@@ -196,6 +196,7 @@ VARIANTS = {
     "per-sample": "mixup=cutmix mixup.per_sample=true mixup.prob=0.7",
     "manifold-per-sample-blocks": "mixup=manifold mixup.layers=[input,block1,hidden] mixup.per_sample=true",
     "augmented": "dataset.augment=true dataset.flip=true dataset.crop_padding=2",
+    "mirrored-by-turns": "dataset.augment=true dataset.flip=alternating dataset.crop_fill=reflect",
     "augmented-cutmix-ema": "dataset.augment=true mixup=cutmix trainer.ema_decay=0.9 trainer.label_smoothing=0.1",
     "augmix-dropout": "dataset.augment=augmix",
     "class-balanced": "dataset.sampler=class_balanced mixup=remix",

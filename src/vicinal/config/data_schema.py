@@ -89,7 +89,14 @@ class DatasetConfig:
         since="0.2",
     )
     crop_padding: int = key(
-        4, "black pixels around an image before it is cropped", low=0, high=65536, needs="augment crop=padded"
+        4, "pixels around an image before it is cropped", low=0, high=65536, needs="augment crop=padded"
+    )
+    crop_fill: str = key(
+        "black",
+        "what these pixels are: black, or the image mirrored at its border",
+        choices=("black", "reflect"),
+        needs="augment crop=padded",
+        since="0.2",
     )
     crop_scale: list[float] = key(
         [0.08, 1.0],
@@ -103,5 +110,10 @@ class DatasetConfig:
     crop_ratio: list[float] = key(
         [0.75, 4 / 3], "width / height of the part", above=0, high=MANY, length=2, needs="crop=resized", since="0.2"
     )
-    flip: bool = key(True, "mirror every other image, left to right", needs="augment")
+    flip: bool | str = key(
+        True,
+        "mirror half of the images, left to right, at random or by turns",
+        choices=("alternating",),
+        needs="augment",
+    )
     rotate: bool = key(False, "turn images by right angles", needs="augment", since="0.2")

@@ -74,6 +74,9 @@ def check_data(values: Mapping[str, Any], task: Task) -> None:
         raise ConfigError("dataset.augment", values["augment"], allowed)
     if values["inputs"] == "image":
         check_images(values)
+        if task.moves and values["augment"] and values["crop_fill"] != "black":
+            allowed = f"must be black: mirrored pixels would be without the targets of dataset.task={task.name}"
+            raise ConfigError("dataset.crop_fill", values["crop_fill"], allowed)
         if task.moves and isinstance(values["augment"], str):
             allowed = f"must be true or false: a policy would not move the targets of dataset.task={task.name}"
             raise ConfigError("dataset.augment", values["augment"], allowed)
@@ -93,9 +96,11 @@ def check_images(values: Mapping[str, Any]) -> None:
         if name in values and values[name] != sorted(values[name]):
             raise ConfigError(f"dataset.{name}", values[name], "must be [least, largest]")
     shorter, square = min(sides(size)), isinstance(size, int)
-    if values["augment"] and values.get("crop") != "resized" and values["crop_padding"] > shorter:
-        allowed = f"must be an integer in [0, {shorter}], {'' if square else 'the shorter side of '}dataset.image_size"
-        raise ConfigError("dataset.crop_padding", values["crop_padding"], allowed)
+    if values["augment"] and values.get("crop") != "resized":
+        which = f"{'' if square else 'the shorter side of '}dataset.image_size"
+        most, why = (shorter, which) if values["crop_fill"] == "black" else (shorter - 1, f"less than {which}")
+        if (padding := values["crop_padding"]) > most:
+            raise ConfigError("dataset.crop_padding", padding, f"must be an integer in [0, {most}], {why}")
     if values["augment"] and values["rotate"] and not square:
         allowed = f"must be false: right angles need squares, and dataset.image_size is {written(size)}"
         raise ConfigError("dataset.rotate", True, allowed)

@@ -1,7 +1,7 @@
 """Random crop, flip and turn of each image, for a whole batch at once.
 
-The usual augmentation for small images (He et al. 2016, "Deep residual learning", section 4.2): pad by a few black
-pixels, cut out a window of the original size, mirror half of the images.
+The usual augmentation for small images (He et al. 2016, "Deep residual learning", section 4.2): pad by a few pixels,
+cut out a window of the original size, mirror half of the images.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Random crop with `padding` black pixels per side and, if `flip`, a horizontal flip with probability 1/2.
+    """Random crop with `padding` pixels per side and, if `flip`, a horizontal flip with probability 1/2.
 
-    With `rotate`, square images are turned by a random number of right angles then.
+    The padding is black, or with `reflect` the image mirrored at its border pixels, of which it has to have more than
+    `padding`. With `rotate`, square images are turned by a random number of right angles then.
 
     >>> augmentation = CropFlip(padding=4, flip=True)
     >>> images = torch.zeros(128, 3, 32, 32, dtype=torch.uint8)
@@ -44,6 +45,7 @@ class CropFlip:
     padding: int
     flip: bool
     rotate: bool = False
+    reflect: bool = False
 
     def sample(self, batch: int, generator: torch.Generator) -> Draws:
         """Draw for `batch` images on a CPU generator, the same for every device."""
@@ -74,10 +76,11 @@ class CropFlip:
             canvas = self.canvas(images, len(images))
         canvas = canvas[:batch]
         inside = canvas[..., : (height + 2 * pad) * pitch].view(*canvas.shape[:-1], -1, pitch)
-        inside = inside[..., pad : pad + height, pad * step : (pad + width) * step]
-        inside[:, 0].copy_(lines)
+        if not self.reflect:
+            inside = inside[..., pad : pad + height, pad * step : (pad + width) * step]
+        inside[:, 0].copy_(self._edged(lines, step))
         if self.flip:
-            inside[:, 1].copy_(as_lines(images.flip(-1))[0])
+            inside[:, 1].copy_(self._edged(as_lines(images.flip(-1))[0], step))
             left = torch.where(flip, 2 * pad - left, left)
         twin = torch.arange(batch, device=images.device) * canvas.shape[1] + flip
         plane = twin[:, None] * planes + torch.arange(planes, device=images.device)
@@ -85,6 +88,17 @@ class CropFlip:
         pieces = canvas.view(-1).unfold(0, height * pitch, step).index_select(0, starts.flatten())
         crops = pieces.view(batch, planes, height, pitch)[..., : width * step]
         return turned(crops if step == 1 else crops.view(batch, height, width, step).permute(0, 3, 1, 2), turns)
+
+    def _edged(self, lines: Tensor, step: int) -> Tensor:
+        """Return lines (B, P, H, W * step) with their reflected padding; as they are if it is black."""
+        if not self.reflect:
+            return lines
+        height, width = lines.shape[2], lines.shape[3] // step
+        y, x = (
+            _reflected(torch.arange(-self.padding, side + self.padding, device=lines.device), side)
+            for side in (height, width)
+        )
+        return lines.view(*lines.shape[:3], width, step)[:, :, y[:, None], x].flatten(3)
 
     def canvas(self, images: Tensor, batch: int) -> Tensor:
         """Return black memory for :meth:`apply` on up to `batch` images like these: (batch, twins, planes, bytes)."""
@@ -107,10 +121,19 @@ class CropFlip:
         y = torch.arange(height, device=rows.device) + draws.top[:, None] - self.padding
         x = torch.arange(width, device=rows.device)
         x = torch.where(draws.flip[:, None], width - 1 - x, x) + draws.left[:, None] - self.padding
+        rows, channels = rows[:, None, None, None], torch.arange(images.shape[1], device=rows.device)[:, None, None]
+        if self.reflect:
+            y, x = _reflected(y, height), _reflected(x, width)
+            return turned(images[rows, channels, y[:, None, :, None], x[:, None, None, :]], draws.turns)
         seen = ((y >= 0) & (y < height))[:, None, :, None] & ((x >= 0) & (x < width))[:, None, None, :]
         y, x = y.clamp(0, height - 1)[:, None, :, None], x.clamp(0, width - 1)[:, None, None, :]
-        channels = torch.arange(images.shape[1], device=rows.device)[None, :, None, None]
-        return turned(torch.where(seen, images[rows[:, None, None, None], channels, y, x], 0), draws.turns)
+        return turned(torch.where(seen, images[rows, channels, y, x], 0), draws.turns)
+
+
+def _reflected(places: Tensor, side: int) -> Tensor:
+    """Return places in [1 - side, 2 * side - 2] as those in [0, side) that they mirror; a border pixel counts once."""
+    places = places.abs()
+    return torch.where(places < side, places, 2 * (side - 1) - places)
 
 
 def turned(images: Tensor, turns: Tensor | None) -> Tensor:

@@ -1,6 +1,6 @@
 """Make batches of a decoded data set by indexing, without workers."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class Loader:
         sampler: returns the places of the samples of a shuffled epoch, from targets, number and generator.
         crop: a random part of each image of a shuffled epoch, instead of the centre; of encoded images.
         augmentation: of the images of a shuffled epoch.
+        mirrored: (N,) bool on the CPU, the images that are mirrored in the first shuffled epoch; in the next one it is
+            the others, and so on by turns. None: the augmentation draws a side each time.
         policy: of these images, after the augmentation.
         moved: moves the targets along with augmented images, by the augmentation and its draws.
         channels_last: memory format of the batches, for convolutions on tensor cores and AMX.
@@ -52,6 +54,7 @@ class Loader:
         sampler: Callable[[Tensor, int, torch.Generator], Tensor] = shuffle,
         crop: RandomResizedCrop | None = None,
         augmentation: CropFlip | None = None,
+        mirrored: Tensor | None = None,
         policy: Policy | None = None,
         moved: Callable[[Tensor, CropFlip, Draws], Tensor] | None = None,
         channels_last: bool = False,
@@ -62,6 +65,7 @@ class Loader:
     ) -> None:
         self.batch_size, self.augmentation, self.policy, self.moved = batch_size, augmentation, policy, moved
         self._sampler, self._given, self._shards, self._own = sampler, samples.targets, shards, own
+        self._mirrored = mirrored
         self._largest = -(-min(batch_size, max(len(samples.targets), 1)) // shards)
         shape = samples.inputs.shape[1:]
         layout = torch.channels_last if channels_last and len(shape) == 3 else torch.contiguous_format
@@ -104,9 +108,10 @@ class Loader:
         )
 
     def epoch(
-        self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0
+        self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0, number: int = 1
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Return the batches of one shuffled pass, without the first `skip`, or the own parts of each.
+        """Return the batches of one shuffled pass, the epoch `number` from 1, without the first `skip`, or the own
+        parts of each.
 
         All randomness comes from the two CPU generators: the sampler's from `order`, and the draws of each batch from
         `augmentation` as it is made. Skipped batches are drawn but not made, so that an epoch can be resumed inside.
@@ -115,13 +120,15 @@ class Loader:
         parts, so is a last batch with a part of fewer than two.
         """
         size = _shuffled(len(self._given), self.batch_size, self._shards)
-        chunks = self._chunks(self._sampler(self._given, size, order))
+        rows = self._sampler(self._given, size, order)
+        chunks = self._chunks(rows)
         parts = [chunk.tensor_split(self._shards)[shard] for chunk in chunks[skip:] for shard in self._own]
         seeds: list[int] = []
         if self._crop:  # for all parts now, since batches are decoded before they are asked for
             drawn = torch.randint(2**63 - 1, (len(chunks), self._shards), generator=augmentation)
             seeds = drawn[skip:, list(self._own)].flatten().tolist()
-        draws = self._draws([len(chunk) for chunk in chunks], augmentation)
+        flips = None if self._mirrored is None else self._mirrored[rows] ^ (number % 2 == 0)
+        draws = self._draws([len(chunk) for chunk in chunks], augmentation, flips)
         for _ in range(skip * len(self._own) if self.augmentation else 0):
             next(draws)
         return self._make(parts, draws, seeds)
@@ -131,14 +138,20 @@ class Loader:
         chunks = self._chunks(torch.arange(len(self.targets)))
         yield from self._make([chunks[number] for number in share(len(chunks))], None)
 
-    def _draws(self, sizes: Iterable[int], generator: torch.Generator) -> Iterator[tuple[Draws, int]]:
+    def _draws(
+        self, sizes: Sequence[int], generator: torch.Generator, flips: Tensor | None
+    ) -> Iterator[tuple[Draws, int]]:
         """Draw for each batch of these sizes when it is reached, and yield the augmentation of each own part.
 
-        That is the draws of crop and flip, and the seed of the policy.
+        That is the draws of crop and flip, and the seed of the policy. If there are `flips`, (samples of the epoch,)
+        bool, they take the place of those that are drawn.
         """
         assert self.augmentation is not None
+        given = None if flips is None else iter(torch.split(flips, list(sizes)))
         for size in sizes:
             draws = self.augmentation.sample(size, generator)
+            if given is not None:
+                draws = draws._replace(flip=next(given))
             seeds = [self.policy.sample(generator) if self.policy else 0 for _ in range(self._shards)]
             yield from ((draws.part(self._shards, shard), seeds[shard]) for shard in self._own)
 

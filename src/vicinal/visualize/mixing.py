@@ -126,7 +126,7 @@ def first_samples(experiment: Experiment, data: RunData, number: int) -> list[Sa
     batches = (
         (min(epoch, epochs), step, *batch)  # more images than the training has batches are of its last epoch
         for epoch in count(1)
-        for step, batch in enumerate(loader.epoch(streams.order, streams.augmentation))
+        for step, batch in enumerate(loader.epoch(streams.order, streams.augmentation, number=epoch))
     )
     samples = []
     for epoch, step, images, own in islice(batches, number):
