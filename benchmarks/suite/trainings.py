@@ -90,6 +90,7 @@ class Run:
             self.hardware,
             steps_per_epoch=len(self.loaders.train),
             counts=counts,
+            norm_bias_lr=self.experiment.optimizer.values["norm_bias_lr"],
         )
         self.training = TrainState(self.learner, streams, MixedExamples(data, 0, 1, Tracker()), counts)
 

@@ -23,6 +23,7 @@ from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.tasks import CLASSIFICATION, TASKS, Task
+from vicinal.training.parameter_groups import norm_biases
 from vicinal.utils.memory import usable_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
@@ -197,6 +198,13 @@ def _misfit(plan: MixPlan, inputs: Tensor) -> str:
     except Exception as error:  # of any operation on tensors
         return f"{type(error).__name__}: {error}".partition("\n")[0]
     return "" if mixed.shape == inputs.shape else f"they would become {[*mixed.shape[1:]]}"
+
+
+def check_optimizer(optimizer: Component, model: Component, sizes: Sizes) -> None:
+    """Raise ConfigError if a factor is for weights that the network does not have."""
+    factor = optimizer.values["norm_bias_lr"]
+    if factor != 1 and not norm_biases(meta_model(model, sizes)):
+        raise ConfigError("optimizer.norm_bias_lr", factor, f"must be 1: {model.target} trains no bias of a batch norm")
 
 
 @cache

@@ -141,6 +141,7 @@ class Experiment:
                 key = "mixup.depth" if "shapes" in strategy.needs else "mixup.layers"
                 dry_build.check_network(model, sizes, task, key, depths, reads, single=trainer.batch_size == 1)
                 dry_build.check_strategy(mixup, model, sizes, task)
+                dry_build.check_optimizer(optimizer, model, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
 

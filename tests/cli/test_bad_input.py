@@ -286,6 +286,11 @@ REFUSED = [
         "dataset.crop_fill=reflect: must be black: mirrored pixels would be without the targets of "
         "dataset.task=segmentation",
     ),
+    (
+        "optimizer.norm_bias_lr=64",
+        "optimizer.norm_bias_lr=64: must be 1: vicinal.models.cnn.CNN trains no bias of a batch norm",
+    ),
+    ("optimizer.norm_bias_lr=0", "optimizer.norm_bias_lr=0: must be a finite number in (0, 1000000]"),
     ("dataset.crop_fill=grey", "dataset.crop_fill=grey: must be one of black, reflect"),
     ("dataset.flip=both", "dataset.flip=both: must be one of alternating, true, false"),
     *(

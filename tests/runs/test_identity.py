@@ -71,6 +71,8 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "optimizer.nesterov": ([], ["optimizer.nesterov=true"]),
     "optimizer.betas": (["optimizer=adam"], ["optimizer.betas=[0.9,0.99]"]),
     "optimizer.eps": (["optimizer=adam"], ["optimizer.eps=1e-6"]),
+    "optimizer.norm_bias_lr": (["model=preact_resnet18"], ["optimizer.norm_bias_lr=2"]),
+    "scheduler.anneal_strategy": (["scheduler=onecycle"], ["scheduler.anneal_strategy=linear"]),
     "scheduler._target_": (
         ["scheduler=constant"],
         ["scheduler._target_=vicinal.training.schedules.multistep"],
@@ -183,7 +185,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & (NEUTRAL.keys() | OF_TREES.keys())
     assert sorted([*CHANGES, *NEUTRAL, *OF_TREES]) == sorted(schema_keys())
-    assert len(schema_keys()) == 112
+    assert len(schema_keys()) == 114
 
 
 @pytest.mark.parametrize("key", CHANGES)

@@ -212,6 +212,8 @@ VARIANTS = {
     "multistep-warm-up-adamw": "scheduler=multistep scheduler.milestones=[1,2.2] scheduler.warmup_epochs=0.6 "
                                "optimizer=adamw",
     "onecycle": "scheduler=onecycle",
+    "norm-biases-apart": "model=preact_resnet18 model.width=4 optimizer.norm_bias_lr=8 scheduler=onecycle "
+                         "scheduler.anneal_strategy=linear",
     "onecycle-adamw-ema": "scheduler=onecycle optimizer=adamw trainer.ema_decay=0.7",
     "batch-norm": "model=preact_resnet18 model.width=4 trainer.ema_decay=0.7 mixup=manifold",
     "batch-norm-channels-first": "model=preact_resnet18 model.width=4 trainer.channels_last=false mixup=cutmix",

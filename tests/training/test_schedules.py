@@ -86,6 +86,42 @@ def test_onecycle() -> None:
     assert (seen.index(max(seen)), max(seen)) == (top, PEAK)
 
 
+def test_onecycle_on_straight_lines() -> None:
+    """The triangle of arXiv 2404.00498: from a fifth of the peak, and down to 0.07 of it."""
+    steps, top = 99, 22  # .23 of 100 rates, the peak is the 23rd of them
+    expected = [
+        PEAK * (0.2 + 0.8 * step / top if step <= top else 1 - 0.93 * (step - top) / (steps - top))
+        for step in range(steps + 1)
+    ]
+    keys = {"pct_start": 0.23, "div_factor": 5, "final_div_factor": 0.2 / 0.07, "anneal_strategy": "linear"}
+    assert rates(onecycle, steps, 4, **keys) == close(expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "keys"),
+    [
+        (constant, {"warmup_epochs": 1}),
+        (multistep, {"milestones": [2, 3]}),
+        (cosine, {"warmup_epochs": 1}),
+        (onecycle, {}),
+        (onecycle, {"anneal_strategy": "linear"}),
+    ],
+)
+def test_a_group_with_its_own_rate_keeps_its_ratio_to_the_first(
+    schedule: Callable[..., LRScheduler], keys: dict[str, Any]
+) -> None:
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (PEAK, 64 * PEAK)]
+    optimizer = torch.optim.SGD(groups)
+    scheduler = schedule(optimizer, total_steps=30, steps_per_epoch=6, **keys)
+    alone = rates(schedule, 30, 6, **keys)
+    for expected in alone[:-1]:
+        first, other = (group["lr"] for group in optimizer.param_groups)
+        assert first == expected
+        assert other == pytest.approx(64 * expected, rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+
+
 def test_onecycle_leaves_momentum_alone() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK, momentum=0.7)
     scheduler = onecycle(optimizer, total_steps=10, steps_per_epoch=5)
@@ -113,6 +149,7 @@ def test_onecycle_leaves_momentum_alone() -> None:
         (multistep, {"milestones": [0]}, "milestones=[0]: must rise, and lie after the warm-up of 0.0 epochs"),
         (onecycle, {"pct_start": 0.0}, "pct_start=0.0: must be in (0, 1)"),
         (onecycle, {"pct_start": 1.0}, "pct_start=1.0: must be in (0, 1)"),
+        (onecycle, {"anneal_strategy": "cosine"}, "anneal_strategy=cosine: must be one of cos, linear"),
     ],
 )
 def test_refusals(schedule: Callable[..., LRScheduler], keys: dict[str, Any], line: str) -> None:

@@ -30,6 +30,7 @@ RUNTIME = {
     "scheduler": ("optimizer", "total_steps", "steps_per_epoch"),
     "mixup": (),
 }  # arguments of a group's components that the program gives, not the config
+READ = {"optimizer": ("norm_bias_lr",)}  # keys of all options that the program reads, which no target need take
 OURS = (f"file://{CONF}",)  # places of options by default: ``conf/`` alone
 
 
@@ -147,7 +148,7 @@ def bind(
     own = [name for name in parameters if name not in runtime]
     # The keys of a data set are read by the splitting and the loader, so its source need not take them.
     is_data = group == "dataset"
-    ours = ["_target_"]
+    ours = ["_target_", *READ.get(kind, ())]
     if is_data:
         ours = _keys_of_inputs(shared, str(node.get("inputs", schema["inputs"].default)), frozenset(own))
     taken = dict.fromkeys([*own, *ours])

@@ -38,12 +38,16 @@ class OptimizerConfig:
     betas: list[float] = key([0.9, 0.999], "decay of the running means (Adam, AdamW)", low=0, below=1, length=2)
     eps: float = key(1e-8, "added to the denominator (Adam, AdamW)", above=0, high=MANY)
     fused: bool = key(False, "one kernel for all weights; differs from torch's loop over them in the last digits")
+    norm_bias_lr: float = key(
+        1.0, "factor of the learning rate of biases of normalisation layers", above=0, high=MANY, since="0.2"
+    )
 
 
 @dataclass
 class SchedulerConfig:
     _target_: str = key(MISSING, "schedule: (optimizer, total_steps, steps_per_epoch, own keys...)")
     warmup_epochs: float = key(0.0, "epochs of linear warm-up from 0 at the start; may be a fraction", low=0, high=MANY)
+    anneal_strategy: str = key("cos", "form of rise and fall of onecycle", choices=("cos", "linear"), since="0.2")
 
 
 @dataclass

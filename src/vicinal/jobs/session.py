@@ -157,7 +157,9 @@ def new_training(experiment: Experiment, data: RunData, task: Task, steps: int, 
     parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
     settings, hardware, shards = experiment.trainer, experiment.hardware, experiment.shards
     counts = task.counts(data.train.targets, experiment.sizes.classes)
-    learner = Learner(model, *parts, settings, hardware, steps, task=task, counts=counts, shards=shards)
+    factor = experiment.optimizer.values["norm_bias_lr"]
+    more: dict[str, Any] = {"task": task, "counts": counts, "shards": shards, "norm_bias_lr": factor}
+    learner = Learner(model, *parts, settings, hardware, steps, **more)
     examples = MixedExamples(data, experiment.wandb.images, min(EXAMPLE_BATCHES, steps), tracker, task)
     return TrainState(learner, streams, examples, counts)
 

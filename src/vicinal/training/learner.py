@@ -25,6 +25,7 @@ from vicinal.training.convolutions import avoid_faults
 from vicinal.training.ema import ModelEma
 from vicinal.training.hardware import Hardware
 from vicinal.training.objective import Objective, StepOutput
+from vicinal.training.parameter_groups import grouped
 from vicinal.training.shards import WHOLE, Shards, ShardSum
 from vicinal.training.stateful import Stateful
 from vicinal.training.train_metrics import DivergedError
@@ -47,12 +48,13 @@ class Learner(Stateful):
         task: Task = CLASSIFICATION,
         counts: Tensor | None = None,
         shards: Shards = WHOLE,
+        norm_bias_lr: float = 1.0,
     ) -> None:
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
         if hardware.device.type == "cpu":
             avoid_faults(self.model, hardware.precision)
-        self.optimizer = make_optimizer(params=self.model.parameters())
+        self.optimizer = grouped(make_optimizer, self.model, norm_bias_lr)
         self.scheduler = make_scheduler(
             optimizer=self.optimizer, total_steps=settings.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
         )

@@ -68,11 +68,14 @@ def onecycle(
     pct_start: float = 0.3,
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
+    anneal_strategy: str = "cos",
 ) -> LRScheduler:
     """Rise from peak / ``div_factor`` for a share ``pct_start`` of the steps, then fall (Smith, arXiv 1708.07120).
 
-    The optimizer's momentum does not change.
+    Both by half a cosine (``cos``), or on a straight line (``linear``). The optimizer's momentum does not change.
     """
+    if anneal_strategy not in ("cos", "linear"):
+        raise ValueError(f"anneal_strategy={anneal_strategy}: must be one of cos, linear")
     if not 0 < pct_start < 1:
         raise ValueError(f"pct_start={pct_start}: must be in (0, 1)")
     if pct_start * total_steps <= 1:
@@ -80,15 +83,15 @@ def onecycle(
     for name, factor in {"div_factor": div_factor, "final_div_factor": final_div_factor}.items():
         if factor <= 0:
             raise ValueError(f"{name}={factor}: must be a finite number > 0")
-    peak = optimizer.param_groups[0]["lr"]
     return OneCycleLR(
         optimizer,
-        max_lr=peak,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps + 1,  # the step after the last one sets a rate that nothing uses
         pct_start=pct_start,
         div_factor=div_factor,
         final_div_factor=final_div_factor,
         cycle_momentum=False,
+        anneal_strategy=anneal_strategy,  # type: ignore[arg-type]  # checked above
     )
 
 
