@@ -40,6 +40,7 @@ from vicinal.training.rng_streams import derive
 log = logging.getLogger(__name__)
 
 STATISTICS_DIFFER = 0.005  # in mean or standard deviation of pixels in [0, 1]
+SEEN, SEEN_AT_ONCE = 5000, 50  # training inputs that a network may set weights by, and how many of them at a time
 CUTS = ("val_size", "train_size", "imbalance", "imbalance_ratio")  # keys that say which images are trained on
 
 
@@ -48,6 +49,20 @@ def make_model(experiment: Experiment) -> nn.Module:
     model: nn.Module = experiment.model(**experiment.sizes.arguments)
     _refuse_changed(experiment, experiment.model)
     return model
+
+
+def initialise(model: nn.Module, experiment: Experiment, data: RunData) -> None:
+    """Show some training inputs to a network that sets weights by them before training: one with ``initialise``.
+
+    They are those of the data's split, on the CPU, normalised and not augmented, so that all seeds and processes of a
+    run get the same.
+    """
+    if (see := getattr(model, "initialise", None)) is None:
+        return
+    chooser = torch.Generator().manual_seed(derive(experiment.dataset.values["split_seed"], "initialise"))
+    chosen = torch.randperm(len(data.train.targets), generator=chooser)[:SEEN].sort().values
+    shown = Loader(data.train.choose(chosen), SEEN_AT_ONCE, data.mean, data.std, device=torch.device("cpu"))
+    see(inputs for inputs, _ in shown.batches())
 
 
 def warn_of_statistics(model: nn.Module, data: RunData) -> None:

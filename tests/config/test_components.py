@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from tests import tiny_data
-from vicinal.config.components import RUNTIME, _keys_of_inputs, _signature, bind
+from vicinal.config.components import READ, RUNTIME, _keys_of_inputs, _signature, bind
 from vicinal.config.schema import BASES, CONF, GROUPS, TrainerConfig, WandbConfig, register
 from vicinal.config.validation import supported
 from vicinal.data import Samples, Source, contents, imagefolder, sources
@@ -29,7 +29,7 @@ from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
     "dataset": 24,
-    "experiment": 21,
+    "experiment": 22,
     "hydra/help": 1,
     "hydra/hydra_logging": 1,
     "hydra/job_logging": 1,
@@ -40,7 +40,7 @@ OPTIONS = {
     "mixup/logmel": 3,
     "mixup/matched": 7,
     "mixup/reference": 8,
-    "model": 18,
+    "model": 19,
     "optimizer": 3,
     "scheduler": 4,
     "tracker": 4,
@@ -77,6 +77,7 @@ ALSO = {
     "dataset/tsv": ["dataset.folder=${dataset.root}/sst2", NO_VAL],
     **{f"dataset/{name}": [NO_VAL] for name in ("dsb2018", "fsdd", "sst2", "trec")},
     "mixup/c_mixup": ["dataset=diabetes"],
+    "model/airbench": ["dataset=mnist"],  # for larger images than the digits
     "model/table_mlp": ["dataset=diabetes"],
     "model/unet": ["dataset=dsb2018", NO_VAL],
     "model/torchvision_segmentation": ["dataset=dsb2018", NO_VAL],
@@ -89,7 +90,17 @@ ALSO = {
 }
 """Of an option that needs another one."""
 OF_IMAGES = (
-    *("centernet_small", "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "timm", "torchvision"),
+    *(
+        "airbench",
+        "centernet_small",
+        "cnn",
+        "mlp",
+        "preact_resnet18",
+        "preact_resnet34",
+        "resnet18",
+        "timm",
+        "torchvision",
+    ),
     *("torchvision_detection", "torchvision_segmentation", "unet", "vit_tiny", "wide_resnet28_10"),
 )
 CHOICE = "must take the arguments channels, image_size, classes; for these data choose " + " or ".join(
@@ -158,7 +169,7 @@ def test_every_option_is_bound_to_its_target_with_every_key(path: Path, composed
     idle = called.unused(**{name: file[name] for name in file if name in own}) if hasattr(called, "unused") else set()
     assert set(component.values) == set(file) - idle
     assert set(component.arguments) == (set(file) - idle) & set(own)
-    ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set()
+    ours = {item.name for item in fields(GROUPS[group])} if group == "dataset" else set(READ.get(group, ()))
     assert set(file) - set(own) <= ours, "a key that nothing reads"
     nested = {"strategies", "weights"} if called is OneOf else set()  # each is checked when it is built
     assert all(name in typed or supported(hints[name]) is not Any for name in set(file) - nested), (
@@ -374,6 +385,7 @@ JOBS = {
     "noisy_digits": (7, 5),
     "strategies": (4, 3),
     "cifar10_jpeg_strategies": (4, 3),
+    "cifar10_fast": (1, 5),
     "tutorial": (3, 3),
     "methods": (20, 5),
     "long_tail": (12, 5),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vicinal.models.airbench import Airbench
 from vicinal.models.cnn import CNN
 from vicinal.models.mlp import MLP
 from vicinal.models.preact_resnet import PreActResNet
@@ -23,7 +24,10 @@ from vicinal.training.hardware import DTYPES
 
 pytestmark = pytest.mark.slow
 
+LARGER = 10  # pixels per side of the images of a network that 8 are too few for
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "airbench, width 4": partial(Airbench, 3, LARGER, 10, width=4),
+    "airbench": partial(Airbench, 3, LARGER, 10),
     "cnn": partial(CNN, 3, 8, 10),
     "mlp": partial(MLP, 3, 8, 10),
     **{f"preact18, width {width}": partial(PreActResNet, 3, 8, 10, width=width) for width in (1, 2, 4, 8, 16, 64)},
@@ -48,7 +52,7 @@ def build(name: str) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return model
+    return model.requires_grad_()  # what stays as it is in training, too
 
 
 def off(found: Tensor, exact: Tensor) -> float:
@@ -76,7 +80,8 @@ def test_gradients_equal_those_in_float64(name: str, monkeypatch: pytest.MonkeyP
     """
     monkeypatch.setattr("torch.nn.functional.relu", lambda hidden, inplace=False: F.silu(hidden))
     model = build(name)
-    images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
+    side = LARGER if name.startswith("airbench") else 8
+    images, labels = torch.randn(8, 3, side, side), torch.arange(8)
     exact = copy.deepcopy(model).double()
     layers = {path: layer for path, layer in exact.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
     seen: dict[str, tuple[str, Tensor, Tensor]] = {}

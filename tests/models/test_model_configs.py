@@ -26,7 +26,7 @@ PLAIN = {"int", "float", "bool", "str", "bool | str", "str | None", "list[int]",
 
 def test_each_config_is_its_targets_signature_with_a_comment_a_line(tmp_path: Path):
     files = sorted(FOLDER.rglob("*.yaml"))
-    of_images = ["cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision", "vit_tiny"]
+    of_images = ["airbench", "cnn", "mlp", "preact_resnet18", "preact_resnet34", "resnet18", "torchvision", "vit_tiny"]
     assert {file.stem for file in files} >= {*of_images, "wide_resnet28_10"}
     for file in files:
         config = yaml.safe_load(file.read_text())

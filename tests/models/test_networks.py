@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vicinal.models.airbench import Airbench
 from vicinal.models.cnn import CNN
 from vicinal.models.mlp import MLP
 from vicinal.models.preact_resnet import PreActResNet
 from vicinal.models.resnet import resnet18
 from vicinal.models.vit import ViT
 from vicinal.models.wide_resnet import WideResNet
-from vicinal.utils.image_size import ImageSize
+from vicinal.utils.image_size import ImageSize, sides
 
 State = dict[str, Tensor]
 
@@ -29,6 +30,7 @@ def small_models(channels: int, size: ImageSize, classes: int) -> list[nn.Module
         PreActResNet(channels, size, classes, depth=34, width=4, final_norm=True),
         WideResNet(channels, size, classes, depth=16, width=1, dropout=0.3),
         resnet18(channels, size, classes),
+        *([Airbench(channels, size, classes, width=4)] if min(sides(size)) >= 9 else []),
     ]
 
 
@@ -229,6 +231,9 @@ DEPTHS = "must be 6n + 4 with n >= 1: 10, 16, 22, 28, ... up to 1000"
         (lambda: WideResNet(1, 8, 10, dropout=1.5), "dropout must be a probability in [0, 1), got 1.5"),
         (lambda: WideResNet(1, 3, 10), "image_size must be at least 4 for WideResNet, got 3"),
         (lambda: resnet18(1, 7, 10), "image_size must be at least 8 for resnet18, got 7"),
+        (lambda: Airbench(1, 8, 10), "image_size must be at least 9 for Airbench, got 8"),
+        (lambda: Airbench(1, 9, 10, width=0), "width must be at least 1, got 0"),
+        (lambda: Airbench(1, 9, 10, scale=0.0), "scale must be > 0, got 0.0"),
     ],
 )
 def test_out_of_range_is_refused_in_one_line(build, message):

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Any
 
-from vicinal.build import make_loaders, make_model, warn_of_statistics
+from vicinal.build import initialise, make_loaders, make_model, warn_of_statistics
 from vicinal.data import RunData
 from vicinal.experiment import Experiment
 from vicinal.jobs.provenance import kept, run_metadata, write_config, write_environment
@@ -153,6 +153,7 @@ def new_training(experiment: Experiment, data: RunData, task: Task, steps: int, 
     streams = RngStreams(experiment.seed, experiment.shards)
     with streams.default("init"):
         model = make_model(experiment)
+    initialise(model, experiment, data)
     warn_of_statistics(model, data)
     parts = (experiment.optimizer, experiment.scheduler, experiment.strategy)
     settings, hardware, shards = experiment.trainer, experiment.hardware, experiment.shards
