@@ -35,6 +35,7 @@ from vicinal.tracking.wandb import settings as wandb_settings
 from vicinal.training.checkpointer import Interval
 from vicinal.training.hardware import Hardware, resolve, work
 from vicinal.training.shards import Shards
+from vicinal.training.views import check_views
 from vicinal.training.world import World, world
 from vicinal.utils.gc_pause import without_collections
 from vicinal.utils.image_size import shortest
@@ -104,6 +105,7 @@ class Experiment:
             config["dataset"] |= found
             dataset = chosen("dataset")
         sizes = _sizes(dataset.values, preview)
+        check_views(trainer.eval_views, sizes.inputs, task)
 
         model = chosen("model", tuple(sizes.inputs.arguments))
         if config["mixup"].get("layers", ()) is None:

@@ -22,9 +22,9 @@ MIXUP = (
     "labels, label_weight, kappa, tau, window, taper, mixed_weight, clean_weight, together, depth"
 )
 TRAINER = (
-    "epochs, batch_size, eval_batch_size, device, precision, threads, channels_last, compile, deterministic, "
-    "shards, label_smoothing, loss, bce_threshold, focal_gamma, class_weights, class_weights_beta, class_weights_from, "
-    "logit_adjustment, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
+    "epochs, batch_size, eval_batch_size, eval_views, device, precision, threads, channels_last, compile, "
+    "deterministic, shards, label_smoothing, loss, bce_threshold, focal_gamma, class_weights, class_weights_beta, "
+    "class_weights_from, logit_adjustment, clip_grad_norm, ema_decay, checkpoint_every, stream, clean_subset, log_every"
 )
 DATASET = (
     "inputs, task, root, cache_dir, channels, image_size, classes, mean, std, val_size, train_size, split_seed, "
@@ -291,6 +291,12 @@ REFUSED = [
         "optimizer.norm_bias_lr=64: must be 1: vicinal.models.cnn.CNN trains no bias of a batch norm",
     ),
     ("optimizer.norm_bias_lr=0", "optimizer.norm_bias_lr=0: must be a finite number in (0, 1000000]"),
+    ("trainer.eval_views=3", "trainer.eval_views=3: must be one of 1, 2, 6"),
+    (
+        "dataset=diabetes trainer.eval_views=2",
+        "trainer.eval_views=2: must be 1: only images keep their target when they are mirrored, and only if it is a "
+        "class",
+    ),
     ("dataset.crop_fill=grey", "dataset.crop_fill=grey: must be one of black, reflect"),
     ("dataset.flip=both", "dataset.flip=both: must be one of alternating, true, false"),
     *(

@@ -116,6 +116,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
     "mixup.together": (["mixup.clean_weight=1"], ["mixup.together=true"]),
     "trainer.epochs": ([], ["trainer.epochs=31"]),
     "trainer.batch_size": ([], ["trainer.batch_size=65"]),
+    "trainer.eval_views": ([], ["trainer.eval_views=2"]),
     "trainer.device": (["trainer.device=auto"], ["trainer.device=cpu"]),
     "trainer.precision": (["trainer.precision=fp32"], ["trainer.precision=bf16"]),
     "trainer.threads": ([], ["trainer.threads=1"]),
@@ -185,7 +186,7 @@ def schema_keys() -> list[str]:
 def test_every_key_of_the_schema_is_asked() -> None:
     assert not CHANGES.keys() & (NEUTRAL.keys() | OF_TREES.keys())
     assert sorted([*CHANGES, *NEUTRAL, *OF_TREES]) == sorted(schema_keys())
-    assert len(schema_keys()) == 114
+    assert len(schema_keys()) == 115
 
 
 @pytest.mark.parametrize("key", CHANGES)

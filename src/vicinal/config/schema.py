@@ -103,6 +103,7 @@ class TrainerConfig:
     epochs: int = key(30, "passes over the training images", low=1, high=MANY)
     batch_size: int = key(64, "images per step", low=1, high=MANY)
     eval_batch_size: int = key(500, "images per step of evaluation; changes the last digits", low=1, high=MANY)
+    eval_views: int = key(1, "views of an image whose logits are averaged in evaluation", low=1, high=6, since="0.2")
     device: str = key("auto", "auto = the first available of cuda, mps, cpu", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = key("auto", "auto = bf16 if it is fast, else fp32", choices=("auto", "fp32", "bf16", "fp16"))
     threads: int | str = key("auto", "CPU threads; change the last digits", choices=("auto",), low=1, high=1024)

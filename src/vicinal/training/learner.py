@@ -29,6 +29,7 @@ from vicinal.training.parameter_groups import grouped
 from vicinal.training.shards import WHOLE, Shards, ShardSum
 from vicinal.training.stateful import Stateful
 from vicinal.training.train_metrics import DivergedError
+from vicinal.training.views import averaged
 
 
 class Learner(Stateful):
@@ -88,8 +89,9 @@ class Learner(Stateful):
         self.forward = self._compile_for_full_batches(
             self.model, -(-settings.batch_size // shards.count), "reduce-overhead" if hardware.cuda_graphs else None
         )
-        self.eval_forward = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
-        """The model that is evaluated, as a function of inputs."""
+        evaluated = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
+        self.eval_forward = averaged(evaluated, settings.eval_views)
+        """The model that is evaluated, as a function of inputs; of all their views."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Take the loss of an epoch, from 1, which may be another than before."""
