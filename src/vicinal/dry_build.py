@@ -204,7 +204,9 @@ def check_optimizer(optimizer: Component, model: Component, sizes: Sizes) -> Non
     """Raise ConfigError if a factor is for weights that the network does not have."""
     factor = optimizer.values["norm_bias_lr"]
     if factor != 1 and not norm_biases(meta_model(model, sizes)):
-        raise ConfigError("optimizer.norm_bias_lr", factor, f"must be 1: {model.target} trains no bias of a batch norm")
+        raise ConfigError(
+            "optimizer.norm_bias_lr", factor, f"must be 1: {model.target} trains no bias of a normalisation layer"
+        )
 
 
 @cache
