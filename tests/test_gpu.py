@@ -75,6 +75,11 @@ def test_compiled_steps_against_the_cpu(bench: Bench) -> None:
     assert right(bench)
 
 
+def test_gradients_of_chosen_partners_are_those_of_an_index(bench: Bench) -> None:
+    step_checks.chosen_partners(bench)
+    assert right(bench)
+
+
 @pytest.mark.parametrize("mixup", ["none", "input", "manifold", "cutmix"])
 def test_no_sync_in_a_step(bench: Bench, mixup: str) -> None:
     per_sample = ("mixup.per_sample=true",) if mixup == "cutmix" else ()

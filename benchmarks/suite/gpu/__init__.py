@@ -20,6 +20,7 @@ Item = Callable[[Bench], object]
 
 ITEMS: dict[str, Item] = {
     "strategies against the CPU": step_checks.strategies,
+    "gradients of chosen partners": step_checks.chosen_partners,
     "waits in a step": training_checks.waits,
     "determinism": training_checks.determinism,
     "resume": training_checks.resume,

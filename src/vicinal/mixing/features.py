@@ -210,7 +210,7 @@ class PatchUpPlan(MixPlan):
             return x
         changed = self.blocks(x.shape[1:]).to(x.device, non_blocking=True)
         self.kept.append(1 - changed.float().mean())
-        other = x[self.partner]
+        other = self.others(x)
         return torch.where(changed, ScalarMask(self.lam).mix(x, other) if self.soft else other, x)
 
     def blocks(self, shape: Sequence[int]) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vicinal.mixing.context import NOTHING, Context, Part, need
+from vicinal.mixing.gradients import inverse
 from vicinal.mixing.label_rules import LABEL_RULES, LabelRule
 from vicinal.mixing.laws import LAWS, Law
 from vicinal.mixing.layouts import Layout
@@ -185,6 +186,8 @@ class Mixup(Strategy):
         plan = plan.weighted(self.weigh_labels(plan, shape, context))
         if transform := getattr(self._parts.get("partner"), "transform", None):
             plan = plan.transformed(transform)
+        if plan.layer is not None and plan.pairs:  # else no gradient passes what is mixed
+            plan = replace(plan, whose=inverse(plan.partner))
         return plan
 
     def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vicinal.mixing.gradients import MixFunction, is_permutation
+from vicinal.mixing.gradients import ChooseFunction, MixFunction, inverse
 from vicinal.mixing.masks import Mask, ScalarMask
 from vicinal.mixing.moving import on_device
 from vicinal.mixing.transforms import Transform
@@ -29,6 +29,8 @@ class MixPlan:
         active: False when nothing is mixed in this batch. Known on the host, so that no device has to be asked.
         transform: of the partner before it is mixed in; None to take it as it is.
         size: shape of one sample where it is mixed, (C, ...), if that is inside the network and known.
+        whose: (B,) int64, whose partner each sample is, if that is exactly one and has been looked at: on the host, for
+            gradients inside the network.
     """
 
     pairs: ClassVar[bool] = True
@@ -40,6 +42,7 @@ class MixPlan:
     active: bool = True
     transform: Transform | None = None
     size: tuple[int, ...] | None = None
+    whose: Tensor | None = None
 
     @property
     def applied_mask(self) -> Mask:
@@ -77,16 +80,24 @@ class MixPlan:
         if not self.active:
             return x
         if self.transform is not None:
-            other = x[self.partner]
+            other = self.others(x)
             return self.applied_mask.mix(self.transform.own(x, other), self.transform(x, other))
-        eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        wants_gradient = x.requires_grad and torch.is_grad_enabled()
-        if eager_cpu and not wants_gradient:
+        eager_cpu = _is_eager_cpu(x)
+        if eager_cpu and not _wants_gradient(x):
             return self.applied_mask.mix_out(x, self.partner, torch.empty_like(x) if out is None else out)
-        if eager_cpu and self.mask is None and is_permutation(self.partner):
-            mixed: Tensor = MixFunction.apply(x, self.lam, self.partner)
-            return mixed
-        return self.applied_mask.mix(x, x[self.partner])
+        if eager_cpu and self.mask is None:
+            whose = inverse(self.partner) if self.whose is None else self.whose
+            if whose is not None:
+                mixed: Tensor = MixFunction.apply(x, self.lam, self.partner, whose)
+                return mixed
+        return self.applied_mask.mix(x, self.others(x))
+
+    def others(self, x: Tensor) -> Tensor:
+        """Return the partners, ``x[partner]``; on a GPU, or compiled, with a gradient that adds nothing up."""
+        if self.whose is None or _is_eager_cpu(x) or not _wants_gradient(x):
+            return x[self.partner]
+        chosen: Tensor = ChooseFunction.apply(x, self.partner, self.whose)
+        return chosen
 
     def check(self, x: Tensor) -> None:
         """Refuse what cannot be mixed by this plan: see :meth:`mix`."""
@@ -214,6 +225,14 @@ class MixPlan:
     def to(self, device: torch.device) -> Self:
         """Return the same plan on another device; the copies do not wait for it."""
         return self if self.lam.device == device else on_device(self, device)
+
+
+def _is_eager_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _wants_gradient(x: Tensor) -> bool:
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 @dataclass(frozen=True, kw_only=True)
