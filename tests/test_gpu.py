@@ -128,6 +128,14 @@ def test_cuda_graphs_change_no_bit(bench: Bench) -> None:
     assert right(bench)
 
 
+@pytest.mark.parametrize("stream", ["false", "true"])
+@pytest.mark.parametrize("mixup", ["input", "cutmix"])
+def test_batches_mixed_as_they_are_made(bench: Bench, mixup: str, stream: str) -> None:
+    words = (f"mixup={mixup}", "mixup.per_sample=true", f"trainer.stream={stream}")
+    training_checks.mixed_as_made_of(bench, *words)
+    assert right(bench)
+
+
 def test_streaming_gives_the_resident_batches(bench: Bench) -> None:
     training_checks.streaming(bench)
     assert right(bench)

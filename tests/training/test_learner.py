@@ -17,8 +17,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vicinal.config.schema import TrainerConfig
+from vicinal.data import Pending
 from vicinal.errors import UserError
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
+from vicinal.mixing.fields import SmoothMix
 from vicinal.training.hardware import Hardware
 from vicinal.training.learner import Learner
 from vicinal.training.mixing_stats import MixingStats
@@ -351,6 +353,42 @@ COMPILED: dict[str, Strategy] = {
     "often unmixed": InputMixup(1.0, prob=0.5),
     "six blocks": ManifoldMixup(1.0, ["input", "block1", "block2", "block1.0", "block1.1", "block2.0"], prob=0.7),
 }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mixed"),
+    [
+        (NoMix(), False),
+        (InputMixup(1.0), True),
+        (CutMix(1.0, per_sample=True), True),
+        (InputMixup(1.0, clean_weight=1.0), False),  # needs the unmixed batch as well
+        (InputMixup(1.0, members=3), False),
+        (CutMix(1.0, partner="blank"), False),
+        (ManifoldMixup(1.0, ["block1"]), False),
+        (SmoothMix(), False),
+    ],
+)
+def test_a_batch_that_is_not_made_yet_is_made_mixed_where_that_is_all_of_the_mixing(
+    strategy: Strategy, mixed: bool
+) -> None:
+    torch.manual_seed(0)
+    model = make_model()
+    learners = [make_learner(each, strategy) for each in (model, copy.deepcopy(model))]
+    for images, labels, plan in batches(strategy, 4):
+        asked = []
+
+        def make(
+            partner: Tensor | None = None, blend: Any = None, images: Tensor = images, asked: list[bool] = asked
+        ) -> Tensor:
+            asked.append(partner is not None)
+            return images.clone() if partner is None else blend.mix(images, images[partner])
+
+        ours = learners[0].step(Pending(images.shape, make), labels, plan)
+        theirs = learners[1].step(images, labels, plan)
+        assert asked == [mixed]
+        assert ours.plan is plan
+        assert torch.equal(ours.loss, theirs.loss)
+        assert torch.equal(ours.outputs, theirs.outputs)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ ITEMS: dict[str, Item] = {
     "fp16": step_checks.fp16,
     "streaming": training_checks.streaming,
     "compiled steps": step_checks.compiled,
+    "batches mixed as they are made": training_checks.mixed_as_made,
     "graphs": training_checks.graphs_of_strategies,
     "CUDA graphs": training_checks.cuda_graphs,
     "training, batch 128": partial(speed.training, batch=128),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks.suite.bench import Bar, Bench, same_work
 from benchmarks.suite.trainings import Run, Silent
+from vicinal.data import Pending
 from vicinal.data.store import HostDataset
 from vicinal.runs import checkpoint
 from vicinal.tasks import CLASSIFICATION
@@ -179,6 +180,36 @@ class SaveAndStop(Silent):
             raise StoppedError
 
 
+def mixed_as_made(bench: Bench) -> None:
+    """Batches that one compiled loop makes and mixes, against those that are made, and then mixed by eager kernels."""
+    for stream in ("false", "true"):
+        for mixup in ("input", "cutmix"):
+            mixed_as_made_of(bench, f"mixup={mixup}", "mixup.per_sample=true", f"trainer.stream={stream}")
+
+
+def mixed_as_made_of(bench: Bench, *words: str) -> None:
+    """The largest difference of a pixel, and the number of batches that were not made so."""
+    torch.compiler.reset()
+    loaders = [small_run(bench, 6, *words, f"trainer.compile={on}") for on in ("false", "true")]
+    plans = torch.Generator().manual_seed(2)
+    plain, pending = (
+        run.loaders.train.epoch(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1), pending=True)
+        for run in loaders
+    )
+    difference, others = 0.0, 0
+    for (images, labels), (batch, same) in zip(plain, pending, strict=True):
+        plan = loaders[0].learner.strategy.sample(images.shape, plans).to(bench.device)
+        same_work(torch.equal(labels, same), "other batches")
+        if isinstance(images, Pending) or not isinstance(batch, Pending) or (mask := plan.pixelwise) is None:
+            others += 1
+            continue
+        error = (batch.mixed(plan.partner, mask) - plan.mix(images)).abs().max()
+        difference = max(difference, float(error))
+    title = f"batches mixed as they are made, {' '.join(words)}"
+    bench.check(f"{title}: largest difference of a pixel", "made, then mixed", difference, Bar(1e-5, at_least=False))
+    bench.check(f"{title}: batches that are not", "", others, ZERO)
+
+
 def streaming(bench: Bench) -> None:
     """Batches of data that stay in the host's memory are those of data on the device."""
     resident, streamed = (
@@ -217,8 +248,9 @@ def graphs(bench: Bench, mixup: str) -> None:
     run.epoch()
     batches = islice(run.loaders.test.batches(), 1)
     evaluate(CLASSIFICATION, run.learner.eval_model, batches, run.hardware, run.learner.eval_forward)
-    # One for each block, one for all other batches, one for evaluation, one for the making of augmented batches.
-    expected = (len(blocks) if layers else 0) + 3
+    # One for each block, one for all other batches, one for evaluation, one for the making of augmented batches, and
+    # one more where only some of these are mixed as they are made.
+    expected = (len(blocks) + 1 if layers else 0) + 3
     found = counters["stats"]["unique_graphs"]
     bench.check(f"graphs of mixup={mixup}, off the {expected} that there must be", "", abs(found - expected), ZERO)
     bench.check(f"breaks in the graphs of mixup={mixup}", "", len(counters["graph_break"]), ZERO)

@@ -8,6 +8,7 @@ from vicinal.data import contents, imagefolder
 from vicinal.data.augmentation import CropFlip
 from vicinal.data.inputs import INPUTS, Images, Inputs, channel_statistics, checked_statistics
 from vicinal.data.loader import Loader, steps_per_epoch
+from vicinal.data.pending import Batch, Pending, plain
 from vicinal.data.samples import RunData, Samples, Source
 from vicinal.data.sources import digits, torchvision_dataset
 from vicinal.data.splits import VAL_SIZE, by_target, split
@@ -16,10 +17,12 @@ from vicinal.data.store import fits
 __all__ = [
     "INPUTS",
     "VAL_SIZE",
+    "Batch",
     "CropFlip",
     "Images",
     "Inputs",
     "Loader",
+    "Pending",
     "RunData",
     "Samples",
     "Source",
@@ -29,6 +32,7 @@ __all__ = [
     "fits",
     "imagefolder",
     "load",
+    "plain",
     "split",
     "steps_per_epoch",
     "torchvision_dataset",

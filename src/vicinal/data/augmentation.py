@@ -24,6 +24,10 @@ class Draws(NamedTuple):
     def to(self, device: torch.device) -> Draws:
         return Draws(*(None if draw is None else draw.to(device, non_blocking=True) for draw in self))  # type: ignore[arg-type]
 
+    def of(self, rows: Tensor) -> Draws:
+        """Return the draws of the images at the indices, (B,) int64."""
+        return Draws(*(None if draw is None else draw[rows] for draw in self))  # type: ignore[arg-type]
+
     def part(self, parts: int, number: int) -> Draws:
         """Return the draws of one of so many equal parts of the batch."""
         return Draws(*(None if draw is None else draw.tensor_split(parts)[number] for draw in self))  # type: ignore[arg-type]

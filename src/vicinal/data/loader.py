@@ -1,6 +1,8 @@
 """Make batches of a decoded data set by indexing, without workers."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -8,10 +10,19 @@ from torch import Tensor
 from vicinal.data.augmentation import CropFlip, Draws
 from vicinal.data.encoded import EncodedImages, RandomResizedCrop
 from vicinal.data.inputs import FULL_SCALE
+from vicinal.data.pending import Batch, Blend, Pending, plain
 from vicinal.data.policies import Policy
 from vicinal.data.samples import Samples
 from vicinal.data.sampling import shuffle
 from vicinal.data.store import DeviceDataset, HostDataset
+
+ONE_LOOP: dict[str, str | int | bool | Callable[..., object]] = {
+    f"realize_{what}_threshold": 1000 for what in ("reads", "opcount", "acc_reads")
+}
+"""Options of torch's compiler: make both members of a mixed pixel in one loop, however much that reads.
+
+By default it writes them to memory, and reads them again in a second loop.
+"""
 
 
 class Loader:
@@ -19,8 +30,8 @@ class Loader:
 
     The full scale is 255 for uint8, 32768 for int16 and 1 for floats. Without a mean, inputs are int64 as they are.
     The length is the number of batches of a shuffled epoch. The inputs of a batch are the loader's own memory, which
-    the next batch overwrites. A shuffled epoch may be in parts: ``torch.tensor_split`` cuts each batch into so many
-    `shards`, and those in `own` are made, one after the other, as if they were batches.
+    the next batch overwrites, unless they are compiled. A shuffled epoch may be in parts: ``torch.tensor_split`` cuts
+    each batch into so many `shards`, and those in `own` are made, one after the other, as if they were batches.
 
     Args:
         samples: the data set.
@@ -38,7 +49,7 @@ class Loader:
         channels_last: memory format of the batches, for convolutions on tensor cores and AMX.
         stream: leave the data set in the host's memory and gather batches ahead of their use; else it is moved to the
             device as it is. The batches are the same.
-        compile: make augmented batches of full size by one compiled loop, if there is no policy and no stream.
+        compile: make augmented batches of full size by one compiled loop, if there is no policy.
         shards: equal parts of each batch of a shuffled epoch, of 2 samples or more where there are several.
         own: numbers of the parts that are made, in their order.
     """
@@ -68,7 +79,7 @@ class Loader:
         self._mirrored = mirrored
         self._largest = -(-min(batch_size, max(len(samples.targets), 1)) // shards)
         shape = samples.inputs.shape[1:]
-        layout = torch.channels_last if channels_last and len(shape) == 3 else torch.contiguous_format
+        self._layout = layout = torch.channels_last if channels_last and len(shape) == 3 else torch.contiguous_format
         self.store: HostDataset | DeviceDataset
         if stream := stream or isinstance(samples.inputs, EncodedImages):
             self.store = HostDataset(samples, self._largest, device, layout, crop)
@@ -95,8 +106,9 @@ class Loader:
         self._batch = torch.empty((self._largest, *shape), dtype=dtype, device=device, memory_format=layout)
         self._canvas: Tensor | None = None
         # Nothing else is compiled: dynamo's limit of graphs per function is shared by all loaders.
-        compiled = compile and augmentation is not None and policy is None and moved is None and not stream
-        self._compiled = torch.compile(self._assemble, dynamic=False) if compiled else None
+        compiled = compile and augmentation is not None and policy is None and moved is None
+        self._compiled = torch.compile(self._assemble, dynamic=False, options=ONE_LOOP) if compiled else None
+        self._places = torch.arange(self._largest, device=device)
 
     def __len__(self) -> int:
         return steps_per_epoch(len(self.targets), self.batch_size, self._shards)
@@ -107,9 +119,37 @@ class Loader:
             self.batch_size, _shuffled(len(self.targets), self.batch_size, self._shards) - step * self.batch_size
         )
 
+    @overload
     def epoch(
-        self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0, number: int = 1
-    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        self,
+        order: torch.Generator,
+        augmentation: torch.Generator,
+        skip: int = 0,
+        number: int = 1,
+        *,
+        pending: Literal[False] = False,
+    ) -> Generator[tuple[Tensor, Tensor], None, None]: ...
+
+    @overload
+    def epoch(
+        self,
+        order: torch.Generator,
+        augmentation: torch.Generator,
+        skip: int = 0,
+        number: int = 1,
+        *,
+        pending: Literal[True],
+    ) -> Generator[tuple[Batch, Tensor], None, None]: ...
+
+    def epoch(
+        self,
+        order: torch.Generator,
+        augmentation: torch.Generator,
+        skip: int = 0,
+        number: int = 1,
+        *,
+        pending: bool = False,
+    ) -> Generator[tuple[Batch, Tensor], None, None]:
         """Return the batches of one shuffled pass, the epoch `number` from 1, without the first `skip`, or the own
         parts of each.
 
@@ -118,6 +158,8 @@ class Loader:
 
         A single sample left over at the end is left out of this epoch: batch norm cannot normalise one value. With
         parts, so is a last batch with a part of fewer than two.
+
+        If ``pending``, batches that a compiled loop makes are yielded before they are made.
         """
         size = _shuffled(len(self._given), self.batch_size, self._shards)
         rows = self._sampler(self._given, size, order)
@@ -131,12 +173,13 @@ class Loader:
         draws = self._draws([len(chunk) for chunk in chunks], augmentation, flips)
         for _ in range(skip * len(self._own) if self.augmentation else 0):
             next(draws)
-        return self._make(parts, draws, seeds)
+        batches = self._make(parts, draws, seeds)
+        return batches if pending else _made(batches)
 
     def batches(self, share: Callable[[int], range] = range) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all samples in order, without augmentation; or of N batches those whose numbers are in `share(N)`."""
         chunks = self._chunks(torch.arange(len(self.targets)))
-        yield from self._make([chunks[number] for number in share(len(chunks))], None)
+        yield from _made(self._make([chunks[number] for number in share(len(chunks))], None))
 
     def _draws(
         self, sizes: Sequence[int], generator: torch.Generator, flips: Tensor | None
@@ -161,19 +204,17 @@ class Loader:
 
     def _make(
         self, chunks: Sequence[Tensor], drawn: Iterator[tuple[Draws, int]] | None, seeds: Sequence[int] = ()
-    ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        device = self.targets.device
-        store, augmentation = self.store, self.augmentation
-        if self._compiled and drawn and isinstance(store, DeviceDataset):
-            whole = sum(len(chunk) * self._shards == self.batch_size for chunk in chunks)
-            for chunk in chunks[:whole]:
-                draws, _ = next(drawn)
-                yield self._compiled(store.locate(chunk), draws.to(device)), self.targets[chunk]
-            chunks = chunks[whole:]
-        for chunk, inputs in zip(chunks, store.fetch(chunks, seeds), strict=True):
+    ) -> Generator[tuple[Batch, Tensor], None, None]:
+        device, augmentation, compiled = self.targets.device, self.augmentation, self._compiled if drawn else None
+        whole = sum(len(chunk) * self._shards == self.batch_size for chunk in chunks) if compiled else 0
+        stored = self._stored(chunks, seeds, whole)
+        for number, (chunk, (inputs, rows)) in enumerate(zip(chunks, stored, strict=True)):
             targets = self.targets[chunk.to(device, non_blocking=True)]
             if augmentation and drawn:
                 draws, seed = next(drawn)
+                if compiled and number < whole:
+                    yield Pending(self._batch.shape, partial(compiled, inputs, rows, draws.to(device))), targets
+                    continue
                 if self._canvas is None:
                     self._canvas = augmentation.canvas(inputs, self._largest)
                 inputs = augmentation.apply(inputs, draws, self._canvas)
@@ -186,14 +227,37 @@ class Loader:
                 batch.mul_(self.scale).add_(self.shift)
             yield batch, targets
 
-    def _assemble(self, rows: Tensor, draws: Draws) -> Tensor:
-        """Return the batch of some rows of the resident data, in a form that compiles to one loop."""
+    def _stored(self, chunks: Sequence[Tensor], seeds: Sequence[int], whole: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each batch stored inputs on the device, and its rows in them: at first so many compiled ones."""
+        if isinstance(store := self.store, DeviceDataset):
+            for chunk in chunks[:whole]:
+                yield store.inputs, store.locate(chunk)
+            chunks = chunks[whole:]
+        for inputs in store.fetch(chunks, seeds):
+            yield inputs, self._places
+
+    def _assemble(
+        self, images: Tensor, rows: Tensor, draws: Draws, partner: Tensor | None = None, blend: Blend | None = None
+    ) -> Tensor:
+        """Return a batch in a form that compiles to one loop, see :class:`Pending`.
+
+        In new memory: a copy to memory of another format than the loop's would be a second loop.
+        """
+        made = self._normalised(images, rows, draws)
+        if partner is not None and blend is not None:
+            made = blend.mix(made, self._normalised(images, rows[partner], draws.of(partner)))
+        return made.contiguous(memory_format=self._layout)
+
+    def _normalised(self, images: Tensor, rows: Tensor, draws: Draws) -> Tensor:
         assert self.augmentation is not None
         assert self.scale is not None
         assert self.shift is not None
-        assert isinstance(self.store, DeviceDataset)
-        chosen = self.augmentation.gather(self.store.inputs, rows, draws)
-        return self._batch.copy_(chosen * self.scale[..., :1] + self.shift[..., :1])
+        return self.augmentation.gather(images, rows, draws) * self.scale[..., :1] + self.shift[..., :1]
+
+
+def _made(batches: Iterable[tuple[Batch, Tensor]]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    for batch, targets in batches:
+        yield plain(batch), targets
 
 
 def steps_per_epoch(samples: int, batch_size: int, shards: int = 1) -> int:

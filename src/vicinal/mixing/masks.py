@@ -26,6 +26,8 @@ class Mask(ABC):
 
     hard: ClassVar[bool] = False
     """True if m is 0 or 1 everywhere, so that integers can be mixed as well."""
+    pixelwise: ClassVar[bool] = False
+    """True if ``mix`` compiles to a part of the loop that makes its arguments, on the device where the mask is."""
 
     @abstractmethod
     def mix(self, x: Tensor, other: Tensor) -> Tensor:
@@ -55,6 +57,7 @@ class ScalarMask(Mask):
     lam: (B,) float32. In bfloat16 it would be up to 0.2 % off the weight of the labels.
     """
 
+    pixelwise = True
     lam: Tensor
 
     def mix(self, x: Tensor, other: Tensor) -> Tensor:
@@ -91,6 +94,7 @@ class Boxes(Mask):
     """
 
     hard = True
+    pixelwise = True
     sides: Sequence[list[int]]
     size: tuple[int, ...]
     corners: Tensor | None = None

@@ -55,6 +55,15 @@ class MixPlan:
         return self.active and self.layer is None and self.applied_mask.hard
 
     @property
+    def pixelwise(self) -> Mask | None:
+        """The mask on the device, if ``mask.mix(x, x[partner])`` of the inputs is all of the mixing, pixel by pixel."""
+        if not (type(self) is MixPlan and self.active and self.layer is None and self.transform is None):
+            return None
+        mask = self.applied_mask
+        # A plan that was decided where it is used has not been moved there, and its boxes are no tensors yet.
+        return (mask.to(self.lam.device) if self.lam.device.type == "cpu" else mask) if mask.pixelwise else None
+
+    @property
     def members(self) -> Tensor:
         """The samples that are mixed into each, itself first, int64 (B, K)."""
         return torch.stack([torch.arange(len(self.partner), device=self.partner.device), self.partner], dim=1)

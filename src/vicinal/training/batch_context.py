@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vicinal.data import Batch, plain
 from vicinal.mixing import MixPlan
 from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.forward import shapes_of
@@ -34,12 +35,12 @@ class BatchFacts:
     epochs: int
     steps: int
 
-    def __call__(self, inputs: Tensor, targets: Tensor, epoch: int, step: int) -> Context:
+    def __call__(self, inputs: Batch, targets: Tensor, epoch: int, step: int) -> Context:
         """Return the facts on a batch: inputs and targets (B, ...), before the step after ``step`` others."""
         if not self.needs:
             return NOTHING
         return Context(
-            images=inputs if "images" in self.needs else None,
+            images=plain(inputs) if "images" in self.needs else None,
             labels=self.task.compared(targets).cpu() if "labels" in self.needs else None,
             counts=self.counts if "counts" in self.needs else None,
             epoch=epoch,
@@ -61,17 +62,18 @@ class BatchContext:
         self._facts = BatchFacts(self._needs, learner.objective.task, counts, learner.settings.epochs, steps)
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
-    def __call__(self, inputs: Tensor, targets: Tensor, epoch: int, step: int) -> Context:
+    def __call__(self, inputs: Batch, targets: Tensor, epoch: int, step: int) -> Context:
         """Return the context of a batch: see :class:`BatchFacts`."""
         context = self._facts(inputs, targets, epoch, step)
         if "shapes" in self._needs:
             if self._shapes is None:
                 blocks = [depth for depth in self._learner.strategy.depths if depth != INPUT]
+                example = plain(inputs)[:1]
                 with self._learner.hardware.autocast():
-                    self._shapes = shapes_of(self._learner.model, inputs[:1], blocks)
+                    self._shapes = shapes_of(self._learner.model, example, blocks)
             context = replace(context, shapes=self._shapes)
         if "saliency" in self._needs:
-            context = replace(context, saliency=saliency(self._learner, inputs, targets))
+            context = replace(context, saliency=saliency(self._learner, plain(inputs), targets))
         return context
 
 

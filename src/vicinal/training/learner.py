@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_map_only
 
 from vicinal.config.schema import TrainerConfig
+from vicinal.data import Batch, Pending, plain
 from vicinal.errors import UserError
 from vicinal.mixing import MixPlan, Strategy
 from vicinal.mixing.forward import MixHooks
@@ -104,7 +105,7 @@ class Learner(Stateful):
             self._sum.begin(shard)
 
     def step(
-        self, inputs: Tensor, targets: Tensor, plan: MixPlan, shard: int | None = None, share: float = 1.0
+        self, inputs: Batch, targets: Tensor, plan: MixPlan, shard: int | None = None, share: float = 1.0
     ) -> StepOutput:
         """Make one optimizer step; what is returned is detached.
 
@@ -114,8 +115,9 @@ class Learner(Stateful):
         if self.hardware.cuda_graphs:
             # The last step's outputs may be overwritten now.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        images, forward = self._entering(inputs, plan)
         with self.hardware.autocast():
-            output = self.objective(partial(self.hooks, forward=self.forward), inputs, targets, plan)
+            output = self.objective(forward, images, targets, plan)
         self.optimizer.zero_grad(set_to_none=True)
         loss = output.loss if share == 1 else output.loss * share
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -128,6 +130,12 @@ class Learner(Stateful):
                 self._update()
         loss, outputs, score = map(_detached, output[:3])
         return StepOutput(loss, outputs, score, output.plan)
+
+    def _entering(self, inputs: Batch, plan: MixPlan) -> tuple[Tensor, Callable[[Tensor, MixPlan], Any]]:
+        """Return a batch, and the forward pass that mixes it by the plan, unless it could be made mixed."""
+        if isinstance(inputs, Pending) and not self.objective.clean_weight and (mask := plan.pixelwise) is not None:
+            return inputs.mixed(plan.partner, mask), lambda mixed, _: self.forward(mixed)
+        return plain(inputs), partial(self.hooks, forward=self.forward)
 
     def _update(self) -> None:
         """Change the weights by their gradients."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vicinal.data import RunData
+from vicinal.data import Batch, RunData, plain
 from vicinal.mixing import MixPlan
 from vicinal.tasks import CLASSIFICATION, Task
 from vicinal.tracking.tracker import Tracker
@@ -32,10 +32,11 @@ class MixedExamples(Stateful):
         self.captions: list[str] = []
         self.sounds: list[Tensor] = []
 
-    def __call__(self, plan: MixPlan, inputs: Tensor, targets: Tensor) -> None:
+    def __call__(self, plan: MixPlan, batch: Batch, targets: Tensor) -> None:
         """Look at the next batch: inputs (B, ...) normalised and targets (B, ...), both not mixed yet."""
         if not self.counts:
             return
+        inputs = plain(batch)
         count = self.counts.pop(0)
         shown, captions = mixed_images(plan, inputs, targets, self._data, count, self._task)
         self.shown.append(shown)
