@@ -227,6 +227,13 @@ def streaming(bench: Bench) -> None:
     ]
     same_work(len(same) == 6, "not all batches")
     bench.check("streamed batches that differ", "resident ones", same.count(False), ZERO)
+    states = []
+    for stream in ("false", "true"):  # copied while the steps before are computed
+        run = small_run(bench, 12, *DETERMINISTIC, "mixup=input", f"trainer.stream={stream}", "trainer.compile=false")
+        run.epoch()
+        states.append(run.training.state_dict())
+    count = len(differences(*states))
+    bench.check("streamed training: tensors that differ", "resident data", count, ZERO)
 
 
 def graphs_of_strategies(bench: Bench) -> None:
