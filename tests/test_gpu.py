@@ -111,6 +111,11 @@ def test_resume_to_the_bit(bench: Bench) -> None:
     assert right(bench)
 
 
+def test_a_checkpoint_beside_the_training_is_that_of_its_moment(bench: Bench) -> None:
+    training_checks.checkpoints(bench)
+    assert right(bench)
+
+
 def test_fp16_and_its_scaler(bench: Bench) -> None:
     step_checks.fp16(bench)
     assert right(bench)

@@ -279,3 +279,21 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     checkpoint.save(file, {"run_id": Evil()})
     with pytest.raises(DamagedError):
         checkpoint.load(file)
+
+
+def test_a_copy_has_the_bytes_of_its_moment(tmp_path: Path) -> None:
+    """Whatever is changed afterwards: tensors in place, containers too; tensors share memory as before."""
+    weights = torch.arange(12.0).view(3, 4)
+    state = {**content(), "tied": [weights, weights.T, weights[1:, ::2], weights], "step": torch.tensor(3)}
+    then, later = tmp_path / "then.pt", tmp_path / "later.pt"
+    checkpoint.save(then, state)
+    copied = checkpoint.copied(state)
+    first, turned, part, again = copied["tied"]
+    assert len({each.untyped_storage().data_ptr() for each in (first, turned, part, again)}) == 1
+    assert first.data_ptr() != weights.data_ptr()
+    for tensor in (weights, state["model"]["weight"], state["half"], state["stream"], state["step"]):
+        tensor.zero_()
+    state["rows"][0]["epoch"] = 2
+    state["rows"].append({"epoch": 3})
+    checkpoint.save(later, copied)
+    assert later.read_bytes() == then.read_bytes()

@@ -1,6 +1,7 @@
 """When a checkpoint is written: at its intervals, at the end, and when somebody asks the process to stop."""
 
 import signal
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,6 +93,29 @@ def test_a_signal_is_saved_once_and_stops_after_the_step() -> None:
     assert run.saved == [(0, 2), (1, 4), (1, 4)]  # at its interval, and for the signal
     with pytest.raises(Interrupted):
         run.checkpointer.check(run.training)
+
+
+def test_a_training_is_left_once_what_it_has_saved_is_written() -> None:
+    said: list[str] = []
+    training: Any = SimpleNamespace(epoch=3, steps=0, history=SimpleNamespace(rows=[{}, {}]))
+    stop = partial(Checkpointer, lambda _: said.append("save"), Interval(epochs=1), 5)
+    shutdown = GracefulShutdown()
+    stopping = stop(shutdown, stop=lambda rows: "enough", wait=lambda: said.append("wait"))
+    with pytest.raises(StoppedEarly):
+        stopping.before_epoch(training)
+    assert said == ["save", "wait"]
+    stopping.after_epoch(training)
+    assert said == ["save", "wait", "save"]  # the training goes on
+    shutdown.signal = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        stopping.check(training)
+    assert said == ["save", "wait", "save", "save", "wait"]
+
+    def full() -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        stop(shutdown, wait=full).check(training)
 
 
 def test_without_a_signal_a_check_does_nothing() -> None:

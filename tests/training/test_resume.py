@@ -1,11 +1,13 @@
 """A run that was interrupted and continued is the run that was not, to the last bit; and the comparison can tell."""
 
 import copy
+import io
 import json
 import logging
 import re
 import shutil
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -305,6 +307,67 @@ def test_interrupted_and_killed_anywhere(
     events.after = {}
     assert_same(finished(compose, *words), whole)
     shutil.rmtree(experiment.folder.path)
+
+
+@pytest.mark.parametrize("moment", ["inside-the-panel", "validation", "next-epoch-has-begun", "last-step"])
+def test_interrupted_where_checkpoints_are_written_beside_the_training(
+    compose: Compose, events: Events, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """As on a GPU: each file has the bytes of its moment, and the last one is there when the process leaves."""
+    words = (*TINY, "mixup=manifold", "trainer.ema_decay=0.7", "trainer.checkpoint_every=1steps")
+    whole = uninterrupted(compose, *words)
+    monkeypatch.setattr(session, "writes_beside", lambda experiment: True)
+    asked, written, write = [], [], checkpoint.save
+
+    def ask(content: dict[str, Any]) -> dict[str, Any]:
+        asked.append(io.BytesIO())
+        torch.save(checkpoint._plain({"run_id": experiment.run_id, **content}), asked[-1])
+        return copied(content)
+
+    def save(file: Path, content: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint._plain(content), buffer)
+        written.append(buffer)
+        assert threading.current_thread() is not threading.main_thread() or "training" not in content
+        write(file, content)
+
+    copied = checkpoint.copied
+    monkeypatch.setattr(checkpoint, "copied", ask)
+    monkeypatch.setattr(checkpoint, "save", save)
+    experiment = compose(*words)
+    events.counts.clear()
+    when, name, number = MOMENTS[moment]
+    getattr(events, when)[name, number] = terminate
+    with interrupted():
+        run(experiment)
+    assert [each.getvalue() for each in written] == [each.getvalue() for each in asked]
+    assert_same(finished(compose, *words), whole)
+    assert events.counts["step"] == EPOCHS * STEPS  # not one is repeated
+
+
+def test_an_error_of_a_checkpoint_beside_the_training_is_that_of_one_in_line(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the file before stays."""
+    write, reasons, left = checkpoint.write, [], []
+
+    def full(file: Path, data: bytes, durable: bool = True) -> None:
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device", str(file))
+        calls.append(write(file, data, durable))
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    for beside in (False, True):
+        calls: list[None] = []
+        monkeypatch.setattr(session, "writes_beside", lambda experiment, beside=beside: beside)
+        experiment = compose(*MLP)
+        with pytest.raises(OSError, match="No space left on device"):
+            run(experiment)
+        reasons.append(json.loads(experiment.folder.result.read_bytes())["error"])
+        left.append(len(checkpoint.load(experiment.folder.checkpoint)["training"]["history"]["rows"]))
+        shutil.rmtree(experiment.folder.path)
+    assert reasons[0] == reasons[1]
+    assert left == [1, 1]
 
 
 @pytest.mark.parametrize("every", ["1steps", "3steps", "4steps", "7steps"])

@@ -24,6 +24,7 @@ ITEMS: dict[str, Item] = {
     "waits in a step": training_checks.waits,
     "determinism": training_checks.determinism,
     "resume": training_checks.resume,
+    "checkpoints": training_checks.checkpoints,
     "fp16": step_checks.fp16,
     "streaming": training_checks.streaming,
     "compiled steps": step_checks.compiled,

@@ -210,6 +210,21 @@ def mixed_as_made_of(bench: Bench, *words: str) -> None:
     bench.check(f"{title}: batches that are not", "", others, ZERO)
 
 
+def checkpoints(bench: Bench) -> None:
+    """What is copied to the host, and written while training goes on, against a checkpoint that is written in line."""
+    run = small_run(bench, 5, "mixup=manifold", "trainer.ema_decay=0.9", "trainer.compile=false", network=SMALL)
+    run.epoch()
+    in_line, beside = (bench.folder / f"{name}.pt" for name in ("in-line", "beside"))
+    checkpoint.save(in_line, run.training.state_dict())
+    copied = checkpoint.copied(run.training.state_dict())
+    run.epoch()
+    checkpoint.save(beside, copied)
+    states = checkpoint.load(in_line), checkpoint.load(beside)
+    bench.check("checkpoint beside the training: tensors that differ", "in line", len(differences(*states)), ZERO)
+    moved = len(differences(states[0], run.training.state_dict()))
+    same_work(moved > 0, "nothing was trained meanwhile")
+
+
 def streaming(bench: Bench) -> None:
     """Batches of data that stay in the host's memory are those of data on the device."""
     resident, streamed = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from vicinal.build import initialise, make_loaders, make_model, warn_of_statistics
@@ -15,6 +16,7 @@ from vicinal.jobs.run_info import final_numbers, run_info, wandb_record
 from vicinal.launch import gpu_memory
 from vicinal.launch.slurm import taken_away
 from vicinal.runs import checkpoint
+from vicinal.runs.background import Background
 from vicinal.runs.environment import describe, fixed
 from vicinal.runs.files import write
 from vicinal.runs.signals import GracefulShutdown, Interrupted
@@ -83,6 +85,8 @@ class RunContext:
             score = self._baseline["test"][self.task.selection]
             log.info("%s on the same samples: test %s %.4f", self._baseline["name"], self.task.selection, score)
         self.loaders = make_loaders(experiment, data)
+        self.writing = Background()
+        """Writes the checkpoints of a training on a GPU; ``with`` it, none is left unwritten."""
 
     def session_seconds(self) -> float:
         return time.perf_counter() - self._began
@@ -99,14 +103,25 @@ class RunContext:
         checkpoint.save(self.folder.checkpoint, {"run_id": self.experiment.run_id, **content})
 
     def save_training(self, state: TrainState) -> None:
-        """Write a checkpoint from which the training can be resumed, by as many processes as there are then."""
+        """Write a checkpoint from which the training can be resumed, by as many processes as there are then.
+
+        Where :func:`writes_beside` says so, it is copied to the host, and written while the training goes on: the file
+        is that of this moment, to the byte. The one before is in its place until then. Not measured on a GPU yet.
+        """
         wandb_id = wandb_record(self.experiment.trackers, self.info)["id"]
         seconds = self._earlier + self.session_seconds()
-        self.save(vars(Saved(state.state_dict(), wandb_id, self._made_with, self._changed, seconds)))
+        content = vars(Saved(state.state_dict(), wandb_id, self._made_with, self._changed, seconds))
+        if writes_beside(self.experiment):
+            self.folder.check_lock()
+            self.writing.wait()  # before the copy: two of them may be more than the host's memory
+            self.writing.start(partial(self.save, checkpoint.copied(content)))
+            return
+        self.save(content)
         self.experiment.shards.world.first()  # the other processes go on, or leave, when all is written
 
     def conclude(self, state: TrainState, scores: dict[str, Any], ready: float) -> dict[str, Any]:
         """Save the final weights, and return the content of ``result.json``; its setup took ``ready`` seconds."""
+        self.writing.wait()
         experiment, data, here = self.experiment, self.data, self._here
         history, clock = state.history, state.clock
         rows, times = kept(history.rows)
@@ -146,6 +161,14 @@ class RunContext:
             "changed": self._changed,
             "wandb": wandb_record(experiment.trackers, self.info),
         }
+
+
+def writes_beside(experiment: Experiment) -> bool:
+    """Return whether checkpoints are written while the training goes on: on a GPU, which would stand still meanwhile.
+
+    On a CPU there is nothing to gain, the cores are busy. Several processes wait for what they save together.
+    """
+    return experiment.hardware.device.type == "cuda" and experiment.shards.world.size == 1
 
 
 def new_training(experiment: Experiment, data: RunData, task: Task, steps: int, tracker: Tracker) -> TrainState:
@@ -210,10 +233,12 @@ def train(
         output.hurried(),
         GracefulShutdown() as shutdown,
         Trackers(context.info, *own, chosen=experiment.trackers) as trackers,
+        context.writing,
     ):
         state = context.begin(trackers)
         every, world = experiment.checkpoint_every, experiment.shards.world
-        checkpointer = Checkpointer(context.save_training, every, epochs, shutdown, world, stop)
+        wait = context.writing.wait
+        checkpointer = Checkpointer(context.save_training, every, epochs, shutdown, world, stop, wait)
         ready = context.session_seconds()
         if saved.training is not None:
             restore(state, saved, context.news, folder)

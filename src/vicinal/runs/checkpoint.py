@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,39 @@ def save(file: Path, content: dict[str, Any]) -> None:
     write(file, archive + sha256(archive).encode())
 
 
+def copied(content: dict[str, Any]) -> dict[str, Any]:
+    """Return ``content`` as it is now, all tensors in new memory of the host, to be saved while training goes on.
+
+    To the bytes of the file, whatever is in it: tensors that share memory do so in the copy. From a GPU, all are copied
+    to pinned memory before one of them is waited for.
+    """
+    result: dict[str, Any] = _plain(content, _Copies())
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+    return result
+
+
+class _Copies:
+    """Copy tensors to the host: each once, and the memory that several of them share once."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[int, Tensor] = {}
+        self._memory: dict[int, torch.UntypedStorage] = {}
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and id(value) not in self._tensors:
+            self._tensors[id(value)] = self._copy(value)
+        return self._tensors.get(id(value), value)
+
+    def _copy(self, value: Tensor) -> Tensor:
+        stored = value.untyped_storage()
+        if (memory := self._memory.get(stored._cdata)) is None:
+            room = torch.empty(stored.nbytes(), dtype=torch.uint8, pin_memory=value.is_cuda)
+            memory = room.untyped_storage().copy_(stored, non_blocking=value.is_cuda)
+            self._memory[stored._cdata] = memory
+        return value.new_empty(0, device="cpu").set_(memory, value.storage_offset(), value.shape, value.stride())
+
+
 def load(file: Path, shape: Shape = dict) -> dict[str, Any]:
     """Return the content, its tensors on the CPU. Raises as :func:`vicinal.runs.files.read_json` does."""
     with opened(file, largest=sys.maxsize) as stream:
@@ -91,18 +125,19 @@ def keep(file: Path, previous: Path) -> None:
     partial.replace(previous)
 
 
-def _plain(content: Any) -> Any:
+def _plain(content: Any, leaf: Callable[[Any], Any] = lambda value: value) -> Any:
     """Return ``content`` with new containers, and one object for all equal strings, as pickle's bytes depend on that.
 
     It writes a repeated object as a reference; equal names of loaded weights and of the model are different objects.
+    All else is what ``leaf`` returns.
     """
     if isinstance(content, str):
         return sys.intern(content)
     if isinstance(content, dict):
         plain = copy.copy(content)  # an OrderedDict and a Counter stay what they are
         plain.clear()
-        plain.update({_plain(key): _plain(value) for key, value in content.items()})
+        plain.update({_plain(key): _plain(value, leaf) for key, value in content.items()})
         return plain
     if isinstance(content, (list, tuple)):
-        return type(content)(map(_plain, content))
-    return content
+        return type(content)(_plain(value, leaf) for value in content)
+    return leaf(content)

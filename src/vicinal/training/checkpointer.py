@@ -42,6 +42,7 @@ Stop = Callable[[Sequence[Mapping[str, Any]]], str | None]
 class Checkpointer:
     """Save a running training at intervals, at the end of its ``epochs``, and at a shutdown, by calling ``save``.
 
+    Before the training is left, ``wait`` is called, which returns once what was saved is on the disk.
     ``stop`` is asked by the first process of a run before each epoch whether there is to be one.
     """
 
@@ -53,9 +54,10 @@ class Checkpointer:
         shutdown: GracefulShutdown,
         world: World = ALONE,
         stop: Stop | None = None,
+        wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._save, self._every, self._epochs, self._shutdown, self._world = save, every, epochs, shutdown, world
-        self._stop = stop
+        self._stop, self._wait = stop, wait
         self._steps = 0  # since the last checkpoint
 
     def before_epoch(self, training: TrainState) -> None:
@@ -68,6 +70,7 @@ class Checkpointer:
         first = self._world.rank == 0
         if (reason := self._world.first(self._stop(training.history.rows) if first else None)) is not None:
             self.save(training)
+            self._wait()
             raise StoppedEarly(reason)
 
     def after_step(self, training: TrainState) -> None:
@@ -87,9 +90,10 @@ class Checkpointer:
         """Save and raise :class:`Interrupted` if a process of the run was asked to stop."""
         if self._shutdown.agree(self._world.largest):
             self.save(training)
+            self._wait()
             self._shutdown.check()
 
     def save(self, training: TrainState) -> None:
-        """Write a checkpoint now."""
+        """Save the training as it is now."""
         self._save(training)
         self._steps = 0
