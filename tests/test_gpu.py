@@ -275,6 +275,7 @@ def test_a_run_records_its_gpu_and_its_peak_of_memory(commands: dict[str, Comman
     for result in results.values():
         assert result["hardware"]["device"] == "cuda"
         assert result["hardware"]["device_name"] == torch.cuda.get_device_name()
+        assert result["hardware"]["tf32"] == "convolutions"
         assert 2**20 < result["peak_memory"] < torch.cuda.get_device_properties(0).total_memory
 
 

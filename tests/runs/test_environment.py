@@ -157,3 +157,28 @@ def test_no_file_of_a_run_has_a_secret(
     assert len(files) == (6 if fails else 10)
     assert [file.name for file in files if SECRET.encode() in file.read_bytes()] == []
     assert b"<WANDB_API_KEY>" in experiment.folder.environment.read_bytes()
+
+
+def test_what_a_gpu_does_in_tf32_is_what_torch_says() -> None:
+    """The settings of the process, whichever of torch's two ways has set them; another device has none."""
+    gpu = torch.device("cuda")
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    try:
+        assert environment.numerics(gpu) == {"tf32": "convolutions"}  # torch's own default
+        torch.set_float32_matmul_precision("high")
+        assert environment.numerics(gpu) == {"tf32": "matrix products and convolutions"}
+        torch.backends.cudnn.allow_tf32 = False
+        assert environment.numerics(gpu) == {"tf32": "matrix products"}
+        torch.set_float32_matmul_precision("highest")
+        assert environment.numerics(gpu) == {"tf32": "nothing"}
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+    assert environment.numerics(torch.device("cpu")) == {}
+
+
+def test_another_tf32_is_a_difference_and_an_older_result_has_none() -> None:
+    made = {"device": "cuda", "precision": "fp32", "threads": 1, "versions": {"torch": "2.15.0"}}
+    then, here = (environment.fixed({**made, "tf32": tf32}) for tf32 in ("convolutions", "nothing"))
+    assert environment.differences(then, here) == ["tf32 convolutions, then nothing"]
+    assert environment.differences(environment.fixed(made), here) == []

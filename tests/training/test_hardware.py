@@ -1,10 +1,12 @@
 """What "auto" becomes, and what a run leaves to the next one of its process."""
 
+import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,3 +195,52 @@ def test_a_step_touches_no_page_that_the_last_one_has_not() -> None:
     assert counted() >= 64 * 2**20 // 2**16
     assert counted("keep") < 10
     assert counted("keep", MALLOC_MMAP_THRESHOLD_="1000000") >= 64 * 2**20 // 2**16  # the user's own wish
+
+
+def test_the_compiler_starts_no_more_processes_than_a_job_has_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine with more of them, as the workers of a parallel sweep share it; a number of the user's own stays."""
+    import torch._inductor.config as inductor
+
+    compiled, eager = (hardware.Hardware(torch.device("cpu"), "fp32", 1, on) for on in (True, False))
+    monkeypatch.setenv("VICINAL_CORES", "1")
+    for name in ("TORCHINDUCTOR_COMPILE_THREADS", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.delenv(name, raising=False)
+    with inductor.patch(compile_threads=24):
+        hardware.apply(eager, TrainerConfig())
+        assert inductor.compile_threads == 24
+        hardware.apply(compiled, TrainerConfig())
+        assert inductor.compile_threads == 1
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "24")
+    with inductor.patch(compile_threads=24):
+        hardware.apply(compiled, TrainerConfig())
+        assert inductor.compile_threads == 24
+
+
+COUNTING = """
+import json, sys
+from torch._dynamo.utils import counters
+from vicinal.cli.train import main
+
+main()
+print(json.dumps(counters["inductor"]))
+"""
+
+
+@pytest.mark.slow
+def test_a_second_job_compiles_nothing_anew(tmp_path: Path) -> None:
+    """In another process, with other numbers and the same network: what torch does by itself, and we rely on."""
+    words = ("model=mlp", "model.hidden=[8]", "dataset.train_size=64", "dataset.val_size=32", "dataset.augment=true")
+    words += ("trainer.batch_size=32", "trainer.epochs=1", "trainer.precision=fp32", "trainer.device=cpu")
+    words += ("trainer.compile=true", "wandb.mode=disabled", "mixup=manifold", "mixup.layers=[hidden1]")
+    environment = {name: value for name, value in os.environ.items() if "INDUCTOR" not in name}
+    environment |= {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
+    found = []
+    for number in ("1", "2"):
+        own = (f"mixup.alpha={number}", f"seed={number}", f"output_dir={tmp_path / 'outputs'}")
+        command = [sys.executable, "-c", COUNTING, *words, *own]
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+        found.append(json.loads(said.splitlines()[-1]))
+    first, second = found
+    assert first["fxgraph_cache_miss"] > 0
+    assert second["fxgraph_cache_hit"] == first["fxgraph_cache_miss"] + first.get("fxgraph_cache_hit", 0)
+    assert "fxgraph_cache_miss" not in second

@@ -27,7 +27,7 @@ from vicinal.jobs.run_info import catch_up, show
 from vicinal.jobs.session import train
 from vicinal.launch import gpu_memory
 from vicinal.launch.packing import JOBS
-from vicinal.runs.environment import differences, fixed, others, versions
+from vicinal.runs.environment import differences, fixed, numerics, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.heartbeat import TakenOverError
 from vicinal.runs.run_lock import BusyError
@@ -174,6 +174,7 @@ def reuse_warnings(experiment: Experiment, done: dict[str, Any]) -> list[str]:
     """Return a remark for each difference in hardware, code and data between a result that is reused and here."""
     hardware = experiment.hardware
     here = {"device": hardware.device.type, "precision": hardware.precision, "threads": hardware.threads}
+    here |= numerics(hardware.device)
     remarks = [
         f"made with {text.replace(', then', ', here it would be')}: the last digits may differ"
         for text in differences(fixed(done), fixed({**here, "versions": versions(experiment.packages)}))

@@ -60,9 +60,12 @@ class RunContext:
         self.news = saved.news(self._made_with)
         self._changed = [*saved.changed, *self.news]
         self.info = run_info(experiment, sweep, saved.wandb_id)
+        precision = hardware.precision
+        if precision == "fp32" and "tf32" in self._here:
+            precision += f", TF32 for {self._here['tf32']}"
         log.info(
             "%s on %s (%s, %d threads): %d %s to train on, %d to validate, %d to test",
-            *(self.info.name, hardware.device.type, hardware.precision, hardware.threads),
+            *(self.info.name, hardware.device.type, precision, hardware.threads),
             len(data.train.targets),
             experiment.sizes.inputs.noun,
             *(0 if part is None else len(part.targets) for part in (data.val, data.test)),
@@ -148,7 +151,11 @@ class RunContext:
             "images_per_second": clock.images_per_second,
             "peak_memory": gpu_memory.peak(experiment.hardware.device),
             "hardware": {
-                **{name: here[name] for name in ("device", "device_name", "precision", "threads")},
+                **{
+                    name: here[name]
+                    for name in ("device", "device_name", "precision", "tf32", "threads")
+                    if name in here
+                },
                 "compile": experiment.hardware.compile,
                 **({"processes": experiment.shards.world.size} if experiment.shards.count > 1 else {}),
             },

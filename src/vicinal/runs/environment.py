@@ -57,6 +57,7 @@ def describe(
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
         "cpus": os.cpu_count(),
         "precision": precision,
+        **numerics(device),
         "threads": threads,
         "source": digest(files),
         "sources": files,
@@ -68,7 +69,21 @@ def fixed(environment: Mapping[str, Any]) -> dict[str, Any]:
     values = {**environment, **environment.get("hardware", {})}
     recorded = values["versions"].items()
     versions = {name: str(version).partition("+")[0] for name, version in recorded if name in DECIDING}
-    return {name: values[name] for name in ("device", "precision", "threads")} | versions
+    tf32 = {"tf32": values["tf32"]} if "tf32" in values else {}  # of a GPU
+    return {name: values[name] for name in ("device", "precision", "threads")} | tf32 | versions
+
+
+def numerics(device: torch.device) -> dict[str, str]:
+    """Return which operations on float32 a GPU does in TF32, whose mantissa has 10 bits: ``{"tf32": "convolutions"}``.
+
+    That is torch's own default, which nothing here changes: convolutions in TF32, products of matrices in full float32.
+    Other devices have no TF32: {}.
+    """
+    if device.type != "cuda":
+        return {}
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    kinds = {"matrix products": torch.backends.cuda.matmul, "convolutions": convolutions}
+    return {"tf32": " and ".join(name for name, kind in kinds.items() if kind.fp32_precision == "tf32") or "nothing"}
 
 
 def differences(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

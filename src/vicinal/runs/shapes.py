@@ -90,7 +90,7 @@ SCORES: Shape = {**{f"{key}?": share for key in PERCENT}, str: number}
 GROUPS = ("dataset", "model", "mixup", "optimizer", "scheduler", "trainer", "tracker", "wandb")
 CONFIG: Shape = {f"{group}?": dict for group in GROUPS}
 VERSIONS: Shape = {str: (str,)}
-HARDWARE: Shape = {"device": str, "device_name?": str, "precision": str, "threads": whole}
+HARDWARE: Shape = {"device": str, "device_name?": str, "precision": str, "tf32?": str, "threads": whole}
 HEADING: Shape = {
     "run_id": str,
     "cell_id": plain,

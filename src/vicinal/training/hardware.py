@@ -131,5 +131,10 @@ def apply(hardware: Hardware, settings: TrainerConfig) -> None:
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
     torch.use_deterministic_algorithms(settings.deterministic)
+    if hardware.compile and "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:
+        from torch._inductor import config as compiler
+
+        # Torch's own number is that of the machine, for each of the jobs that share it.
+        compiler.compile_threads = usable_cores()
     # The fastest kernels, found by trial, may differ from run to run: only where the same bits are not requested.
     torch.backends.cudnn.benchmark = hardware.device.type == "cuda" and not settings.deterministic
