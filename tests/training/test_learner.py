@@ -355,6 +355,10 @@ COMPILED: dict[str, Strategy] = {
 }
 
 
+def on_a_gpu(strategy: Strategy) -> bool:
+    return make_learner(make_model(), strategy, META).mixes_as_made
+
+
 @pytest.mark.parametrize(
     ("strategy", "mixed"),
     [
@@ -374,6 +378,8 @@ def test_a_batch_that_is_not_made_yet_is_made_mixed_where_that_is_all_of_the_mix
     torch.manual_seed(0)
     model = make_model()
     learners = [make_learner(each, strategy) for each in (model, copy.deepcopy(model))]
+    assert not learners[0].mixes_as_made
+    learners[0].mixes_as_made = on_a_gpu(strategy)
     for images, labels, plan in batches(strategy, 4):
         asked = []
 

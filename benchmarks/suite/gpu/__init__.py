@@ -37,6 +37,7 @@ ITEMS: dict[str, Item] = {
     "training with CUDA graphs, batch 512": partial(speed.training, batch=512, compile="max"),
     "mixing in a step": speed.mixing_in_a_step,
     "mixing against others": speed.mixing_against_others,
+    "making and mixing": speed.mixed_as_made,
     "loader": speed.loader,
     "small jobs": speed.small_jobs,
     "first step": speed.first_step,

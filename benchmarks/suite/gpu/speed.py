@@ -16,6 +16,7 @@ from benchmarks.suite.processes import Trainings, python
 from benchmarks.suite.sweeping import write_tree
 from benchmarks.suite.timing import Case, Spread
 from benchmarks.suite.trainings import Bare, Run
+from vicinal.data import Pending, plain
 
 JOBS = (1, 2, 4, 8)
 KERNELS = 10
@@ -131,6 +132,30 @@ def loader(bench: Bench) -> None:
     for case in cases:
         speeds = Spread.of([count / seconds for seconds in timings.seconds[case.name]])
         bench.row(f"batches of 128, {case.name}", "", speeds, unit="images/s")
+
+
+def mixed_as_made(bench: Bench) -> None:
+    """Batches that one compiled loop makes and mixes, against those that one makes, and eager kernels mix."""
+    batch, count = (16, 64) if bench.quick else (128, 12_800)
+    for mixup in ("input", "cutmix"):
+        words = (f"mixup={mixup}", "mixup.per_sample=true", f"trainer.batch_size={batch}", "trainer.compile=true")
+        run = Run(bench.folder, count, *words, "model=mlp", "model.hidden=[8]")
+        cases = [Case(name, partial(_mix, run, name == "one loop")) for name in ("apart", "one loop")]
+        timings = bench.time(f"{count} images, mixup={mixup}", cases, rounds=9, warmup=2)
+        title = f"{mixup}, one lambda a sample: batches of {batch} mixed as they are made"
+        bench.row(title, "made, then mixed", timings.ratio("apart", "one loop"), bar=Bar(1))
+
+
+def _mix(run: Run, as_made: bool) -> None:
+    """Decide and make all batches of an epoch."""
+    order, augmentation, mixing = (torch.Generator().manual_seed(seed) for seed in range(3))
+    for batch, _ in run.loaders.train.epoch(order, augmentation, pending=True):
+        plan = run.learner.strategy.sample(batch.shape, mixing).to(run.hardware.device)
+        mask = plan.pixelwise
+        if as_made and isinstance(batch, Pending) and mask is not None:
+            batch.mixed(plan.partner, mask)
+        else:
+            plan.mix(plain(batch))
 
 
 def _drain(run: Run, streams: tuple[torch.Generator, torch.Generator]) -> None:

@@ -271,8 +271,8 @@ def graphs(bench: Bench, mixup: str) -> None:
     batches = islice(run.loaders.test.batches(), 1)
     evaluate(CLASSIFICATION, run.learner.eval_model, batches, run.hardware, run.learner.eval_forward)
     # One for each block, one for all other batches, one for evaluation, one for the making of augmented batches, and
-    # one more where only some of these are mixed as they are made.
-    expected = (len(blocks) + 1 if layers else 0) + 3
+    # one more where only some of these are mixed as they are made, on a GPU.
+    expected = (len(blocks) + run.learner.mixes_as_made if layers else 0) + 3
     found = counters["stats"]["unique_graphs"]
     bench.check(f"graphs of mixup={mixup}, off the {expected} that there must be", "", abs(found - expected), ZERO)
     bench.check(f"breaks in the graphs of mixup={mixup}", "", len(counters["graph_break"]), ZERO)

@@ -22,6 +22,7 @@ HIDDEN = {
     "device": "trainer.device",
     "device_name": "trainer.device",
     "precision": "trainer.precision",
+    "tf32": "",
     "threads": "trainer.threads",
     "torch": "",
     "torchvision": "",

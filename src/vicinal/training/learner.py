@@ -72,6 +72,8 @@ class Learner(Stateful):
         self._counts = None if counts is None else counts.to(hardware.device)
         weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
         self.objective = Objective(task, task.loss(settings, self._counts, 1, self.model), *weights)
+        self.mixes_as_made = hardware.device.type != "cpu" and not strategy.clean_weight
+        """Whether batches that are not made yet are made mixed; on a CPU that is slower, see :class:`Pending`."""
         if hardware.compile:
             # Graphs of an earlier run of this process would count as ours.
             torch.compiler.reset()
@@ -133,7 +135,7 @@ class Learner(Stateful):
 
     def _entering(self, inputs: Batch, plan: MixPlan) -> tuple[Tensor, Callable[[Tensor, MixPlan], Any]]:
         """Return a batch, and the forward pass that mixes it by the plan, unless it could be made mixed."""
-        if isinstance(inputs, Pending) and not self.objective.clean_weight and (mask := plan.pixelwise) is not None:
+        if self.mixes_as_made and isinstance(inputs, Pending) and (mask := plan.pixelwise) is not None:
             return inputs.mixed(plan.partner, mask), lambda mixed, _: self.forward(mixed)
         return plain(inputs), partial(self.hooks, forward=self.forward)
 
