@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from benchmarks.suite.bench import Bench
-from benchmarks.suite.gpu import step_checks, training_checks
+from benchmarks.suite.gpu import fast_paths, step_checks, training_checks
 from vicinal.config.schema import TrainerConfig
 from vicinal.data import Samples
 from vicinal.data.store import fits
@@ -76,7 +76,7 @@ def test_compiled_steps_against_the_cpu(bench: Bench) -> None:
 
 
 def test_gradients_of_chosen_partners_are_those_of_an_index(bench: Bench) -> None:
-    step_checks.chosen_partners(bench)
+    fast_paths.chosen_partners(bench)
     assert right(bench)
 
 
@@ -112,7 +112,7 @@ def test_resume_to_the_bit(bench: Bench) -> None:
 
 
 def test_a_checkpoint_beside_the_training_is_that_of_its_moment(bench: Bench) -> None:
-    training_checks.checkpoints(bench)
+    fast_paths.checkpoints(bench)
     assert right(bench)
 
 
@@ -137,12 +137,12 @@ def test_cuda_graphs_change_no_bit(bench: Bench) -> None:
 @pytest.mark.parametrize("mixup", ["input", "cutmix"])
 def test_batches_mixed_as_they_are_made(bench: Bench, mixup: str, stream: str) -> None:
     words = (f"mixup={mixup}", "mixup.per_sample=true", f"trainer.stream={stream}")
-    training_checks.mixed_as_made_of(bench, *words)
+    fast_paths.mixed_as_made_of(bench, *words)
     assert right(bench)
 
 
 def test_streaming_gives_the_resident_batches(bench: Bench) -> None:
-    training_checks.streaming(bench)
+    fast_paths.streaming(bench)
     assert right(bench)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.suite.bench import Bench
 from benchmarks.suite.budget import OutOfTime, noticed
-from benchmarks.suite.gpu import recipe, speed, step_checks, training_checks
+from benchmarks.suite.gpu import fast_paths, recipe, speed, step_checks, training_checks
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +20,15 @@ Item = Callable[[Bench], object]
 
 ITEMS: dict[str, Item] = {
     "strategies against the CPU": step_checks.strategies,
-    "gradients of chosen partners": step_checks.chosen_partners,
+    "gradients of chosen partners": fast_paths.chosen_partners,
     "waits in a step": training_checks.waits,
     "determinism": training_checks.determinism,
     "resume": training_checks.resume,
-    "checkpoints": training_checks.checkpoints,
+    "checkpoints": fast_paths.checkpoints,
     "fp16": step_checks.fp16,
-    "streaming": training_checks.streaming,
+    "streaming": fast_paths.streaming,
     "compiled steps": step_checks.compiled,
-    "batches mixed as they are made": training_checks.mixed_as_made,
+    "batches mixed as they are made": fast_paths.mixed_as_made,
     "graphs": training_checks.graphs_of_strategies,
     "CUDA graphs": training_checks.cuda_graphs,
     "training, batch 128": partial(speed.training, batch=128),

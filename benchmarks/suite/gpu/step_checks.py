@@ -6,7 +6,6 @@ import copy
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -17,7 +16,6 @@ from torch.optim import SGD
 from benchmarks.suite.bench import Bar, Bench, same_work
 from vicinal.config.schema import TrainerConfig
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
-from vicinal.mixing.fields import HardMask
 from vicinal.training.hardware import Hardware
 from vicinal.training.learner import Learner
 from vicinal.training.schedules import constant
@@ -129,31 +127,6 @@ def relative_error(ours: Tensor, expected: Tensor) -> float:
     """Distance over length, in float64; NaN or infinite where ours is not finite."""
     expected = expected.cpu().double()
     return float((ours.cpu().double() - expected).norm() / expected.norm())
-
-
-def chosen_partners(bench: Bench) -> None:
-    """The gradient of hidden features whose partners are known to be a permutation, against that of an index."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(BATCH, 16, 8, 8, generator=generator).to(bench.device, memory_format=torch.channels_last)
-    upstream = torch.randn(x.shape, generator=generator).to(bench.device)
-    known = STRATEGIES["manifold at layer3, per sample"].sample(x.shape, generator).to(bench.device)
-    for precision, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
-        if precision == "bf16" and bench.rehearses:
-            continue
-        for mask in (None, HardMask(x[:, :1] > 0)):
-            plan = replace(known, mask=mask)
-            ours, theirs = (mixed_gradient(each, x.to(dtype), upstream) for each in (plan, replace(plan, whose=None)))
-            title = f"gradient of chosen partners, by {'lambda' if mask is None else 'a mask'}, {precision}, compiled"
-            bench.check(title, "that of an index", relative_error(ours, theirs), Bar(TOLERANCES[precision], False))
-
-
-def mixed_gradient(plan: MixPlan, x: Tensor, upstream: Tensor) -> Tensor:
-    """Return the gradient of features that a plan mixes, compiled, as a network is."""
-    torch.compiler.reset()
-    x = x.clone().requires_grad_()
-    torch.compile(plan.mix, dynamic=False)(x).backward(upstream.to(x.dtype))  # type: ignore[no-untyped-call]
-    assert x.grad is not None
-    return x.grad
 
 
 def fp16(bench: Bench) -> None:
