@@ -47,9 +47,10 @@ def generators() -> tuple[torch.Generator, torch.Generator]:
     [
         (CropFlip(2, True), {"channels_last": True}),
         (CropFlip(2, False), {"channels_last": False}),
+        (CropFlip(2, True, reflect=True), {"channels_last": True}),
         (CropFlip(0, True, rotate=True), {"channels_last": True, "stream": True}),
     ],
-    ids=["crop and flip, channels last", "crop", "flip and turn, streamed"],
+    ids=["crop and flip, channels last", "crop", "reflected", "flip and turn, streamed"],
 )
 def test_mixed_batches_are_made_by_one_kernel(name: str, augmentation: CropFlip, options: dict[str, bool]) -> None:
     """For all draws of two epochs; the rest of an epoch is made and mixed as ever."""
