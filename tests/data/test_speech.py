@@ -282,6 +282,14 @@ def test_clips_of_two_parts_are_counted(
     assert f"{commands}: clips of test that are in train too, byte by byte: " in caplog.text
 
 
+def test_equal_spoken_digits_of_two_parts_are_counted(digits: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recordings = digits / "fsdd/recordings"
+    shutil.copy(recordings / "3_theo_5.wav", recordings / "3_theo_0.wav")
+    shutil.copy(recordings / "7_theo_6.wav", recordings / "7_jackson_4.wav")
+    fsdd(str(digits), rate=8000, length=400)
+    assert f"{recordings}: clips of test that are in train too, byte by byte: 2 of 40" in caplog.text
+
+
 def test_a_picture_of_sound() -> None:
     """A tone is a bright line at its height, silence is black; a mask in time is columns."""
     kind = Waveforms(8000, 4000)

@@ -102,7 +102,13 @@ def fsdd(root: str, rate: int, length: int, speaker: str | None = None) -> Sourc
         speaker: whose clips are the test set, and are not trained on; None for the official one, recordings 0 to 4 of
             all speakers, who are trained on too.
     """
-    return _fsdd(root, speaker).decoded(rate, length)
+    clips = _fsdd(root, speaker)
+    contents = {
+        part: [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file, _ in files]
+        for part, files in clips.parts.items()
+    }
+    warn_of_shared(_recordings(root), "clips", contents)
+    return clips.decoded(rate, length)
 
 
 def _commands(folder: str, val_size: int | None, words: list[str] | None = None, **_: Any) -> Clips:
