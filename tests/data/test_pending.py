@@ -59,7 +59,7 @@ def test_mixed_batches_are_made_by_one_kernel(name: str, augmentation: CropFlip,
     metrics.reset()
     seen = 0
     for _ in range(2):
-        pairs = zip(eager.epoch(*generators()), compiled.epoch(*generators(), pending=True), strict=True)
+        pairs = zip(eager.epoch(*generators()), compiled.pending(*generators()), strict=True)
         for (images, labels), (batch, same_labels) in pairs:
             assert torch.equal(labels, same_labels)
             assert batch.shape == images.shape
@@ -83,7 +83,7 @@ def test_mixed_batches_are_made_by_one_kernel(name: str, augmentation: CropFlip,
 @pytest.mark.slow
 def test_a_batch_can_be_made_plain_and_then_mixed() -> None:
     eager, compiled = (loader(CropFlip(2, True), compile=on) for on in (False, True))
-    (images, _), (batch, _) = next(eager.epoch(*generators())), next(compiled.epoch(*generators(), pending=True))
+    (images, _), (batch, _) = next(eager.epoch(*generators())), next(compiled.pending(*generators()))
     plan = STRATEGIES["boxes"].sample(images.shape, torch.Generator().manual_seed(2))
     assert plan.pixelwise is not None
     assert isinstance(batch, Pending)
@@ -95,5 +95,5 @@ def test_a_batch_can_be_made_plain_and_then_mixed() -> None:
 
 def test_what_is_not_compiled_is_made_at_once() -> None:
     for options in ({}, {"stream": True}):
-        for batch, _ in loader(CropFlip(2, True), **options).epoch(*generators(), pending=True):
+        for batch, _ in loader(CropFlip(2, True), **options).pending(*generators()):
             assert isinstance(batch, torch.Tensor)

@@ -164,7 +164,7 @@ def test_a_diverged_run_has_failed_at_a_step(compose: Compose) -> None:
 def witness(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[str, str]]:
     """Hashes of the initial weights and of all images and labels, in the order of their use, since the last call."""
     seen = {"weights": hashlib.sha256(), "samples": hashlib.sha256()}
-    make, epoch = Learner.__init__, Loader.epoch
+    make, epoch = Learner.__init__, Loader.pending
 
     def watched_make(self: Learner, model: torch.nn.Module, *args: Any, **keys: Any) -> None:
         for name, value in model.state_dict().items():
@@ -177,7 +177,7 @@ def witness(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[str, str]]:
             yield images, labels
 
     monkeypatch.setattr(Learner, "__init__", watched_make)
-    monkeypatch.setattr(Loader, "epoch", watched_epoch)
+    monkeypatch.setattr(Loader, "pending", watched_epoch)
 
     def read() -> tuple[str, str]:
         found = seen["weights"].hexdigest(), seen["samples"].hexdigest()

@@ -61,7 +61,7 @@ class Killed(BaseException):
 
 PLACES = {
     "step": (Learner, "step"),
-    "begin": (Loader, "epoch"),
+    "begin": (Loader, "pending"),
     "evaluation": (loop, "evaluate"),
     "row": (RunFiles, "epoch"),
     "end_epoch": (TrainState, "end_epoch"),

@@ -55,8 +55,7 @@ def mixed_as_made_of(bench: Bench, *words: str) -> None:
     loaders = [small_run(bench, 6, *words, f"trainer.compile={on}") for on in ("false", "true")]
     plans = torch.Generator().manual_seed(2)
     plain, pending = (
-        run.loaders.train.epoch(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1), pending=True)
-        for run in loaders
+        run.loaders.train.pending(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)) for run in loaders
     )
     difference, others = 0.0, 0
     for (images, labels), (batch, same) in zip(plain, pending, strict=True):

@@ -149,7 +149,7 @@ def mixed_as_made(bench: Bench) -> None:
 def _mix(run: Run, as_made: bool) -> None:
     """Decide and make all batches of an epoch."""
     order, augmentation, mixing = (torch.Generator().manual_seed(seed) for seed in range(3))
-    for batch, _ in run.loaders.train.epoch(order, augmentation, pending=True):
+    for batch, _ in run.loaders.train.pending(order, augmentation):
         plan = run.learner.strategy.sample(batch.shape, mixing).to(run.hardware.device)
         mask = plan.pixelwise
         if as_made and isinstance(batch, Pending) and mask is not None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -119,37 +118,9 @@ class Loader:
             self.batch_size, _shuffled(len(self.targets), self.batch_size, self._shards) - step * self.batch_size
         )
 
-    @overload
     def epoch(
-        self,
-        order: torch.Generator,
-        augmentation: torch.Generator,
-        skip: int = 0,
-        number: int = 1,
-        *,
-        pending: Literal[False] = False,
-    ) -> Generator[tuple[Tensor, Tensor], None, None]: ...
-
-    @overload
-    def epoch(
-        self,
-        order: torch.Generator,
-        augmentation: torch.Generator,
-        skip: int = 0,
-        number: int = 1,
-        *,
-        pending: Literal[True],
-    ) -> Generator[tuple[Batch, Tensor], None, None]: ...
-
-    def epoch(
-        self,
-        order: torch.Generator,
-        augmentation: torch.Generator,
-        skip: int = 0,
-        number: int = 1,
-        *,
-        pending: bool = False,
-    ) -> Generator[tuple[Batch, Tensor], None, None]:
+        self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0, number: int = 1
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Return the batches of one shuffled pass, the epoch `number` from 1, without the first `skip`, or the own
         parts of each.
 
@@ -158,9 +129,13 @@ class Loader:
 
         A single sample left over at the end is left out of this epoch: batch norm cannot normalise one value. With
         parts, so is a last batch with a part of fewer than two.
-
-        If ``pending``, batches that a compiled loop makes are yielded before they are made.
         """
+        return _made(self.pending(order, augmentation, skip, number))
+
+    def pending(
+        self, order: torch.Generator, augmentation: torch.Generator, skip: int = 0, number: int = 1
+    ) -> Generator[tuple[Batch, Tensor], None, None]:
+        """Do as :meth:`epoch`, but return batches that a compiled loop makes before they are made."""
         size = _shuffled(len(self._given), self.batch_size, self._shards)
         rows = self._sampler(self._given, size, order)
         chunks = self._chunks(rows)
@@ -173,8 +148,7 @@ class Loader:
         draws = self._draws([len(chunk) for chunk in chunks], augmentation, flips)
         for _ in range(skip * len(self._own) if self.augmentation else 0):
             next(draws)
-        batches = self._make(parts, draws, seeds)
-        return batches if pending else _made(batches)
+        return self._make(parts, draws, seeds)
 
     def batches(self, share: Callable[[int], range] = range) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all samples in order, without augmentation; or of N batches those whose numbers are in `share(N)`."""
