@@ -227,7 +227,7 @@ print(json.dumps(counters["inductor"]))
 
 
 @pytest.mark.slow
-def test_a_second_job_compiles_nothing_anew(tmp_path: Path) -> None:
+def test_a_second_job_compiles_nothing_again(tmp_path: Path) -> None:
     """In another process, with other numbers and the same network: what torch does by itself, and we rely on."""
     words = ("model=mlp", "model.hidden=[8]", "dataset.train_size=64", "dataset.val_size=32", "dataset.augment=true")
     words += ("trainer.batch_size=32", "trainer.epochs=1", "trainer.precision=fp32", "trainer.device=cpu")

@@ -88,6 +88,16 @@ def _check_classes(clips: Clips, folder: Path) -> None:
             raise ValueError(f"root: {folder} must have clips of every class for {part}, and has none of {missing[0]}")
 
 
+@once  # for the jobs of a sweep
+def _warn_of_equal(root: str, speaker: str | None) -> None:
+    parts = _fsdd(root, speaker).parts
+    contents = {
+        part: [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file, _ in files]
+        for part, files in parts.items()
+    }
+    warn_of_shared(_recordings(root), "clips", contents)
+
+
 @reads(lambda root, **_: [_recordings(root)], preview=lambda **arguments: _fsdd(**arguments).undecoded())
 def fsdd(root: str, rate: int, length: int, speaker: str | None = None) -> Source:
     """Load the Free Spoken Digit Dataset (Jackson et al.): 3000 clips of ten digits by six speakers, at 8 kHz.
@@ -102,13 +112,8 @@ def fsdd(root: str, rate: int, length: int, speaker: str | None = None) -> Sourc
         speaker: whose clips are the test set, and are not trained on; None for the official one, recordings 0 to 4 of
             all speakers, who are trained on too.
     """
-    clips = _fsdd(root, speaker)
-    contents = {
-        part: [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file, _ in files]
-        for part, files in clips.parts.items()
-    }
-    warn_of_shared(_recordings(root), "clips", contents)
-    return clips.decoded(rate, length)
+    _warn_of_equal(root, speaker)
+    return _fsdd(root, speaker).decoded(rate, length)
 
 
 def _commands(folder: str, val_size: int | None, words: list[str] | None = None, **_: Any) -> Clips:
