@@ -23,7 +23,7 @@ from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.tasks import CLASSIFICATION, TASKS, Task
-from vicinal.training.parameter_groups import norm_biases
+from vicinal.training.parameter_groups import grouped, norm_biases
 from vicinal.utils.memory import usable_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
@@ -212,9 +212,10 @@ def check_optimizer(optimizer: Component, model: Component, sizes: Sizes) -> Non
 @cache
 def check_schedule(optimizer: Component, scheduler: Component, epochs: int, steps: int = STEPS) -> None:
     """Build the optimizer and the schedule for ``steps`` steps per epoch, and take one. Raises ConfigError."""
-    weight = nn.Parameter(torch.zeros(1))
-    weight.grad = torch.zeros(1)
-    stepper = optimizer(params=[weight])
+    layer = nn.LayerNorm(1)  # its bias is a group of its own where the network's are
+    for part in layer.parameters():
+        part.grad = torch.zeros_like(part)
+    stepper = grouped(optimizer, layer, optimizer.values["norm_bias_lr"])
     scheduler(optimizer=stepper, total_steps=steps * epochs, steps_per_epoch=steps)
     try:
         stepper.step()

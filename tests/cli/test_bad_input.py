@@ -290,7 +290,7 @@ REFUSED = [
         "optimizer.norm_bias_lr=64",
         "optimizer.norm_bias_lr=64: must be 1: vicinal.models.cnn.CNN trains no bias of a normalisation layer",
     ),
-    ("optimizer.norm_bias_lr=0", "optimizer.norm_bias_lr=0: must be a finite number in (0, 1000000]"),
+    ("optimizer.norm_bias_lr=0", "optimizer.norm_bias_lr=0: must be a finite number in [1e-06, 1000000]"),
     ("trainer.eval_views=3", "trainer.eval_views=3: must be one of 1, 2, 6"),
     (
         "dataset=diabetes trainer.eval_views=2",

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -26,7 +27,7 @@ def fail() -> None:
 
 def test_the_caller_goes_on_and_the_next_piece_waits() -> None:
     first, seen = Gate(), []
-    with Background() as background:
+    with Background("a checkpoint") as background:
         background.start(first)
         assert first.began.wait(60)  # in another thread: this one is here
         first.may_end.set()
@@ -38,7 +39,7 @@ def test_the_caller_goes_on_and_the_next_piece_waits() -> None:
 def test_the_end_waits() -> None:
     gate = Gate()
     threads = threading.active_count()
-    with Background() as background:
+    with Background("a checkpoint") as background:
         background.start(gate)
         gate.may_end.set()
     assert gate.done
@@ -48,7 +49,7 @@ def test_the_end_waits() -> None:
 @pytest.mark.parametrize("where", ["wait", "start", "end"])
 def test_an_error_is_raised_where_it_is_waited_for_and_once(where: str) -> None:
     seen: list[int] = []
-    background = Background()
+    background = Background("a checkpoint")
 
     def work() -> None:
         with background:
@@ -66,12 +67,30 @@ def test_an_error_is_raised_where_it_is_waited_for_and_once(where: str) -> None:
 
 def test_another_error_is_not_hidden(caplog: pytest.LogCaptureFixture) -> None:
     def work() -> None:
-        with Background() as background:
+        with Background("a checkpoint") as background:
             background.start(fail)
             raise ValueError("the loss is not finite")
 
     with pytest.raises(ValueError, match="the loss is not finite"):
         work()
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (logging.ERROR, "[Errno 28] No space left on device: 'checkpoint.pt'")
+        (logging.ERROR, "a checkpoint: [Errno 28] No space left on device: 'checkpoint.pt'")
     ]
+
+
+def test_an_interrupted_wait_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    background = Background("a checkpoint")
+    background.start(gate)
+
+    def interrupted(self: Future[None], timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Future, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            background.wait()
+    assert not gate.done
+    gate.may_end.set()
+    background.wait()
+    assert gate.done

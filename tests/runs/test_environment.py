@@ -159,12 +159,16 @@ def test_no_file_of_a_run_has_a_secret(
     assert b"<WANDB_API_KEY>" in experiment.folder.environment.read_bytes()
 
 
-def test_what_a_gpu_does_in_tf32_is_what_torch_says() -> None:
+def test_what_a_gpu_does_in_tf32_is_what_torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of the process, whichever of torch's two ways has set them; another device has none."""
     gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     try:
         assert environment.numerics(gpu) == {"tf32": "convolutions"}  # torch's own default
+        monkeypatch.setenv("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1")
+        assert environment.numerics(gpu) == {"tf32": "matrix products and convolutions"}
+        monkeypatch.setenv("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "0")
         torch.set_float32_matmul_precision("high")
         assert environment.numerics(gpu) == {"tf32": "matrix products and convolutions"}
         torch.backends.cudnn.allow_tf32 = False
@@ -175,6 +179,8 @@ def test_what_a_gpu_does_in_tf32_is_what_torch_says() -> None:
         torch.backends.cudnn.allow_tf32 = before[0]
         torch.set_float32_matmul_precision(before[1])
     assert environment.numerics(torch.device("cpu")) == {}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert environment.numerics(gpu) == {}
 
 
 def test_another_tf32_is_a_difference_and_an_older_result_has_none() -> None:

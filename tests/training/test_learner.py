@@ -21,6 +21,7 @@ from vicinal.data import Pending
 from vicinal.errors import UserError
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 from vicinal.mixing.fields import SmoothMix
+from vicinal.mixing.saliency import PuzzleMix, SaliencyMix
 from vicinal.training.hardware import Hardware
 from vicinal.training.learner import Learner
 from vicinal.training.mixing_stats import MixingStats
@@ -357,6 +358,12 @@ COMPILED: dict[str, Strategy] = {
 
 def on_a_gpu(strategy: Strategy) -> bool:
     return make_learner(make_model(), strategy, META).mixes_as_made
+
+
+def test_a_batch_that_a_strategy_looks_at_is_made_once_and_then_mixed() -> None:
+    assert SaliencyMix(1.0).needs & {"images", "saliency"}
+    assert not on_a_gpu(SaliencyMix(1.0))
+    assert not on_a_gpu(PuzzleMix(1.0))
 
 
 @pytest.mark.parametrize(

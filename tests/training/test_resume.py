@@ -370,6 +370,26 @@ def test_an_error_of_a_checkpoint_beside_the_training_is_that_of_one_in_line(
     assert left == [1, 1]
 
 
+def test_after_a_checkpoint_that_could_not_be_written_the_next_one_is(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In line, where an error of the disk has passed; and the result is that of a training without it."""
+    whole = uninterrupted(compose, *MLP)
+    write, threads = checkpoint.write, []
+
+    def full_once(file: Path, data: bytes, durable: bool = True) -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        if len(threads) == 2:
+            raise OSError(28, "No space left on device", str(file))
+        write(file, data, durable)
+
+    monkeypatch.setattr(checkpoint, "write", full_once)
+    monkeypatch.setattr(session, "writes_beside", lambda experiment: True)
+    assert_same(finished(compose, *MLP), whole)
+    assert threads[:4] == [False, False, True, False]
+    assert "the last checkpoint could not be written: [Errno 28] No space left on device" in caplog.text
+
+
 @pytest.mark.parametrize("every", ["1steps", "3steps", "4steps", "7steps"])
 @pytest.mark.parametrize("step", [1, 5, 14])
 def test_a_kill_loses_at_most_the_steps_between_two_checkpoints(

@@ -39,7 +39,7 @@ class OptimizerConfig:
     eps: float = key(1e-8, "added to the denominator (Adam, AdamW)", above=0, high=MANY)
     fused: bool = key(False, "one kernel for all weights; differs from torch's loop over them in the last digits")
     norm_bias_lr: float = key(
-        1.0, "factor of the learning rate of biases of normalisation layers", above=0, high=MANY, since="0.2"
+        1.0, "factor of the learning rate of biases of normalisation layers", low=1e-6, high=MANY, since="0.2"
     )
 
 

@@ -88,7 +88,7 @@ class RunContext:
             score = self._baseline["test"][self.task.selection]
             log.info("%s on the same samples: test %s %.4f", self._baseline["name"], self.task.selection, score)
         self.loaders = make_loaders(experiment, data)
-        self.writing = Background()
+        self.writing = Background("a checkpoint")
         """Writes the checkpoints of a training on a GPU; ``with`` it, none is left unwritten."""
 
     def session_seconds(self) -> float:
@@ -108,17 +108,22 @@ class RunContext:
     def save_training(self, state: TrainState) -> None:
         """Write a checkpoint from which the training can be resumed, by as many processes as there are then.
 
-        Where :func:`writes_beside` says so, it is copied to the host, and written while the training goes on: the file
-        is that of this moment, to the byte. The one before is in its place until then. Not measured on a GPU yet.
+        Where :func:`writes_beside` says so, it is copied to the host, and written while the training goes on: what is
+        loaded from it is the training at this moment. The one before is in its place until then. If that could not be
+        written, this one is written in line, as a last try. Not measured on a GPU yet.
         """
         wandb_id = wandb_record(self.experiment.trackers, self.info)["id"]
         seconds = self._earlier + self.session_seconds()
         content = vars(Saved(state.state_dict(), wandb_id, self._made_with, self._changed, seconds))
         if writes_beside(self.experiment):
             self.folder.check_lock()
-            self.writing.wait()  # before the copy: two of them may be more than the host's memory
-            self.writing.start(partial(self.save, checkpoint.copied(content)))
-            return
+            try:
+                self.writing.wait()  # before the copy: two of them may be more than the host's memory
+            except OSError as error:
+                log.warning("the last checkpoint could not be written: %s", error)
+            else:
+                self.writing.start(partial(self.save, checkpoint.copied(content)))
+                return
         self.save(content)
         self.experiment.shards.world.first()  # the other processes go on, or leave, when all is written
 

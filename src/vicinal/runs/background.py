@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 class Background(AbstractContextManager["Background"]):
     """Work in a thread that is waited for before the next piece, and at the end of ``with``.
 
-    What the work raises is raised where it is waited for; it is logged where another exception ends the ``with``.
+    What the work raises is raised where it is waited for; it is logged, with the name of the work, where another
+    exception ends the ``with``.
     """
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1)
+    def __init__(self, name: str) -> None:
+        self._name, self._pool = name, ThreadPoolExecutor(1)
         self._begun: Future[None] | None = None
 
     def start(self, work: Callable[[], None]) -> None:
@@ -28,9 +29,13 @@ class Background(AbstractContextManager["Background"]):
 
     def wait(self) -> None:
         """Return once the work is done. Raises what it has raised, once."""
-        begun, self._begun = self._begun, None
-        if begun is not None:
+        if (begun := self._begun) is None:
+            return
+        try:
             begun.result()
+        finally:
+            if begun.done():  # else the wait itself was interrupted
+                self._begun = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -40,6 +45,6 @@ class Background(AbstractContextManager["Background"]):
         except Exception as late:
             if error is None:
                 raise
-            log.error("%s", late)
+            log.error("%s: %s", self._name, late)
         finally:
             self._pool.shutdown()

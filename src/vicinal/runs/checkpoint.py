@@ -65,8 +65,9 @@ def save(file: Path, content: dict[str, Any]) -> None:
 def copied(content: dict[str, Any]) -> dict[str, Any]:
     """Return ``content`` as it is now, all tensors in new memory of the host, to be saved while training goes on.
 
-    To the bytes of the file, whatever is in it: tensors that share memory do so in the copy. From a GPU, all are copied
-    to pinned memory before one of them is waited for.
+    What is loaded from the file is the same, whatever is in it: tensors that share memory do so in the copy. On a CPU
+    its bytes are too; of a GPU's tensors torch writes the device as well. From a GPU, all are copied to pinned memory
+    before one of them is waited for; torch keeps that memory.
     """
     result: dict[str, Any] = _plain(content, _Copies())
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -22,6 +22,8 @@ from vicinal.runs.source import changed, digest, few, sources
 from vicinal.utils.escaping import visible
 
 PACKAGES = ("vicinal", "torch", "torchvision", "hydra-core", "omegaconf", "wandb", "numpy", "pillow", "scikit-learn")
+AMPERE = (8, 0)  # compute capability of the first GPUs with TF32
+FORCED = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"  # makes torch's products of matrices TF32, whatever its settings say
 DECIDING = ("torch", "torchvision", "numpy", "pillow", "transformers", "tokenizers", "timm")
 """The packages whose version can change a number; the last three are recorded where a run uses them."""
 LONGEST_DIFF = 2**18  # characters of a recorded diff; the rest is left out
@@ -77,13 +79,16 @@ def numerics(device: torch.device) -> dict[str, str]:
     """Return which operations on float32 a GPU does in TF32, whose mantissa has 10 bits: ``{"tf32": "convolutions"}``.
 
     That is torch's own default, which nothing here changes: convolutions in TF32, products of matrices in full float32.
-    Other devices have no TF32: {}.
+    Other devices, and GPUs before Ampere, have no TF32: {}.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < AMPERE:
         return {}
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     kinds = {"matrix products": torch.backends.cuda.matmul, "convolutions": convolutions}
-    return {"tf32": " and ".join(name for name, kind in kinds.items() if kind.fp32_precision == "tf32") or "nothing"}
+    used = [name for name, kind in kinds.items() if kind.fp32_precision == "tf32"]
+    if os.environ.get(FORCED) == "1" and "matrix products" not in used:
+        used.insert(0, "matrix products")
+    return {"tf32": " and ".join(used) or "nothing"}
 
 
 def differences(made: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

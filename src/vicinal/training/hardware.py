@@ -134,7 +134,7 @@ def apply(hardware: Hardware, settings: TrainerConfig) -> None:
     if hardware.compile and "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:
         from torch._inductor import config as compiler
 
-        # Torch's own number is that of the machine, for each of the jobs that share it.
-        compiler.compile_threads = usable_cores()
+        # Torch's own number, 32 at most, does not know what share of the machine a job has.
+        compiler.compile_threads = min(compiler.decide_compile_threads(), usable_cores())
     # The fastest kernels, found by trial, may differ from run to run: only where the same bits are not requested.
     torch.backends.cudnn.benchmark = hardware.device.type == "cuda" and not settings.deterministic

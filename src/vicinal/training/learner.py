@@ -72,8 +72,9 @@ class Learner(Stateful):
         self._counts = None if counts is None else counts.to(hardware.device)
         weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
         self.objective = Objective(task, task.loss(settings, self._counts, 1, self.model), *weights)
-        self.mixes_as_made = hardware.device.type != "cpu" and not strategy.clean_weight
-        """Whether batches that are not made yet are made mixed; on a CPU that is slower, see :class:`Pending`."""
+        seen = strategy.clean_weight or strategy.needs & {"images", "saliency"}
+        self.mixes_as_made = hardware.device.type not in ("cpu", "mps") and not seen
+        """Whether batches are made mixed: on a GPU, where nothing looks at them before. See :class:`Pending`."""
         if hardware.compile:
             # Graphs of an earlier run of this process would count as ours.
             torch.compiler.reset()

@@ -93,7 +93,8 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
     started = time.perf_counter() - clock.epoch
     contexts = BatchContext(learner, training.counts, len(loader))
     learner.model.train()
-    batches = loader.pending(streams.order, streams.augmentation, training.steps, training.epoch)
+    make = loader.pending if learner.mixes_as_made else loader.epoch
+    batches = make(streams.order, streams.augmentation, training.steps, training.epoch)
     with closing(batches), streams.default(shards.name("dropout", shards.own[0]), device):
         for done in range(training.steps, len(loader)):
             size = loader.size(done)

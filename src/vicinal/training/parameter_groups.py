@@ -21,8 +21,9 @@ def grouped(make_optimizer: Callable[..., Optimizer], model: nn.Module, norm_bia
     """Return the optimizer of a model, whose first group of parameters is all but the biases of normalisation layers.
 
     The learning rate of these biases is ``norm_bias_lr`` times that of the others. Their weight decay is divided by it,
-    so that a step decays them as before: it is multiplied by the learning rate (arXiv 2404.00498, section 3.4). With
-    the factor 1 there is one group.
+    so that a step of SGD or AdamW decays them as before: it is multiplied by the learning rate (arXiv 2404.00498,
+    section 3.4). Adam's is part of the gradient, whose size a step does not follow. With the factor 1 there is one
+    group.
     """
     if norm_bias_lr == 1:
         return make_optimizer(params=model.parameters())
