@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import Train
 from vicinal.config.schema import TrainerConfig
 from vicinal.errors import ConfigError
 from vicinal.training import hardware
@@ -102,7 +103,19 @@ def test_refusals(settings: dict[str, Any], line: str) -> None:
 )
 def test_bf16_where_a_cpu_has_it(monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], first: str) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
-    assert hardware.resolve(TrainerConfig(device="cpu")).precision == first
+    asked = ("auto", "bf16", "fp32")
+    resolved = {name: hardware.resolve(TrainerConfig(device="cpu", precision=name)) for name in asked}
+    assert resolved["auto"].precision == first
+    emulated = {name: one.emulated for name, one in resolved.items()}
+    assert emulated == {"auto": False, "bf16": first == "fp32", "fp32": False}
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_emulated_bf16_is_said(train: Train, monkeypatch: pytest.MonkeyPatch, emulated: bool) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": not emulated})
+    code, out, err = train("trainer.precision=bf16", "trainer.epochs=1", "model=mlp")
+    line = "trainer.precision=bf16: this processor has no instructions for it, and fp32 is up to ten times faster"
+    assert (code, (out + err).count(line)) == (0, emulated)
 
 
 @pytest.mark.parametrize(("native", "first"), [(True, "bf16"), (False, "fp32")])

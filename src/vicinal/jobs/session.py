@@ -70,6 +70,9 @@ class RunContext:
             experiment.sizes.inputs.noun,
             *(0 if part is None else len(part.targets) for part in (data.val, data.test)),
         )
+        if hardware.emulated:
+            text = "trainer.precision=%s: this processor has no instructions for it, and fp32 is up to ten times faster"
+            log.warning(text, precision)
         if (shards := experiment.shards).count > 1:
             by = "one process" if shards.world.size == 1 else f"{shards.world.size} processes"
             log.info("each batch in %d parts (trainer.shards), by %s", shards.count, by)

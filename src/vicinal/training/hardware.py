@@ -41,6 +41,7 @@ class Hardware:
     threads: int
     compile: bool = False
     cuda_graphs: bool = False  # launch the kernels of a compiled step together, as a recorded graph
+    emulated: bool = False  # the device has no instructions for the precision, which makes it slower than fp32
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -88,7 +89,8 @@ def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
     graphs = settings.compile == "max"
     if graphs and name != "cuda":
         raise ConfigError("trainer.compile", "max", f"must be auto, true or false: {name} has no CUDA graphs")
-    return Hardware(torch.device(name), precision, threads, compiled, graphs)
+    emulated = name == "cpu" and precision != "fp32" and precisions[0] == "fp32"
+    return Hardware(torch.device(name), precision, threads, compiled, graphs, emulated)
 
 
 def _present(name: str) -> bool:
