@@ -59,7 +59,9 @@ REFUSED = [
     ("optimizer.lr=[1,2]", "optimizer.lr=[1,2]: must be a number"),
     ("optimizer.lr={a:1}", "optimizer.lr={a:1}: must be a number"),
     ("mixup.alpha=null", "mixup.alpha=null: must be a number"),
-    ("dataset.augment=3", "dataset.augment=3: must be true or false or a string"),
+    ("dataset.augment=3", "dataset.augment=3: must be one of augmix, randaugment, trivialaugment, true, false"),
+    ("dataset.flip=1", "dataset.flip=1: must be one of alternating, true, false"),
+    ("trainer.threads=[1]", "trainer.threads=[1]: must be auto or an integer in [1, 1024]"),
     ("dataset.augment=no", "dataset.augment=no: must be one of augmix, randaugment, trivialaugment, true, false"),
     (
         "dataset.channels=2 dataset.mean=null dataset.std=null dataset.augment=augmix",

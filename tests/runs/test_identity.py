@@ -361,6 +361,8 @@ def test_what_is_no_number_has_no_identity() -> None:
 def test_the_settings_of_an_augmentation_that_is_off_have_no_effect(compose):
     plain = compose("dataset.augment=false")
     assert compose("dataset.augment=false", "dataset.crop_padding=3", "dataset.flip=true").run_id == plain.run_id
+    uncropped = ("dataset.augment=true", "dataset.crop_padding=0")
+    assert compose(*uncropped, "dataset.crop_fill=reflect").run_id == compose(*uncropped).run_id
 
 
 def test_both_ways_to_write_a_square_are_one_run(compose: Compose) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from vicinal.analysis.records import ABSENT, RUN_NAME, Run, flat, lookup, read, same
 from vicinal.errors import UserError, suggest
 from vicinal.runs.files import DamagedError, read_json
+from vicinal.runs.remarks import summarise
 from vicinal.runs.shapes import SWEEP as SHAPE
 
 SWEEP = "sweep.json"  # file in the folder of a sweep: the command, the swept keys and the runs in grid order
@@ -41,7 +42,7 @@ def load_runs(target: Path, where: Sequence[str] = ()) -> RunSet:
     found = _sweep(target) if (target / SWEEP).exists() else _folder(target)
     runs = reduce(_filtered, where, found.runs)
     title = f"{' '.join(where)} in {found.title}" if where else found.title
-    notes = [*found.notes, *(line for run in runs for line in run.damage)]
+    notes = [*found.notes, *summarise((run.folder, line) for run in runs for line in run.damage)]
     return replace(found, title=title, runs=runs, notes=notes)
 
 

@@ -158,7 +158,8 @@ def bind(
     for name, value in node.items():
         if name not in taken and name not in _keys_of_options(group, places):
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest_key(name, taken)}")
-        values[name] = convert(f"{group}.{name}", value, typed.get(name) or supported(hints.get(name, Any)))
+        hint = typed.get(name) or supported(hints.get(name, Any))
+        values[name] = convert(f"{group}.{name}", value, hint, schema.get(name))
     present = {name: value for name, value in values.items() if value != MISSING}
     check_ranges(shared, present, f"{group}.")
     _check_numbers(group, present)

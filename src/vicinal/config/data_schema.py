@@ -95,7 +95,7 @@ class DatasetConfig:
         "black",
         "what these pixels are: black, or the image mirrored at its border",
         choices=("black", "reflect"),
-        needs="augment crop=padded",
+        needs="augment crop=padded crop_padding",
         since="0.2",
     )
     crop_scale: list[float] = key(

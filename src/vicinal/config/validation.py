@@ -35,7 +35,7 @@ def checked(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
     itself a group has to be a mapping, whose content is not checked. In messages, keys begin with ``prefix``.
     """
     hints, converted = hints_of(schema), {}
-    known = [item.name for item in fields(schema)]
+    known = {item.name: item for item in fields(schema)}
     for name, value in values.items():
         if name not in known:
             raise ConfigError(prefix + name, value, f"no such key; {suggest_key(name, known)}")
@@ -46,13 +46,16 @@ def checked(schema: type, values: Mapping[str, Any], prefix: str = "") -> dict[s
         is_group = is_dataclass(hints[name]) or typing.get_origin(hints[name]) is dict
         if is_group and not isinstance(value, Mapping):
             raise ConfigError(prefix + name, value, "must be a group of keys")
-        converted[name] = value if is_group else convert(prefix + name, value, hints[name])
+        converted[name] = value if is_group else convert(prefix + name, value, hints[name], known[name])
     check_ranges(schema, converted, prefix)
     return converted
 
 
-def convert(name: str, value: Any, hint: Any) -> Any:
-    """Return ``value`` as OmegaConf converts it to the type ``hint``, in plain containers, or raise ConfigError."""
+def convert(name: str, value: Any, hint: Any, item: Field[Any] | None = None) -> Any:
+    """Return ``value`` as OmegaConf converts it to the type ``hint``, in plain containers, or raise ConfigError.
+
+    The error names the choices of the field ``item``, if it has some.
+    """
     if value == MISSING:
         return value
     kinds = typing.get_args(hint)
@@ -65,7 +68,8 @@ def convert(name: str, value: Any, hint: Any) -> Any:
         kept = value is None or isinstance(value, int) or (isinstance(value, str) and "${" not in value)
         return _converted(value, hint) if kept else _converted.__wrapped__(value, hint)
     except (OmegaConfBaseException, OverflowError, TypeError):  # an integer that no float can be, a list in a list
-        raise ConfigError(name, value, f"must be {describe_type(hint)}") from None
+        allowed = describe_range(item) if item and item.metadata.get("choices") else describe_type(hint)
+        raise ConfigError(name, value, f"must be {allowed}") from None
 
 
 @lru_cache(4096, typed=True)  # jobs of a sweep have most values in common; planning takes 0.88 of the time

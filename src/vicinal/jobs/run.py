@@ -30,6 +30,7 @@ from vicinal.launch.packing import JOBS
 from vicinal.runs.environment import differences, fixed, numerics, others, versions
 from vicinal.runs.files import appending
 from vicinal.runs.heartbeat import TakenOverError
+from vicinal.runs.remarks import summarise
 from vicinal.runs.run_lock import BusyError
 from vicinal.runs.signals import StoppedEarly
 from vicinal.runs.source import sources
@@ -145,19 +146,16 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
 
 def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
     """Warn of changes since results that are reused were made, one line per change; put their folders in order."""
-    remarks: dict[str, list[Path]] = {}
+    remarks: list[tuple[Path, str]] = []
     for experiment, done in completed:
         experiment.folder.tidy()
         damage = experiment.folder.damage()
-        for line in damage:
-            log.warning("%s", line)
         for line in mend(experiment, done, damage):
             log.info("%s", line)
-        for remark in reuse_warnings(experiment, done):
-            remarks.setdefault(remark, []).append(experiment.folder.path)
-    for remark, paths in remarks.items():
-        runs = str(paths[0]) if len(paths) == 1 else f"{len(paths)} runs, such as {paths[0]}"
-        log.warning("%s: %s", runs, remark)
+        found = [*damage, *reuse_warnings(experiment, done)]
+        remarks += [(experiment.folder.path, remark) for remark in found]
+    for line in summarise(remarks):
+        log.warning("%s", line)
 
 
 def send_rest(completed: Sequence[Experiment]) -> None:
