@@ -147,15 +147,17 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
 def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
     """Warn of changes since results that are reused were made, one line per change; put their folders in order."""
     remarks: list[tuple[Path, str]] = []
+    mended: list[str] = []
     for experiment, done in completed:
         experiment.folder.tidy()
         damage = experiment.folder.damage()
-        for line in mend(experiment, done, damage):
-            log.info("%s", line)
+        mended += mend(experiment, done, damage)
         found = [*damage, *reuse_warnings(experiment, done)]
         remarks += [(experiment.folder.path, remark) for remark in found]
     for line in summarise(remarks):
         log.warning("%s", line)
+    for line in mended:
+        log.info("%s", line)
 
 
 def send_rest(completed: Sequence[Experiment]) -> None:
