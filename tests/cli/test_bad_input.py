@@ -61,6 +61,9 @@ REFUSED = [
     ("mixup.alpha=null", "mixup.alpha=null: must be a number"),
     ("dataset.augment=3", "dataset.augment=3: must be one of augmix, randaugment, trivialaugment, true, false"),
     ("dataset.flip=1", "dataset.flip=1: must be one of alternating, true, false"),
+    ("mixup.mixed_weight=-1", "mixup.mixed_weight=-1: must be lam or 1-lam or a finite number in (0, 1000000]"),
+    ("mixup.mixed_weight=[1]", "mixup.mixed_weight=[1]: must be lam or 1-lam or a finite number in (0, 1000000]"),
+    ("mixup.mixed_weight=half", "mixup.mixed_weight=half: must be lam or 1-lam or a finite number in (0, 1000000]"),
     ("trainer.threads=[1]", "trainer.threads=[1]: must be auto or an integer in [1, 1024]"),
     ("dataset.augment=no", "dataset.augment=no: must be one of augmix, randaugment, trivialaugment, true, false"),
     (

@@ -170,7 +170,7 @@ def describe_type(hint: Any, length: int | None = None) -> str:
 def describe_range(item: Field[Any]) -> str:
     """Return the allowed values of a field that follow "must be" in a message."""
     limits, hint = item.metadata, str(item.type)
-    if limits["choices"] and limits["low"] is None:
+    if limits["choices"] and all(limits[name] is None for name in LIMITS):
         return "one of " + ", ".join((*limits["choices"], *(("true", "false") if "bool" in hint else ())))
     words = (*limits["choices"], *(("null",) if "None" in hint and "list" not in hint else ()))
     number = "an integer" if "int" in hint else "a finite number"

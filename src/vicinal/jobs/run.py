@@ -145,7 +145,7 @@ def _reuse(experiment: Experiment, done: dict[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_reuse(completed: Sequence[tuple[Experiment, dict[str, Any]]]) -> None:
-    """Warn of changes since results that are reused were made, one line per change; put their folders in order."""
+    """Warn of damage to results that are reused, and of changes since they were made; put their folders in order."""
     remarks: list[tuple[Path, str]] = []
     mended: list[str] = []
     for experiment, done in completed:
