@@ -7,10 +7,12 @@ import select
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyte
 import pytest
 
 from vicinal.config.schema import CONF
@@ -27,7 +29,10 @@ SHELLS = {
         ["zsh", "-f", "-i"],
         'autoload -Uz compinit bashcompinit && compinit -u && bashcompinit; eval "$({command} -sc install=zsh)"',
     ),
-    "fish": (["fish", "--no-config", "-i"], "{command} -sc install=fish | source"),
+    "fish": (
+        ["fish", "--no-config", "-i"],
+        "function fish_prompt; printf '> '; end; {command} -sc install=fish | source",
+    ),
 }
 """{shell: (its command, how the completion of a command is installed, as docs/configuration.md says)}."""
 
@@ -36,9 +41,11 @@ class Shell:
     """A shell that somebody types into."""
 
     def __init__(self, name: str, folder: Path, path: str) -> None:
-        self.printed = ""
+        self._screen = pyte.Screen(200, 24)
+        self._stream = pyte.ByteStream(self._screen)
         command, self._install = SHELLS[name]
         self._terminal, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (self._screen.lines, self._screen.columns))
         names = {name: value for name, value in os.environ.items() if not name.startswith("BASH")}
         environment = {**names, "PATH": path, "PS1": "> ", "HOME": str(folder.parent), "TERM": "xterm"}
         self._process = subprocess.Popen(
@@ -53,18 +60,24 @@ class Shell:
         os.close(theirs)
 
     def install(self, command: str) -> None:
-        self.type(f'{self._install.format(command=command)}; echo in""stalled\n', "\ninstalled|\rinstalled")
+        self.type(f'{self._install.format(command=command)}; echo in""stalled\n', "^installed *\n> ")
 
-    def type(self, keys: str, until: str) -> str:
-        """What comes back after ``keys``, until it matches."""
-        self.printed = ""
+    def complete(self, words: str, until: str) -> None:
+        """Hits the tab key once ``words`` are on the screen.
+
+        A key that comes before its shell has shown what was typed ahead of it finds an older line in fish at times.
+        """
+        self.type(words, re.escape(words))
+        self.type("\t", re.escape(until))
+
+    def type(self, keys: str, until: str) -> None:
+        """Waits until the screen matches ``until`` after ``keys``."""
         os.write(self._terminal, keys.encode())
         end = time.monotonic() + SECONDS
-        while not re.search(until, self.printed):
-            assert time.monotonic() < end, f"{keys!r} was answered by {self.printed!r}"
+        while not re.search(until, seen := "\n".join(self._screen.display), re.MULTILINE):
+            assert time.monotonic() < end, f"{keys!r} was answered by {seen.rstrip()!r}"
             if select.select([self._terminal], [], [], 0.1)[0]:
-                self.printed += os.read(self._terminal, 4096).decode()
-        return self.printed
+                self._stream.feed(os.read(self._terminal, 4096))
 
     def close(self) -> None:
         self._process.kill()
@@ -97,7 +110,7 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
 @pytest.mark.parametrize("command", ["python train.py", "vicinal-train"])
 def test_tab_completes_groups_options_and_keys(shell: Shell, command: str, tmp_path: Path) -> None:
     shell.install(command)
-    assert "mixup=cutmix" in shell.type(f"{command} mixup=cutm\t", "mixup=cutmix")
-    assert "mixup=reference/timm" in shell.type(" mixup=reference/ti\t", "mixup=reference/timm")
-    assert "trainer.epochs=" in shell.type(" trainer.epo\t", r"trainer\.epochs=")
+    shell.complete(f"{command} mixup=cutm", "mixup=cutmix")
+    shell.complete(" mixup=reference/ti", "mixup=reference/timm")
+    shell.complete(" trainer.epo", "trainer.epochs=")
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["train.py"]
