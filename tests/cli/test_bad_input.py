@@ -44,8 +44,47 @@ OPTIONS = ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml")
 OPTION = "must be the name of an option; --help lists them"
 SWEEP = "several values are a sweep, which needs -m; a list is written [a,b]"
 
+SHAPE = "must be a mapping of names to values where the config has one, and a list where it has one"
+PATH = "must be the path of a class or function that can be imported"
+
 # A command line, and its message; {tmp} is a folder with no_test/train/cat/ in it.
 REFUSED = [
+    # parts with a _target_ of their own, and mappings
+    ("mixup=one_of mixup.weights=1", "mixup.weights=1: must be a mapping of names to numbers"),
+    ("mixup=one_of mixup.weights=null", "mixup.weights=null: must be a mapping of names to numbers"),
+    ("mixup=one_of mixup.weights=[1,2]", f"mixup.weights=[1,2]: {SHAPE}"),
+    ("tracker.wandb=[1]", f"tracker.wandb=[1]: {SHAPE}"),
+    ("wandb={tags:{a:1}}", f"wandb={{tags:{{a:1}}}}: {SHAPE}"),
+    ("wandb.tags={a:1}", "wandb.tags={a:1}: must be a list of strings or null"),
+    ("mixup=one_of mixup.weights={null:1}", "mixup.weights={null:1}: Incompatible key type 'NoneType'"),
+    (
+        "mixup=one_of mixup.weights.input=abc",
+        "mixup.weights={input:abc,cutmix:0.5}: must be a mapping of names to numbers",
+    ),
+    (
+        "mixup=one_of mixup.strategies.input=cutmix",
+        "mixup.strategies={input:cutmix,cutmix:{_target_:vicinal.mixing.CutMix,alpha:1}}: "
+        "must have a _target_ each that is a strategy",
+    ),
+    (
+        "mixup=one_of mixup.strategies.input._target_=vicinal.mixing.InputMixupp",
+        f"mixup.strategies.input._target_=vicinal.mixing.InputMixupp: {PATH}",
+    ),
+    ("mixup=one_of mixup.strategies.input.alpha=abc", "mixup.strategies.input.alpha=abc: must be a number or null"),
+    (
+        "mixup=one_of mixup.strategies.input.alpha='1'",
+        "mixup.strategies.input.alpha=1: must be a number or null, not text in quotes",
+    ),
+    ("mixup=one_of mixup.strategies.input.alpha=-1", "mixup.strategies.input.alpha=-1: must be a finite number >= 0"),
+    (
+        "mixup=one_of +mixup.strategies.input.lamda=1",
+        "mixup.strategies.input.lamda=1: vicinal.mixing.InputMixup has no such argument; "
+        f"did you mean lam? allowed: {MIXUP}",
+    ),
+    (
+        "mixup.law={_target_:vicinal.mixing.laws.Uniform,low:0.5,high:0.2}",
+        "mixup.law.high=0.2: must be in [low, 1]",
+    ),
     # types
     ("trainer.epochs=many", "trainer.epochs=many: must be an integer in [1, 1000000]"),
     ("trainer.epochs=1.5", "trainer.epochs=1.5: must be an integer in [1, 1000000]"),

@@ -108,6 +108,7 @@ CHOICE = "must take the arguments channels, image_size, classes; for these data 
 )
 IMAGES = ("channels", "image_size")
 """What a network has to know of images."""
+UNIFORM = {"_target_": "vicinal.mixing.laws.Uniform"}
 CLASSES = 10
 """Of the tree of images."""
 
@@ -262,6 +263,29 @@ def test_a_target_that_is_no_component_is_refused_before_it_is_called(group: str
     with pytest.raises(ConfigError) as refused:
         bind(group, {"_target_": target}, inputs=IMAGES if group == "model" else ())
     assert str(refused.value) == f"{group}._target_={target}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"alpha": -1}, "alpha=-1: must be a finite number >= 0"),
+        ({"alpha": "x"}, "alpha=x: must be a number or null"),
+        ({"alpha": 1, "members": 2.5}, "members=2.5: must be an integer"),
+        ({"alpha": 1, "window": [0]}, "window=[0]: must be [start, stop] with 0 <= start <= stop"),
+        ({"alpha": 1, "law": {**UNIFORM, "low": 2, "high": 3}}, "law.low=2: must be in [0, 1]"),
+        ({"alpha": 1, "law": {**UNIFORM, "low": [1], "high": 3}}, "law.low=[1]: must be a number"),
+        (
+            {"alpha": 1, "law": {**UNIFORM, "low": 0.2}},
+            "law.high=???: is missing; vicinal.mixing.laws.Uniform needs it",
+        ),
+    ],
+)
+def test_a_mistake_in_a_part_of_a_part_is_named_by_its_whole_key(arguments: dict[str, Any], message: str) -> None:
+    switch = {"_target_": "vicinal.mixing.one_of.OneOf", "weights": {"a": 1.0}}
+    inner = {"_target_": "vicinal.mixing.InputMixup", **arguments}
+    with pytest.raises(ConfigError) as refused:
+        bind("mixup", {**switch, "strategies": {"a": {**switch, "strategies": {"a": inner}}}})()
+    assert str(refused.value) == f"mixup.strategies.a.strategies.a.{message}"
 
 
 def test_a_target_whose_module_is_broken_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import inspect
 import math
 import pydoc
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
@@ -14,13 +14,14 @@ from functools import cache
 from typing import Any
 
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.errors import InstantiationException
 from omegaconf import MISSING, OmegaConf
 
 from vicinal.config.identity import RENAMED, conditions, identity_values, without_effect
 from vicinal.config.keys import LARGEST
 from vicinal.config.option_folders import options_of
 from vicinal.config.schema import CONF, GROUPS, NAMED
-from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
+from vicinal.config.validation import check_ranges, convert, describe_type, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -81,10 +82,21 @@ class Component:
             yield
         except UserError:
             raise
+        except InstantiationException as error:
+            part = self._part(str(error).rpartition("full_key: ")[2])
+            if error.__cause__ is None or part is None:
+                raise self.refused(_reason(error), **runtime) from error
+            raise part.refused(_reason(error.__cause__)) from error
         except Exception as error:  # its arguments are the user's, and libraries raise anything
-            reason = " ".join(str(error).split("\n")[0].split())
-            known = isinstance(error, ValueError)
-            raise self.refused(reason if known else f"{type(error).__name__}: {reason}", **runtime) from error
+            raise self.refused(_reason(error), **runtime) from error
+
+    def _part(self, key: str) -> Component | None:
+        """Return the part of the arguments at a dotted key as a component; None if there is none."""
+        content: Any = OmegaConf.select(OmegaConf.create(self.arguments), key)
+        if not OmegaConf.is_dict(content) or "_target_" not in content:
+            return None
+        values: Any = OmegaConf.to_container(content)
+        return Component(f"{self.group}.{key}", values.pop("_target_"), values, dict.fromkeys(values), {})
 
     def refused(self, reason: str, **runtime: Any) -> UserError:
         """Return a complaint of the target as an error that begins with the keys that it mentions."""
@@ -163,6 +175,9 @@ def bind(
     present = {name: value for name, value in values.items() if value != MISSING}
     check_ranges(shared, present, f"{group}.")
     _check_numbers(group, present)
+    for name, value in present.items():
+        if name != "_target_":
+            _check_parts(f"{group}.{name}", value)
     defaults = {name: parameters[name].default for name in own}
     needed = {name for name in taken if defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty}
     needed |= {name for name in taken if name in schema and schema[name].default == MISSING} | values.keys()
@@ -187,6 +202,44 @@ def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{group}.{name}", value, "must be a finite number")
             if isinstance(number, int) and abs(number) > LARGEST:
                 raise ConfigError(f"{group}.{name}", value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
+
+
+def _check_parts(key: str, value: Any) -> None:
+    """Check the arguments of parts, which have a ``_target_`` of their own, against their signatures, at any depth."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            target = str(value["_target_"])
+            parameters, hints = _signature(key, target)
+            takes_all = any(item.kind == inspect.Parameter.VAR_KEYWORD for item in parameters.values())
+            if not value.keys() & {"_partial_", "_args_"}:
+                _check_missing(key, target, parameters, value)
+            for name, argument in value.items():
+                if re.fullmatch("_.*_", str(name)):  # Hydra's own
+                    continue
+                if name not in parameters and not takes_all:
+                    more = suggest_key(str(name), parameters)
+                    raise ConfigError(f"{key}.{name}", argument, f"{target} has no such argument; {more}")
+                hint = supported(hints.get(name, Any))
+                if convert(f"{key}.{name}", argument, hint) != argument:  # it reaches the target as it is
+                    text = ", not text in quotes" if isinstance(argument, str) else ""
+                    raise ConfigError(f"{key}.{name}", argument, f"must be {describe_type(hint)}{text}")
+        for name, argument in value.items():
+            _check_parts(f"{key}.{name}", argument)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_parts(f"{key}[{index}]", item)
+
+
+def _check_missing(key: str, target: str, parameters: Mapping[str, inspect.Parameter], given: Container[str]) -> None:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    for name, item in parameters.items():
+        if item.kind in named and item.default is inspect.Parameter.empty and name not in given:
+            raise ConfigError(f"{key}.{name}", MISSING, f"is missing; {target} needs it")
+
+
+def _reason(error: BaseException) -> str:
+    reason = " ".join(str(error).split("\n")[0].split())
+    return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
 
 
 @cache

@@ -76,6 +76,9 @@ def _explain(error: BaseException, words: Sequence[str]) -> str:
     if isinstance(cause, errors.ValidationError) and cause.full_key:
         key = re.sub(r"\[\d+\]", "", str(cause.full_key))
         return f"{_word(key, words, str(cause))}: {describe_key(key) or _first_line(cause)}"
+    if isinstance(cause, errors.ConfigTypeError) and cause.full_key:
+        shape = "must be a mapping of names to values where the config has one, and a list where it has one"
+        return f"{_word(cause.full_key, words)}: {describe_key(cause.full_key) or shape}"
     if isinstance(error, OSError) and error.strerror:
         return _path(error, words)
     if _lacks_memory(error):
@@ -95,6 +98,8 @@ def _composition(error: BaseException, words: Sequence[str]) -> str:
         return f"{nameless}: {NO_KEY}"
     if sentence := _translated(reason, words):
         return sentence
+    if match := re.match("Error merging override (.+)", reason):
+        return f"{match[1]}: {_first_line(error.__cause__ or error)}"
     word = _culprit(error, words)
     if word is None:
         return reason
@@ -136,8 +141,6 @@ def _translated(reason: str, words: Sequence[str]) -> str | None:
         return f"{match[1]}/{folder}={option}: an option in a folder is written {match[1]}={folder}/{option}"
     if match := re.match(r"Could not override '(.+)'\. No match in the defaults list", reason):
         return f"{_word(match[1], words)}: the config is a resolved one, in which there is nothing left to choose"
-    if match := re.match("Error merging override (.+)", reason):
-        return f"{match[1]}: is not possible"
     return None
 
 

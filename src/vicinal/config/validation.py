@@ -58,7 +58,7 @@ def convert(name: str, value: Any, hint: Any, item: Field[Any] | None = None) ->
     """
     if value == MISSING:
         return value
-    kinds = typing.get_args(hint)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in UNIONS else ()
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
         value = float(value)  # OmegaConf does it for a number, but not for a number or a string
     try:
@@ -85,6 +85,9 @@ def supported(hint: Any) -> Any:
     """Return the hint in a form whose parts OmegaConf can hold; Any if there is none, as for ``float | Tensor``."""
     if typing.get_origin(hint) in (Sequence, tuple):
         hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
+    if typing.get_origin(hint) in (Mapping, dict):
+        name, value = typing.get_args(hint)
+        hint = dict[name, supported(value)]  # type: ignore[misc, valid-type]
     try:
         for of_lists in (False, True):
             _holder(_part(hint, of_lists))
@@ -164,6 +167,8 @@ def describe_type(hint: Any, length: int | None = None) -> str:
     if typing.get_origin(hint) in (list, Sequence):
         number = f"{length} " if length else ""
         return f"a list of {number}{plurals.get(arguments[0], describe_type(arguments[0]))}"
+    if typing.get_origin(hint) is dict:
+        return f"a mapping of names to {plurals.get(arguments[1], 'values')}"
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 

@@ -38,6 +38,8 @@ class OneOf(Strategy):
         check_weights(self.mixed_weight, self.clean_weight)
         if not self.strategies:
             raise ValueError("strategies must have at least one strategy, got {}")
+        if not all(isinstance(strategy, Strategy) for strategy in self.strategies.values()):
+            raise ValueError(f"strategies must have a _target_ each that is a strategy, got {self.strategies}")
         if self.strategies.keys() != self.weights.keys():
             raise ValueError(f"weights must be of {', '.join(self.strategies)}, got {', '.join(self.weights)}")
         if not all(weight >= 0 for weight in self.weights.values()) or math.fsum(self.weights.values()) > 1 + 1e-9:
