@@ -77,9 +77,10 @@ class JobSweeper(BasicSweeper):
 
     def check_request(self) -> None:
         """Raise UserError for what no sweep can have, or what the launcher would refuse."""
-        from vicinal.config.composition import refuse_moving
+        from vicinal.config.composition import refuse_moving, swept
 
         refuse_moving(self.config.hydra)
+        swept(self.config.hydra)
         if self.launches(SlurmLauncher):
             SlurmLauncher.check_values(self.config.hydra.launcher)
         for launcher in (RayLauncher, SlurmLauncher):

@@ -73,9 +73,11 @@ class SearchSweeper(JobSweeper):
         return self._search(study, folder, size, packing)
 
     def _refuse_recipe(self) -> None:
-        if params := self.config.hydra.sweeper.params:
+        from vicinal.config.composition import swept
+
+        if params := swept(self.config.hydra):
             recipe = self.config.hydra.runtime.choices.get("experiment")
-            word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(dict(params))}"
+            word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(params)}"
             raise UserError(f"{word}: is a sweep itself; a search has its space on the command line")
 
     def _search(

@@ -44,11 +44,16 @@ OPTIONS = ", ".join(sorted(file.stem for file in (CONF / "mixup").glob("*.yaml")
 OPTION = "must be the name of an option; --help lists them"
 SWEEP = "several values are a sweep, which needs -m; a list is written [a,b]"
 
+AXES = "must be null or a mapping of keys to values, {seed: '0,1'}"
+ALONE = "a range, a glob or an interval stands alone; beside others write out its values"
 SHAPE = "must be a mapping of names to values where the config has one, and a list where it has one"
 PATH = "must be the path of a class or function that can be imported"
 
 # A command line, and its message; {tmp} is a folder with no_test/train/cat/ in it.
 REFUSED = [
+    # options in a list
+    ("tracker=[wandb,csvv]", "tracker=csvv: no such option; did you mean csv? allowed: csv, none, tensorboard, wandb"),
+    ("hydra.sweeper.params=5", f"hydra.sweeper.params=5: {AXES}"),
     # parts with a _target_ of their own, and mappings
     ("mixup=one_of mixup.weights=1", "mixup.weights=1: must be a mapping of names to numbers"),
     ("mixup=one_of mixup.weights=null", "mixup.weights=null: must be a mapping of names to numbers"),
@@ -271,6 +276,12 @@ REFUSED = [
     ("experiment=alpha_sweep mixup.alpha=0.1,-1", "mixup.alpha=-1: must be a finite number in [0, 1000000]"),
     ("mixup=input,nothing -m", "mixup=nothing: no such option; allowed: " + OPTIONS),
     ("seed=range(0) -m", "seed=range(0): there is no value in it to sweep over"),
+    ("seed=1,range(3) -m", f"seed=1,range(3): {ALONE}"),
+    ("seed=range(3),range(3,5) -m", f"seed=range(3),range(3,5): {ALONE}"),
+    ("mixup=glob(*),none -m", f"mixup=glob(*),none: {ALONE}"),
+    ("mixup.alpha=0.1,interval(1,2) -m hydra/sweeper=search", f"mixup.alpha=0.1,interval(1,2): {ALONE}"),
+    ("seed=0,1 -m hydra.sweeper.params=[1]", f"hydra.sweeper.params=[1]: {AXES}"),
+    ("mixup.alpha=interval(1,2) -m hydra/sweeper=search hydra.sweeper.params=5", f"hydra.sweeper.params=5: {AXES}"),
     (
         "hydra.sweeper.max_batch_size=0 -m",
         "hydra.sweeper.max_batch_size=0: must be null or an integer >= 1",

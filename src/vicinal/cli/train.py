@@ -215,9 +215,11 @@ def _assist(cfg: DictConfig, settings: HydraConf) -> None:
 
 def _refuse_sweep(settings: HydraConf) -> None:
     """Refuse a recipe with values to sweep over as a single job: it would silently train the defaults."""
-    if params := settings.sweeper.get("params"):
+    from vicinal.config.composition import swept
+
+    if params := swept(settings):
         recipe = settings.runtime.choices.get("experiment")
-        word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(dict(params))}"
+        word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(params)}"
         raise UserError(f"{word}: is a sweep, which needs -m; hydra.sweeper.params=null makes it one job")
 
 

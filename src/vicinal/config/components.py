@@ -13,13 +13,12 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.errors import InstantiationException
 from omegaconf import MISSING, OmegaConf
 
 from vicinal.config.identity import RENAMED, conditions, identity_values, without_effect
 from vicinal.config.keys import LARGEST
-from vicinal.config.option_folders import options_of
+from vicinal.config.option_folders import options_at
 from vicinal.config.schema import CONF, GROUPS, NAMED
 from vicinal.config.validation import check_ranges, convert, describe_type, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
@@ -259,13 +258,10 @@ def _keys_of_inputs(schema: type, kind: str, own: frozenset[str]) -> list[str]:
 def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
     """Return the keys that the options of a group have, in ``conf/`` and in the user's own folders and packages."""
     keys: set[str] = set()
-    for place in places:
-        source = SourcesRegistry.instance().resolve(place.partition("://")[0])("", place)
-        if source.is_group(group):
-            for option in options_of(group, source.list):
-                with suppress(Exception):  # a faulty file is refused when it is chosen
-                    content = source.load_config(f"{group}/{option}").config
-                    keys.update(map(str, content if OmegaConf.is_dict(content) else ()))
+    for source, option in options_at(group, places):
+        with suppress(Exception):  # a faulty file is refused when it is chosen
+            content = source.load_config(f"{group}/{option}").config
+            keys.update(map(str, content if OmegaConf.is_dict(content) else ()))
     return frozenset(keys - {"defaults"})
 
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from vicinal.config.schema import CONF, KEYS
-from vicinal.errors import UserError, written
+from vicinal.errors import ConfigError, UserError, written
 from vicinal.utils.nested import flat
 
 VALUE = re.compile(r"\+*([^~+@/]+\.[^@/]+|" + "|".join(key for key in KEYS if "." not in key) + ")")
@@ -150,6 +150,17 @@ def hidden(hydra: Any) -> Iterator[str]:
         for file in files[1:]:
             if CONF not in file.parents and not file.samefile(files[0]):
                 yield f"{file} is not used: {files[0]} has the same name and comes first"
+
+
+def swept(hydra: Any) -> dict[str, Any]:
+    """Return the axes of ``hydra.sweeper.params``, {key: values}, of a recipe that is a sweep; {} if there are none.
+
+    Raises ConfigError if it is no mapping.
+    """
+    params = hydra.sweeper.get("params")
+    if params is not None and not OmegaConf.is_dict(params):
+        raise ConfigError("hydra.sweeper.params", params, "must be null or a mapping of keys to values, {seed: '0,1'}")
+    return dict(params or {})
 
 
 def refuse_moving(hydra: Any) -> None:

@@ -17,6 +17,7 @@ from omegaconf import errors
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]
 
 from vicinal.config.composition import parse
+from vicinal.config.option_folders import options_at
 from vicinal.config.redaction import redact
 from vicinal.config.schema import BASES, CHOOSABLE
 from vicinal.config.validation import describe_key, suggest_key
@@ -192,14 +193,16 @@ def _quoted(word: str) -> str:
 
 
 def _missing_config(error: MissingConfigException) -> str:
-    path = str(error.missing_cfg_file)
-    group, _, option = path.partition("/") if path.startswith(FOLDERS) else path.rpartition("/")
-    if group and error.options:
-        options = [name for name in error.options if name not in BASES]
-        return f"{group}={option}: no such option; {suggest(option, options)}"
-    reason = _first_line(error)
+    path, reason = str(error.missing_cfg_file), _first_line(error)
     if match := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):
         return f"{match[1]}/{match[2]}.yaml: write `override /{match[3]}: {match[4]}` in its defaults"
+    group, _, option = path.partition("/") if path.startswith(FOLDERS) else path.rpartition("/")
+    found = error.options
+    if group in CHOOSABLE and not found:  # Hydra lists none if the option is one of a list
+        found = [name for _, name in options_at(group, re.findall(r"path=(\S+?://.*)", str(error)))]
+    if group and found:
+        options = [name for name in dict.fromkeys(found) if name not in BASES]
+        return f"{group}={option}: no such option; {suggest(option, options)}"
     return reason
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigSource
 
 from vicinal.config.schema import CHOOSABLE
 
@@ -19,6 +21,14 @@ def options_of(group: str, listing: Callable[[str, ObjectType], list[str]]) -> l
         for option in options_of(f"{group}/{folder}", listing)
     )
     return [*listing(group, ObjectType.CONFIG), *inside]
+
+
+def options_at(group: str, places: Iterable[str]) -> Iterator[tuple[ConfigSource, str]]:
+    """Yield the options of a group in each of the places, ``scheme://path``, with the source that loads them."""
+    for place in places:
+        source = SourcesRegistry.instance().resolve(place.partition("://")[0])("", place)
+        if source.is_group(group):
+            yield from ((source, option) for option in options_of(group, source.list))
 
 
 class Repository(ConfigRepository):

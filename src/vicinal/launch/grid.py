@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep, Sweep
 
 from vicinal.config.composition import assigned
 from vicinal.config.redaction import redacted
@@ -67,6 +67,9 @@ def check_axis(override: Override) -> int:
     word, key = override.input_line, override.key_or_group
     if key in OF_THE_COMMAND:
         raise UserError(f"{word}: {key} is of the whole command, and cannot be swept")
+    axis = override.value()
+    if isinstance(axis, ChoiceSweep) and any(isinstance(value, Sweep | Glob) for value in axis.list):
+        raise UserError(f"{word}: a range, a glob or an interval stands alone; beside others write out its values")
     values = 1 if override.is_interval_sweep() else _count(override)
     if not values:
         raise UserError(f"{word}: there is no value in it to sweep over")
