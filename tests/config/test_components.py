@@ -25,6 +25,8 @@ from vicinal.config.validation import supported
 from vicinal.data import Samples, Source, contents, imagefolder, sources
 from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
+from vicinal.mixing import InputMixup
+from vicinal.mixing.laws import Uniform
 from vicinal.mixing.one_of import OneOf
 
 OPTIONS = {
@@ -286,6 +288,43 @@ def test_a_mistake_in_a_part_of_a_part_is_named_by_its_whole_key(arguments: dict
     with pytest.raises(ConfigError) as refused:
         bind("mixup", {**switch, "strategies": {"a": {**switch, "strategies": {"a": inner}}}})()
     assert str(refused.value) == f"mixup.strategies.a.strategies.a.{message}"
+
+
+PARTS = """
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from vicinal.mixing import InputMixup, NoMix
+from vicinal.mixing.laws import Law
+
+@dataclass(frozen=True)
+class Parts(NoMix):
+    inner: InputMixup
+    laws: Sequence[Law] = ()
+    numbers: Mapping[str, float] | None = None
+    pair: tuple[int, float] = (1, 2.5)
+    other: Any = None
+"""
+
+
+def test_the_parts_of_a_component_are_built_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_parts.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "own_parts.Parts", "inner": {"_target_": "vicinal.mixing.InputMixup", "alpha": 2.0}}
+    law = {**UNIFORM, "low": 0.1, "high": 0.2}
+    written_in_c = {"_target_": "math.sqrt", "_args_": [4]}
+    built: Any = bind("mixup", {**node, "laws": [law], "numbers": {"a": 1}, "pair": [3, 0.5], "other": written_in_c})()
+    assert built.inner == InputMixup(2.0)
+    assert built.laws == [Uniform(0.1, 0.2)]
+    assert (built.numbers, built.pair, built.other) == ({"a": 1.0}, [3, 0.5], 2.0)
+    for key, value, message in [
+        ("laws", 5, "laws=5: must be a list"),
+        ("laws", [law, {**law, "low": "x"}], "laws[1].low=x: must be a number"),
+        ("numbers", {"a": "x"}, "numbers={a:x}: must be a mapping of names to numbers or null"),
+        ("other", {"a": {"_target_": "math.pi"}}, "other.a._target_=math.pi: must be the path of a class or function"),
+    ]:
+        with pytest.raises(ConfigError, match=f"^{re.escape(f'mixup.{message}')}"):
+            bind("mixup", {**node, key: value})
 
 
 def test_a_target_whose_module_is_broken_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

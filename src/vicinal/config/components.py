@@ -31,6 +31,7 @@ RUNTIME = {
     "mixup": (),
 }  # arguments of a group's components that the program gives, not the config
 READ = {"optimizer": ("norm_bias_lr",)}  # keys of all options that the program reads, which no target need take
+NOT_FOUND = "must be the path of a class or function that can be imported"
 OURS = (f"file://{CONF}",)  # places of options by default: ``conf/`` alone
 
 
@@ -82,10 +83,8 @@ class Component:
         except UserError:
             raise
         except InstantiationException as error:
-            part = self._part(str(error).rpartition("full_key: ")[2])
-            if error.__cause__ is None or part is None:
-                raise self.refused(_reason(error), **runtime) from error
-            raise part.refused(_reason(error.__cause__)) from error
+            part = self._part(str(error).rpartition("full_key: ")[2]) or self
+            raise part.refused(_reason(error.__cause__ or error)) from error
         except Exception as error:  # its arguments are the user's, and libraries raise anything
             raise self.refused(_reason(error), **runtime) from error
 
@@ -207,26 +206,34 @@ def _check_parts(key: str, value: Any) -> None:
     """Check the arguments of parts, which have a ``_target_`` of their own, against their signatures, at any depth."""
     if isinstance(value, Mapping):
         if "_target_" in value:
-            target = str(value["_target_"])
-            parameters, hints = _signature(key, target)
-            takes_all = any(item.kind == inspect.Parameter.VAR_KEYWORD for item in parameters.values())
-            if not value.keys() & {"_partial_", "_args_"}:
-                _check_missing(key, target, parameters, value)
-            for name, argument in value.items():
-                if re.fullmatch("_.*_", str(name)):  # Hydra's own
-                    continue
-                if name not in parameters and not takes_all:
-                    more = suggest_key(str(name), parameters)
-                    raise ConfigError(f"{key}.{name}", argument, f"{target} has no such argument; {more}")
-                hint = supported(hints.get(name, Any))
-                if convert(f"{key}.{name}", argument, hint) != argument:  # it reaches the target as it is
-                    text = ", not text in quotes" if isinstance(argument, str) else ""
-                    raise ConfigError(f"{key}.{name}", argument, f"must be {describe_type(hint)}{text}")
+            _check_part(key, value)
         for name, argument in value.items():
             _check_parts(f"{key}.{name}", argument)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _check_parts(f"{key}[{index}]", item)
+
+
+def _check_part(key: str, part: Mapping[str, Any]) -> None:
+    target = str(part["_target_"])
+    called = _located(key, target)
+    try:
+        parameters, hints = _parameters(called)
+    except (ValueError, TypeError):  # some that are written in C: what they take is seen when they are called
+        return
+    takes_all = any(item.kind == inspect.Parameter.VAR_KEYWORD for item in parameters.values())
+    if not part.keys() & {"_partial_", "_args_"}:
+        _check_missing(key, target, parameters, part)
+    for name, argument in part.items():
+        if re.fullmatch("_.*_", str(name)):  # Hydra's own
+            continue
+        if name not in parameters and not takes_all:
+            more = suggest_key(str(name), parameters)
+            raise ConfigError(f"{key}.{name}", argument, f"{target} has no such argument; {more}")
+        hint = supported(hints.get(name, Any))
+        if convert(f"{key}.{name}", argument, hint) != argument:  # it reaches the target as it is
+            text = ", not text in quotes" if isinstance(argument, str) else ""
+            raise ConfigError(f"{key}.{name}", argument, f"must be {describe_type(hint)}{text}")
 
 
 def _check_missing(key: str, target: str, parameters: Mapping[str, inspect.Parameter], given: Container[str]) -> None:
@@ -277,21 +284,14 @@ def _signature(
     def refused(reason: str) -> ConfigError:
         return ConfigError(f"{group}._target_", target, reason)
 
-    try:
-        called: Any = pydoc.locate(target)
-    except pydoc.ErrorDuringImport as error:
-        raise refused(f"cannot be imported: {type(error.value).__name__}: {error.value}") from None
+    called = _located(group, target)
     is_class = inspect.isclass(called)
     if not (is_class or inspect.isfunction(called)):
-        raise refused("must be the path of a class or function that can be imported")
+        raise refused(NOT_FOUND)
     try:
-        parameters = inspect.signature(called).parameters
-        # The fields of a dataclass may be inherited from a module with names of its own.
-        hints = hints_of(called if is_dataclass(called) or not is_class else called.__init__)
+        parameters, hints = _parameters(called)
     except ValueError as error:  # some that are written in C
         raise refused(str(error)) from None
-    except NameError:  # an annotation that only type checkers can resolve
-        hints = {}
     kind, returned = _kinds().get(group, object), called if is_class else hints.get("return")
     fits = issubclass(returned, kind) if isinstance(returned, type) else group != "mixup"  # a strategy's must be known
     if not fits:
@@ -303,6 +303,29 @@ def _signature(
         others = f"; for these data choose {fitting}" if fitting else ""
         raise refused(f"must take the arguments {', '.join(runtime)}{others}")
     return parameters, hints
+
+
+def _located(group: str, target: str) -> Any:
+    """Return what a target names, which can be called. Raises ConfigError."""
+    try:
+        called: Any = pydoc.locate(target)
+    except pydoc.ErrorDuringImport as error:
+        reason = f"cannot be imported: {type(error.value).__name__}: {error.value}"
+        raise ConfigError(f"{group}._target_", target, reason) from None
+    if not callable(called):
+        raise ConfigError(f"{group}._target_", target, NOT_FOUND)
+    return called
+
+
+def _parameters(called: Any) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
+    """Return the parameters of a class or function, and their types. Raises ValueError if it shows none."""
+    parameters = inspect.signature(called).parameters
+    is_class = inspect.isclass(called)
+    try:
+        # The fields of a dataclass may be inherited from a module with names of its own.
+        return parameters, hints_of(called if is_dataclass(called) or not is_class else called.__init__)
+    except NameError:  # an annotation that only type checkers can resolve
+        return parameters, {}
 
 
 def _taking(group: str, runtime: tuple[str, ...]) -> str:

@@ -82,12 +82,21 @@ def _converted(value: Any, hint: Any) -> Any:
 
 @cache
 def supported(hint: Any) -> Any:
-    """Return the hint in a form whose parts OmegaConf can hold; Any if there is none, as for ``float | Tensor``."""
-    if typing.get_origin(hint) in (Sequence, tuple):
-        hint = list[typing.get_args(hint)[0]]  # type: ignore[misc]
-    if typing.get_origin(hint) in (Mapping, dict):
-        name, value = typing.get_args(hint)
-        hint = dict[name, supported(value)]  # type: ignore[misc, valid-type]
+    """Return the hint in a form whose parts OmegaConf can hold; Any if there is none, as for ``float | Tensor``.
+
+    A dataclass is none: OmegaConf would take it for the schema of a group, and its value is a part with a ``_target_``.
+    """
+    kind, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (list, Sequence, tuple):
+        alike = len({*arguments} - {...}) == 1  # else a tuple of several types
+        hint = list[supported(arguments[0]) if alike else Any]  # type: ignore[misc]
+    if kind in (dict, Mapping):
+        hint = dict[arguments[0], supported(arguments[1])]  # type: ignore[misc, valid-type]
+    if kind in UNIONS:
+        parts = [each if each is type(None) else supported(each) for each in arguments]
+        hint = Any if Any in parts else reduce(operator.or_, parts)
+    if any(is_dataclass(each) for each in (hint, *typing.get_args(hint))):
+        return Any
     try:
         for of_lists in (False, True):
             _holder(_part(hint, of_lists))
@@ -165,6 +174,8 @@ def describe_type(hint: Any, length: int | None = None) -> str:
     if typing.get_origin(hint) in UNIONS:
         return " or ".join(describe_type(each, length) for each in arguments)
     if typing.get_origin(hint) in (list, Sequence):
+        if arguments[0] is Any:
+            return "a list"
         number = f"{length} " if length else ""
         return f"a list of {number}{plurals.get(arguments[0], describe_type(arguments[0]))}"
     if typing.get_origin(hint) is dict:
