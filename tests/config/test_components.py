@@ -290,7 +290,7 @@ def test_a_mistake_in_a_part_of_a_part_is_named_by_its_whole_key(arguments: dict
     assert str(refused.value) == f"mixup.strategies.a.strategies.a.{message}"
 
 
-PARTS = """
+NESTED = """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -308,9 +308,9 @@ class Parts(NoMix):
 
 
 def test_the_parts_of_a_component_are_built_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_parts.py").write_text(PARTS)
+    (tmp_path / "nested_parts.py").write_text(NESTED)
     monkeypatch.syspath_prepend(tmp_path)
-    node = {"_target_": "own_parts.Parts", "inner": {"_target_": "vicinal.mixing.InputMixup", "alpha": 2.0}}
+    node = {"_target_": "nested_parts.Parts", "inner": {"_target_": "vicinal.mixing.InputMixup", "alpha": 2.0}}
     law = {**UNIFORM, "low": 0.1, "high": 0.2}
     written_in_c = {"_target_": "math.sqrt", "_args_": [4]}
     built: Any = bind("mixup", {**node, "laws": [law], "numbers": {"a": 1}, "pair": [3, 0.5], "other": written_in_c})()

@@ -193,16 +193,15 @@ def _quoted(word: str) -> str:
 
 
 def _missing_config(error: MissingConfigException) -> str:
-    path, reason = str(error.missing_cfg_file), _first_line(error)
-    if match := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):
-        return f"{match[1]}/{match[2]}.yaml: write `override /{match[3]}: {match[4]}` in its defaults"
+    path, reason, found = str(error.missing_cfg_file), _first_line(error), error.options
     group, _, option = path.partition("/") if path.startswith(FOLDERS) else path.rpartition("/")
-    found = error.options
-    if group in CHOOSABLE and not found:  # Hydra lists none if the option is one of a list
+    if group in CHOOSABLE and re.search("Could not load", reason):  # one of a list, of which Hydra lists no options
         found = [name for _, name in options_at(group, re.findall(r"path=(\S+?://.*)", str(error)))]
     if group and found:
         options = [name for name in dict.fromkeys(found) if name not in BASES]
         return f"{group}={option}: no such option; {suggest(option, options)}"
+    if match := re.match(r"In '(.+)/(.+)': Could not find '\1/(.+)/(.+)'", reason):
+        return f"{match[1]}/{match[2]}.yaml: write `override /{match[3]}: {match[4]}` in its defaults"
     return reason
 
 
