@@ -77,10 +77,10 @@ class JobSweeper(BasicSweeper):
 
     def check_request(self) -> None:
         """Raise UserError for what no sweep can have, or what the launcher would refuse."""
-        from vicinal.config.composition import refuse_moving, swept
+        from vicinal.config.composition import refuse_moving, sweeping_word
 
         refuse_moving(self.config.hydra)
-        swept(self.config.hydra)
+        sweeping_word(self.config.hydra)  # which refuses params that are no mapping
         if self.launches(SlurmLauncher):
             SlurmLauncher.check_values(self.config.hydra.launcher)
         for launcher in (RayLauncher, SlurmLauncher):

@@ -14,7 +14,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn
 
 from hydra_plugins.vicinal_jobs import JobSweeper
-from vicinal.errors import UserError, written
+from vicinal.errors import UserError
 from vicinal.launch.packing import AUTO, Packing
 from vicinal.utils.gc_pause import without_collections
 
@@ -73,11 +73,9 @@ class SearchSweeper(JobSweeper):
         return self._search(study, folder, size, packing)
 
     def _refuse_recipe(self) -> None:
-        from vicinal.config.composition import swept
+        from vicinal.config.composition import sweeping_word
 
-        if params := swept(self.config.hydra):
-            recipe = self.config.hydra.runtime.choices.get("experiment")
-            word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(params)}"
+        if word := sweeping_word(self.config.hydra):
             raise UserError(f"{word}: is a sweep itself; a search has its space on the command line")
 
     def _search(

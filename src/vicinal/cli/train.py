@@ -26,7 +26,7 @@ from vicinal.cli.script_args import trust
 from vicinal.config.error_messages import MISSING_FOLDER, explain, is_mistake
 from vicinal.config.redaction import redact, show_bugs_redacted
 from vicinal.config.schema import CONF, register
-from vicinal.errors import UserError, written
+from vicinal.errors import UserError
 from vicinal.launch.slurm import after_interruption
 from vicinal.runs.signals import leave_an_import, present
 from vicinal.tasks import task_named
@@ -215,11 +215,9 @@ def _assist(cfg: DictConfig, settings: HydraConf) -> None:
 
 def _refuse_sweep(settings: HydraConf) -> None:
     """Refuse a recipe with values to sweep over as a single job: it would silently train the defaults."""
-    from vicinal.config.composition import swept
+    from vicinal.config.composition import sweeping_word
 
-    if params := swept(settings):
-        recipe = settings.runtime.choices.get("experiment")
-        word = f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(params)}"
+    if word := sweeping_word(settings):
         raise UserError(f"{word}: is a sweep, which needs -m; hydra.sweeper.params=null makes it one job")
 
 

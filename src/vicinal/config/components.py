@@ -6,10 +6,10 @@ import inspect
 import math
 import pydoc
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,8 @@ from vicinal.config.identity import RENAMED, conditions, identity_values, withou
 from vicinal.config.keys import LARGEST
 from vicinal.config.option_folders import options_at
 from vicinal.config.schema import CONF, GROUPS, NAMED
-from vicinal.config.validation import check_ranges, convert, describe_type, hints_of, leaves, suggest_key, supported
+from vicinal.config.signatures import NOT_FOUND, check_parts, located, parameters_of
+from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
 RUNTIME = {
@@ -31,7 +32,6 @@ RUNTIME = {
     "mixup": (),
 }  # arguments of a group's components that the program gives, not the config
 READ = {"optimizer": ("norm_bias_lr",)}  # keys of all options that the program reads, which no target need take
-NOT_FOUND = "must be the path of a class or function that can be imported"
 OURS = (f"file://{CONF}",)  # places of options by default: ``conf/`` alone
 
 
@@ -175,7 +175,7 @@ def bind(
     _check_numbers(group, present)
     for name, value in present.items():
         if name != "_target_":
-            _check_parts(f"{group}.{name}", value)
+            check_parts(f"{group}.{name}", value)
     defaults = {name: parameters[name].default for name in own}
     needed = {name for name in taken if defaults.get(name, inspect.Parameter.empty) is inspect.Parameter.empty}
     needed |= {name for name in taken if name in schema and schema[name].default == MISSING} | values.keys()
@@ -200,47 +200,6 @@ def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{group}.{name}", value, "must be a finite number")
             if isinstance(number, int) and abs(number) > LARGEST:
                 raise ConfigError(f"{group}.{name}", value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
-
-
-def _check_parts(key: str, value: Any) -> None:
-    """Check the arguments of parts, which have a ``_target_`` of their own, against their signatures, at any depth."""
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            _check_part(key, value)
-        for name, argument in value.items():
-            _check_parts(f"{key}.{name}", argument)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_parts(f"{key}[{index}]", item)
-
-
-def _check_part(key: str, part: Mapping[str, Any]) -> None:
-    target = str(part["_target_"])
-    called = _located(key, target)
-    try:
-        parameters, hints = _parameters(called)
-    except (ValueError, TypeError):  # some that are written in C: what they take is seen when they are called
-        return
-    takes_all = any(item.kind == inspect.Parameter.VAR_KEYWORD for item in parameters.values())
-    if not part.keys() & {"_partial_", "_args_"}:
-        _check_missing(key, target, parameters, part)
-    for name, argument in part.items():
-        if re.fullmatch("_.*_", str(name)):  # Hydra's own
-            continue
-        if name not in parameters and not takes_all:
-            more = suggest_key(str(name), parameters)
-            raise ConfigError(f"{key}.{name}", argument, f"{target} has no such argument; {more}")
-        hint = supported(hints.get(name, Any))
-        if convert(f"{key}.{name}", argument, hint) != argument:  # it reaches the target as it is
-            text = ", not text in quotes" if isinstance(argument, str) else ""
-            raise ConfigError(f"{key}.{name}", argument, f"must be {describe_type(hint)}{text}")
-
-
-def _check_missing(key: str, target: str, parameters: Mapping[str, inspect.Parameter], given: Container[str]) -> None:
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    for name, item in parameters.items():
-        if item.kind in named and item.default is inspect.Parameter.empty and name not in given:
-            raise ConfigError(f"{key}.{name}", MISSING, f"is missing; {target} needs it")
 
 
 def _reason(error: BaseException) -> str:
@@ -284,12 +243,12 @@ def _signature(
     def refused(reason: str) -> ConfigError:
         return ConfigError(f"{group}._target_", target, reason)
 
-    called = _located(group, target)
+    called = located(group, target)
     is_class = inspect.isclass(called)
     if not (is_class or inspect.isfunction(called)):
         raise refused(NOT_FOUND)
     try:
-        parameters, hints = _parameters(called)
+        parameters, hints = parameters_of(called)
     except ValueError as error:  # some that are written in C
         raise refused(str(error)) from None
     kind, returned = _kinds().get(group, object), called if is_class else hints.get("return")
@@ -303,29 +262,6 @@ def _signature(
         others = f"; for these data choose {fitting}" if fitting else ""
         raise refused(f"must take the arguments {', '.join(runtime)}{others}")
     return parameters, hints
-
-
-def _located(group: str, target: str) -> Any:
-    """Return what a target names, which can be called. Raises ConfigError."""
-    try:
-        called: Any = pydoc.locate(target)
-    except pydoc.ErrorDuringImport as error:
-        reason = f"cannot be imported: {type(error.value).__name__}: {error.value}"
-        raise ConfigError(f"{group}._target_", target, reason) from None
-    if not callable(called):
-        raise ConfigError(f"{group}._target_", target, NOT_FOUND)
-    return called
-
-
-def _parameters(called: Any) -> tuple[Mapping[str, inspect.Parameter], dict[str, Any]]:
-    """Return the parameters of a class or function, and their types. Raises ValueError if it shows none."""
-    parameters = inspect.signature(called).parameters
-    is_class = inspect.isclass(called)
-    try:
-        # The fields of a dataclass may be inherited from a module with names of its own.
-        return parameters, hints_of(called if is_dataclass(called) or not is_class else called.__init__)
-    except NameError:  # an annotation that only type checkers can resolve
-        return parameters, {}
 
 
 def _taking(group: str, runtime: tuple[str, ...]) -> str:

@@ -152,15 +152,18 @@ def hidden(hydra: Any) -> Iterator[str]:
                 yield f"{file} is not used: {files[0]} has the same name and comes first"
 
 
-def swept(hydra: Any) -> dict[str, Any]:
-    """Return the axes of ``hydra.sweeper.params``, {key: values}, of a recipe that is a sweep; {} if there are none.
+def sweeping_word(hydra: Any) -> str | None:
+    """Return the word of a recipe that is a sweep, by ``hydra.sweeper.params``, as ``experiment=methods``; else None.
 
-    Raises ConfigError if it is no mapping.
+    Raises ConfigError if the params are no mapping.
     """
     params = hydra.sweeper.get("params")
     if params is not None and not OmegaConf.is_dict(params):
         raise ConfigError("hydra.sweeper.params", params, "must be null or a mapping of keys to values, {seed: '0,1'}")
-    return dict(params or {})
+    if not params:
+        return None
+    recipe = hydra.runtime.choices.get("experiment")
+    return f"experiment={recipe}" if recipe else f"hydra.sweeper.params={written(dict(params))}"
 
 
 def refuse_moving(hydra: Any) -> None:
