@@ -31,6 +31,7 @@ from vicinal.mixing.features import (
     aligned,
 )
 from vicinal.mixing.fields import FMix, GridMix, SmoothMix, fourier_field
+from vicinal.mixing.label_rules import Drawn, LabelRule
 from vicinal.mixing.masks import Boxes
 from vicinal.mixing.one_of import OneOf
 from vicinal.mixing.pasting import CropsPlan, Cutout, RandomErasing, ResizeMix, Ricap
@@ -206,6 +207,12 @@ def test_random_erasing_is_inside_and_of_the_areas_asked_for() -> None:
     assert area.max() < 0.43
     assert np.median(area) == pytest.approx(0.19, abs=0.02)
     assert stats.ttest_1samp(np.log(height / width), 0).pvalue > 0.01
+
+
+@pytest.mark.parametrize("labels", ["drawn", Drawn()])
+def test_ricap_has_no_lambda_that_labels_could_take(labels: str | LabelRule) -> None:
+    with pytest.raises(ValueError, match=r"^labels must be area for RICAP, no lambda is drawn, got "):
+        Ricap(0.3, labels=labels)
 
 
 def test_ricap_is_four_crops() -> None:

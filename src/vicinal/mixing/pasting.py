@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vicinal.mixing.context import Context
 from vicinal.mixing.counted import CountedMixup
+from vicinal.mixing.label_rules import Drawn
 from vicinal.mixing.layouts import IMAGES
 from vicinal.mixing.masks import Boxes, uniform_centres
 from vicinal.mixing.mixup import Mixup
@@ -210,6 +211,8 @@ class Ricap(Mixup):
         super().__post_init__()
         if self.per_sample:
             raise ValueError(f"per_sample must be false for RICAP, got {self.per_sample}")
+        if isinstance(self._parts.get("labels"), Drawn):
+            raise ValueError(f"labels must be area for RICAP, no lambda is drawn, got {self.labels}")
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
