@@ -76,6 +76,7 @@ REFUSED = [
         f"mixup.strategies.input._target_=vicinal.mixing.InputMixupp: {PATH}",
     ),
     ("mixup=one_of mixup.strategies.input.alpha=abc", "mixup.strategies.input.alpha=abc: must be a number or null"),
+    ("mixup=one_of mixup.strategies.input.alpha=???", "mixup.strategies.input.alpha=???: is missing"),
     (
         "mixup=one_of mixup.strategies.input.alpha='1'",
         "mixup.strategies.input.alpha=1: must be a number or null, not text in quotes",

@@ -68,6 +68,8 @@ def convert(name: str, value: Any, hint: Any, item: Field[Any] | None = None) ->
         kept = value is None or isinstance(value, int) or (isinstance(value, str) and "${" not in value)
         return _converted(value, hint) if kept else _converted.__wrapped__(value, hint)
     except (OmegaConfBaseException, OverflowError, TypeError):  # an integer that no float can be, a list in a list
+        if missing := next((key for key, leaf in leaves(value, name) if leaf == MISSING), None):
+            raise ConfigError(missing, MISSING, "is missing") from None
         allowed = describe_range(item) if item and item.metadata.get("choices") else describe_type(hint)
         raise ConfigError(name, value, f"must be {allowed}") from None
 
