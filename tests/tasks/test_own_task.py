@@ -157,8 +157,8 @@ def split_of(source: object) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("{_target_:my_points.distance}", "dataset.task={_target_:my_points.distance,near:1.5}: Error in call"),
-        ("{_target_:my_points.nothing}", "dataset.task={_target_:my_points.nothing,near:1.5}: Error locating target"),
+        ("{_target_:my_points.distance}", "dataset.task.outputs=???: is missing; my_points.distance needs it"),
+        ("{_target_:my_points.nothing}", "dataset.task._target_=my_points.nothing: must be the path of a class or"),
         ("{_target_:builtins.dict}", "dataset.task={_target_:builtins.dict,near:1.5}: must be a name, or"),
         ("keypoint", "dataset.task=keypoint: allowed: classification, multilabel, regression"),
     ],
