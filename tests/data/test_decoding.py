@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def both(content: bytes, channels: int = 3, turn: bool = True) -> list[Any]:
         try:
             image, deep = decode(io.BytesIO(content), channels, turn, decoder)
         except Exception as error:  # PIL raises a dozen types on damaged files
-            found.append(str(error))
+            found.append(re.sub("0x[0-9a-f]+", "", str(error)))  # the address of the stream
         else:
             found.append((image.mode, image.size, deep, image.tobytes()))
     return found
