@@ -165,14 +165,23 @@ def test_a_value_is_brought_to_its_type(value: object, hint: object, converted: 
         ("x", float),
         ("x", list[str]),
         (None, int),
-        (["???"], list[int]),
         *((value, int | list[int]) for value in ("x", 1.5, True, None, {})),
-        *((value, int | list[int]) for value in ([True], ["x"], [1.5], [None], [[1]], ["???"])),
+        *((value, int | list[int]) for value in ([True], ["x"], [1.5], [None], [[1]])),
     ],
 )
 def test_a_value_that_cannot_be_brought_to_its_type_is_refused(value: object, hint: object) -> None:
     with pytest.raises(ConfigError, match=r"^a\.b=.*: must be "):
         convert("a.b", value, hint)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "key"),
+    [(["???"], list[int], "a.b[0]"), ([1, "???"], int | list[int], "a.b[1]"), ({"c": "???"}, dict[str, int], "a.b.c")],
+)
+def test_a_missing_value_inside_another_is_named(value: object, hint: object, key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        convert("a.b", value, hint)
+    assert str(refused.value) == f"{key}=???: is missing"
 
 
 def test_a_value_that_is_met_again_is_converted_as_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
