@@ -293,6 +293,7 @@ def test_a_mistake_in_a_part_of_a_part_is_named_by_its_whole_key(arguments: dict
 NESTED = """
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from vicinal.mixing import InputMixup, NoMix
 from vicinal.mixing.laws import Law
@@ -304,6 +305,9 @@ class Parts(NoMix):
     numbers: Mapping[str, float] | None = None
     pair: tuple[int, float] = (1, 2.5)
     other: Any = None
+
+def folder(path: Path, size: tuple[int, int]) -> tuple:
+    return path, size
 """
 
 
@@ -312,6 +316,8 @@ def test_the_parts_of_a_component_are_built_and_checked(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     node = {"_target_": "nested_parts.Parts", "inner": {"_target_": "vicinal.mixing.InputMixup", "alpha": 2.0}}
     law = {**UNIFORM, "low": 0.1, "high": 0.2}
+    folder = {"_target_": "nested_parts.folder", "path": "a/b", "size": [1, 2]}  # a path reaches it as text, as before
+    assert bind("mixup", {**node, "other": folder})().other == ("a/b", [1, 2])
     written_in_c = {"_target_": "math.sqrt", "_args_": [4]}
     built: Any = bind("mixup", {**node, "laws": [law], "numbers": {"a": 1}, "pair": [3, 0.5], "other": written_in_c})()
     assert built.inner == InputMixup(2.0)

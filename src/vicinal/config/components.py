@@ -20,7 +20,7 @@ from vicinal.config.identity import RENAMED, conditions, identity_values, withou
 from vicinal.config.keys import LARGEST
 from vicinal.config.option_folders import options_at
 from vicinal.config.schema import CONF, GROUPS, NAMED
-from vicinal.config.signatures import NOT_FOUND, check_parts, located, parameters_of
+from vicinal.config.signatures import NOT_FOUND, check_parts, located, parameters_of, takes_any_key
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
 from vicinal.errors import ConfigError, UserError, written
 
@@ -255,9 +255,8 @@ def _signature(
     fits = issubclass(returned, kind) if isinstance(returned, type) else group != "mixup"  # a strategy's must be known
     if not fits:
         raise refused(f"must be a subclass of {kind.__name__}, or a function that returns one")
-    takes_all = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     runtime = (*inputs, *RUNTIME.get(group, ()))
-    if not takes_all and not parameters.keys() >= {*runtime}:
+    if not takes_any_key(parameters) and not parameters.keys() >= {*runtime}:
         fitting = _taking(group, runtime) if inputs else ""
         others = f"; for these data choose {fitting}" if fitting else ""
         raise refused(f"must take the arguments {', '.join(runtime)}{others}")

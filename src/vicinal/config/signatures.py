@@ -40,6 +40,10 @@ def parameters_of(called: Any) -> tuple[Mapping[str, inspect.Parameter], dict[st
         return parameters, {}
 
 
+def takes_any_key(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(item.kind == inspect.Parameter.VAR_KEYWORD for item in parameters.values())
+
+
 def check_parts(key: str, value: Any) -> None:
     """Check the arguments of parts, which have a ``_target_`` of their own, against their signatures, at any depth."""
     if isinstance(value, Mapping):
@@ -59,19 +63,18 @@ def _check_part(key: str, part: Mapping[str, Any]) -> None:
         parameters, hints = parameters_of(called)
     except (ValueError, TypeError):  # some that are written in C: what they take is seen when they are called
         return
-    takes_all = any(item.kind == inspect.Parameter.VAR_KEYWORD for item in parameters.values())
     if not part.keys() & {"_partial_", "_args_"}:
         _check_missing(key, target, parameters, part)
     for name, argument in part.items():
         if re.fullmatch("_.*_", str(name)):  # Hydra's own
             continue
-        if name not in parameters and not takes_all:
+        if name not in parameters and not takes_any_key(parameters):
             more = suggest_key(str(name), parameters)
             raise ConfigError(f"{key}.{name}", argument, f"{target} has no such argument; {more}")
         hint = supported(hints.get(name, Any))
-        if convert(f"{key}.{name}", argument, hint) != argument:  # it reaches the target as it is
-            text = ", not text in quotes" if isinstance(argument, str) else ""
-            raise ConfigError(f"{key}.{name}", argument, f"must be {describe_type(hint)}{text}")
+        converted = convert(f"{key}.{name}", argument, hint)
+        if isinstance(argument, str) and isinstance(converted, int | float):  # the text itself reaches the target
+            raise ConfigError(f"{key}.{name}", argument, f"must be {describe_type(hint)}, not text in quotes")
 
 
 def _check_missing(key: str, target: str, parameters: Mapping[str, inspect.Parameter], given: Container[str]) -> None:
