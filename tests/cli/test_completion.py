@@ -63,10 +63,7 @@ class Shell:
         self.type(f'{self._install.format(command=command)}; echo in""stalled\n', "^installed *\n> ")
 
     def complete(self, words: str, until: str) -> None:
-        """Hits the tab key once ``words`` are on the screen.
-
-        A key that comes before its shell has shown what was typed ahead of it finds an older line in fish at times.
-        """
+        """Hits the tab key once ``words`` are on the screen, as a person does."""
         self.type(words, re.escape(words))
         self.type("\t", re.escape(until))
 
@@ -91,8 +88,9 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
         pytest.skip(f"there is no {request.param}")
     commands = tmp_path / "bin"
     commands.mkdir()
+    python = Path(sys.executable).with_name("python")  # Hydra's fish completes for the name that Python was started by
     scripts = {
-        "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
+        "python": f'#!/bin/sh\nexec {python} "$@"\n',
         "vicinal-train": f"#!{sys.executable}\nfrom vicinal.cli.train import command\ncommand()\n",  # as pip writes it
     }
     for name, text in scripts.items():
