@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict
 from tests import parsed
 from vicinal.config.schema import CONF, register
 
-FOLDERS = {*parsed.FOLDERS, str(CONF)}
+FOLDERS = {*parsed.FOLDERS, str(CONF), "structured://"}
 OUTPUT = re.compile(r"output_dir=/[\w./-]+", re.ASCII)
 """Word that names the test's own folder, which is the same config in another place."""
 
