@@ -6,8 +6,10 @@ import pickle
 import re
 import socket
 import struct
+import threading
 import urllib.request
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import URLError
 
@@ -21,7 +23,7 @@ from torchvision import datasets
 from torchvision.datasets import utils
 from torchvision.transforms.functional import pil_to_tensor
 
-from vicinal.data import digits, torchvision_dataset
+from vicinal.data import digits, sources, torchvision_dataset
 from vicinal.data.sources import TIMEOUT_SECONDS
 
 RNG = np.random.default_rng(0)
@@ -142,7 +144,34 @@ def test_without_a_network_one_line_has_the_remedy(name, files, tmp_path):
         f"that you can write to, named by root or VICINAL_DATA; without a network put {files} first"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
-        torchvision_dataset(str(tmp_path), name)
+        torchvision_dataset(str(tmp_path / "new/folder"), name)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_process_that_comes_while_files_are_unpacked_waits_for_them(tmp_path, monkeypatch):
+    fake_mnist(tmp_path, "MNIST", monkeypatch)
+    extract, started, waits = utils.extract_archive, threading.Event(), threading.Event()
+
+    def interrupted(packed, folder, *rest):
+        half = Path(folder, Path(packed).stem)
+        half.write_bytes(b"half")
+        if "t10k-labels" in half.name:  # the last file: now all of them exist
+            started.set()
+            assert waits.wait(60)
+        return extract(packed, folder, *rest)
+
+    monkeypatch.setattr(utils, "extract_archive", interrupted)
+    monkeypatch.setattr(sources, "warn_once", lambda line: (lines.append(line), waits.set()))
+    lines: list[str] = []
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(torchvision_dataset, str(tmp_path), "MNIST")
+        assert started.wait(60)
+        second = threads.submit(torchvision_dataset, str(tmp_path), "MNIST")
+        second.add_done_callback(lambda _: waits.set())
+        assert torch.equal(first.result().train.inputs, second.result().train.inputs)
+        assert torch.equal(first.result().test.targets, second.result().test.targets)
+    assert lines == [f"{tmp_path}: waits for another process, which puts MNIST there"]
+    assert not [*tmp_path.glob(".*")]
 
 
 def test_packed_files_in_a_folder_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):

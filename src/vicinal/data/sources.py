@@ -2,18 +2,19 @@
 
 import socket
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
 
-from vicinal.data.contents import reads
+from vicinal.data.contents import reads, warn_once
 from vicinal.data.samples import Samples, Source
 from vicinal.data.splits import stratified
 
@@ -87,7 +88,7 @@ def torchvision_dataset(root: str, name: str) -> Source:
     folder = Path(root).expanduser()
     parts = ({"split": "train"}, {"split": "test"}) if name == "SVHN" else ({"train": True}, {"train": False})
     try:
-        with warnings.catch_warnings(), ExitStack() as stack:
+        with _put_by_one_process(folder, name), warnings.catch_warnings(), ExitStack() as stack:
             stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
             socket.setdefaulttimeout(TIMEOUT_SECONDS)
             # CIFAR's files were pickled by an old numpy, of which 2.4.0 to 2.4.4 warn.
@@ -103,6 +104,43 @@ def torchvision_dataset(root: str, name: str) -> Source:
         ) from error
     class_names = getattr(train, "classes", None) or tuple("0123456789")  # SVHN has digits and no list of them
     return Source(_read(train), _read(test), tuple(class_names))
+
+
+@contextmanager
+def _put_by_one_process(folder: Path, name: str) -> Iterator[None]:
+    """Let other processes wait that would read files half written, and leave no folder that stays empty."""
+    files, lock = _torchvision_files(str(folder), name), folder / f".{name}.lock"
+    place = files[0].parent
+    missing = [path for path in (place, *place.parents) if not path.exists()]
+    with ExitStack() as stack:
+        for path in reversed(missing):
+            stack.callback(_remove_if_empty, path)
+        # In this order: while files are written the lock is there.
+        if not all(file.exists() for file in files) or lock.exists():
+            with suppress(OSError, NotImplementedError):  # nothing can be written there, or no file can be locked
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(_waiting_lock(lock, name))
+        yield
+
+
+@contextmanager
+def _waiting_lock(lock: Path, name: str) -> Iterator[None]:
+    held = filelock.FileLock(lock)
+    try:
+        held.acquire(timeout=1)
+    except filelock.Timeout:
+        warn_once(f"{lock.parent}: waits for another process, which puts {name} there")
+        held.acquire()
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held.release()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _read(dataset: Any) -> Samples:
