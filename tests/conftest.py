@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.plugins import Plugins
 from hypothesis import settings
 
 pytest_plugins = ["tests.composed", "tests.stored_sweeps"]
@@ -27,10 +28,17 @@ Train = Callable[..., tuple[int, str, str]]
 # Small tensors gain nothing from threads, and threads of several processes on few cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Images of containers set it: each of the several hundred processes that the tests start would compile our files anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A script's background job ignores Ctrl-C, and one under nohup SIGHUP: so would all that the tests start there.
 for stop in STOPS:
     if signal.getsignal(stop) is signal.SIG_IGN:
         signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
+
+# When Hydra first looks for plugins it executes their files anew: from here on a test that changes one has the one used.
+Plugins.instance()
 
 # Looked for before the tests hide it from all that they start.
 GPU = torch.cuda.is_available()

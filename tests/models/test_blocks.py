@@ -100,8 +100,11 @@ def test_torchvision_families(name):
 
 
 @pytest.mark.slow
-def test_every_torchvision_network_has_blocks_that_run_once_in_order():
+def test_every_torchvision_network_has_blocks_that_run_once_in_order(monkeypatch):
     from torchvision import models
+
+    # It changes no shape, and without a device takes two thirds of the time of all networks.
+    monkeypatch.setattr(torch, "batch_norm", lambda x, *_: x)
 
     names = models.list_models(module=models)
     assert len(names) >= 80

@@ -326,7 +326,9 @@ tracker.start(RunInfo("n", "r", "c", {"wandb": SETTINGS}, {}, None, None, pathli
 tracker.epoch({"epoch": 1})
 assert wandb_host.process().flush(60)
 pgrep = ["pgrep", "-P", str(wandb_host.process()._process.pid), "-f", "wandb-core"]
-os.kill(int(subprocess.run(pgrep, capture_output=True, text=True).stdout), signal.SIGSTOP)
+stuck = subprocess.run(pgrep, capture_output=True, text=True).stdout
+pathlib.Path(sys.argv[1]).with_name("stuck").write_text(stuck)
+os.kill(int(stuck), signal.SIGSTOP)
 tracker.finish({"test/last/acc1": 0.5})
 tracker.close(None)
 """
@@ -336,6 +338,7 @@ tracker.close(None)
 def test_stuck_wandb_core_holds_neither_the_run_nor_the_exit_of_the_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SETTINGS + STUCK, str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=40)
+    os.kill(int((tmp_path / "stuck").read_text()), signal.SIGKILL)  # it does not even see that its parent has left
     assert done.returncode == 0
     (folder,) = tmp_path.rglob("offline-run-*")
     assert done.stdout == (
