@@ -37,7 +37,7 @@ for stop in STOPS:
     if signal.getsignal(stop) is signal.SIG_IGN:
         signal.signal(stop, signal.default_int_handler if stop is signal.SIGINT else signal.SIG_DFL)
 
-# When Hydra first looks for plugins it executes their files anew: from here on a test that changes one has the one used.
+# When Hydra first looks for plugins it executes their files anew; a test that changes one is to have the one in use.
 Plugins.instance()
 
 # Looked for before the tests hide it from all that they start.
