@@ -134,7 +134,8 @@ def _waiting_lock(lock: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            lock.unlink()
         held.release()
 
 
