@@ -28,7 +28,8 @@ Train = Callable[..., tuple[int, str, str]]
 # Small tensors gain nothing from threads, and threads of several processes on few cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Images of containers set it: each of the several hundred processes that the tests start would compile our files anew.
+# Many container images set this variable. Each of the several hundred processes that the tests start would then compile
+# our files anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

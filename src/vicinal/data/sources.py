@@ -108,7 +108,10 @@ def torchvision_dataset(root: str, name: str) -> Source:
 
 @contextmanager
 def _put_by_one_process(folder: Path, name: str) -> Iterator[None]:
-    """Let other processes wait that would read files half written, and leave no folder that stays empty."""
+    """Let one process at a time unpack or download, and remove folders that it has left empty.
+
+    Another process would read half-written files.
+    """
     files, lock = _torchvision_files(str(folder), name), folder / f".{name}.lock"
     place = files[0].parent
     missing = [path for path in (place, *place.parents) if not path.exists()]
