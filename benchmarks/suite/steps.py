@@ -36,7 +36,17 @@ def measure(bench: Bench) -> None:
             ratio = steps.ratio(name, "none")
             bench.row(f"{name}: whole steps", "mixup=none, in turns", ratio)
         if runs["none"].hardware.device.type == "cpu" and not bench.quick:
+            compare_precisions(bench, about, runs["none"], *words)
             compare_compiled(bench, about, runs["none"], *words)
+
+
+def compare_precisions(bench: Bench, about: str, auto: Run, *words: str) -> None:
+    """Show whether ``trainer.precision=auto`` is the faster one on this CPU."""
+    other = "fp32" if auto.hardware.precision == "bf16" else "bf16"
+    run = Run(bench.folder, 128, "mixup=none", f"trainer.precision={other}", *words)
+    cases = [Case(name, partial(_step, one), bench.threads) for name, one in (("auto", auto), (other, run))]
+    ratio = bench.time(f"{about}: {other}", cases, rounds=9).ratio(other, "auto")
+    bench.row(f"trainer.precision=auto: steps of {about}", f"trainer.precision={other}", ratio, bar=Bar(1))
 
 
 def compare_compiled(bench: Bench, about: str, eager: Run, *words: str) -> None:

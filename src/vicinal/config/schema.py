@@ -105,7 +105,7 @@ class TrainerConfig:
     eval_batch_size: int = key(500, "images per step of evaluation; changes the last digits", low=1, high=MANY)
     eval_views: int = key(1, "views of an image whose logits are averaged in evaluation", low=1, high=6, since="0.2")
     device: str = key("auto", "auto = the first available of cuda, mps, cpu", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = key("auto", "auto = bf16 if it is fast, else fp32", choices=("auto", "fp32", "bf16", "fp16"))
+    precision: str = key("auto", "auto = bf16 if it is faster, else fp32", choices=("auto", "fp32", "bf16", "fp16"))
     threads: int | str = key("auto", "CPU threads; change the last digits", choices=("auto",), low=1, high=1024)
     channels_last: bool = key(True, "keep images as (B, H, W, C) in memory, which is faster for convolutions")
     compile: bool | str = key("auto", "torch.compile; auto = on GPUs; max = CUDA graphs", choices=("auto", "max"))

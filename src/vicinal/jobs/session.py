@@ -70,8 +70,8 @@ class RunContext:
             experiment.sizes.inputs.noun,
             *(0 if part is None else len(part.targets) for part in (data.val, data.test)),
         )
-        if hardware.emulated:
-            text = "trainer.precision=%s: this processor has no instructions for it, and fp32 is up to ten times faster"
+        if hardware.slow:
+            text = "trainer.precision=%s is slower than fp32 on this processor, up to ten times if it only emulates it"
             log.warning(text, precision)
         if (shards := experiment.shards).count > 1:
             by = "one process" if shards.world.size == 1 else f"{shards.world.size} processes"

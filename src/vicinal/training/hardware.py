@@ -7,6 +7,7 @@ import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,13 +23,13 @@ TRITON_CAPABILITY = (7, 0)  # GPUs older than Volta have no compiled kernels
 CHOSEN = any(name in os.environ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
 """True if the user has set torch's number of threads."""
 TORCH_THREADS = torch.get_num_threads()  # threads that torch takes by itself; read at import, before a run changes it
-SMALL = {"fp32": 70_000_000, "bf16": 200_000_000}
+SMALL = 200_000_000
 """Multiplications per layer and step, as `work` counts them, below which a run gets one CPU thread.
 
-There a second thread gains up to a quarter, and beside busy processes it can make the run a hundred times slower. Time
-per step of one thread per that of two, in turns, on two quiet cores with AMX: in bf16 1.07 to 1.18 at 20 million (the
+There a second thread gains up to a third, and beside busy processes it can make the run a hundred times slower. Time
+per step of one thread per that of two, in turns, on two quiet cores: in bf16 with AMX 1.07 to 1.18 at 20 million (the
 default job), 1.22 to 1.25 at 140 (preact_resnet18, width 16, digits), 1.45 at 310 (width 24), 1.48 at 250 (mnist_cnn);
-in fp32 0.96 at 34 million (width 8), 1.32 at 140 (width 16).
+in fp32 without AMX 1.15, 1.31, 1.38 and 1.68, and 0.94 at 34 million (width 8).
 """
 
 
@@ -41,7 +42,7 @@ class Hardware:
     threads: int
     compile: bool = False
     cuda_graphs: bool = False  # launch the kernels of a compiled step together, as a recorded graph
-    emulated: bool = False  # the device has no instructions for the precision, which makes it slower than fp32
+    slow: bool = False  # in this precision the device is slower than in fp32
 
     def autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -78,7 +79,7 @@ def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
     if precision not in precisions:
         allowed = ", ".join(sorted(precisions))
         raise ConfigError("trainer.precision", precision, f"must be one of what {name} can do: auto, {allowed}")
-    small = name == "cpu" and work is not None and work < SMALL[precision] and not CHOSEN
+    small = name == "cpu" and work is not None and work < SMALL and not CHOSEN
     threads = (1 if small else auto_threads()) if settings.threads == "auto" else settings.threads
     if not isinstance(threads, int) or threads < 1:
         raise ConfigError("trainer.threads", threads, "must be auto or an integer >= 1")
@@ -89,8 +90,8 @@ def resolve(settings: TrainerConfig, work: int | None = None) -> Hardware:
     graphs = settings.compile == "max"
     if graphs and name != "cuda":
         raise ConfigError("trainer.compile", "max", f"must be auto, true or false: {name} has no CUDA graphs")
-    emulated = name == "cpu" and precision != "fp32" and precisions[0] == "fp32"
-    return Hardware(torch.device(name), precision, threads, compiled, graphs, emulated)
+    slow = name == "cpu" and precision != "fp32" and precisions[0] == "fp32"
+    return Hardware(torch.device(name), precision, threads, compiled, graphs, slow)
 
 
 def _present(name: str) -> bool:
@@ -105,8 +106,10 @@ def _precisions(device: str) -> list[str]:
         return ["bf16", "fp32", "fp16"] if fast else ["fp32", "fp16"]
     if device == "mps":
         return ["fp32", "fp16"]
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    # Intel's processors do not multiply bf16 faster than fp32 in AVX-512. On a Xeon without AMX, fp32 was 1.13 to 1.6
+    # times as fast (docs/configuration.md), and products of large matrices twice. AMD's do.
+    fast = has.get("amx_bf16") or (has.get("avx512_bf16") and "Intel" not in has.get("cpu_name", ""))
     return ["bf16", "fp32"] if fast else ["fp32", "bf16"]
 
 
