@@ -35,9 +35,10 @@ def measure(bench: Bench) -> None:
             bench.row(f"{name}: what mixing adds", f"a step of {about}", share, unit="%", bar=bar)
             ratio = steps.ratio(name, "none")
             bench.row(f"{name}: whole steps", "mixup=none, in turns", ratio)
-        if runs["none"].hardware.device.type == "cpu" and not bench.quick:
+        if runs["none"].hardware.device.type == "cpu":
             compare_precisions(bench, about, runs["none"], *words)
-            compare_compiled(bench, about, runs["none"], *words)
+            if not bench.quick:
+                compare_compiled(bench, about, runs["none"], *words)
 
 
 def compare_precisions(bench: Bench, about: str, auto: Run, *words: str) -> None:
