@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from vicinal.config.schema import CONF
 from vicinal.experiment import Experiment
-from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup, NoMix, Strategy, mixed_forward
 from vicinal.mixing.attention import AttentionPlan, TransMix
 from vicinal.mixing.context import Context
 from vicinal.mixing.features import (
@@ -116,6 +117,26 @@ def test_targets_have_the_weights_of_the_members(strategy: Strategy) -> None:
             )
         losses = plan.pair_loss(partial(F.cross_entropy, logits, reduction="none"), LABELS)
         torch.testing.assert_close(losses.mean(), F.cross_entropy(logits, expected))
+
+
+@pytest.mark.parametrize("name", [name for name, strategy in METHODS.items() if isinstance(strategy, Mixup)])
+@pytest.mark.parametrize("labels", ["majority", "constant"])
+def test_the_rule_for_labels_changes_no_image(name: str, labels: str) -> None:
+    strategy, x = METHODS[name], images()
+    assert isinstance(strategy, Mixup)
+    other = replace(strategy, labels=labels, label_weight=0.3)
+    if isinstance(strategy.sample(SHAPE, seeded(3), context_of(x)), SeveralPlan):
+        with pytest.raises(ValueError, match=r'^labels must be "area"'):
+            other.sample(SHAPE, seeded(3), context_of(x))
+        return
+    plans = [one.sample(SHAPE, seeded(3), context_of(x)) for one in (strategy, other)]
+    assert torch.equal(*(plan.mix(x) for plan in plans))
+    settled = [plan.settled().lam.tolist() for plan in plans]
+    if "labels" in strategy.unused():
+        assert settled[0] == settled[1]
+    elif plans[0].active:
+        allowed = [0.0, 1.0] if labels == "majority" else [pytest.approx(0.3), 1.0]
+        assert all(weight in allowed for weight in settled[1])
 
 
 @each
@@ -400,6 +421,22 @@ def test_attention_weighs_half_of_the_label() -> None:
     partner = (attention * share).sum(dim=1) / attention.sum(dim=1)
     torch.testing.assert_close(plan.settled().lam, 1 - (1 - plan.lam + partner) / 2)
     assert plan.to(torch.device("cpu")).settled().lam.shape == (6,)
+
+
+@pytest.mark.parametrize("odd_sides", [True, False])
+def test_attention_has_the_boxes_of_cutmix(odd_sides: bool) -> None:
+    shape = (40, 1, 9, 9)
+    plans = [of(1.0, per_sample=True, odd_sides=odd_sides).sample(shape, seeded(3)) for of in (CutMix, TransMix)]
+    boxes = [plan.mask for plan in plans]
+    assert isinstance(boxes[0], Boxes)
+    assert isinstance(boxes[1], Boxes)
+    assert boxes[0].sides == boxes[1].sides
+
+
+def test_a_square_of_no_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^size must be >= 2, got 1$"):
+        Cutout(size=1)
+    assert max(Cutout(size=3).sample((99, 1, 9, 9), seeded()).mask.areas) == 4  # type: ignore[union-attr]
 
 
 def test_attention_is_read_from_the_last_block() -> None:

@@ -15,11 +15,13 @@ from scipy.optimize import linear_sum_assignment
 
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup
 from vicinal.mixing.context import NOTHING, Context
+from vicinal.mixing.features import PatchUp
 from vicinal.mixing.label_rules import LABEL_RULES, Remix
 from vicinal.mixing.laws import LAWS, Law, Truncated
 from vicinal.mixing.partners import PARTNERS, LabelKernel, Nearest
 from vicinal.mixing.schedule import Schedule
 from vicinal.mixing.unimix import UniMix
+from vicinal.mixing.zeta import ZetaMixup
 
 SHAPE = (6, 3, 8, 8)
 LABELS = torch.tensor([0, 1, 0, 1, 2, 2])
@@ -150,6 +152,8 @@ def test_keys_without_effect_are_named() -> None:
             return torch.full((rows,), 0.5, dtype=torch.float64)
 
     assert {"law", "alpha", "lam", "low", "high"} <= Own.unused()
+    assert {"partner", "group", "balance", "bandwidth"} <= ZetaMixup.unused()  # it orders the batch itself
+    assert {"labels", "label_weight", "kappa", "tau"} <= PatchUp.unused()  # the network's features decide
 
 
 def draws(name: str, batch: int = 6, count: int = 300, **keys: object) -> torch.Tensor:

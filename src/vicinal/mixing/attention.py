@@ -81,5 +81,5 @@ class TransMix(CutMix):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        boxes = Boxes.sample(lam, shape[2:], generator)
+        boxes = Boxes.sample(lam, shape[2:], generator, self.odd_sides)
         return AttentionPlan(lam, partner, mask=boxes, block=self.attention, seen=[])

@@ -268,3 +268,7 @@ class PatchUp(ManifoldMixup):
         return PatchUpPlan(
             lam, partner, plan.layer, block=self.block, gamma=self.gamma, soft=self.soft, seed=seed, kept=[]
         )
+
+    def weigh_labels(self, plan: MixPlan, shape: Sequence[int], context: Context) -> Tensor:
+        """Return lambda, by which blocks are mixed; :meth:`PatchUpPlan.settled` weighs the labels."""
+        return plan.lam

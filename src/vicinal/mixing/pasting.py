@@ -86,7 +86,7 @@ class Cutout(CountedMixup):
     """Cutout (DeVries and Taylor, arXiv 1708.04552): a square of the mean colour, and the label stays.
 
     Attributes:
-        size: >= 1, side in pixels. The paper: 16 on CIFAR-10, 8 on CIFAR-100.
+        size: >= 2, side in pixels; an odd one is one less. The paper: 16 on CIFAR-10, 8 on CIFAR-100.
     """
 
     mixes = IMAGES
@@ -96,8 +96,8 @@ class Cutout(CountedMixup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 1:
-            raise ValueError(f"size must be >= 1, got {self.size}")
+        if self.size < 2:
+            raise ValueError(f"size must be >= 2, got {self.size}")
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

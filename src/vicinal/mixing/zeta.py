@@ -33,6 +33,10 @@ class ZetaMixup(CountedMixup):
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be a finite number >= 0, got {self.gamma}")
 
+    def draw_partner(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
+        """Return what nothing reads, but draw it as earlier versions did: later draws stay the same."""
+        return torch.randperm(batch, generator=generator)
+
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
