@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.data.box_files import write_voc
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.models.vit import ViT
@@ -34,6 +35,7 @@ def first_side(channels: int, image_size: tuple[int, int], classes: int) -> nn.M
 
 
 IMAGES = "images (B, C, H, W)"
+PLACES = "images, clips and the like (B, C, ...)"
 ROWS = "and these inputs are rows (B, 10)"
 DISTANCES = "must be a rule without distances: they are of the numbers of a regression, not of labels (16,) int64"
 LINES = [
@@ -67,6 +69,18 @@ LINES = [
      "mixup.labels=drawn: must be area, majority, remix, constant for SmoothMix, no lambda is drawn"),
     ("dataset=digits mixup=moex mixup.labels=area",
      "mixup.labels=area: must be constant for MoEx, no lambda is drawn"),
+    ("dataset=digits model=mlp mixup=input mixup.members=3 mixup.labels=constant mixup.window=[0.5,1]",
+     'mixup.labels=constant: must be "area" where more than two samples are mixed'),
+    ("dataset=digits mixup=ricap mixup.partner=blank mixup.prob=0.001",
+     "mixup.partner=blank: must not be blank where more than two samples are mixed"),
+    ("dataset=diabetes mixup=remix mixup.window=[0.5,1]",
+     "mixup.labels=remix: must be a rule without classes: a sample of these data has not one"),
+    ("dataset=diabetes mixup=one_of mixup.weights={input:0.001,cutmix:0.001}",
+     f"mixup._target_=vicinal.mixing.one_of.OneOf: CutMix mixes {PLACES}, {ROWS}"),
+    ("dataset=digits mixup=moex mixup.layers=[input]",
+     "mixup._target_=vicinal.mixing.features.MoEx: cannot mix images of [1, 8, 8]: ValueError: moments are exchanged"),
+    (f"{VIT} mixup=alignmix",
+     "mixup._target_=vicinal.mixing.features.AlignMix: cannot mix outputs of block2 of [5, 96]: ValueError: features "),
     ("dataset=diabetes mixup=unimix mixup.partner=roll",
      "mixup._target_=vicinal.mixing.unimix.UniMix: must be a rule without classes"),
 ]  # fmt: skip
@@ -81,6 +95,20 @@ def test_what_does_not_fit_is_refused_in_a_line(
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "outputs/runs").exists()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_two_batches_in_one_pass_need_outputs_of_one_tensor(
+    compose: Callable[..., Experiment], tmp_path: Path, together: bool
+) -> None:
+    write_voc(tmp_path / "voc")
+    words = ["dataset=bccd", f"dataset.folder={tmp_path / 'voc'}", "dataset.names=[bar,dot]", "mixup=regmixup"]
+    words += ["model=torchvision_detection", f"mixup.together={together}"]
+    if not together:
+        assert compose(*words).strategy.clean_weight == 1
+        return
+    with pytest.raises(UserError, match=r"^mixup.together=true: must be false: the outputs of .* are not one tensor$"):
+        compose(*words)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ Each function is cached by what it depends on, since the jobs of a sweep have mu
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -15,10 +17,12 @@ from vicinal.config.components import Component
 from vicinal.config.validation import leaves
 from vicinal.data import Inputs
 from vicinal.errors import ConfigError, UserError, first_line, suggest
-from vicinal.mixing import MixPlan, Strategy, mixed_forward
+from vicinal.mixing import MixPlan, Mixup, Strategy, mixed_forward
 from vicinal.mixing.attention import patch_grid
 from vicinal.mixing.context import Context
 from vicinal.mixing.forward import shapes_of
+from vicinal.mixing.one_of import OneOf
+from vicinal.mixing.several import SeveralPlan
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
@@ -160,16 +164,53 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
         counts=torch.ones(sizes.classes, dtype=torch.int64),
         epoch=1,
         epochs=1,
-        progress=0.0,
+        progress=0.5,
         shapes=shapes,
     )
-    with mixup.refusals():
-        plans = [strategy.sample(shape, generator, context) for _ in range(DRAWN)]
-    for plan in [plan for plan in plans if plan.active and (plan.layer is None or plan.size is not None)][:TRIED]:
-        there = inputs if plan.size is None else torch.zeros(DRAWN, *plan.size)
-        if reason := _misfit(plan, there):
-            what = sizes.inputs.noun if plan.size is None else f"outputs of {plan.layer}"
-            raise mixup.refused(f"cannot mix {what} of {[*there.shape[1:]]}: {reason}")
+    network = meta_model(model, sizes)
+    if strategy.together and strategy.clean_weight and not isinstance(network(sizes.inputs.example(2)), Tensor):
+        raise ConfigError("mixup.together", True, f"must be false: the outputs of {model.target} are not one tensor")
+    for each in _always(strategy):
+        with mixup.refusals():
+            plans = [each.sample(shape, generator, context) for _ in range(DRAWN)]
+        for plan in _to_try(plans):
+            size = plan.size if plan.layer is None or plan.size else _one_tensor(network, sizes, plan.layer)
+            if size == ():
+                continue
+            there = inputs if size is None else torch.zeros(DRAWN, *size)
+            if reason := _misfit(plan, there):
+                what = sizes.inputs.noun if size is None else f"outputs of {plan.layer}"
+                raise mixup.refused(f"cannot mix {what} of {[*there.shape[1:]]}: {reason}")
+
+
+def _always(strategy: Strategy) -> list[Strategy]:
+    """Return the strategies that may mix a batch, as they are when they mix all: a late window must hide nothing."""
+    if isinstance(strategy, OneOf):
+        return [each for part in strategy.strategies.values() for each in _always(part)]
+    if not isinstance(strategy, Mixup):
+        return [strategy]
+    try:
+        return [replace(strategy, prob=1.0, window=(0.0, 1.0), taper=False)]
+    except TypeError:  # a class of the user's own, with a constructor of another kind
+        return [strategy]
+
+
+def _to_try(plans: list[MixPlan]) -> list[MixPlan]:
+    """Return a few plans that mix, for each depth; not blends of a block's output, which fit whatever it is."""
+    tried: Counter[str | None] = Counter()
+    chosen = []
+    for plan in plans:
+        most = TRIED if plan.layer is None or plan.size is not None else 1
+        blends = (
+            plan.size is None
+            and type(plan) in (MixPlan, SeveralPlan)
+            and plan.transform is None
+            and plan.layer is not None
+        )
+        if plan.active and not blends and tried[plan.layer] < most:
+            tried[plan.layer] += 1
+            chosen.append(plan)
+    return chosen
 
 
 def _depth_shape(mixup: Component, model: Component, sizes: Sizes, block: str) -> tuple[int, ...]:

@@ -21,15 +21,14 @@ from vicinal.experiment import Experiment
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup, NoMix, Strategy, mixed_forward
 from vicinal.mixing.attention import AttentionPlan, TransMix
 from vicinal.mixing.context import Context
+from vicinal.mixing.feature_transforms import AlignFeatures, ExchangeMoments, aligned
 from vicinal.mixing.features import (
     AlignMix,
-    ExchangeMoments,
     MoEx,
     NoisyFeatureMixup,
     NoisyPlan,
     PatchUp,
     PatchUpPlan,
-    aligned,
 )
 from vicinal.mixing.fields import FMix, GridMix, SmoothMix, fourier_field
 from vicinal.mixing.label_rules import Drawn, LabelRule
@@ -501,8 +500,9 @@ def test_aligned_features_are_moved_to_where_they_are_alike() -> None:
     order = torch.randperm(9, generator=seeded(1))
     shuffled = x.flatten(2)[:, :, order].view_as(x)
     torch.testing.assert_close(aligned(x, shuffled), x, atol=1e-3, rtol=0)
-    flat = torch.randn(4, 8)
-    assert torch.equal(aligned(flat, flat + 1), flat + 1)
+    torch.testing.assert_close(aligned(x.flatten(2), shuffled.flatten(2)).view_as(x), x, atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match=r"^features are aligned by their places"):
+        AlignFeatures(to_partner=False, mixed=torch.ones(1, dtype=torch.bool))(torch.randn(4, 8), torch.randn(4, 8))
 
 
 def test_alignment_keeps_the_sum_of_the_partner() -> None:

@@ -113,6 +113,9 @@ def test_focal_loss_is_its_formula(batch: int, seed: int, smoothing: float, memb
     p = logits.softmax(dim=1)
     expected = (soft(plan, labels, smoothing) * (1 - p) ** 2 * -p.log()).sum(dim=1).mean()
     torch.testing.assert_close(Focal(smoothing)(plan, logits, labels), expected, rtol=1e-5, atol=1e-6)
+    for gamma in (0.5, 1.0, 2.0):  # of a sample that is known for sure
+        sure = torch.tensor([[30.0, 0.0, -1.0]], requires_grad=True)
+        assert torch.isfinite(torch.autograd.grad(Focal(gamma=gamma).costs(sure)[0, 0], sure)[0]).all()
     plain = Focal(smoothing, gamma=0.0)(plan, logits, labels)
     torch.testing.assert_close(plain, CrossEntropy(smoothing)(plan, logits, labels), rtol=1e-5, atol=1e-6)
 

@@ -18,8 +18,10 @@ from vicinal import build
 from vicinal.data import Loader
 from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
+from vicinal.mixing import MixPlan
 from vicinal.tasks import CLASSIFICATION
 from vicinal.tracking.run_files import TIME_FIELDS
+from vicinal.tracking.wandb.tracker import WandbTracker
 from vicinal.training.evaluation import evaluate
 from vicinal.training.learner import Learner
 from vicinal.training.state import History
@@ -146,6 +148,26 @@ def test_training_is_told_with_its_ceiling_and_floor(compose: Compose) -> None:
     for row in read_rows(experiment):
         assert row["train/acc1"] <= row["train/acc1_ceiling"] < 1
         assert 0 < row["train/loss_floor"] < row["train/loss"]
+
+
+def test_captions_have_the_weights_of_the_loss(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PatchUp's depend on the blocks, which are drawn for the features."""
+    plans: list[MixPlan] = []
+    shown: list[str] = []
+    original = Learner.step
+
+    def step(self: Learner, *args: Any) -> Any:
+        output = original(self, *args)
+        plans.append(output.plan)
+        return output
+
+    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(WandbTracker, "mixed_images", lambda self, images, captions: shown.extend(captions))
+    words = ("mixup=patchup", "mixup.layers=[input]", "model=mlp", "dataset.train_size=120", "trainer.batch_size=60")
+    run(compose(*words, "trainer.epochs=1", "wandb.images=4"))
+    assert [float(caption.split()[0]) for caption in shown] == pytest.approx(
+        [float(plan.lam[row]) for plan in plans for row in range(2)], abs=0.0051
+    )
 
 
 def test_a_diverged_run_has_failed_at_a_step(compose: Compose) -> None:

@@ -21,8 +21,9 @@ from vicinal.jobs.run import run
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 from vicinal.mixing.masks import Mask, ScalarMask
 from vicinal.runs import checkpoint
-from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks import CLASSIFICATION, MULTILABEL
 from vicinal.tasks.losses import CrossEntropy
+from vicinal.tasks.multilabel import MultilabelLoss
 from vicinal.training.evaluation import evaluate
 from vicinal.training.mixing_stats import FOLDED_BATCHES, LAM_BINS, MixingStats
 from vicinal.training.objective import Objective
@@ -218,6 +219,16 @@ def test_bins_are_closed_below_and_the_last_on_both_sides() -> None:
         expected[bin_] += 1
     assert row["mixing/lam"] == expected
     assert (row["mixing/same_class"], row["mixing/target_entropy"], row["mixing/empty_boxes"]) == (1, 0, 1 / 8)
+
+
+@pytest.mark.parametrize("numbers", [1024, 1025, 3000])
+def test_targets_of_many_numbers_are_counted(numbers: int) -> None:
+    """More numbers than are kept until the fold: three samples of two kinds, each mixed with the next by half."""
+    targets = torch.zeros(3, numbers)
+    targets[0, 0] = targets[1:, -1] = 1.0
+    mixing_stats = MixingStats(["input"], torch.ones(numbers), Objective(MULTILABEL, MultilabelLoss()), CPU)
+    mixing_stats.add(MixPlan(torch.full((3,), 0.5), torch.tensor([1, 2, 0])), targets, (3, 1, 2, 2))
+    assert mixing_stats.read()["mixing/same_class"] == pytest.approx(1 / 3)
 
 
 @dataclass(frozen=True)

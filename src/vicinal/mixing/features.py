@@ -11,19 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vicinal.mixing.context import Context
+from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.counted import CountedMixup
+from vicinal.mixing.feature_transforms import AlignFeatures, ExchangeMoments, per_sample
 from vicinal.mixing.label_rules import Area, Drawn, LabelRule, Majority, Remix
-from vicinal.mixing.layouts import channels_first
 from vicinal.mixing.masks import ScalarMask
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.strategies import ManifoldMixup
 from vicinal.mixing.strategy import INPUT
-from vicinal.mixing.transforms import Transform
 
 LARGEST_SEED = 2**62
-SINKHORN_EPSILON, SINKHORN_STEPS, SINKHORN_STOP = 0.1, 100, 0.1
-"""Of AlignMix's transport, as in its reference: regularisation, most iterations, and change that ends them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +42,8 @@ class NoisyPlan(MixPlan):
         generator = torch.Generator(x.device).manual_seed(self.seed)
         uniform = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         normal = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        return (1 + self.multiplied * (2 * uniform - 1)) * mixed + self.added * normal
+        noisy = (1 + self.multiplied * (2 * uniform - 1)) * mixed + self.added * normal
+        return torch.where(per_sample(self.own_share(x.shape) < 1, x), noisy, mixed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,23 +80,6 @@ class NoisyFeatureMixup(ManifoldMixup):
         )
 
 
-@dataclass(frozen=True)
-class ExchangeMoments(Transform):
-    """The sample with the partner's mean and deviation over the channels, at each position (PONO).
-
-    inputs: dimensions of the batch of inputs, which tell where the channels are.
-    """
-
-    epsilon: ClassVar[float] = 1e-5
-    inputs: int = 4
-
-    def __call__(self, x: Tensor, other: Tensor) -> Tensor:
-        channels = 1 if channels_first(x.shape, self.inputs) else -1
-        moments = [torch.var_mean(part, dim=channels, keepdim=True, correction=0) for part in (x, other)]
-        (own_std, own_mean), (std, mean) = (((variance + self.epsilon).sqrt(), mean) for variance, mean in moments)
-        return (x - own_mean) / own_std * std + mean
-
-
 @dataclass(frozen=True, kw_only=True)
 class MoEx(CountedMixup, ManifoldMixup):
     """Moment exchange (Li et al., arXiv 2002.11102; Boyiliee/MoEx): normalised features with the partner's moments.
@@ -113,6 +94,11 @@ class MoEx(CountedMixup, ManifoldMixup):
     label_weight: float = 0.9
     most_members: ClassVar[int] = 2
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if getattr(self._parts.get("partner"), "transform", None):
+            raise ValueError(f"partner must be a sample for MoEx, whose moments are taken, got {self.partner}")
+
     @staticmethod
     def default_layers(blocks: Sequence[str]) -> list[str]:
         return [*blocks[:1]]
@@ -125,52 +111,12 @@ class MoEx(CountedMixup, ManifoldMixup):
         return MixPlan(lam, partner, plan.layer, mask, transform=ExchangeMoments(len(shape)))
 
 
-@dataclass(frozen=True)
-class AlignFeatures(Transform):
-    """Each feature map in the places of the other, by optimal transport between all positions.
-
-    to_partner: align the samples with their partners; else the partners with the samples.
-    """
-
-    to_partner: bool
-
-    def own(self, x: Tensor, other: Tensor) -> Tensor:
-        return aligned(other, x) if self.to_partner else x
-
-    def __call__(self, x: Tensor, other: Tensor) -> Tensor:
-        return other if self.to_partner else aligned(x, other)
-
-
-def aligned(x: Tensor, other: Tensor) -> Tensor:
-    """Return ``other`` (B, C, H, W) with its positions moved to where those of ``x`` are alike.
-
-    The plan of the transport is Sinkhorn's between uniform weights, for squared distances; no gradient goes through it.
-    """
-    if x.dim() < 4:
-        return other
-    with torch.no_grad():
-        a, b = (part.flatten(2).transpose(1, 2).float() for part in (x, other))  # (B, positions, C)
-        cost = torch.cdist(a, b).square()
-        places = cost.shape[1]
-        kernel = -cost / SINKHORN_EPSILON
-        u = v = torch.zeros_like(cost[:, :, 0])
-        uniform = -math.log(places)
-        for _ in range(SINKHORN_STEPS):
-            before = u
-            u = uniform - torch.logsumexp(kernel + v[:, None], dim=2)
-            v = uniform - torch.logsumexp(kernel + u[:, :, None], dim=1)
-            if (u - before).abs().mean() * SINKHORN_EPSILON < SINKHORN_STOP:
-                break
-        transport = places * torch.exp(kernel + u[:, :, None] + v[:, None])
-    return torch.einsum("bpq,bcq->bcp", transport.to(other.dtype), other.flatten(2)).view_as(other)
-
-
 @dataclass(frozen=True, kw_only=True)
 class AlignMix(ManifoldMixup):
     """AlignMix (Venkataramanan et al., arXiv 2103.15375, section 3; shashankvkt/AlignMixup): mix features once aligned.
 
-    At "input" it is input mixup; at a block with positions, either the partner's features move to the sample's places
-    or the reverse, by a coin. The paper: alpha 2, the input or the last convolution's features.
+    At "input" it is input mixup; at a block, either the partner's features move to the sample's places or the reverse,
+    by a coin. The paper: alpha 2, the input or the last convolution's features; the default is the second block.
     """
 
     most_members: ClassVar[int] = 2
@@ -184,7 +130,7 @@ class AlignMix(ManifoldMixup):
     ) -> MixPlan:
         plan = super().make_plan(lam, partner, shape, generator, context)
         to_partner = bool(torch.rand((), generator=generator) < 0.5)
-        return plan if plan.layer is None else plan.transformed(AlignFeatures(to_partner))
+        return plan if plan.layer is None else plan.transformed(AlignFeatures(to_partner, lam < 1, len(shape)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +157,10 @@ class PatchUpPlan(MixPlan):
         changed = self.blocks(x.shape[1:]).to(x.device, non_blocking=True)
         self.kept.append(1 - changed.float().mean())
         other = self.others(x)
-        return torch.where(changed, ScalarMask(self.lam).mix(x, other) if self.soft else other, x)
+        if self.transform is not None:
+            other = self.transform(x, other)
+        mixed = per_sample(self.lam < 1, x)
+        return torch.where(changed & mixed, ScalarMask(self.lam).mix(x, other) if self.soft else other, x)
 
     def blocks(self, shape: Sequence[int]) -> Tensor:
         """Return where features (C, ...) are changed, the same for the whole batch, bool."""
@@ -229,7 +178,7 @@ class PatchUpPlan(MixPlan):
         if not (self.active and self.kept):
             return self
         kept = torch.stack(self.kept).mean()
-        inside = self.lam if self.soft else torch.zeros_like(self.lam)
+        inside = self.lam if self.soft else (self.lam == 1).to(self.lam.dtype)
         return MixPlan(kept + (1 - kept) * inside, self.partner, self.layer)
 
 
@@ -243,7 +192,7 @@ class PatchUp(ManifoldMixup):
 
     Attributes:
         block: >= 1, side of a block in positions; made odd, and at most the side of the features.
-        gamma: in (0, 1], about the share of the features that is in blocks.
+        gamma: in (0, 1], the share of the features that is in blocks, if blocks were small and did not overlap.
         soft: mix inside the blocks by lambda; else swap. The paper: gamma 0.75 and prob 1, else 0.5 and 0.7.
     """
 
@@ -268,6 +217,10 @@ class PatchUp(ManifoldMixup):
         return PatchUpPlan(
             lam, partner, plan.layer, block=self.block, gamma=self.gamma, soft=self.soft, seed=seed, kept=[]
         )
+
+    def law_of_lambda(self, bins: int, context: Context = NOTHING) -> list[float] | None:
+        """Return the law of lambda inside the blocks; swapped blocks have none."""
+        return super().law_of_lambda(bins, context) if self.soft else None
 
     def weigh_labels(self, plan: MixPlan, shape: Sequence[int], context: Context) -> Tensor:
         """Return lambda, by which blocks are mixed; :meth:`PatchUpPlan.settled` weighs the labels."""

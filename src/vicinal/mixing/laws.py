@@ -13,6 +13,9 @@ from vicinal.mixing.context import Part
 LEAST_PROBABILITY = 1e-3
 """Of the interval to which a law is truncated: a thousand draws for one, on average."""
 
+LEAST_ALPHA = 0.01
+"""Of several members, alpha below which torch's Dirichlet is another law."""
+
 
 @dataclass(frozen=True)
 class Law(Part, ABC):
@@ -54,6 +57,11 @@ class Beta(Law):
             return symmetric_beta(self.alpha, count, generator)
         if self.alpha == 0:
             return torch.eye(1, self.members, dtype=torch.float64).expand(count, -1)
+        if self.alpha < LEAST_ALPHA:  # gamma variates underflow: their logarithms, as Gamma(a) = Gamma(a + 1) U^(1 / a)
+            size = (count, self.members)
+            larger = torch._standard_gamma(torch.full(size, self.alpha + 1, dtype=torch.float64), generator)
+            uniform = 1 - torch.rand(size, dtype=torch.float64, generator=generator)
+            return (larger.log() + uniform.log() / self.alpha).softmax(dim=1)
         # Without the distribution around it, which takes no generator.
         return torch._sample_dirichlet(torch.full((count, self.members), self.alpha, dtype=torch.float64), generator)
 

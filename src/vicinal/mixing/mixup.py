@@ -100,13 +100,22 @@ class Mixup(Strategy):
             raise ValueError(f"members must be 2 for {type(self).__name__}, got {self.members}")
         if self.members > 2 and self.law != "beta":
             raise ValueError(f"law must be beta for more than two members, got {self.law}")
+        if self.members > 2:
+            self._check_several("more than two members")
         if not self.depth:
             raise ValueError(f'depth must be "{INPUT}" or the name of a block, got ""')
         if self.depth != INPUT and (self.looks & OF_INPUTS or not self._is_ours("depths")):
             raise ValueError(f"depth must be {INPUT} for {type(self).__name__}, got {self.depth}")
         if self.alpha_end is not None and "law" in self._parts:
+            if not hasattr(self._parts["law"], "alpha"):
+                raise ValueError(f"alpha_end must be None, law={self.law} has no alpha, got {self.alpha_end}")
             _ = self._law_at(Context(progress=1.0))
         _ = self._parts, self._schedule  # made now, so that what is out of range is refused at once
+
+    def _check_several(self, what: str) -> None:
+        """Refuse a partner rule that would choose the same sample again and again."""
+        if (rule := self._parts.get("partner")) and not rule.drawn:
+            raise ValueError(f"partner must be drawn at random for {what}, got {self.partner}")
 
     @classmethod
     def unused(cls, **arguments: Any) -> set[str]:

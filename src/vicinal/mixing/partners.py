@@ -20,6 +20,8 @@ class PartnerRule(Part, ABC):
 
     transform: ClassVar[Transform | None] = None
     """Change of the partner before it is mixed in."""
+    drawn: ClassVar[bool] = True
+    """Whether chance decides, so that a second draw can give other partners."""
 
     @abstractmethod
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
@@ -46,6 +48,8 @@ class Derangement(PartnerRule):
 class Roll(PartnerRule):
     """The sample before: i with i - 1 (torchvision ``v2.MixUp``). Draws nothing."""
 
+    drawn = False
+
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
         return torch.arange(batch).roll(1)
 
@@ -53,12 +57,16 @@ class Roll(PartnerRule):
 class Next(PartnerRule):
     """The sample after: i with i + 1. Draws nothing."""
 
+    drawn = False
+
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
         return torch.arange(batch).roll(-1)
 
 
 class Flip(PartnerRule):
     """The batch from its end: i with B - 1 - i (timm ``Mixup``). Draws nothing; a sample in the middle has itself."""
+
+    drawn = False
 
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
         return torch.arange(batch).flip(0)
@@ -107,7 +115,7 @@ class ClassBalanced(PartnerRule):
 
     def draw(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
         sizes = need(context.counts, "counts")[need_classes(context, "partner")].double()
-        return sizes.pow(-self.balance).multinomial(batch, replacement=True, generator=generator)
+        return (sizes / sizes.min()).pow(-self.balance).multinomial(batch, replacement=True, generator=generator)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vicinal.mixing.context import Context
+from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.label_rules import Drawn
 from vicinal.mixing.layouts import IMAGES
@@ -213,6 +213,11 @@ class Ricap(Mixup):
             raise ValueError(f"per_sample must be false for RICAP, got {self.per_sample}")
         if isinstance(self._parts.get("labels"), Drawn):
             raise ValueError(f"labels must be area for RICAP, no lambda is drawn, got {self.labels}")
+        self._check_several("RICAP")
+
+    def law_of_lambda(self, bins: int, context: Context = NOTHING) -> list[float] | None:
+        """Return None: the law is that of a side of the sample's crop, not of its area."""
+        return None
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

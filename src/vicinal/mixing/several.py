@@ -58,6 +58,7 @@ class SeveralPlan(MixPlan):
     ) -> Tensor:
         if not self.active:
             return super().loss(logits, labels, label_smoothing, weight)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # rounded weights would not sum to 1
         targets = self.targets(labels, logits.shape[1]).to(logits.dtype)  # one pass, whatever K is
         losses = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
         return losses.mean() if weight is None else (weight * losses).mean()

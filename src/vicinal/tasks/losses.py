@@ -65,6 +65,11 @@ class Loss(ABC):
         return values if self.class_weights is None else values * self.class_weights.to(values)
 
 
+def exact(logits: Tensor) -> Tensor:
+    """Return logits in float32 at least: in bf16 a loss, and the weights of labels, have three digits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 class PerClassLoss(Loss):
     """A loss that is given by its cost of each class: a mixed target has the weighted sum of their costs."""
 
@@ -82,7 +87,7 @@ class PerClassLoss(Loss):
         return torch.where(targets.amax(dim=1) == total, 0.0, math.nan)
 
     def __call__(self, plan: MixPlan, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        costs = self.weighed(self.costs(self.adjusted(logits)))
+        costs = self.weighed(self.costs(exact(self.adjusted(logits))))
         if self.label_smoothing:  # the same for all labels is the mean
             costs = torch.lerp(costs, costs.mean(dim=1, keepdim=True), self.label_smoothing)
         return plan.mean_loss(lambda labels: costs.gather(1, labels[:, None])[:, 0], labels, weight)
@@ -152,7 +157,7 @@ class TwoHot(Loss):
     threshold: float = 0.0
 
     def __call__(self, plan: MixPlan, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        logits = self.adjusted(logits)
+        logits = exact(self.adjusted(logits))
         mixed = plan.targets(labels, logits.shape[1])
         whole = (mixed > self.threshold).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, whole, reduction="none").mean(dim=1)
@@ -178,7 +183,9 @@ class Focal(PerClassLoss):
 
     def costs(self, logits: Tensor) -> Tensor:
         log_p = logits.log_softmax(dim=1)
-        return -((1 - log_p.exp()) ** self.gamma) * log_p
+        # 1 - p without cancellation, and not 0, where a power below 1 has no finite gradient.
+        rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
+        return -(rest**self.gamma) * log_p
 
 
 def weights_of_classes(kind: str, counts: Tensor, beta: float) -> Tensor:

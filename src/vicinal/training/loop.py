@@ -105,10 +105,10 @@ def train_epoch(training: TrainState, loader: Loader, tracker: Tracker, checkpoi
                 context = contexts(inputs, targets, training.epoch, done)
                 decided = learner.strategy.sample(inputs.shape, streams.mixings[shard], context)
                 plan = decided.to(device)
-                if shard == 0:
-                    training.mixed_examples(plan, inputs, targets)
                 part = () if shards.count == 1 else (shard, len(targets) / size)
                 step = learner.step(inputs, targets, plan, *part)
+                if shard == 0:
+                    training.mixed_examples(plan, inputs, targets, step.plan)
                 # Counted from the host's copy, unless the forward pass has settled the weights.
                 totals.mixing_stats.add(decided if step.plan is plan else step.plan, targets, inputs.shape)
                 totals.train_metrics.add(step.loss, step.score, len(targets))

@@ -32,13 +32,16 @@ class MixedExamples(Stateful):
         self.captions: list[str] = []
         self.sounds: list[Tensor] = []
 
-    def __call__(self, plan: MixPlan, batch: Batch, targets: Tensor) -> None:
-        """Look at the next batch: inputs (B, ...) normalised and targets (B, ...), both not mixed yet."""
+    def __call__(self, plan: MixPlan, batch: Batch, targets: Tensor, settled: MixPlan) -> None:
+        """Look at the next batch: inputs (B, ...) normalised and targets (B, ...), both not mixed yet.
+
+        ``settled`` is the plan of the loss, where the forward pass has decided the weights.
+        """
         if not self.counts:
             return
         inputs = plain(batch)
         count = self.counts.pop(0)
-        shown, captions = mixed_images(plan, inputs, targets, self._data, count, self._task)
+        shown, captions = mixed_images(plan, settled, inputs, targets, self._data, count, self._task)
         self.shown.append(shown)
         self.captions += captions
         if self._data.kind.audible:
@@ -61,11 +64,12 @@ def entering(plan: MixPlan, inputs: Tensor) -> Tensor:
 
 
 def mixed_images(
-    plan: MixPlan, inputs: Tensor, targets: Tensor, data: RunData, count: int, task: Task
+    plan: MixPlan, settled: MixPlan, inputs: Tensor, targets: Tensor, data: RunData, count: int, task: Task
 ) -> tuple[Tensor, list[str]]:
     """Return at most ``count`` samples of a batch as pictures, how they are mixed, and a caption for each.
 
-    The inputs are (B, ...), normalised as the data say, with targets (B, ...).
+    The inputs are (B, ...), normalised as the data say, with targets (B, ...). The weights in captions are those of
+    ``settled``.
 
     Returns:
         uint8 (n, T, C, H, W) on the CPU: the sample itself, its partner, the mask (white is the sample's own, black its
@@ -78,7 +82,8 @@ def mixed_images(
     pictures = [data.kind.picture(data.unnormalised(part[few].float().cpu())) for part in parts]
     pictures.insert(2, data.kind.mask_picture(plan.own_part(inputs)[few].float().cpu()))
     shown = torch.stack(pictures, dim=1).contiguous()
-    weights, members = (plan.weights, plan.members) if plan.active else (plan.weights[:, :1], plan.members[:, :1])
+    several = slice(None if plan.active else 1)
+    weights, members = settled.weights[:, several], settled.members[:, several]
     at = "" if plan.layer is None else f" at {plan.layer}"
     captions = []
     for row_weights, row_targets in zip(weights[few].tolist(), targets[members[few]].tolist(), strict=True):

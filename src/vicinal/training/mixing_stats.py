@@ -52,9 +52,10 @@ class MixingStats(Stateful):
         depth = INPUT if plan.layer is None else plan.layer
         self.layers[depth] = self.layers.get(depth, 0) + 1
         own = plan.own_share(shape)
-        if targets[0].numel() > LARGEST_TARGET:
-            targets = targets.new_zeros(len(targets), 0)  # too much to keep, and no task bounds it
-        if not plan.pairs or plan.lam.device.type != "cpu":
+        large = targets[0].numel() > LARGEST_TARGET  # too much to keep
+        if large and targets.dim() > 2:
+            targets = targets.new_zeros(len(targets), 0)  # a map, which no task bounds
+        if large or not plan.pairs or plan.lam.device.type != "cpu":
             self._count(plan.to(self._device), own.expand_as(plan.lam), targets)
             return
         self.waiting.append((plan.lam, own, plan.partner, targets))

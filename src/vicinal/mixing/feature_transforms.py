@@ -1,0 +1,93 @@
+"""Transforms of hidden features: moments in the place of values, and alignment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vicinal.mixing.layouts import channels_first
+from vicinal.mixing.transforms import Transform
+
+SINKHORN_EPSILON, SINKHORN_STEPS, SINKHORN_STOP = 0.1, 100, 0.1
+"""Of AlignMix's transport, as in its reference: regularisation, most iterations, and the change that ends them, of a
+sample's potentials, summed over its positions."""
+
+
+def per_sample(chosen: Tensor, x: Tensor) -> Tensor:
+    """Return a choice of samples, bool (B,) or (1,), in a shape that spreads over their values."""
+    return chosen.view(-1, *[1] * (x.dim() - 1))
+
+
+@dataclass(frozen=True)
+class ExchangeMoments(Transform):
+    """The sample with the partner's mean and deviation over the channels, at each position (PONO).
+
+    inputs: dimensions of the batch of inputs, which tell where the channels are.
+
+    Raises ValueError: there is one channel, whose mean is all of it, so that the partner would take the sample's place.
+    """
+
+    epsilon: ClassVar[float] = 1e-5
+    inputs: int = 4
+
+    def __call__(self, x: Tensor, other: Tensor) -> Tensor:
+        channels = 1 if channels_first(x.shape, self.inputs) else -1
+        if x.shape[channels] == 1:
+            raise ValueError("moments are exchanged over channels, and there is one")
+        moments = [torch.var_mean(part, dim=channels, keepdim=True, correction=0) for part in (x, other)]
+        (own_std, own_mean), (std, mean) = (((variance + self.epsilon).sqrt(), mean) for variance, mean in moments)
+        return (x - own_mean) / own_std * std + mean
+
+
+@dataclass(frozen=True)
+class AlignFeatures(Transform):
+    """Each feature map in the places of the other, by optimal transport between all positions.
+
+    to_partner: align the samples with their partners; else the partners with the samples.
+    mixed: bool (B,) or (1,), whether a sample is mixed at all; one that is not keeps its places.
+    inputs: dimensions of the batch of inputs, which tell where the channels are.
+
+    Raises ValueError: the features are not (B, C, ...) with places.
+    """
+
+    to_partner: bool
+    mixed: Tensor
+    inputs: int = 4
+
+    def own(self, x: Tensor, other: Tensor) -> Tensor:
+        self._check(x)
+        return torch.where(per_sample(self.mixed, x), aligned(other, x), x) if self.to_partner else x
+
+    def __call__(self, x: Tensor, other: Tensor) -> Tensor:
+        self._check(x)
+        return other if self.to_partner else aligned(x, other)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() < 3 or not channels_first(x.shape, self.inputs):
+            raise ValueError("features are aligned by their places, and these have none beside channels (B, C, ...)")
+
+
+def aligned(x: Tensor, other: Tensor) -> Tensor:
+    """Return ``other`` (B, C, ...) with its positions moved to where those of ``x`` are alike.
+
+    The plan of the transport is Sinkhorn's between uniform weights, for squared distances; no gradient goes through it.
+    """
+    with torch.no_grad():
+        a, b = (part.flatten(2).transpose(1, 2).float() for part in (x, other))  # (B, positions, C)
+        cost = torch.cdist(a, b).square()
+        places = cost.shape[1]
+        kernel = -cost / SINKHORN_EPSILON
+        u = v = torch.zeros_like(cost[:, :, 0])
+        uniform = -math.log(places)
+        for _ in range(SINKHORN_STEPS):
+            before = u
+            u = uniform - torch.logsumexp(kernel + v[:, None], dim=2)
+            v = uniform - torch.logsumexp(kernel + u[:, :, None], dim=1)
+            if (u - before).abs().sum(dim=1).mean() * SINKHORN_EPSILON < SINKHORN_STOP:
+                break
+        transport = places * torch.exp(kernel + u[:, :, None] + v[:, None])
+    return torch.einsum("bpq,bcq->bcp", transport.to(other.dtype), other.flatten(2)).view_as(other)

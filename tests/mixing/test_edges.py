@@ -1,0 +1,134 @@
+"""Rare combinations of parts, and numbers near the end of what a type holds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vicinal.mixing import CutMix, InputMixup, Mixup
+from vicinal.mixing.context import Context
+from vicinal.mixing.feature_transforms import aligned
+from vicinal.mixing.features import AlignMix, MoEx, NoisyFeatureMixup, PatchUp, PatchUpPlan
+from vicinal.mixing.laws import Beta
+from vicinal.mixing.pasting import Ricap
+from vicinal.mixing.zeta import ZetaMixup
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+HIDDEN = {
+    "patchup, hard": PatchUp(2.0, ["block"], soft=False, per_sample=True, prob=0.5),
+    "patchup, soft": PatchUp(2.0, ["block"], per_sample=True, prob=0.5),
+    "alignmix": AlignMix(2.0, ["block"], per_sample=True, prob=0.5),
+    "noisy_features": NoisyFeatureMixup(1.0, ["block"], per_sample=True, prob=0.5),
+    "moex": MoEx(layers=["block"], per_sample=True, prob=0.5),
+}
+
+
+@pytest.mark.parametrize("strategy", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize("seed", range(4))  # of alignmix, both sides of its coin
+def test_a_sample_that_is_not_mixed_stays_as_it_is(strategy: Mixup, seed: int) -> None:
+    x = torch.rand(32, 6, 5, 5, generator=seeded())
+    plan = strategy.sample((32, 1, 8, 8), seeded(seed))
+    unmixed = plan.lam == 1
+    assert 0 < unmixed.sum() < 32
+    mixed = plan.mix(x)
+    torch.testing.assert_close(mixed[unmixed], x[unmixed], rtol=0, atol=0)
+    assert (mixed != x).flatten(1).any(dim=1)[~unmixed].sum() > 8  # the others are, but for those that are their own
+    assert plan.settled().lam[unmixed].tolist() == [1.0] * int(unmixed.sum())
+
+
+def reference_alignment(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sinkhorn's algorithm on (B, C, P), to AlignMix's end: when the mean over the batch of |u - u'| is small."""
+    a, b = x.transpose(0, 2, 1), y.transpose(0, 2, 1)
+    cost = np.square(a[:, :, None] - b[:, None]).sum(-1)
+    u, v, logs = np.zeros_like(cost[:, 0]), np.zeros_like(cost[:, 0]), -math.log(cost.shape[1])
+    for _ in range(100):
+        before = u
+        u = 0.1 * (logs - np.logaddexp.reduce((v[:, None] - cost) / 0.1, axis=2))
+        v = 0.1 * (logs - np.logaddexp.reduce((u[:, :, None] - cost) / 0.1, axis=1))
+        if np.abs(u - before).sum(-1).mean() < 0.1:
+            break
+    transport = cost.shape[1] * np.exp((u[:, :, None] + v[:, None] - cost) / 0.1)
+    return np.einsum("bpq,bcq->bcp", transport, y)
+
+
+def test_alignment_is_transported_as_far_as_in_its_reference() -> None:
+    x, y = (F.relu(torch.randn(3, 64, 4, 4, generator=seeded(seed))) * 0.3 for seed in range(2))
+    expected = reference_alignment(*(part.flatten(2).double().numpy() for part in (x, y)))
+    torch.testing.assert_close(aligned(x, y).flatten(2).double(), torch.from_numpy(expected), atol=1e-3, rtol=1e-3)
+
+
+def test_moments_need_several_channels_and_a_partner() -> None:
+    plan = MoEx(layers=["input"]).sample((4, 1, 8, 8), seeded())
+    with pytest.raises(ValueError, match=r"^moments are exchanged over channels, and there is one$"):
+        plan.mix(torch.rand(4, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"^partner must be a sample for MoEx, whose moments are taken, got blank$"):
+        MoEx(layers=["input"], partner="blank")
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_blank_partner_is_blank_in_the_blocks_of_patchup(soft: bool) -> None:
+    x = torch.rand(4, 3, 9, 9, generator=seeded()) + 0.1
+    plan = PatchUp(2.0, ["block"], partner="blank", soft=soft, block=3, gamma=0.5).sample(x.shape, seeded(1))
+    assert isinstance(plan, PatchUpPlan)
+    changed = plan.blocks(x.shape[1:])
+    assert changed.any()
+    expected = torch.where(changed, (plan.lam[0] if soft else 0.0) * x, x)
+    torch.testing.assert_close(plan.mix(x), expected)
+
+
+@pytest.mark.parametrize("partner", ["roll", "next", "flip"])
+def test_several_members_are_not_one_and_the_same(partner: str) -> None:
+    with pytest.raises(ValueError, match=rf"^partner must be drawn at random for RICAP, got {partner}$"):
+        Ricap(1.0, partner=partner)
+    with pytest.raises(
+        ValueError, match=rf"^partner must be drawn at random for more than two members, got {partner}$"
+    ):
+        InputMixup(1.0, members=3, partner=partner)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.009, 0.011])  # below the end of torch's own variates, and above it
+def test_several_weights_of_a_tiny_alpha_are_one_and_zeros(alpha: float) -> None:
+    """The mean of the largest, from gamma variates in logarithms: torch's own gave 0.918 at 0.001."""
+    drawn = Beta(alpha, members=3).draw(20_000, seeded())
+    torch.testing.assert_close(drawn.sum(dim=1), torch.ones(20_000, dtype=torch.float64))
+    random = np.random.default_rng(0)
+    logs = np.log(random.gamma(alpha + 1, size=(20_000, 3))) + np.log(random.random((20_000, 3))) / alpha
+    oracle = torch.from_numpy(logs).softmax(dim=1).amax(dim=1).mean().item()
+    assert 0.98 < oracle < 0.999
+    assert drawn.amax(dim=1).mean().item() == pytest.approx(oracle, abs=0.002)
+    assert drawn.mean(dim=0).tolist() == pytest.approx([1 / 3] * 3, abs=0.015)
+
+
+def test_a_large_balance_takes_the_rarest_class() -> None:
+    labels, counts = torch.tensor([0, 0, 1, 2]), torch.tensor([4000, 5000, 100])
+    strategy = InputMixup(1.0, partner="class_balanced", balance=400.0)
+    partner = strategy.draw_partner(4, seeded(), Context(labels=labels, counts=counts))
+    assert partner.tolist() == [3, 3, 3, 3]
+
+
+def test_alpha_has_an_end_where_the_law_has_alpha() -> None:
+    with pytest.raises(ValueError, match=r"^alpha_end must be None, law=uniform has no alpha, got 1.0$"):
+        CutMix(law="uniform", alpha_end=1.0)
+
+
+def test_no_law_is_given_of_what_is_not_lambda() -> None:
+    assert Ricap(1.0).law_of_lambda(4) is None
+    assert PatchUp(1.0, ["block"], soft=False).law_of_lambda(4) is None
+    assert PatchUp(1.0, ["block"]).law_of_lambda(4) == [0.25] * 4
+
+
+def test_weights_of_many_members_sum_to_one_in_bf16() -> None:
+    logits = torch.randn(8, 5, generator=seeded()).bfloat16()
+    labels: Tensor = torch.arange(8) % 5
+    plan = ZetaMixup(gamma=1.0).sample((8, 1, 4, 4), seeded())
+    assert plan.loss(logits, labels).item() == plan.loss(logits.float(), labels).item()
