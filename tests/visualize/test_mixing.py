@@ -207,9 +207,12 @@ OF_OTHER_DATA = [
     *(f"logmel/{k}" for k in ("cutmix", "input", "specmix")),
 ]
 OF_NETWORKS = ["puzzlemix", "transmix"]
+OF_COLOURS = ["moex"]
 
 
-@pytest.mark.parametrize("option", [name for name in OPTIONS if name not in ("base", *OF_OTHER_DATA, *OF_NETWORKS)])
+@pytest.mark.parametrize(
+    "option", [name for name in OPTIONS if name not in ("base", *OF_OTHER_DATA, *OF_NETWORKS, *OF_COLOURS)]
+)
 def test_every_other_option_is_drawn(option: str) -> None:
     asked = jobs([f"mixup={option}"])
     check(asked[0].experiment)
@@ -232,6 +235,7 @@ def test_an_option_of_other_data_is_refused_in_one_line(option: str) -> None:
             ["mixup=none,cutmix", "mixup.depth=block1"],
             "mixup=cutmix: cannot be drawn: only a network tells the shape at the block of mixup.depth",
         ),
+        (["mixup=moex"], "mixup=moex: cannot be drawn: moments are exchanged over channels, and there is one"),
         (
             ["mixup=transmix", "model=vit_tiny"],
             "mixup=transmix: cannot be drawn: only a network tells the attention that targets follow",

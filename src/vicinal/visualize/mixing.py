@@ -119,7 +119,10 @@ def labels(jobs: Sequence[Job]) -> list[tuple[str, ...]]:
 
 
 def first_samples(experiment: Experiment, data: RunData, number: int) -> list[Sample]:
-    """Return the first sample of each of the first batches, ordered, augmented and mixed as a training does it."""
+    """Return the first sample of each of the first batches, ordered, augmented and mixed as a training does it.
+
+    Raises ConfigError: the strategy is for features, and cannot mix such images.
+    """
     loader, streams = make_loaders(experiment, data).train, RngStreams(experiment.seed)
     counts, epochs = experiment.task.counts(data.train.targets, experiment.sizes.classes), experiment.trainer.epochs
     facts = BatchFacts(experiment.strategy.needs, experiment.task, counts, epochs, len(loader))
@@ -132,8 +135,12 @@ def first_samples(experiment: Experiment, data: RunData, number: int) -> list[Sa
     for epoch, step, images, own in islice(batches, number):
         plan = experiment.strategy.sample(images.shape, streams.mixing, facts(images, own, epoch, step))
         partner = int(plan.partner[0])
+        try:
+            mixed = plan.mix(images)[0]
+        except ValueError as error:  # what is for features does not fit pixels
+            raise ConfigError("mixup", experiment.choices["mixup"], f"cannot be drawn: {error}") from None
         # Clones, since the next batch overwrites the loader's memory.
-        pictures = images[0].clone(), images[partner].clone(), plan.mix(images)[0].clone()
+        pictures = images[0].clone(), images[partner].clone(), mixed.clone()
         target = plan.targets(own, experiment.sizes.classes)[0]
         samples.append(Sample(plan, int(own[0]), int(own[partner]), *pictures, mask(plan, images)[0], target))
     return samples
