@@ -184,7 +184,7 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
 
 
 def _always(strategy: Strategy) -> list[Strategy]:
-    """Return the strategies that may mix a batch, as they are when they mix all: a late window must hide nothing."""
+    """Return the strategy, or all that it chooses from, with every batch mixed: a late window must hide nothing."""
     if isinstance(strategy, OneOf):
         return [each for part in strategy.strategies.values() for each in _always(part)]
     if not isinstance(strategy, Mixup):
@@ -200,14 +200,9 @@ def _to_try(plans: list[MixPlan]) -> list[MixPlan]:
     tried: Counter[str | None] = Counter()
     chosen = []
     for plan in plans:
-        most = TRIED if plan.layer is None or plan.size is not None else 1
-        blends = (
-            plan.size is None
-            and type(plan) in (MixPlan, SeveralPlan)
-            and plan.transform is None
-            and plan.layer is not None
-        )
-        if plan.active and not blends and tried[plan.layer] < most:
+        of_block = plan.layer is not None and plan.size is None
+        blends = of_block and plan.transform is None and type(plan) in (MixPlan, SeveralPlan)
+        if plan.active and not blends and tried[plan.layer] < (1 if of_block else TRIED):
             tried[plan.layer] += 1
             chosen.append(plan)
     return chosen

@@ -167,6 +167,26 @@ LOSSES: dict[str, Callable[..., Loss]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        BinaryCrossEntropy(),
+        SoftmaxBinaryCrossEntropy(),
+        Focal(),
+        TwoHot(),
+        CrossEntropy(class_weights=torch.tensor([1.0, 0.5, 2.0, 1.5, 3.0])),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+@pytest.mark.parametrize("members", [2, 4])
+def test_a_loss_of_bf16_logits_is_computed_in_float32(loss: Loss, members: int) -> None:
+    plan, labels, logits = drawn(6, 1, members)
+    logits = logits.bfloat16()
+    found = loss(plan, logits, labels)
+    assert found.dtype == torch.float32
+    assert found.item() == loss(plan, logits.float(), labels).item()
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -163,8 +163,8 @@ def test_captions_have_the_weights_of_the_loss(compose: Compose, monkeypatch: py
 
     monkeypatch.setattr(Learner, "step", step)
     monkeypatch.setattr(WandbTracker, "mixed_images", lambda self, images, captions: shown.extend(captions))
-    words = ("mixup=patchup", "mixup.layers=[input]", "model=mlp", "dataset.train_size=120", "trainer.batch_size=60")
-    run(compose(*words, "trainer.epochs=1", "wandb.images=4"))
+    words = ("mixup=patchup", "mixup.layers=[input]", "mixup.block=1", "mixup.gamma=0.5", "model=mlp")
+    run(compose(*words, "dataset.train_size=120", "trainer.batch_size=60", "trainer.epochs=1", "wandb.images=4"))
     assert [float(caption.split()[0]) for caption in shown] == pytest.approx(
         [float(plan.lam[row]) for plan in plans for row in range(2)], abs=0.0051
     )

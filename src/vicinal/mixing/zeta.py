@@ -34,7 +34,7 @@ class ZetaMixup(CountedMixup):
             raise ValueError(f"gamma must be a finite number >= 0, got {self.gamma}")
 
     def draw_partner(self, batch: int, generator: torch.Generator, context: Context) -> Tensor:
-        """Return what nothing reads, but draw it as earlier versions did: later draws stay the same."""
+        """Return partners that nothing reads, drawn so that later draws are those of earlier versions."""
         return torch.randperm(batch, generator=generator)
 
     def make_plan(

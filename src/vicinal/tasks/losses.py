@@ -65,8 +65,8 @@ class Loss(ABC):
         return values if self.class_weights is None else values * self.class_weights.to(values)
 
 
-def exact(logits: Tensor) -> Tensor:
-    """Return logits in float32 at least: in bf16 a loss, and the weights of labels, have three digits."""
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Return logits of 16 bits in float32, others as they are: in bf16, losses and weights have three digits."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -87,7 +87,7 @@ class PerClassLoss(Loss):
         return torch.where(targets.amax(dim=1) == total, 0.0, math.nan)
 
     def __call__(self, plan: MixPlan, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        costs = self.weighed(self.costs(exact(self.adjusted(logits))))
+        costs = self.weighed(self.costs(at_least_float32(self.adjusted(logits))))
         if self.label_smoothing:  # the same for all labels is the mean
             costs = torch.lerp(costs, costs.mean(dim=1, keepdim=True), self.label_smoothing)
         return plan.mean_loss(lambda labels: costs.gather(1, labels[:, None])[:, 0], labels, weight)
@@ -157,7 +157,7 @@ class TwoHot(Loss):
     threshold: float = 0.0
 
     def __call__(self, plan: MixPlan, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        logits = exact(self.adjusted(logits))
+        logits = at_least_float32(self.adjusted(logits))
         mixed = plan.targets(labels, logits.shape[1])
         whole = (mixed > self.threshold).to(logits.dtype)
         losses = F.binary_cross_entropy_with_logits(logits, whole, reduction="none").mean(dim=1)
