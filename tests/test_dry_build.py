@@ -78,9 +78,9 @@ LINES = [
     ("dataset=diabetes mixup=one_of mixup.weights={input:0.001,cutmix:0.001}",
      f"mixup._target_=vicinal.mixing.one_of.OneOf: CutMix mixes {PLACES}, {ROWS}"),
     ("dataset=digits mixup=moex mixup.layers=[input]",
-     "mixup._target_=vicinal.mixing.features.MoEx: cannot mix images of [1, 8, 8]: ValueError: moments are exchanged"),
+     "mixup._target_=vicinal.mixing.features.MoEx: cannot mix images of [1, 8, 8]: moments are exchanged"),
     (f"{VIT} mixup=alignmix",
-     "mixup._target_=vicinal.mixing.features.AlignMix: cannot mix outputs of block2 of [5, 96]: ValueError: features "),
+     "mixup._target_=vicinal.mixing.features.AlignMix: cannot mix outputs of block2 of [5, 96]: features "),
     ("dataset=diabetes mixup=unimix mixup.partner=roll",
      "mixup._target_=vicinal.mixing.unimix.UniMix: must be a rule without classes"),
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vicinal.errors import first_line
+from vicinal.errors import first_line, reason_of
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,16 @@ def test_the_first_line_is_the_first_with_text_or_the_type(text: str, line: str)
 
 def test_an_error_without_arguments_has_the_name_of_its_type() -> None:
     assert first_line(AssertionError()) == "AssertionError"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("no  number\nat 7"), "no number"),
+        (RuntimeError("sizes 3\tand 4 differ\n"), "RuntimeError: sizes 3 and 4 differ"),
+        (AssertionError(), "AssertionError"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_reason_has_the_type_where_it_tells_more(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason

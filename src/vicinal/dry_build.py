@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vicinal.config.components import Component
 from vicinal.config.validation import leaves
 from vicinal.data import Inputs
-from vicinal.errors import ConfigError, UserError, first_line, suggest
+from vicinal.errors import ConfigError, UserError, reason_of, suggest
 from vicinal.mixing import MixPlan, Mixup, Strategy, mixed_forward
 from vicinal.mixing.attention import patch_grid
 from vicinal.mixing.context import Context
@@ -67,8 +67,7 @@ def _of_rectangles(model: Component, sizes: Sizes, error: UserError) -> UserErro
         model(**{**sizes.arguments, "image_size": max(size)})
     except UserError:
         return error
-    reason = f"{type(cause).__name__}: {first_line(cause)}"
-    allowed = f"must be one number for {model.target}, which is made for squares alone ({reason})"
+    allowed = f"must be one number for {model.target}, which is made for squares alone ({reason_of(cause)})"
     return ConfigError("dataset.image_size", size, allowed)
 
 
@@ -232,7 +231,7 @@ def _misfit(plan: MixPlan, inputs: Tensor) -> str:
     try:
         mixed = plan.mix(inputs)
     except Exception as error:  # of any operation on tensors
-        return f"{type(error).__name__}: {error}".partition("\n")[0]
+        return reason_of(error)
     return "" if mixed.shape == inputs.shape else f"they would become {[*mixed.shape[1:]]}"
 
 

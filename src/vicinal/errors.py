@@ -37,6 +37,12 @@ def first_line(error: BaseException) -> str:
     return next(filter(None, lines), type(error).__name__)
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an error's first line, after the name of its type unless that is ValueError, which says nothing more."""
+    line, name = " ".join(first_line(error).split()), type(error).__name__
+    return line if isinstance(error, ValueError) or line == name else f"{name}: {line}"
+
+
 def suggest(word: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
     """Return ``did you mean a? allowed: a, b, c`` for an unknown word, or a dotted key or a path that ends in it."""
     known = [name for name in known if not name.startswith("_")]

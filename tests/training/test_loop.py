@@ -170,6 +170,34 @@ def test_captions_have_the_weights_of_the_loss(compose: Compose, monkeypatch: py
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("mixup=cutout", "mixup.size=4"), (1, 1)),  # what the square covers is nobody's
+        (("mixup=input", "mixup.alpha=1", "mixup.members=3"), (2, 3)),
+    ],
+)
+def test_a_caption_names_each_sample_once(
+    words: tuple[str, ...], parts: tuple[int, int], compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two batches of six, in which three members are often the same sample."""
+    shown: list[str] = []
+    monkeypatch.setattr(WandbTracker, "mixed_images", lambda self, images, captions: shown.extend(captions))
+    few = (
+        "dataset.train_size=12",
+        "trainer.batch_size=6",
+        "trainer.epochs=1",
+        "wandb.images=12",
+        "dataset.val_size=100",
+    )
+    run(compose(*MLP, *words, *few))
+    found = [caption.split(" + ") for caption in shown]
+    assert len(found) == 12
+    assert (min(map(len, found)), max(map(len, found))) == parts
+    for several in found:
+        assert sum(float(part.split()[0]) for part in several if len(several) > 1) in (0, pytest.approx(1, abs=0.016))
+
+
 def test_a_diverged_run_has_failed_at_a_step(compose: Compose) -> None:
     experiment = compose(*MLP, "trainer.epochs=3", "optimizer.lr=1e30", "mixup=none", "scheduler=constant")
     with pytest.raises(DivergedError) as caught:

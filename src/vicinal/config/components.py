@@ -22,7 +22,7 @@ from vicinal.config.option_folders import options_at
 from vicinal.config.schema import CONF, GROUPS, NAMED
 from vicinal.config.signatures import NOT_FOUND, check_parts, located, parameters_of, takes_any_key
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
-from vicinal.errors import ConfigError, UserError, written
+from vicinal.errors import ConfigError, UserError, reason_of, written
 
 RUNTIME = {
     "dataset": (),
@@ -84,9 +84,9 @@ class Component:
             raise
         except InstantiationException as error:
             part = self._part(str(error).rpartition("full_key: ")[2]) or self
-            raise part.refused(_reason(error.__cause__ or error)) from error
+            raise part.refused(reason_of(error.__cause__ or error)) from error
         except Exception as error:  # its arguments are the user's, and libraries raise anything
-            raise self.refused(_reason(error), **runtime) from error
+            raise self.refused(reason_of(error), **runtime) from error
 
     def _part(self, key: str) -> Component | None:
         """Return the part of the arguments at a dotted key as a component; None if there is none."""
@@ -200,11 +200,6 @@ def _check_numbers(group: str, values: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{group}.{name}", value, "must be a finite number")
             if isinstance(number, int) and abs(number) > LARGEST:
                 raise ConfigError(f"{group}.{name}", value, f"must be an integer in [-{LARGEST}, {LARGEST}]")
-
-
-def _reason(error: BaseException) -> str:
-    reason = " ".join(str(error).split("\n")[0].split())
-    return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
 
 
 @cache

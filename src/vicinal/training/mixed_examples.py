@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
@@ -86,9 +88,11 @@ def mixed_images(
     weights, members = settled.weights[:, several], settled.members[:, several]
     at = "" if plan.layer is None else f" at {plan.layer}"
     captions = []
-    for row_weights, row_targets in zip(weights[few].tolist(), targets[members[few]].tolist(), strict=True):
-        parts_of = list(zip(row_weights, row_targets, strict=True))
-        if len(parts_of) > MOST_MEMBERS:
-            parts_of = sorted(parts_of, reverse=True)[:MOST_MEMBERS]
+    for row_weights, row_members in zip(weights[few].tolist(), members[few].tolist(), strict=True):
+        shares: Counter[int] = Counter()  # a sample can be mixed with itself, and is where its partner is blank
+        for weight, member in zip(row_weights, row_members, strict=True):
+            shares[member] += weight
+        largest = shares.most_common(MOST_MEMBERS) if len(shares) > MOST_MEMBERS else shares.items()
+        parts_of = [(weight, targets[member].tolist()) for member, weight in largest]
         captions.append(task.caption(parts_of, data.class_names) + at)
     return task.tiles(shown, plan, targets), captions
