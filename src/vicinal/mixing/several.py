@@ -29,7 +29,7 @@ class SeveralPlan(MixPlan):
 
     @property
     def weights(self) -> Tensor:
-        return self.shares
+        return self.shares if self.active else torch.eye(1, self.shares.shape[1]).to(self.shares).expand_as(self.shares)
 
     @property
     def members(self) -> Tensor:
