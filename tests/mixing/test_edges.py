@@ -140,3 +140,14 @@ def test_a_batch_that_is_not_mixed_has_the_weight_one_of_itself(strategy: Mixup)
     assert not plan.active
     assert plan.weights.tolist() == [[1.0] + [0.0] * (plan.weights.shape[1] - 1)] * 4
     assert plan.members[:, 0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_the_own_part_of_patchup_is_outside_its_blocks(soft: bool) -> None:
+    plan = PatchUp(2.0, ["input"], soft=soft, block=3, per_sample=True).sample((6, 3, 12, 12), seeded())
+    assert isinstance(plan, PatchUpPlan)
+    x = torch.rand(6, 3, 12, 12, generator=seeded(1))
+    own = plan.own_part(x)
+    torch.testing.assert_close(plan.mix(x), own * x + (1 - own) * x[plan.partner])
+    assert {tuple(sorted(set(part.flatten().tolist()))) for part in own} != {(1.0,)}
+    torch.testing.assert_close(own.mean(dim=(1, 2, 3)), plan.settled().lam)

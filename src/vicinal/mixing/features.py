@@ -157,8 +157,16 @@ class PatchUpPlan(MixPlan):
         changed = self.blocks(x.shape[1:]).to(x.device, non_blocking=True)
         self.kept.append(1 - changed.float().mean())
         other = self.others(x)
-        if self.transform is not None:
-            other = self.transform(x, other)
+        return self._inside(changed, x, other if self.transform is None else self.transform(x, other))
+
+    def own_part(self, like: Tensor) -> Tensor:
+        if self.layer is not None or not self.active:
+            return super().own_part(like)
+        changed = self.blocks(like.shape[1:]).to(like.device)
+        return self._inside(changed, torch.ones_like(like), torch.zeros_like(like))
+
+    def _inside(self, changed: Tensor, x: Tensor, other: Tensor) -> Tensor:
+        """Mix in the other, or put it, where blocks are; not in samples whose lambda is 1."""
         mixed = per_sample(self.lam < 1, x)
         return torch.where(changed & mixed, ScalarMask(self.lam).mix(x, other) if self.soft else other, x)
 
