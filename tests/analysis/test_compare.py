@@ -141,6 +141,33 @@ def test_equals_on_validation_are_said(runs: Any) -> None:
     assert has(comparison, "input alpha=0.2 is chosen as the first of equals on validation: input alpha=1")
 
 
+def test_the_easier_data_are_not_chosen(runs: Any) -> None:
+    """One choice per value of a key of the data; of keys of the training, one among all."""
+    for noise, ease in ((0.2, 0.3), (0.8, 0.0)):
+        for epochs in (2, 3):
+            for alpha, gain in ((0.2, 0.01), (1.0, 0.02 if noise == 0.8 else 0.0)):
+                val = 0.5 + ease + gain + epochs / 100
+                runs.add("input", alpha, 0, 0.5, val=val, dataset__label_noise=noise, trainer__epochs=epochs)
+    comparison = compare(runs.found(*ALPHA, "dataset.label_noise", "trainer.epochs"))
+    keys = ["mixup.alpha", "dataset.label_noise", "trainer.epochs", "of"]
+    assert comparison.chosen[keys].to_numpy().tolist() == [["0.2", "0.2", "3", 4], ["1", "0.8", "3", 4]]
+    assert comparison.best == comparison.picked == comparison.chosen["cell"].tolist()
+
+
+def test_a_cell_that_has_lost_seeds_is_not_chosen(runs: Any) -> None:
+    """The mean over the seeds that have not diverged is that of the easier ones."""
+    for seed in range(3):
+        runs.add("input", 0.2, seed, 0.5, val=0.5 + seed / 10)
+        runs.add("input", 1.0, seed, 0.5, val=0.4 + seed / 10)
+    runs.add("input", 4.0, 2, 0.5, val=0.99)
+    for seed in range(2):
+        runs.add("input", 4.0, seed, None, status="failed")
+    comparison = compare(runs.found(*ALPHA))
+    assert comparison.chosen[["mixup.alpha", "of"]].to_numpy().tolist() == [["0.2", 3]]
+    assert has(comparison, "with fewer seeds than input alpha=0.2, so not chosen: input alpha=4")
+    assert not has(comparison, "different seeds")
+
+
 def test_pairs_use_the_common_seeds_alone(runs: Any) -> None:
     for seed, acc1 in {0: 0.5, 1: 0.625, 2: 0.75, 3: 0.25}.items():
         runs.add("none", None, seed, acc1)
@@ -174,6 +201,15 @@ def test_no_common_seed_is_no_comparison(runs: Any) -> None:
     assert (row["n pairs"], row["why"]) == (0, "fewer than two pairs")
     assert math.isnan(row["difference"])
     assert math.isnan(row["p t holm"])
+    comparison = compare(runs.found(*ALPHA))
+    assert has(comparison, "no seed in common with the baseline, so no difference: input alpha=0.2")
+    assert not comparison.compared
+    runs.add("input", 0.2, 0, 0.75)
+    comparison = compare(runs.found(*ALPHA))
+    assert comparison.compared
+    assert not has(comparison, "in common with")  # one seed of none says it all
+    runs.add("none", None, 2, 0.5)
+    assert has(compare(runs.found(*ALPHA)), "one in common, so no test: input alpha=0.2")
 
 
 @pytest.mark.parametrize(
@@ -257,12 +293,15 @@ def test_a_median_is_called_what_it_is(runs: Any) -> None:
         ({"hardware": {"device": "cuda"}}, "device: cpu in none seed 0; cuda in input alpha=0.2 seed 0"),
         ({"hardware": {"threads": 2}}, "threads: 1 in none seed 0; 2 in input alpha=0.2 seed 0"),
         ({"versions": {"torch": "2.11.0"}}, "torch: 2.15.0 in none seed 0; 2.11.0 in input alpha=0.2 seed 0"),
+        ({"hardware": {"compile": True}}, "compile: False in none seed 0; True in input alpha=0.2 seed 0"),
+        ({"versions": {"scikit-learn": "1.0"}}, "scikit-learn: 1.9.1 in none seed 0; 1.0 in input alpha=0.2 seed 0"),
         ({"changed": ["threads 1, then 2"]}, "input alpha=0.2, seed 0: changed when it was resumed: threads 1, then 2"),
     ],
 )
 def test_what_machines_made_of_a_request_is_compared(runs: Any, about: dict[str, Any], words: str) -> None:
-    runs.add("none", None, 0, 0.5)
-    runs.add("input", 0.2, 0, 0.5, about=about)
+    usual = {"hardware": {"compile": False}, "versions": {"scikit-learn": "1.9.1"}}
+    runs.add("none", None, 0, 0.5, about=usual)
+    runs.add("input", 0.2, 0, 0.5, about={**usual, **about})
     comparison = compare(runs.found(*ALPHA))
     assert has(comparison, words), comparison.notes
 
@@ -375,11 +414,36 @@ def test_several_cells_without_mixing_are_each_the_baseline_of_those_that_agree(
     assert comparison.pairs["cell"].tolist() == [f"input train_size={size}" for size in (*sizes, 800)]
     assert comparison.pairs["baseline"].tolist() == [first, second, first]
     assert comparison.pairs["difference"].tolist()[:2] == pytest.approx([0.125, 0.125])
-    assert has(comparison, f"not one baseline agrees in all but the mixing, so compared with {first}: input train_size")
+    assert has(comparison, f"no baseline, or several, agree in all but the mixing, so compared with {first}: input tra")
     assert has(comparison, "effects of mixup and dataset.train_size are not told apart")
     pairs = grids(comparison)[1]
     assert pairs.title == "test, last epoch: difference to the baseline of each in points, on the same seeds"
     assert [row[1] for row in pairs.rows] == [first, second, first]
+
+
+def test_confounded_cells_have_the_baseline_that_agrees(runs: Any) -> None:
+    for mixup, alpha, gain in (("none", None, 0.0), ("input", 0.2, 0.125)):
+        for epochs in (2, 3, 4):
+            for seed in range(3):
+                runs.add(mixup, alpha, seed, epochs / 10 + gain + seed / 100, trainer__epochs=epochs)
+    comparison = compare(load_runs(runs.outputs), allow_confounded=True)
+    assert comparison.swept == ["mixup", "trainer.epochs"]
+    assert comparison.pairs["difference"].tolist() == pytest.approx([0.125] * 3)
+    assert comparison.pairs["baseline"].tolist() == [f"none epochs={epochs}" for epochs in (2, 3, 4)]
+    assert has(comparison, "the cells differ in more than the swept keys: trainer.epochs (")
+    assert not has(comparison, "agree in all but")
+    assert not has(comparison, "not told apart")
+
+
+def test_a_key_that_came_later_is_of_the_options_that_have_it(runs: Any) -> None:
+    """An older run of an option has the default; other options do not have the key at all."""
+    runs.add("none", None, 0, 0.5)
+    runs.add("input", 0.2, 0, 0.5)
+    runs.add("input", 0.2, 0, 0.5, mixup__partner="next")
+    runs.add("cutmix", 0.2, 0, 0.5)
+    comparison = compare(load_runs(runs.outputs))
+    labels = {cell.label for cell in comparison.cells}
+    assert labels == {"none", "cutmix", "input partner=permutation", "input partner=next"}
 
 
 def test_a_baseline_without_scores_is_said_and_a_completed_one_preferred(runs: Any) -> None:

@@ -158,6 +158,25 @@ def test_a_run_that_is_there_twice_counts_once(runs: Any, tmp_path: Path) -> Non
     assert [note for note in found.notes if "00000000aa-s0 is there twice" in note]
 
 
+@pytest.mark.parametrize("place", ["a", "z"])
+def test_of_two_copies_the_completed_one_is_used(runs: Any, place: str) -> None:
+    runs.outputs /= "m"
+    path = runs.add("none", None, 0, 0.75, cell="00000000aa")
+    runs.outputs = runs.outputs.parent / place
+    runs.add("none", None, 0, None, status="failed", cell="00000000aa")
+    (run,) = load_runs(runs.outputs.parent).runs
+    assert (run.folder, run.status) == (path, "completed")
+
+
+def test_of_two_completed_copies_with_other_scores_it_is_said(runs: Any) -> None:
+    for place, acc1 in (("b", 0.5), ("a", 0.75)):
+        runs.outputs = runs.outputs.parent / place
+        runs.add("none", None, 0, acc1, cell="00000000aa")
+    found = load_runs(runs.outputs.parent)
+    assert found.runs[0].score("test/last") == 0.75
+    assert [note for note in found.notes if note.endswith(" is not and has other scores")]
+
+
 def test_an_unreadable_config_leaves_a_partial_run_without_choices(runs: Any) -> None:
     path = runs.add("none", None, 0, None, status="stopped")
     (path / "config.yaml").write_text("a: [")

@@ -43,15 +43,13 @@ def test_summary_is_the_textbook_formula_and_statsmodels_wilson_interval(values:
     assert 0 <= about.low < about.mean < about.high <= 1
 
 
-@given(st.lists(st.floats(0, 20, allow_subnormal=False), min_size=3, max_size=12))
-def test_a_score_without_an_upper_end_has_the_means_that_students_test_does_not_reject(values: list[float]) -> None:
+@given(st.lists(st.floats(-20, 20, allow_subnormal=False), min_size=3, max_size=12))
+def test_a_score_that_is_no_share_has_students_interval(values: list[float]) -> None:
     data = np.array(values)
     assume(spread(data))
     about = summarise(values, limit=math.inf)
-    assert 0 < about.low < about.mean < about.high
-    for end in (about.low, about.high):
-        error = stats.sem(data) * math.sqrt(end / data.mean())
-        assert abs(data.mean() - end) / error == pytest.approx(stats.t.ppf(0.975, len(values) - 1), rel=1e-6)
+    students = stats.t.interval(0.95, len(values) - 1, data.mean(), stats.sem(data))
+    assert (about.low, about.high) == pytest.approx(students, rel=1e-9, abs=1e-9)
 
 
 def test_near_the_end_the_interval_stays_inside_and_in_the_middle_it_is_students() -> None:
@@ -158,6 +156,18 @@ def test_differences_that_are_equal_on_paper_are_equal() -> None:
     assert found.difference == pytest.approx(0.1)
     assert all(map(math.isnan, (found.low, found.high)))
     assert found.why == "the same difference in all pairs: no interval and no t-test"
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e5, 1e9])
+def test_what_counts_as_equal_is_relative_to_the_scores(scale: float) -> None:
+    before = [scale, 2 * scale, 3 * scale]
+    found = compare([value + 0.1 * scale for value in before], before, math.inf)
+    assert found.difference == pytest.approx(0.1 * scale)
+    assert math.isnan(found.p_t)
+    assert found.why == "the same difference in all pairs: no interval and no t-test"
+    equal = summarise([0.1 * scale + 0.2 * scale, 0.3 * scale, 0.3 * scale], math.inf)
+    assert math.isnan(equal.low)
+    assert not math.isnan(summarise(before, math.inf).low)
 
 
 def test_no_difference_at_all_speaks_against_nothing() -> None:

@@ -134,7 +134,9 @@ def test_weights_of_many_members_sum_to_one_in_bf16() -> None:
     assert plan.loss(logits, labels).item() == plan.loss(logits.float(), labels).item()
 
 
-@pytest.mark.parametrize("strategy", [Ricap(0.3, prob=1e-9), InputMixup(1.0, members=3, prob=1e-9), ZetaMixup(prob=1e-9)])
+@pytest.mark.parametrize(
+    "strategy", [Ricap(0.3, prob=1e-9), InputMixup(1.0, members=3, prob=1e-9), ZetaMixup(prob=1e-9)]
+)
 def test_a_batch_that_is_not_mixed_has_the_weight_one_of_itself(strategy: Mixup) -> None:
     plan = strategy.sample((4, 1, 8, 8), torch.Generator().manual_seed(0))
     assert not plan.active

@@ -129,6 +129,14 @@ def test_cells_without_scores_are_left_out_and_without_any_there_is_no_picture(r
     assert pictures(compare(nothing.found("mixup.alpha"))) == []
 
 
+def test_a_level_line_is_explained_by_what_it_is(runs: Any) -> None:
+    assert pictures(alpha_sweep(runs))[0].caption.endswith(" A level line is a cell in which the key has no effect.")
+    for clip in ("null", 0.5, 5.0):
+        runs.add("input", 0.2, 0, 0.5, trainer__clip_grad_norm=clip)
+    response = pictures(compare(runs.found("trainer.clip_grad_norm")))[0]
+    assert response.caption.endswith(" A level line is a cell in which the key has no effect or is null.")
+
+
 def test_without_a_number_on_the_axis_there_is_a_dot_a_cell_from_top_to_bottom(runs: Any) -> None:
     for strategy in ("none", "input", "cutmix"):
         for seed in SEEDS:

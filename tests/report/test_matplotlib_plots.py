@@ -1,6 +1,7 @@
 """Pictures as files, and what matplotlib was made to draw."""
 
 import math
+import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from vicinal.analysis.compare import compare
 from vicinal.analysis.comparison import Comparison
 from vicinal.report.figure_types import COLORS, Axis, Panel, Picture, Series, Style
 from vicinal.report.figures import pictures
-from vicinal.report.matplotlib_plots import draw, figure
+from vicinal.report.matplotlib_plots import MAX_LABEL_CHARACTERS, draw, figure
 
 NAN = math.nan
 
@@ -117,6 +118,21 @@ def test_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
     texts = [text.text for text in ET.parse(tmp_path / "one.svg").getroot().iter("{http://www.w3.org/2000/svg}text")]
     assert name in texts
     assert "a $title$ with_ $" in texts
+
+
+@pytest.mark.parametrize("script", ["input, with a key and its value", "输入"])
+def test_long_names_and_other_scripts_leave_room_for_the_cells(script: str, runs: Any, tmp_path: Path) -> None:
+    for index in range(3):
+        runs.add("input", 0.1 * index, 0, 0.5, val=None, optimizer=f"{script} {index}".ljust(70, "x") + str(index))
+    draw(compare(runs.found("optimizer")), tmp_path)
+    drawn = figure(pictures(compare(runs.found("optimizer")))[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the glyphs, which ``draw`` keeps from the terminal
+        drawn.savefig(tmp_path / "long.svg")
+    labels = [text.get_text() for text in drawn.axes[0].get_yticklabels()]
+    assert len({*labels}) == 3
+    assert all(len(label) == MAX_LABEL_CHARACTERS for label in labels)
+    assert min(axes.get_position().width for axes in drawn.axes) > 0.25
 
 
 def test_forty_cells_on_both_kinds_of_axis_fit(runs: Any, tmp_path: Path) -> None:

@@ -145,10 +145,10 @@ def test_a_metric_can_be_better_when_it_is_lower_and_have_no_limit(regression: A
     assert comparison.chosen["mixup.alpha"].tolist() == ["-", "0.2"]
     assert comparison.table["val mean"].tolist() == pytest.approx([20 + 5 / 3, 5 + 5 / 3, 9 + 5 / 3])
     cells, pairs, _ = grids(comparison)
-    assert cells.title.startswith("root mean square error in m, mean ± std over n seeds, interval of the mean; other")
+    assert cells.title.startswith("root mean square error in m, lower is better, mean ± std over n seeds, interval")
     assert cells.headings[-2] == "explained variance ↑"
     assert cells.rows[0][3] == "21.67 ± 2.082"
-    assert pairs.title == "test, last epoch: difference to none in m, on the same seeds"
+    assert pairs.title == "test, last epoch: difference to none in m, on the same seeds; below 0 is better"
     assert [row[2] for row in pairs.rows] == ["-15", "-11"]
     assert [picture.title for picture in pictures(comparison)] == [
         "Root mean square error against mixup.alpha", "Learning curves", "Other metrics against root mean square error",

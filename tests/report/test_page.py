@@ -230,8 +230,7 @@ def test_a_single_cell_with_one_seed_is_a_page_too(runs: Any, val: float | None)
     others = {f"test/last/{metric.key} mean" for metric in CLASSIFICATION.computed[1:]}
     assert others < numbers.keys()
     assert {column: text for column, text in numbers.items() if column not in others} == wanted
-    tables = ["chosen"] if val else []
-    assert list(dict.fromkeys(table for table, _, _ in parsed.numbers)) == [*tables, "scores", "runs"]
+    assert list(dict.fromkeys(table for table, _, _ in parsed.numbers)) == ["scores", "runs"]  # nothing was chosen
 
 
 def test_with_nothing_completed_the_page_says_why(runs: Any) -> None:

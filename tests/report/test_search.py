@@ -124,10 +124,12 @@ def test_the_best_so_far_and_the_slices_are_the_values_of_the_trials(
     assert (dots.x, dots.y) == ((0, 1, 3, 4), (0.5, 0.75, 0.625, 0.75))
     alpha, mixup = (panel.series[0] for panel in slices.panels)
     assert (alpha.x, alpha.y) == ((0.1, 0.2, 0.8, 1.6), dots.y)
-    assert (mixup.x, mixup.y) == ((0, 1, 1, 0), dots.y)
+    assert (mixup.x, mixup.y) == (dots.y, (0, 1, 1, 0))
+    assert alpha.hover[1] == "trial 1: mixup.alpha=0.2"
+    assert mixup.hover[1] == "trial 1: mixup=none"
     assert slices.panels[0].x.log
     assert [text for _, text in slices.panels[0].x.ticks] == ["0.05", "0.1", "0.2", "0.5", "1", "2", "5"]
-    assert slices.panels[1].x.ticks == ((0, "input"), (1, "none"))
+    assert slices.panels[1].y.ticks == ((0, "input"), (1, "none"))
 
 
 def test_the_page_has_the_choice_on_new_seeds_beside_the_config_without_the_space(runs: Any) -> None:

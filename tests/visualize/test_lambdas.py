@@ -72,6 +72,17 @@ def test_only_strategies_with_a_law_have_one() -> None:
     assert laws(jobs(["mixup=none"]), [1.0]) == {1.0: []}
 
 
+@pytest.mark.parametrize("probabilities", ["0.5,1", "1,0.5"])
+def test_strategies_of_one_option_that_differ_have_laws_of_their_own(probabilities: str) -> None:
+    found = laws(jobs(["mixup=input", "mixup.alpha=0.2,0.4", f"mixup.prob={probabilities}"]), [1.0], draws=2000)[1.0]
+    half, whole = sorted(found, key=lambda law: law.partner)
+    assert half.names == ["input prob=0.5"]
+    assert whole.names == ["input prob=1"]
+    assert half.unmixed == pytest.approx(0.5, abs=0.05)
+    assert (whole.partner, whole.unmixed) == (pytest.approx(0.5, abs=0.03), 0)
+    assert law_figure({1.0: found}, 8).axes[0].get_legend_handles_labels()[1][:2] == [law.names[0] for law in found]
+
+
 def test_draws_that_need_more_than_a_shape_have_no_histogram() -> None:
     words = ["mixup=input,saliencymix,unimix,remix,ricap", "mixup.alpha=1"]
     [law] = laws(jobs(words), [1.0], draws=100)[1.0]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vicinal.analysis.cells import STRATEGY, effective, fullest, group_of
 from vicinal.analysis.comparison import MEDIAN_EPOCHS, Cell, common_task, headings, validation_of
 from vicinal.analysis.records import Run, grouped
-from vicinal.analysis.statistics import DECIMALS, FEWEST, least_wilcoxon
-from vicinal.analysis.summary import folder
+from vicinal.analysis.statistics import FEWEST, least_wilcoxon, negligible
+from vicinal.analysis.summary import eligible, folder, rivals
 from vicinal.runs.source import few
 
 if TYPE_CHECKING:
@@ -24,10 +24,12 @@ HIDDEN = {
     "precision": "trainer.precision",
     "tf32": "",
     "threads": "trainer.threads",
+    "compile": "trainer.compile",
     "torch": "",
     "torchvision": "",
     "numpy": "",
     "pillow": "",
+    "scikit-learn": "",
     "transformers": "",
     "tokenizers": "",
 }
@@ -101,7 +103,9 @@ def baseline(cells: Sequence[Cell], against: Mapping[str, Cell], unmatched: Sequ
     lines = []
     if unmatched:
         first = next(against[cell.cell_id].label for cell in cells if cell.label in unmatched)
-        lines.append(f"not one baseline agrees in all but the mixing, so compared with {first}: {few(unmatched)}")
+        lines.append(
+            f"no baseline, or several, agree in all but the mixing, so compared with {first}: {few(unmatched)}"
+        )
     for base in {base.cell_id: base for base in against.values()}.values():
         if not base.scores(score):
             labels = [cell.label for cell in cells if against.get(cell.cell_id) is base]
@@ -124,8 +128,12 @@ def few_seeds(cells: Sequence[Cell], against: Mapping[str, Cell], pairs: pd.Data
     lines += [f"{meaning}: {few(by_count[n])}" for n, meaning in enumerate(meanings) if n in by_count]
     seeds = {cell.cell_id: {run.seed for run in cell.completed} for cell in cells}
     own = [cell for cell in cells if cell.cell_id in against]
-    if uneven := [cell.label for cell in own if seeds[cell.cell_id] != seeds[against[cell.cell_id].cell_id]]:
+    both = {cell.label: (seeds[cell.cell_id], seeds[against[cell.cell_id].cell_id]) for cell in own}
+    if uneven := [label for label, (own_seeds, others) in both.items() if own_seeds != others and own_seeds & others]:
         lines.append(f"differences use the seeds that a cell shares with the baseline, not all: {few(uneven)}")
+    for n, meaning in enumerate(("no seed in common with the baseline, so no difference", "one in common, so no test")):
+        if short := [label for label, pair in both.items() if len(set.intersection(*pair)) == n < min(map(len, pair))]:
+            lines.append(f"{meaning}: {few(short)}")
     counts = {row["cell"]: row["n pairs"] for row in pairs.to_dict("records") if row["n pairs"] >= 2}
     needed = 1 + math.ceil(math.log2(max(1, len(counts)) / LEVEL))
     for n in sorted(set(counts.values())):
@@ -150,8 +158,8 @@ def equal_scores(cells: Sequence[Cell], table: pd.DataFrame) -> list[str]:
     equal: dict[tuple[int, str], list[str]] = {}
     for score, heading in headings(cells).items():
         counts = [(len(cell.scores(score)), cell.label) for cell in cells]
-        deviations = zip(counts, table[f"{score} std"], strict=True)
-        for n, labels in grouped(count for count, std in deviations if count[0] > 1 and std < 10.0**-DECIMALS).items():
+        rows = zip(counts, table[f"{score} std"], table[f"{score} mean"], strict=True)
+        for n, labels in grouped(count for count, *row in rows if count[0] > 1 and negligible(*row)).items():
             equal.setdefault((n, few(labels)), []).append(heading)
     return [
         f"equal scores in all {n} seeds: no interval for {labels} ({'; '.join(names)})"
@@ -206,19 +214,23 @@ def choice(cells: Sequence[Cell], chosen: pd.DataFrame, score: str) -> list[str]
     if without := [cell.label for cell in completed if not cell.scores(by)]:
         lines.append(f"without a score on validation, so never chosen: {few(without)}")
     labels = set(chosen["cell"])
-    for best in (cell for cell in cells if cell.label in labels):
-        rivals = [cell for cell in completed if cell.strategy == best.strategy and cell.scores(by)]
+    for group in rivals(cells, score):
+        left = eligible(group, score)
+        best = next(cell for cell in left if cell.label in labels)
         mean = best.summary(by).mean
-        if ties := [cell.label for cell in rivals if cell is not best and cell.summary(by).mean == mean]:
+        if ties := [cell.label for cell in left if cell is not best and cell.summary(by).mean == mean]:
             lines.append(f"{best.label} is chosen as the first of equals on validation: {few(ties)}")
-        if len({frozenset(cell.scores(by)) for cell in rivals}) > 1:
-            lines.append(f"{best.strategy} is chosen by means over different seeds")
+        if len({frozenset(cell.scores(by)) for cell in left}) > 1:
+            lines.append(f"{best.label} is chosen by means over different seeds")
+        if fewer := [cell.label for cell in group if cell not in left]:
+            lines.append(f"with fewer seeds than {best.label}, so not chosen: {few(fewer)}")
     return lines
 
 
 def _machine_fact(run: Run, name: str) -> str:
     known: dict[str, Any] = {**run.versions, **run.hardware}
-    return str(known.get(name) or run.environment().get(name) or "")
+    fact = known[name] if known.get(name) is not None else run.environment().get(name)
+    return "" if fact is None else str(fact)
 
 
 def _unless_all(labels: Sequence[str], every: Iterable[str]) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from vicinal.analysis.comparison import Cell
 from vicinal.analysis.load import RunSet
 from vicinal.analysis.records import ABSENT, Run, flat, grouped
-from vicinal.config.identity import later_keys
-from vicinal.config.schema import GROUPS, VIEWS, Config, TrainerConfig
+from vicinal.config.identity import later_keys, without_effect
+from vicinal.config.schema import GROUPS, SCHEMAS, VIEWS, Config, TrainerConfig
 from vicinal.errors import UserError, suggest, written
 
 STRATEGY = "mixup"  # group whose options and keys tell the cells of a folder apart by default
@@ -24,11 +24,11 @@ def make_cells(
     """Group runs by cell: return the swept keys, the cells in grid order, and a line on more keys in which they differ.
 
     The keys by which cells are meant to differ are `swept`, else those of the sweep, else those of the strategy; a
-    group's option stands for all keys of the group. Raises UserError if no cell has a swept key, or if cells of a
-    folder differ in more and `allow_confounded` is false.
+    group's option stands for all keys of the group. The cells of a folder may differ in more if `allow_confounded`:
+    these keys are added. Raises UserError if no cell has a swept key, or if the cells differ in more and may not.
     """
     runs = grouped((run.cell_id, run) for run in run_set.runs)
-    known = {cell: values for cell in runs if (values := effective(fullest(runs[cell])))}
+    known = _known([fullest(seeds) for seeds in runs.values()])
     differing = _differing(known)
     for key in swept:
         names = dict.fromkeys(chain.from_iterable(known.values()))
@@ -44,6 +44,8 @@ def make_cells(
         raise UserError(
             f"these cells differ also in {beyond}: say --swept {every}, or --allow-confounded, or fewer with --where"
         )
+    if run_set.swept is None:
+        keys = [*keys, *also]
     texts_of = known if swept else known | run_set.values
     shown = {cell: {key: texts_of.get(cell, {}).get(key, ABSENT) for key in keys} for cell in runs}
     cells = _labelled(runs, shown, keys)
@@ -67,10 +69,40 @@ def effective(run: Run) -> dict[str, str]:
         if group in run.choices or "_target_" in value:
             values[group] = run.choices.get(group) or str(value["_target_"])
         values |= {key: text for key, text in flat(value, f"{group}.").items() if key not in neutral}
-    for key, default in later_keys().items():
-        if group_of(key) in run.config:
-            values.setdefault(key, written(default))
+    later = grouped((group_of(key), (key, default)) for key, default in later_keys().items())
+    for group, keys in later.items():
+        if isinstance(value := run.config.get(group), Mapping):
+            defaults = {key.removeprefix(f"{group}."): default for key, default in keys}
+            for name in defaults.keys() - without_effect(SCHEMAS[group], {**defaults, **value}):
+                values.setdefault(f"{group}.{name}", written(defaults[name]))
     return {key: text for key, text in values.items() if not key.endswith("._target_")}
+
+
+def _known(runs: Sequence[Run]) -> Known:
+    """Return what is effective in each run with a config, by cell.
+
+    A key that older runs lack is of those alone whose option has it, as some run of the option tells.
+    """
+    recorded: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        for group in run.config:
+            recorded.setdefault((group, _option(run, group)), set()).update(flat({group: run.config[group]}))
+    later = later_keys()
+    return {
+        run.cell_id: {
+            key: text
+            for key, text in values.items()
+            if key not in later or key in recorded[group_of(key), _option(run, group_of(key))]
+        }
+        for run in runs
+        if (values := effective(run))
+    }
+
+
+def _option(run: Run, group: str) -> str:
+    """Return what takes the keys of a group: its target, or the group itself."""
+    value = run.config.get(group)
+    return str(value.get("_target_", group)) if isinstance(value, Mapping) else group
 
 
 def fullest(runs: Iterable[Run]) -> Run:

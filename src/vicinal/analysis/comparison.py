@@ -101,7 +101,7 @@ class Shown:
 
     @property
     def best(self) -> Sequence[str]:
-        """Labels of the cells that validation chose, one per strategy."""
+        """Labels of the cells that validation chose, one per strategy and data."""
         return ()
 
     def curves(self, cell: Cell) -> list[list[dict[str, Any]]]:
@@ -126,13 +126,23 @@ class Comparison(Shown):
     pairs``, ``difference`` (mean over the common seeds), ``low``, ``high``, ``p t``, ``p t holm``, ``p wilcoxon``,
     ``p wilcoxon holm``, ``why`` (what is missing and why, or "")."""
     chosen: pd.DataFrame
-    """One row per strategy: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label), ``n``,
-    the columns of SCORES as in ``table``, ``folder``. Empty without a validation split."""
+    """One row per strategy and data: ``mixup``, the other swept keys, ``of`` (number of candidates), ``cell`` (label),
+    ``n``, the columns of SCORES as in ``table``, ``folder``. Empty without a validation split."""
     notes: list[str]  # caveats, one line each
 
     @property
     def best(self) -> Sequence[str]:
         return [] if self.chosen.empty else list(self.chosen["cell"])
+
+    @property
+    def compared(self) -> bool:
+        """Whether any cell has a difference to its baseline."""
+        return bool(self.pairs["difference"].notna().any())
+
+    @property
+    def picked(self) -> list[str]:
+        """Labels of the cells that were chosen among several."""
+        return [] if self.chosen.empty else list(self.chosen["cell"][self.chosen["of"] > 1])
 
     @property
     def baselines(self) -> list[str]:

@@ -92,13 +92,19 @@ def _sweep(folder: Path) -> RunSet:
 def _folder(folder: Path) -> RunSet:
     runs: dict[str, Run] = {}
     twice = []
-    for run in sorted(map(read, _run_folders(folder)), key=lambda run: (run.name, run.cell_id, run.seed)):
+    for run in sorted(map(read, _run_folders(folder)), key=_order):
         first = runs.setdefault(run.run_id, run)
         if first is not run:
-            twice.append(f"{run.run_id} is there twice: {first.folder} is used and {run.folder} is not")
+            other = " and has other scores" if run.completed and run.test != first.test else ""
+            twice.append(f"{run.run_id} is there twice: {first.folder} is used and {run.folder} is not{other}")
     if not runs:
         raise UserError(f"{folder}: there is neither a run nor a {SWEEP} in it")
     return RunSet(str(folder), list(runs.values()), notes=twice)
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    """Return a key by which a run's copies stand together, a completed one first."""
+    return run.name, run.cell_id, run.seed, not run.completed, str(run.folder)
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:

@@ -148,7 +148,7 @@ def task_of(runs: Sequence[Run]) -> Task:
     tasks = list(dict.fromkeys(task_named(run.task) for run in completed or runs if run.task or run.completed))
     if len(tasks) > 1:
         names = ", ".join(sorted({task.name for task in tasks}))
-        raise UserError(f"these runs are of several tasks ({names}): choose one with --where KEY=VALUE")
+        raise UserError(f"these runs are of several tasks ({names}): choose one with --where dataset.task=NAME")
     return tasks[0] if tasks else task_named(None)
 
 

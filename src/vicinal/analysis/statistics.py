@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-INTERVAL = "95 % interval (Wilson's, by the deviation between seeds; none for fewer than 3)"
+INTERVAL = "95 % interval (Wilson's of shares, else Student's, by the deviation between seeds; none for fewer than 3)"
 """Its description in captions."""
-DECIMALS = 12  # digits of a difference: accuracies are multiples of 1 / images, and 0.9 - 0.8 must tie with 0.8 - 0.7
+DECIMALS = 12
+"""Digits of a score that count, from the power of ten above it: accuracies are multiples of 1 / images, and 0.9 - 0.8
+must tie with 0.8 - 0.7."""
 MOST_EXACT_PAIRS = 50  # the signed-rank test is exact up to this number of pairs, as in scipy
 FEWEST = 3  # values that an interval needs. With two, Student's t is 12.7, and the interval says nothing.
 NAN = math.nan
@@ -61,20 +63,19 @@ def summarise(values: Sequence[float], limit: float = 1.0) -> Summary:
     proportions of surveys [Korn and Graubard 1998]: the deviation is the one between runs, each of which is one draw,
     not that of a binomial count of images. It holds the means ``m`` with ``|mean - m| <= t(0.975, n - 1) s / sqrt(n)``,
     where ``s²`` is ``std²`` at the observed mean and elsewhere proportional to ``m (1 - m)``. Where the deviation is
-    small beside the distance to 0 and 1, that is Student's own interval [Student 1908]. A score without an upper limit
-    has the same with ``s²`` proportional to ``m``.
+    small beside the distance to 0 and 1, that is Student's own interval [Student 1908], which other scores have.
 
     One value has neither deviation nor interval, and two have no interval (FEWEST). Equal values have no interval
     either, since they do not show how much further values would vary.
 
     Args:
-        values: of independent runs, each in [0, limit].
-        limit: 1, or infinity for a score such as the negative log-likelihood.
+        values: of independent runs.
+        limit: 1 for proportions, infinity for any other score.
     """
     n = len(values)
     mean = exact_mean(values) if n else NAN
     std = stdev(values) if n > 1 else NAN  # in exact arithmetic: equal values have none at all
-    low, high = _inside(n, mean, std, limit)
+    low, high = _inside(n, mean, NAN if negligible(std, mean) else std, limit)
     return Summary(n, mean, std, low, high)
 
 
@@ -91,7 +92,7 @@ def compare(values: Sequence[float], baseline: Sequence[float], limit: float = 1
     """
     import numpy as np
 
-    differences = np.round(np.subtract(values, baseline), DECIMALS)
+    differences = np.round(np.subtract(values, baseline), _decimals([*values, *baseline]))
     n = len(differences)
     mean = exact_mean(differences.tolist()) if n else NAN
     if n < 2:
@@ -136,6 +137,17 @@ def least_wilcoxon(n: int) -> float:
     return 2.0 ** (1 - n)
 
 
+def negligible(std: float, mean: float) -> bool:
+    """Return whether a deviation of scores is one of rounding alone."""
+    return not math.isnan(std) and std < 10.0 ** -_decimals([mean])
+
+
+def _decimals(values: Sequence[float]) -> int:
+    """Return how many decimals of such scores count."""
+    largest = max(map(abs, values), default=0.0)
+    return DECIMALS - math.ceil(math.log10(largest)) if largest else DECIMALS
+
+
 def _signed_rank(differences: FloatArray) -> float:
     """Return the two-sided p-value of differences that are not zero.
 
@@ -159,18 +171,20 @@ def _signed_rank(differences: FloatArray) -> float:
 
 
 def _inside(n: int, mean: float, std: float, limit: float) -> tuple[float, float]:
-    """Return the interval of a mean in (0, limit), where limit is 1 or infinity: both roots of a quadratic equation."""
+    """Return the interval of a mean; if limit is 1, in (0, 1): both roots of a quadratic equation."""
     half = _half(n, std)
-    if math.isnan(half) or not 0 < mean < limit:
+    if math.isinf(limit):
+        return mean - half, mean + half
+    if math.isnan(half) or not 0 < mean < 1:
         return NAN, NAN
-    spread = half**2 / (mean * (1 - mean / limit))
-    end = 2 * mean + spread + math.sqrt(spread**2 + 4 * mean * spread * (1 - mean / limit))
-    return 2 * mean**2 / end, min(limit, end / (2 * (1 + spread / limit)))
+    spread = half**2 / (mean * (1 - mean))
+    end = 2 * mean + spread + math.sqrt(spread**2 + 4 * mean * spread * (1 - mean))
+    return 2 * mean**2 / end, min(1.0, end / (2 * (1 + spread)))
 
 
 def _half(n: int, std: float) -> float:
     """Return half the width of Student's interval; NaN where there is none."""
-    if n < FEWEST or std < 10.0**-DECIMALS:
+    if n < FEWEST:
         return NAN
     from scipy.special import stdtrit  # scipy.stats.t.ppf, without the half second that scipy.stats takes to import
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vicinal.analysis.comparison import SCORES, Cell, common_task, validation_of
-from vicinal.analysis.records import ABSENT
+from vicinal.analysis.records import ABSENT, grouped
 from vicinal.analysis.statistics import compare, holm
 
 if TYPE_CHECKING:
@@ -54,25 +54,40 @@ def pair_table(cells: Sequence[Cell], against: Mapping[str, Cell], score: str) -
     return table
 
 
-def chosen_table(cells: Sequence[Cell], swept: Sequence[str], score: str) -> pd.DataFrame:
-    """Return one row per strategy, for its cell with the best mean on validation: the choice does not use test scores.
+def rivals(cells: Sequence[Cell], score: str) -> list[list[Cell]]:
+    """Group the cells between which validation chooses: those of one strategy on the same data.
 
-    The validation score is that of the epoch that ``score`` is of. Of equal cells, the first in grid order is chosen. A
-    strategy without any validation score has no row.
+    A swept key of the data, as of their noise, is none to choose: scores on easier data are better. The validation
+    score is that of the epoch that ``score`` is of; cells without one are left out.
+    """
+    by = validation_of(score)
+    return [*grouped((_kind(cell), cell) for cell in cells if cell.scores(by)).values()]
+
+
+def _kind(cell: Cell) -> tuple[str, ...]:
+    return cell.strategy, *(text for key, text in cell.values.items() if key.partition(".")[0] == "dataset")
+
+
+def eligible(cells: Sequence[Cell], score: str) -> list[Cell]:
+    """Return the rivals with the most seeds: a mean over those that are left, as after a divergence, is no rival."""
+    seeds = [len(cell.scores(validation_of(score))) for cell in cells]
+    return [cell for cell, count in zip(cells, seeds, strict=True) if count == max(seeds)]
+
+
+def chosen_table(cells: Sequence[Cell], swept: Sequence[str], score: str) -> pd.DataFrame:
+    """Return one row per group of ``rivals``, for the cell with the best mean on validation.
+
+    The choice does not use test scores. Of equal cells, the first in grid order is chosen.
     """
     import pandas as pd
 
     by = validation_of(score)
     sign = 1 if common_task(cells).selected.better == "higher" else -1
-    candidates: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if cell.scores(by):
-            candidates.setdefault(cell.strategy, []).append(cell)
     rows = []
-    for strategy, rivals in candidates.items():
-        best = max(rivals, key=lambda cell: sign * cell.summary(by).mean)
+    for group in rivals(cells, score):
+        best = max(eligible(group, score), key=lambda cell: sign * cell.summary(by).mean)
         values = _values(best, [key for key in swept if key != "mixup"])
-        rows.append({"mixup": strategy, **values, "of": len(rivals), "cell": best.label, **_scores(best)})
+        rows.append({"mixup": best.strategy, **values, "of": len(group), "cell": best.label, **_scores(best)})
         rows[-1]["folder"] = folder(best)
     return pd.DataFrame(rows)
 

@@ -11,6 +11,11 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 
 
+def shorten(text: str, most: int) -> str:
+    """Cut the middle of a label longer than ``most`` characters: names that begin alike differ at the end."""
+    return text if len(text) <= most else f"{text[: (most + 1) // 2 - 1]}…{text[-(most // 2) :]}"
+
+
 @dataclass(frozen=True)
 class Style:
     """Look of one cell or line, the same in all pictures; markers and dashes have matplotlib's names."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vicinal.analysis.comparison import validation_of
+from vicinal.analysis.records import ABSENT
 from vicinal.analysis.statistics import INTERVAL, Summary
 from vicinal.report.figure_types import COLORS, DASHES, MARKERS, Axis, Panel, Picture, Series, Style
 from vicinal.tasks import Metric
@@ -54,7 +55,11 @@ class _Drawing:
         numbers = [_number(cell.values[key]) for cell in self.comparison.cells]
         x, places = _swept_axis(key, [value for value in numbers if value is not None])
         panels = [Panel(x, self._axis(score), tuple(self._lines(score, x, places))) for score in self._scores()]
-        caption = f"Mean over seeds and its {INTERVAL}. A level line is a cell in which the key has no effect."
+        level = {cell.values[key] for cell in self.comparison.cells if _number(cell.values[key]) is None}
+        why = [*(["has no effect"] if ABSENT in level else []), *(f"is {text}" for text in sorted(level - {ABSENT}))]
+        caption = f"Mean over seeds and its {INTERVAL}."
+        if why:
+            caption += f" A level line is a cell in which the key {' or '.join(why)}."
         return Picture("response", f"{self.name} against {key}", caption, tuple(panels))
 
     def cells(self) -> Picture:
@@ -79,7 +84,7 @@ class _Drawing:
             score = self.task.metric(key)
             label = score.short or score.title
             axes[f"train/{key}"] = (_axis(f"train, as trained, {label}", score), f"train/{key}_ceiling")
-            axes[f"train_clean/{key}"] = (_axis(f"train, clean images, {label}", score), "")
+            axes[f"train_clean/{key}"] = (_axis(f"train, clean samples, {label}", score), "")
         rows = {cell.label: self.comparison.curves(cell) for cell in self.comparison.cells}
         curves = {column: self._curves(rows, column) for column in axes}
         best = set(self.comparison.best)

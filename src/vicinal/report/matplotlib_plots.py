@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vicinal.report.figure_types import Axis, Panel, Picture, Series
+from vicinal.report.figure_types import Axis, Panel, Picture, Series, shorten
 from vicinal.report.figures import NAMES, pictures
 from vicinal.runs.files import write
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 WIDTH_INCHES, HEIGHT_INCHES, ROW_INCHES, DPI = 5.2, 3.9, 0.24, 150
 """Size of a panel, height of a row of categories or of the legend, and resolution."""
 PANELS_PER_ROW = 3
+MAX_LABEL_CHARACTERS = 36  # length of a category's label, which leaves room for the drawing; the tables have the name
 METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 """Entries of each format that matplotlib would write, and that would differ between days or versions."""
 STYLE: dict[Any, Any] = {
@@ -58,7 +60,8 @@ def draw_pictures(found: Sequence[Picture], names: Sequence[str], folder: Path) 
         (folder / f"{name}{suffix}").unlink(missing_ok=True)
     files = []
     for picture in found:
-        with mpl.rc_context():
+        with mpl.rc_context(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing", UserWarning)  # a name in a script the font lacks
             mpl.rcdefaults()  # a user's own style would give other bytes
             mpl.rcParams.update(STYLE)
             drawn = figure(picture)
@@ -95,8 +98,8 @@ def figure(picture: Picture) -> Figure:
             if series.shown:
                 handles.setdefault(_literal(series.name), _draw(axes, series))  # not its bound, which comes later
         _set_axes(axes, panel)
-        if categories and panel is not picture.panels[0]:
-            axes.tick_params(labelleft=False)  # the same as in the first panel
+        if categories and panel is not picture.panels[0] and panel.y == picture.panels[0].y:
+            axes.tick_params(labelleft=False)
     for axes in places:
         axes.remove()
     if legend:
@@ -148,7 +151,7 @@ def _set_axis(drawn: DrawnAxis, axis: Axis) -> None:
 
     if axis.ticks:
         places, texts = zip(*axis.ticks, strict=True)
-        drawn.set_ticks(places, labels=list(map(_literal, texts)))
+        drawn.set_ticks(places, labels=[_literal(shorten(text, MAX_LABEL_CHARACTERS)) for text in texts])
         drawn.set_ticks([], minor=True)
     elif axis.percent:
         drawn.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")

@@ -222,7 +222,11 @@ def pictures(search: Search) -> list[Picture]:
         texts = [trial["values"][axis["key"]] for trial in search.completed]
         if len(set(texts)) > 1:
             x, places = _axis(axis, texts)
-            panels.append(Panel(x, y, (Series("trial", style["t"], "dots", places, values, hover=hover),)))
+            told = tuple(f"{trial}: {axis['key']}={text}" for trial, text in zip(hover, texts, strict=True))
+            if axis["options"]:  # their names have more room beside the drawing than below it
+                panels.append(Panel(y, x, (Series("trial", style["t"], "dots", values, places, hover=told),)))
+            else:
+                panels.append(Panel(x, y, (Series("trial", style["t"], "dots", places, values, hover=told),)))
     found = [Picture(NAMES[0], "Best so far", "", (Panel(Axis("trial", whole=True), y, over),))]
     caption = "One point per trial; the other keys differ between them too."
     return found + ([Picture(NAMES[1], "The objective against each key", caption, tuple(panels))] if panels else [])

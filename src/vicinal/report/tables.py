@@ -22,9 +22,9 @@ NOTHING = "-"
 def grids(comparison: Comparison) -> list[Grid]:
     """Return the tables: cells; differences to the baseline, if there are any; choices by validation, if there were."""
     found = [_cells(comparison)]
-    if comparison.pairs["difference"].notna().any():
+    if comparison.compared:
         found.append(_pairs(comparison))
-    if not comparison.chosen.empty and (comparison.chosen["of"] > 1).any():
+    if comparison.picked:
         found.append(_chosen(comparison))
     return found
 
@@ -115,7 +115,8 @@ def _cells(comparison: Comparison) -> Grid:
         columns[FAILED] = [row[FAILED] for row in rows]
     columns["folder"] = [Path(row["folder"]).name for row in rows]
     also = f"; other metrics: mean of '{names[tested]}'" if others else ""
-    title = f"{selection.title}{_in(selection.unit)}, mean ± std over n seeds, "
+    lower = ", lower is better" if selection.better == "lower" else ""
+    title = f"{selection.title}{_in(selection.unit)}{lower}, mean ± std over n seeds, "
     title += f"{'Wilson ' * selection.percent}interval of the mean{also} ({comparison.title})"
     spare = ["folder", *(metric.heading for metric in reversed(others))]
     spare += [*(names[score] for score in shown if score != tested), bounds, "n", *reversed(comparison.swept[1:])]
@@ -135,6 +136,7 @@ def _pairs(comparison: Comparison) -> Grid:
     unit = "points" if selection.percent else selection.unit
     heading, baseline = comparison.headings[comparison.score], comparison.compared_with
     title = f"{heading}: difference to {baseline}{_in(unit)}, on the same seeds"
+    title += "; below 0 is better" if selection.better == "lower" else ""
     spare = ["p signed-rank", "p t-test", "p signed-rank, Holm", "p t-test, Holm", "pairs", "95 % interval", *several]
     return _grid(title, columns, list(columns)[1 + len(several) :], spare)
 
@@ -146,7 +148,9 @@ def _chosen(comparison: Comparison) -> Grid:
     columns = {key: [str(row[key]) for row in rows] for key in (*keys, "of", "n")}
     columns |= {names[score]: [_score(selection, row, score) for row in rows] for score in shown}
     by = names[validation_of(comparison.score)]
-    title = f"chosen on validation ({by}), the best of each strategy's cells; the test set had no part in it"
+    title = (
+        f"chosen on validation ({by}), the best of each strategy's cells, per data set; the test set had no part in it"
+    )
     others = [names[score] for score in shown if score != comparison.score]
     return _grid(title, columns, list(columns)[len(keys) :], [*others, "of", "n", *reversed(keys[1:])])
 

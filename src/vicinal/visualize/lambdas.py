@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from vicinal.errors import written
 from vicinal.launch.grid import Job
 from vicinal.mixing import Mixup, Strategy
 from vicinal.utils.image_size import ImageSize, sides
@@ -41,12 +42,21 @@ def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRA
 
     Only of strategies with alpha whose draws depend on nothing but the shape of the batch.
     """
-    strategies: dict[str, Mixup] = {}
+    several: dict[str, list[Mixup]] = {}
     for experiment in (job.experiment for job in jobs):
         if (strategy := _per_sample(experiment.strategy)) is not None:
-            strategies.setdefault(experiment.choices["mixup"], strategy)
+            several.setdefault(experiment.choices["mixup"], []).append(replace(strategy, alpha=1.0))
+    strategies = {name: each for option, found in several.items() for name, each in _named(option, found)}
     height, width = images_of(jobs[0].experiment).shape[1:]
     return {alpha: _laws(strategies, alpha, (draws, 1, height, width)) for alpha in alphas}
+
+
+def _named(option: str, strategies: Sequence[Mixup]) -> Iterator[tuple[str, Mixup]]:
+    """Yield the strategies of an option, with names by the keys in which they differ."""
+    keys = [item.name for item in fields(strategies[0])]
+    differing = [key for key in keys if len({written(getattr(each, key)) for each in strategies}) > 1]
+    for each in strategies:
+        yield " ".join([option, *(f"{key}={written(getattr(each, key))}" for key in differing)]), each
 
 
 def _per_sample(strategy: Strategy) -> Mixup | None:
@@ -85,7 +95,7 @@ def law_figure(shown: Mapping[float, Sequence[Law]], size: ImageSize) -> Figure:
 
 def _panel(axes: Axes, alpha: float, laws: Sequence[Law]) -> None:
     for line, law in enumerate(laws):
-        color = STRATEGY_COLORS.get(law.names[0], OTHER_COLOR)
+        color = STRATEGY_COLORS.get(law.names[0].partition(" ")[0], OTHER_COLOR)
         axes.stairs(law.density, EDGES, fill=True, color=color, alpha=0.22)
         axes.stairs(law.density, EDGES, color=color, linewidth=1.4, label=", ".join(law.names))
         for bar in np.flatnonzero(law.density > HIGHEST):

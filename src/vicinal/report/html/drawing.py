@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from vicinal.report.figure_types import Axis, Panel, Picture, Series
+from vicinal.report.figure_types import Axis, Panel, Picture, Series, shorten
 
 WIDTH, MIN_HEIGHT, ROW_HEIGHT = 400, 260, 20
 """Size of a panel and height of a row of categories, in units of the drawing, which are about pixels."""
@@ -76,7 +76,9 @@ def figure(picture: Picture) -> Figure:
 
 
 def _panel(panel: Panel, names: list[str]) -> DrawnPanel:
-    left = LEFT + max((CHARACTER_WIDTH * (len(shorten(text)) - 6) for _, text in panel.y.ticks), default=0)
+    left = LEFT + max(
+        (CHARACTER_WIDTH * (len(shorten(text, MAX_LABEL_CHARACTERS)) - 6) for _, text in panel.y.ticks), default=0
+    )
     height = max(MIN_HEIGHT, ROW_HEIGHT * len(panel.y.ticks) + TOP + BOTTOM)
     bottom = height - BOTTOM
     across = [value for series in panel.series for value in (*series.x, *series.x_low, *series.x_high)]
@@ -84,7 +86,8 @@ def _panel(panel: Panel, names: list[str]) -> DrawnPanel:
     x, x_ticks = _scale(panel.x, across, left, WIDTH - RIGHT)
     y, y_ticks = _scale(panel.y, up, bottom, TOP)
     series = [_series(series, names.index(series.name), x, y) for series in panel.series]
-    return DrawnPanel(panel, height, left, bottom, x_ticks, [(at, shorten(text)) for at, text in y_ticks], series)
+    shown = [(at, shorten(text, MAX_LABEL_CHARACTERS)) for at, text in y_ticks]
+    return DrawnPanel(panel, height, left, bottom, x_ticks, shown, series)
 
 
 def _series(series: Series, index: int, x: Scale, y: Scale) -> DrawnSeries:
@@ -172,9 +175,3 @@ def _ticks(low: float, high: float, axis: Axis) -> list[tuple[float, str]]:
     step = max(step, 1) if axis.whole else step
     values = [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return [(value, f"{100 * value:.4g}%" if axis.percent else f"{value:.4g}") for value in values]
-
-
-def shorten(text: str) -> str:
-    """Cut the middle of a long label: names that begin alike differ at the end."""
-    half = MAX_LABEL_CHARACTERS // 2
-    return text if len(text) <= MAX_LABEL_CHARACTERS else f"{text[: half - 1]}…{text[-half:]}"

@@ -9,7 +9,7 @@ from typing import Any
 
 SHARES = {
     "mixing/lam_mean_partner": "partner's weight",
-    "mixing/empty_boxes": "empty boxes",
+    "mixing/empty_boxes": "partner without weight",
     "mixing/same_class": "same class",
     "mixing/unmixed": "unmixed",
 }
@@ -45,8 +45,13 @@ def _row(label: str, epochs: Epochs) -> dict[str, Any]:
         "layers": ", ".join(f"{name} {count}" for name, count in layers.items()),
         "counts": counts,
         "bins": [count / sum(counts) for count in counts] if any(counts) else [],
-        "law": next((epoch[LAW] for epoch in epochs if epoch.get(LAW)), []),
+        "law": _mean_of([epoch[LAW] for epoch in epochs if epoch.get(LAW)]),
     }
+
+
+def _mean_of(laws: Sequence[Sequence[float]]) -> list[float]:
+    """Return the mean of laws, one per epoch, since a schedule has another in each; [] of none."""
+    return [math.fsum(column) / len(laws) for column in zip(*laws, strict=True)]
 
 
 def _mean(epochs: Epochs, key: str) -> float:
