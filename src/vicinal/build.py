@@ -91,6 +91,11 @@ def check_cuts(experiment: Experiment) -> None:
 def check_steps(experiment: Experiment, data: RunData) -> None:
     """Refuse a schedule that does not fit the number of steps, which only the data can show. Raises ConfigError."""
     shards, samples = experiment.shards.count, len(data.train.targets)
+    if samples < 2:
+        value = experiment.dataset.values["train_size"]
+        raise ConfigError(
+            "dataset.train_size", value, f"must leave at least 2 samples to train on, and leaves {samples}"
+        )
     if samples < 2 * shards:
         raise ConfigError("trainer.shards", shards, f"must be at most {samples // 2}, half of the training images")
     steps = steps_per_epoch(samples, experiment.trainer.batch_size, shards)

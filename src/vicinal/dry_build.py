@@ -182,6 +182,15 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
                 raise mixup.refused(f"cannot mix {what} of {[*there.shape[1:]]}: {reason}")
 
 
+def check_windows(mixup: Component, epochs: int) -> None:
+    """Raise ConfigError if a window begins after a training of so many epochs."""
+    strategies = [make_strategy(mixup)]
+    for strategy in strategies:
+        strategies += strategy.strategies.values() if isinstance(strategy, OneOf) else ()
+        if isinstance(strategy, Mixup) and strategy.window[1] > 1 and strategy.window[0] >= epochs:
+            raise mixup.refused(f"window must begin before epoch {epochs}, trainer.epochs, got {[*strategy.window]}")
+
+
 def _always(strategy: Strategy) -> list[Strategy]:
     """Return the strategy, or all that it chooses from, with every batch mixed: a late window must hide nothing."""
     if isinstance(strategy, OneOf):

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from vicinal import dry_build
 from vicinal.config import redaction, request
 from vicinal.config.components import Component, bind, places_of
-from vicinal.config.identity import identity_values
-from vicinal.config.schema import TrainerConfig, WandbConfig
+from vicinal.config.identity import conditions, identity_values, without_effect
+from vicinal.config.schema import GROUPS, TrainerConfig, WandbConfig
 from vicinal.config.validation import leaves
 from vicinal.data import INPUTS, VAL_SIZE, Source
 from vicinal.dry_build import Sizes
@@ -64,6 +64,7 @@ class Experiment:
     strategy: Strategy
     effective: dict[str, Any]  # values that can change a result, without the seed and keys that have no effect
     cell_id: str  # hash of ``effective``
+    asked: frozenset[str]  # keys that the command line names
     folder: RunFolder
 
     @classmethod
@@ -93,6 +94,7 @@ class Experiment:
         task = dry_build.make_task(dataset)
         request.check_data(dataset.values, task)
         request.check_loss(trainer, task)
+        request.check_balance(trainer, dataset.values["sampler"])
         if (trainer.loss,) == task.losses[:1]:
             trainer.loss = config["trainer"]["loss"] = "auto"  # so that both words have one identity
         preview: Source | None = dataset.tell("preview")
@@ -121,6 +123,8 @@ class Experiment:
             network = dry_build.meta_model(model, sizes)
             hardware = resolve(trainer, work(network, math.prod(sizes.inputs.shape[1:]), trainer.batch_size))
 
+        dry_build.check_windows(mixup, trainer.epochs)
+
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = {"trainer": identity_values(TrainerConfig, config["trainer"])}
         effective |= {component.group: component.identity() for component in components}
@@ -129,11 +133,12 @@ class Experiment:
         cell = cell_id(effective)
         choices, run = config["_choices_"], run_id(cell, config["seed"])
         words: Any = OmegaConf.to_container(hydra.overrides.task)  # without resolving what is in them
+        asked = frozenset(str(word).partition("=")[0].lstrip("+") for word in words)
         name = run_name(choices, _settings(config, components), words)
         folder = RunFolder(_path(config["output_dir"], name, run), run)
         experiment = cls(
             config, choices, name, trainer, trackers, wandb, hardware, checkpoint_every, shards, *components,
-            task, sizes, strategy, effective, cell, folder,
+            task, sizes, strategy, effective, cell, asked, folder,
         )  # fmt: skip
         experiment._declare_public()
         # A run that is completed has passed this, and torch imports two seconds of compilers for it.
@@ -187,11 +192,23 @@ class Experiment:
 
     def ineffective_keys(self) -> list[str]:
         """Return a line for each key that is set but has no effect."""
-        return [
+        lines = [
             f"{component.group}.{name}={written(value)} has no effect with {component.target}"
             for component in self.components
             for name, value in component.ineffective.items()
         ]
+        for group, schema in {"dataset": GROUPS["dataset"], "trainer": TrainerConfig}.items():
+            values, keys = self.config[group], {item.name: item for item in fields(schema)}
+            for name in without_effect(schema, values):
+                if (key := f"{group}.{name}") in self.asked:
+                    switch = next(other for other, _ in conditions(keys[name]))
+                    lines.append(
+                        f"{key}={written(values[name])} has no effect with {group}.{switch}={written(values[switch])}"
+                    )
+        steps = self.scheduler.arguments.get("milestones")
+        if steps and min(steps) >= self.trainer.epochs:
+            lines.append(f"scheduler.milestones={written(steps)} has no effect in {self.trainer.epochs} epochs")
+        return lines
 
     def _declare_public(self) -> None:
         """Name to the filter for secrets all that has to stay readable."""

@@ -99,6 +99,28 @@ def test_class_sizes_are_recorded(compose: Compose, caplog: pytest.LogCaptureFix
     assert any(record.getMessage().startswith(line) for record in caplog.records)
 
 
+def test_class_sizes_are_those_before_label_noise(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    words = (*TINY, "dataset.train_size=200", "dataset.imbalance=step", "dataset.imbalance_ratio=4")
+    with caplog.at_level("INFO"):
+        result = run(compose(*words, "dataset.label_noise=0.5"))
+    assert result["class_counts"] == [20] * 5 + [5] * 5
+    line = "training images per class (dataset.imbalance): 0 20, 1 20, "
+    assert any(record.getMessage().startswith(line) for record in caplog.records)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "step"])
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=6))
+def test_the_largest_ratio_that_is_named_is_taken_and_no_larger(kind: str, counts: list[int]) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    names = [*map(str, range(len(counts)))]
+    with pytest.raises(ValueError, match="imbalance_ratio must be at most") as refused:
+        imbalanced(labels, kind, 1e6, 0, names)
+    most = int(str(refused.value).split()[5].rstrip(":"))
+    assert len(imbalanced(labels, kind, most, 0, names))
+    with pytest.raises(ValueError, match=f"imbalance_ratio must be at most {most}:"):
+        imbalanced(labels, kind, most + 1, 0, names)
+
+
 def test_without_imbalance_a_run_keeps_its_id(compose: Compose) -> None:
     assert compose("dataset.imbalance=none", "dataset.imbalance_ratio=7").run_id == compose().run_id
     assert compose("dataset.imbalance=step").cell_id != compose("dataset.imbalance=exponential").cell_id
@@ -114,7 +136,7 @@ def test_without_imbalance_a_run_keeps_its_id(compose: Compose) -> None:
         ),
         (
             "dataset.imbalance=step dataset.imbalance_ratio=500",
-            "dataset.imbalance_ratio=500: must be less: of 9 nothing would be left beside 122 of 0",
+            "dataset.imbalance_ratio=500: must be at most 122: of 9 nothing would be left beside 122 of 0",
         ),
     ],
 )

@@ -237,7 +237,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], str]] = {
     "a network without maps": (keep, ("model=cnn",), r"model.* must return outputs \(2, 3, 8, 8\)"),
     "a loss of another task": (keep, ("trainer.loss=mse",), "trainer.loss=mse: must be one of auto, ce, dice"),
     "a class per sample": (
-        keep, ("mixup=cutmix", "mixup.partner=same_class"), "mixup.partner=same_class: must be a rule without classes"),
+        keep, ("mixup=cutmix", "mixup.partner=same_class"), "mixup.partner=same_class: must be one without classes"),
     "a policy": (keep, ("dataset.augment=augmix",), "dataset.augment=augmix: must be true or false: a policy"),
     "listed twice": (lists(train="a\nb\n", test="b\nc\n"), (), "b is in train.txt and in test.txt"),
     "listed twice by other endings": (lists(train="a\nb\n", test="b.jpg\n"), (), "b is in train.txt and in test.txt"),

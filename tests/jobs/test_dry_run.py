@@ -157,6 +157,28 @@ def test_keys_without_effect_are_named(words: tuple[str, ...], train: Train) -> 
     assert out.count("mixup.alpha=0.3 has no effect with vicinal.mixing.NoMix") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ("dataset.imbalance_ratio=100", ["dataset.imbalance_ratio=100 has no effect with dataset.imbalance=none"]),
+        ("dataset.imbalance_ratio=20 dataset.imbalance=step", []),
+        (
+            "trainer.focal_gamma=5 trainer.class_weights_beta=0.9 trainer.loss=bce trainer.bce_threshold=null",
+            [
+                "trainer.class_weights_beta=0.9 has no effect with trainer.class_weights=none",
+                "trainer.focal_gamma=5 has no effect with trainer.loss=bce",
+            ],
+        ),
+        ("scheduler=multistep trainer.epochs=3", ["scheduler.milestones=[100,150] has no effect in 3 epochs"]),
+        ("scheduler=multistep scheduler.milestones=[2,150] trainer.epochs=3", []),
+    ],
+)
+def test_what_is_asked_for_and_has_no_effect_is_said(
+    compose: Callable[..., Experiment], words: str, lines: list[str]
+) -> None:
+    assert sorted(compose(*words.split()).ineffective_keys()) == lines
+
+
 @pytest.mark.parametrize("words", [(), ("seed=0,1", "-m")])
 def test_a_cut_that_the_run_refuses_is_refused_in_a_dry_run(
     words: tuple[str, ...], train: Train, tmp_path: Path

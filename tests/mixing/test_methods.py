@@ -143,7 +143,7 @@ def test_the_mean_of_the_mask_is_the_weight(strategy: Strategy) -> None:
     generator = seeded()
     for _ in range(5):
         plan = strategy.sample(SHAPE, generator, context_of(images()))
-        if plan.transform is None:
+        if plan.transform is None and not isinstance(plan, PatchUpPlan):  # whose weights are settled later
             torch.testing.assert_close(plan.own_part(images()).flatten(1).mean(dim=1), plan.lam, atol=1e-6, rtol=0)
 
 

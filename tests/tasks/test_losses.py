@@ -160,6 +160,14 @@ def test_class_weights_begin_late(start: float, first: int) -> None:
     assert weighted == [*range(first, 201)]
 
 
+@pytest.mark.parametrize(("epochs", "share"), [(100, 0.55), (50, 0.14), (300, 0.81), (400, 0.29), (10, 0.7)])
+def test_a_share_of_the_epochs_is_rounded_once(epochs: int, share: float) -> None:
+    settings = TrainerConfig(epochs=epochs, class_weights="inverse", class_weights_from=share)
+    first = round(epochs * share) + 1
+    weights = [loss_of(settings, COUNTS, epoch).class_weights for epoch in (first - 1, first)]
+    assert [each is None for each in weights] == [True, False]
+
+
 LOSSES: dict[str, Callable[..., Loss]] = {
     "ce": CrossEntropy,
     "bce": BinaryCrossEntropy,

@@ -77,9 +77,26 @@ def check_data(values: Mapping[str, Any], task: Task) -> None:
         if task.moves and values["augment"] and values["crop_fill"] != "black":
             allowed = f"must be black: mirrored pixels would be without the targets of dataset.task={task.name}"
             raise ConfigError("dataset.crop_fill", values["crop_fill"], allowed)
-        if task.moves and isinstance(values["augment"], str):
-            allowed = f"must be true or false: a policy would not move the targets of dataset.task={task.name}"
-            raise ConfigError("dataset.augment", values["augment"], allowed)
+
+
+def check_balance(trainer: TrainerConfig, sampler: str) -> None:
+    """Raise ConfigError if a loss corrects class sizes that the batches do not have, or would begin after the end.
+
+    The prior of logit adjustment is the share of a class in what is trained on (Menon et al., arXiv 2007.07314,
+    section 4), and weights have mean 1 over that.
+    """
+    if sampler == "class_balanced":
+        for name in ("class_weights", "logit_adjustment"):
+            if (value := getattr(trainer, name)) != (default := KEYS[f"trainer.{name}"].default):
+                allowed = (
+                    f"must be {written(default)} with dataset.sampler=class_balanced, which shows each class as often"
+                )
+                raise ConfigError(f"trainer.{name}", value, allowed)
+    start, last = trainer.class_weights_from, trainer.epochs - 1
+    most = last if start > 1 else last / trainer.epochs
+    if trainer.class_weights != "none" and start > most:
+        allowed = f"must be at most {written(most)}, so that the last of {trainer.epochs} epochs is weighted"
+        raise ConfigError("trainer.class_weights_from", start, allowed)
 
 
 def check_images(values: Mapping[str, Any]) -> None:

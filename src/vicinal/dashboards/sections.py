@@ -91,7 +91,12 @@ def sections(task: Task, score: str = "", more: Sequence[str] = ()) -> Sections:
             _curves("lambda asked for", "mixing/lam_law"),
             _curves("mean weight of the partner", "mixing/lam_mean_partner"),
             _curves("entropy of the targets, nats", "mixing/target_entropy"),
-            _curves("partner without weight, same class, unmixed", "mixing/empty_boxes", "mixing/same_class", "mixing/unmixed"),
+            _curves(
+                "partner without weight, same class, unmixed",
+                "mixing/empty_boxes",
+                "mixing/same_class",
+                "mixing/unmixed",
+            ),
             _curves("batches mixed at each depth", "mixing/layer/*"),
         ],
         "Images": [

@@ -1,5 +1,6 @@
 """Training sets with a long tail: classes of different size, cut from those of a balanced set."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,8 +32,11 @@ def imbalanced(labels: Tensor, kind: str, ratio: float, seed: int, class_names: 
         raise ValueError(f"imbalance must be none: {class_names[counts.index(0)]} has no training images, got {kind}")
     largest = int(min(count * fall for count, fall in zip(counts, shape, strict=True)))
     if ratio > largest:
+        # ratio <= count * ratio**p for all classes, where p is a class's place from 0 to 1
+        places = [math.log(fall, ratio) for fall in shape]
+        most = min(count ** (1 / (1 - place)) for count, place in zip(counts, places, strict=True) if place < 1)
         reason = f"of {class_names[-1]} nothing would be left beside {largest} of {class_names[0]}"
-        raise ValueError(f"imbalance_ratio must be less: {reason}, got {ratio}")
+        raise ValueError(f"imbalance_ratio must be at most {int(most + 1e-6)}: {reason}, got {ratio}")
     shuffled = torch.from_numpy(np.random.RandomState(seed).permutation(len(labels)))
     members = torch.split(shuffled[labels[shuffled].argsort(stable=True)], counts)
     kept = [indices[: int(largest / fall)] for indices, fall in zip(members, shape, strict=True)]

@@ -76,7 +76,7 @@ class RunContext:
         if (shards := experiment.shards).count > 1:
             by = "one process" if shards.world.size == 1 else f"{shards.world.size} processes"
             log.info("each batch in %d parts (trainer.shards), by %s", shards.count, by)
-        self._counts = experiment.task.counts(data.train.targets, experiment.sizes.classes)
+        self._counts = experiment.task.counts(data.true_targets, experiment.sizes.classes)
         if experiment.dataset.values["imbalance"] != "none":
             sizes = ", ".join(f"{name} {count}" for name, count in zip(data.class_names, self._counts, strict=True))
             log.info("training images per class (dataset.imbalance): %s", sizes)

@@ -53,7 +53,7 @@ def need_classes(context: Context, key: str) -> Tensor:
     labels = need(context.labels, "labels")
     if labels.dim() != 1 or labels.is_floating_point():
         shape = (*labels.shape,)
-        raise ValueError(f"{key} must be a rule without classes: a sample of these data has not one, labels {shape}")
+        raise ValueError(f"{key} must be one without classes: a sample of these data has not one, targets {shape}")
     return labels
 
 

@@ -110,8 +110,10 @@ class Asymmetric(Law):
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
-        if not (self.alpha > 0 and 0 < self.beta < math.inf):
-            raise ValueError(f"beta must be a finite number > 0, and alpha too, got {self.beta} and {self.alpha}")
+        if self.alpha == 0:
+            raise ValueError(f"alpha must be > 0 for law=asymmetric, got {self.alpha}")
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"beta must be a finite number > 0, got {self.beta}")
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         from scipy.special import betaincinv

@@ -22,10 +22,10 @@ class OneOf(Strategy):
     Attributes:
         strategies: {name: strategy}, at least one.
         weights: {name: probability}, >= 0, of each; their sum is at most 1.
-        mixed_weight, clean_weight, together: as of every strategy; those of the chosen one do not count.
+        mixed_weight, clean_weight, together: as of every strategy, for all of them.
 
     Raises:
-        ValueError: a weight is missing or out of range.
+        ValueError: a weight is missing or out of range, or one of the strategies has weights of the loss of its own.
     """
 
     strategies: Mapping[str, Strategy]
@@ -40,6 +40,10 @@ class OneOf(Strategy):
             raise ValueError("strategies must have at least one strategy, got {}")
         if not all(isinstance(strategy, Strategy) for strategy in self.strategies.values()):
             raise ValueError(f"strategies must have a _target_ each that is a strategy, got {self.strategies}")
+        for name, strategy in self.strategies.items():
+            for key in ("mixed_weight", "clean_weight", "together"):
+                if (value := getattr(strategy, key)) != getattr(type(strategy), key):
+                    raise ValueError(f"strategies must leave {key} to mixup.{key}, for all of them; {name} has {value}")
         if self.strategies.keys() != self.weights.keys():
             raise ValueError(f"weights must be of {', '.join(self.strategies)}, got {', '.join(self.weights)}")
         if not all(weight >= 0 for weight in self.weights.values()) or math.fsum(self.weights.values()) > 1 + 1e-9:

@@ -103,7 +103,8 @@ class ClassBalanced(PartnerRule):
     UniMix (Xu et al., arXiv 2111.03874; Prior-LT ``core.py``): with replacement, within the batch.
 
     Attributes:
-        balance: >= 0; 0 does not look at the classes, 1 makes the classes in the batch as likely as one another.
+        balance: >= 0; 0 does not look at the classes; 1 makes all as likely as one another, on average over shuffled
+            batches. Of batches that are class-balanced themselves, it takes the rarest most.
     """
 
     needs = frozenset({"labels", "counts"})

@@ -36,7 +36,7 @@ class UniMix(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        sizes = need(context.counts, "counts")[need_classes(context, "mixup")].double()
+        sizes = need(context.counts, "counts")[need_classes(context, "the strategy")].double()
         other = sizes[partner]
         return blend(torch.where(lam < 1, (lam + other / (sizes + other)) % 1, lam), partner)
 

@@ -223,7 +223,8 @@ def loss_of(settings: LossSettings, counts: Tensor | None, epoch: int) -> Loss:
         makers["ce" if settings.loss == "auto" else settings.loss](), label_smoothing=settings.label_smoothing
     )
     done, start = epoch - 1, settings.class_weights_from
-    if settings.class_weights != "none" and done >= (start if start > 1 else start * settings.epochs):
+    # A quotient is rounded as a share that was typed is; a product may be above a whole epoch.
+    if settings.class_weights != "none" and (done if start > 1 else done / settings.epochs) >= start:
         assert counts is not None
         weights = weights_of_classes(settings.class_weights, counts, settings.class_weights_beta)
         loss = replace(loss, class_weights=weights)

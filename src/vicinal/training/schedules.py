@@ -53,9 +53,9 @@ def cosine(
     warmup_epochs: float = 0.0,
 ) -> LRScheduler:
     """Follow half a cosine from the peak to ``min_lr`` at the end of training (arXiv 1608.03983, without restarts)."""
-    peak = optimizer.param_groups[0]["lr"]
+    peak = min(group["lr"] for group in optimizer.param_groups)  # biases of normalisation may have a lower one
     if not 0 <= min_lr <= peak:
-        raise ValueError(f"min_lr={min_lr}: must be in [0, {peak:g}], the peak being optimizer.lr")
+        raise ValueError(f"min_lr={min_lr}: must be in [0, {peak:g}], the peak by optimizer.lr and norm_bias_lr")
     warmup = round(warmup_epochs * steps_per_epoch)
     decay = CosineAnnealingLR(optimizer, T_max=max(total_steps - warmup, 1), eta_min=min_lr)
     return _warmed_up(optimizer, decay, warmup, total_steps)
