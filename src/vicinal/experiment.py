@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from vicinal import dry_build
 from vicinal.config import redaction, request
 from vicinal.config.components import Component, bind, places_of
-from vicinal.config.identity import conditions, identity_values, without_effect
+from vicinal.config.identity import identity_values, without_effect
 from vicinal.config.schema import GROUPS, TrainerConfig, WandbConfig
 from vicinal.config.validation import leaves
 from vicinal.data import INPUTS, VAL_SIZE, Source
@@ -119,11 +119,10 @@ class Experiment:
         warmup = scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
+        dry_build.check_windows(mixup, trainer.epochs)
         if trainer.threads == "auto":
             network = dry_build.meta_model(model, sizes)
             hardware = resolve(trainer, work(network, math.prod(sizes.inputs.shape[1:]), trainer.batch_size))
-
-        dry_build.check_windows(mixup, trainer.epochs)
 
         components = (dataset, model, mixup, optimizer, scheduler)
         effective = {"trainer": identity_values(TrainerConfig, config["trainer"])}
@@ -198,13 +197,11 @@ class Experiment:
             for name, value in component.ineffective.items()
         ]
         for group, schema in {"dataset": GROUPS["dataset"], "trainer": TrainerConfig}.items():
-            values, keys = self.config[group], {item.name: item for item in fields(schema)}
-            for name in without_effect(schema, values):
+            values = self.config[group]
+            for name, switch in without_effect(schema, values).items():
                 if (key := f"{group}.{name}") in self.asked:
-                    switch = next(other for other, _ in conditions(keys[name]))
-                    lines.append(
-                        f"{key}={written(values[name])} has no effect with {group}.{switch}={written(values[switch])}"
-                    )
+                    by = f"{group}.{switch}={written(values[switch])}"
+                    lines.append(f"{key}={written(values[name])} has no effect with {by}")
         steps = self.scheduler.arguments.get("milestones")
         if steps and min(steps) >= self.trainer.epochs:
             lines.append(f"scheduler.milestones={written(steps)} has no effect in {self.trainer.epochs} epochs")

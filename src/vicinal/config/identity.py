@@ -14,13 +14,16 @@ RENAMED = {"vicinal.models.torchvision_detection.torchvision_detection": "vicina
 """Targets that took the place of another one: the identity has the name that older runs have."""
 
 
-def without_effect(schema: type, values: Mapping[str, Any]) -> set[str]:
-    """Return the keys of a group whose switch is off, or has no effect itself; a switch stands before its keys."""
-    off: set[str] = set()
+def without_effect(schema: type, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys of a group whose switch is off, or has no effect itself, each with the switch.
+
+    A switch stands before its keys.
+    """
+    off: dict[str, str] = {}
     for item in fields(schema):
         for switch, on in conditions(item):
             if switch in off or (switch in values and (str(values[switch]) not in on if on else values[switch] in OFF)):
-                off.add(item.name)
+                off.setdefault(item.name, switch)
     return off
 
 
