@@ -1,9 +1,9 @@
 """Draw the effect of a strategy: originals, partners, masks, mixed images and targets, and the law of lambda.
 
-The images are those that a run with this config trains on first. There is one row per strategy, all of them if none is
-named; comma-separated values of other keys are rows too. <name>-lambda.png, beside FILE, is the law: Beta(alpha, alpha)
-and the lambdas that the strategies really use, where draws depend on no image or label. Strategies whose plans need a
-network are refused, since there is none.
+The images are those that a run with this config trains on first. There is one row per strategy, the first
+four if none is named; comma-separated values of other keys are rows too. <name>-lambda.png, beside FILE, is the law:
+Beta(alpha, alpha) and the lambdas that the strategies really use, where draws depend on no image or label. Strategies
+whose plans need a network are refused, since there is none.
 
 python scripts/show_mixing.py
 python scripts/show_mixing.py dataset=cifar10 mixup=cutmix mixup.alpha=0.2,1 --out cutmix.png

@@ -1,7 +1,9 @@
 """What a strategy cannot do with inputs, targets or a network is one line, before there is a folder."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ from torch import Tensor, nn
 from tests.data.box_files import write_voc
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
+from vicinal.mixing import MixPlan, Mixup
+from vicinal.mixing.context import Context
+from vicinal.mixing.label_rules import LabelRule
 from vicinal.models.vit import ViT
 
 VIT = "dataset=digits model=vit_tiny"
@@ -32,6 +37,18 @@ def squares(channels: int, image_size: int, classes: int) -> nn.Module:
 
 def first_side(channels: int, image_size: tuple[int, int], classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size[0] ** 2, classes))
+
+
+@dataclass(frozen=True)
+class Tripled(LabelRule):
+    def weight(self, drawn: Tensor, area: Tensor, partner: Tensor, context: Context) -> Tensor:
+        return 3 * area
+
+
+@dataclass(frozen=True)
+class Nothing(Mixup):
+    def make_plan(self, *_: Any) -> MixPlan:
+        return None  # type: ignore[return-value]
 
 
 IMAGES = "images (B, C, H, W)"
@@ -81,6 +98,10 @@ LINES = [
      "mixup._target_=vicinal.mixing.features.MoEx: cannot mix images of [1, 8, 8]: moments are exchanged"),
     (f"{VIT} mixup=alignmix",
      "mixup._target_=vicinal.mixing.features.AlignMix: cannot mix outputs of block2 of [5, 96]: features "),
+    ("dataset=digits mixup=input mixup.labels={_target_:tests.test_dry_build.Tripled}",
+     "mixup.labels={_target_:tests.test_dry_build.Tripled}: must be weighed by numbers in [0, 1]"),
+    ("dataset=digits mixup._target_=tests.test_dry_build.Nothing",
+     "mixup._target_=tests.test_dry_build.Nothing: TypeError: make_plan must return a MixPlan, got None"),
     ("dataset=digits mixup=input mixup.window=[30,40]",
      "mixup.window=[30,40]: must begin before epoch 30, trainer.epochs"),
     ("dataset=digits trainer.epochs=8 mixup=one_of mixup.strategies.cutmix.window=[8,9]",
@@ -92,7 +113,7 @@ LINES = [
     ("dataset=digits dataset.sampler=class_balanced trainer.logit_adjustment=1",
      "trainer.logit_adjustment=1: must be 0 with dataset.sampler=class_balanced, which shows each class as often"),
     ("dataset=digits dataset.sampler=class_balanced trainer.class_weights=inverse",
-     "trainer.class_weights=inverse: must be none with dataset.sampler=class_balanced, which shows each class as often"),
+     "trainer.class_weights=inverse: must be none with dataset.sampler=class_balanced, which shows each class as"),
     ("trainer.epochs=4 trainer.class_weights=inverse trainer.class_weights_from=0.8",
      "trainer.class_weights_from=0.8: must be at most 0.75, so that the last of 4 epochs is weighted"),
     ("trainer.epochs=4 trainer.class_weights=inverse trainer.class_weights_from=4",

@@ -172,6 +172,10 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
     for each in _always(strategy):
         with mixup.refusals():
             plans = [each.sample(shape, generator, context) for _ in range(DRAWN)]
+            weights = torch.cat([plan.lam for plan in plans])
+            if not 0 <= weights.min() <= weights.max() <= 1:
+                least, most = weights.min().item(), weights.max().item()
+                raise ValueError(f"labels must be weighed by numbers in [0, 1], got {least:g} to {most:g}")
         for plan in _to_try(plans):
             size = plan.size if plan.layer is None or plan.size else _one_tensor(network, sizes, plan.layer)
             if size == ():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from vicinal.analysis.compare import compare
 from vicinal.analysis.load import load_runs
 from vicinal.errors import UserError
 
@@ -41,6 +42,18 @@ def test_a_sweep_and_its_runs_can_be_moved_together(runs: Any, tmp_path: Path) -
     (run,) = load_runs(moved / "sweeps" / "mixup+alpha-0123456789").runs
     assert run.completed
     assert run.folder.is_relative_to(moved)
+
+
+def test_a_run_that_an_equal_option_of_another_name_has_made_is_that_of_the_sweep(runs: Any) -> None:
+    """As mixup=matched/resizemix, which has the content of mixup=resizemix and so its id."""
+    runs.add("input", 0.2, 0, 0.75)
+    runs.entries[0]["values"]["mixup"] = "reference/mixup_cifar10"
+    (run,) = runs.found("mixup", "mixup.alpha").runs
+    assert (run.completed, run.choices["mixup"]) == (True, "input")
+    assert compare(runs.found("mixup", "mixup.alpha")).cells[0].label == "reference/mixup_cifar10 alpha=0.2"
+    runs.entries[0]["values"]["mixup.alpha"] = "0.3"
+    with pytest.raises(UserError, match=r"sweep\.json is damaged"):
+        runs.found("mixup", "mixup.alpha")
 
 
 def test_a_relative_sweep_folder(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:

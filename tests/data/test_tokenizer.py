@@ -105,7 +105,7 @@ def test_without_its_package_a_line_says_what_to_install(folder: Path, monkeypat
     monkeypatch.setattr(tokenizers, "find_spec", lambda name: None)
     with pytest.raises(UserError) as refused:
         folder_tokenizer(str(folder))
-    line = "dataset.tokenizer needs tokenizers, which is not installed: pip install vicinal[huggingface]"
+    line = "dataset.tokenizer needs tokenizers, which is not installed: pip install 'vicinal[huggingface]'"
     assert str(refused.value) == line
 
 

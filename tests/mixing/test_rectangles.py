@@ -81,7 +81,7 @@ def test_a_strategy_mixes_a_rectangle_by_the_weights_of_its_target(name: str, si
         torch.testing.assert_close(plan.targets(LABELS, 3).sum(dim=1), torch.ones(4))
         assert ((own >= 0) & (own <= 1)).all()
         if plan.transform is None and strategy_weighs_by_area(strategy):
-            torch.testing.assert_close(own.flatten(1).mean(dim=1), plan.lam, atol=1e-6, rtol=0)
+            torch.testing.assert_close(own.flatten(1).mean(dim=1), plan.settled().lam, atol=1e-6, rtol=0)
         if type(plan) in (MixPlan, AttentionPlan) and plan.transform is None:
             torch.testing.assert_close(mixed, own * x + (1 - own) * x[plan.partner])
         if isinstance(plan.mask, Boxes):

@@ -290,7 +290,7 @@ def test_without_its_package_a_line_says_what_to_install(bert: Path, monkeypatch
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
     with pytest.raises(UserError) as refused:
         network(bert)
-    line = "model=huggingface needs transformers, which is not installed: pip install vicinal[huggingface]"
+    line = "model=huggingface needs transformers, which is not installed: pip install 'vicinal[huggingface]'"
     assert str(refused.value) == line
 
 

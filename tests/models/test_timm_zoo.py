@@ -271,7 +271,7 @@ def test_weights_that_change_between_the_check_and_the_training_are_refused(
 
 def test_without_timm_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    expected = "model=timm needs timm, which is not installed: pip install vicinal[timm]"
+    expected = "model=timm needs timm, which is not installed: pip install 'vicinal[timm]'"
     with pytest.raises(UserError, match=re.escape(expected)):
         seeded("resnet18")
 

@@ -139,9 +139,9 @@ def test_a_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
 def touched(folder: Path) -> dict[str, tuple[int, int]]:
     """Which file each is and when it was written; but the lock, which filelock before 4 empties to look at it.
 
-    And but the heartbeat, which whoever has the lock writes.
+    And but the heartbeat, which whoever has the lock writes, under a name of its own first.
     """
-    files = [file for file in folder.iterdir() if file.name not in (LOCK, HEARTBEAT)]
+    files = [file for file in folder.iterdir() if file.name != LOCK and not file.name.startswith(HEARTBEAT)]
     return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 

@@ -139,7 +139,7 @@ def test_a_network_without_boxes_and_a_missing_package_are_refused(monkeypatch: 
         DETECTION.check(CNN(1, 8, 2))
     monkeypatch.setattr(average_precision, "NEEDED", ("torchmetrics", "no_such_package"))
     with pytest.raises(
-        UserError, match=r"needs no_such_package, which is not installed: pip install vicinal\[detection\]"
+        UserError, match=r"needs no_such_package, which is not installed: pip install 'vicinal\[detection\]'"
     ):
         DETECTION.check(CNN(1, 8, 2))
 

@@ -82,7 +82,8 @@ def _sweep(folder: Path) -> RunSet:
     runs = [read(sweep.folder_of(entry), entry["cell_id"], entry["seed"], entry["name"]) for entry in sweep.runs]
     values = {entry["cell_id"]: entry["values"] for entry in sweep.runs}
     for run in runs:
-        for key in sweep.swept if run.completed else ():
+        # A run that was made by an option of another name, with the same content, is the same run.
+        for key in (key for key in sweep.swept if run.completed and key not in run.choices):
             shown, used = values[run.cell_id][key], lookup(run, key)
             if shown != ABSENT and used is not None and not same(shown, used):
                 raise _damaged(folder)

@@ -129,7 +129,7 @@ def fetched(repository: str, revision: str | None, config: str | None, splits: t
 def _fetch(repository: str, revision: str | None, config: str | None, splits: tuple[str, ...]) -> Path:
     if find_spec("huggingface_hub") is None:
         raise UserError(
-            f"dataset.path={repository} needs huggingface_hub, which is not installed: pip install vicinal[hf]"
+            f"dataset.path={repository} needs huggingface_hub, which is not installed: pip install 'vicinal[hf]'"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

@@ -47,7 +47,7 @@ class HubData:
         on_error: str,
     ) -> None:
         if find_spec("pyarrow") is None:
-            raise UserError("dataset=hf needs pyarrow, which is not installed: pip install vicinal[hf]")
+            raise UserError("dataset=hf needs pyarrow, which is not installed: pip install 'vicinal[hf]'")
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error}")
         names = dict(splits)

@@ -102,7 +102,7 @@ class Keeping:
             except (ImportError, OSError, RuntimeError) as error:  # the last two: it is there, but cannot be loaded
                 raise ValueError(
                     f"decoder={TORCHCODEC} needs torchcodec, which cannot be imported ({first_line(error)}): "
-                    "pip install vicinal[images]"
+                    "pip install 'vicinal[images]'"
                 ) from error
 
     def refuse_skipping(self) -> None:

@@ -55,7 +55,9 @@ class FolderTokenizer:
 def folder_tokenizer(folder: str) -> FolderTokenizer:
     """Return the tokenizer in a folder, read once. Raises ValueError, and UserError: its package is not installed."""
     if find_spec("tokenizers") is None:
-        raise UserError("dataset.tokenizer needs tokenizers, which is not installed: pip install vicinal[huggingface]")
+        raise UserError(
+            "dataset.tokenizer needs tokenizers, which is not installed: pip install 'vicinal[huggingface]'"
+        )
     file = Path(folder).expanduser() / FILE
     if not file.is_file():
         raise ValueError(f"tokenizer must be a folder with {FILE}, as save_pretrained writes it, got {folder}")

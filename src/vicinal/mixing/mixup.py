@@ -188,6 +188,8 @@ class Mixup(Strategy):
             raise ValueError(f"draw_lam must return numbers in [0, 1], got {lowest:g} to {highest:g}")
         partner = partners[0] if lam.dim() == 1 else torch.stack(partners, dim=1)
         plan = self.make_plan(lam, partner, shape, generator, context)
+        if not isinstance(plan, MixPlan):
+            raise TypeError(f"make_plan must return a MixPlan, got {plan!r}")
         if inside:
             plan = replace(plan, layer=self.depth, size=tuple(shape[1:]))
         if lowest == 1:

@@ -189,7 +189,7 @@ class MixPlan:
         """Return how much of each mixed sample is its own: the mean of its mask over the pixels, (B,) or (1,).
 
         That is ``lam``, unless the mask and the labels differ: a box that was cut off at the border, under labels that
-        were not corrected for it (``CutMix(correct_lam=False)``). For a mask inside the network it is ``lam`` too
+        were not corrected for it (``CutMix(labels="drawn")``). For a mask inside the network it is ``lam`` too
         where the size of the features is not known.
 
         Args:

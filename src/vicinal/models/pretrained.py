@@ -66,7 +66,7 @@ def read_folder(folder: str | None) -> PretrainedFolder:
     """
     if find_spec("transformers") is None:
         raise UserError(
-            "model=huggingface needs transformers, which is not installed: pip install vicinal[huggingface]"
+            "model=huggingface needs transformers, which is not installed: pip install 'vicinal[huggingface]'"
         )
     if folder is None:
         raise ValueError(

@@ -87,7 +87,7 @@ timm_model.__dict__.update(packages=_packages, fingerprint=_fingerprint)
 
 def _check(name: str) -> None:
     if find_spec("timm") is None:
-        raise UserError("model=timm needs timm, which is not installed: pip install vicinal[timm]")
+        raise UserError("model=timm needs timm, which is not installed: pip install 'vicinal[timm]'")
     import timm
 
     known = timm.list_models()

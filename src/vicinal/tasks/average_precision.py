@@ -28,7 +28,7 @@ def check_installed() -> None:
     """Raise UserError where what computes the metrics is missing."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UserError(
-            f"dataset.task=detection needs {missing[0]}, which is not installed: pip install vicinal[detection]"
+            f"dataset.task=detection needs {missing[0]}, which is not installed: pip install 'vicinal[detection]'"
         )
 
 

@@ -51,7 +51,8 @@ def _row(label: str, epochs: Epochs) -> dict[str, Any]:
 
 def _mean_of(laws: Sequence[Sequence[float]]) -> list[float]:
     """Return the mean of laws, one per epoch, since a schedule has another in each; [] of none."""
-    return [math.fsum(column) / len(laws) for column in zip(*laws, strict=True)]
+    alike = [law for law in laws if len(law) == len(laws[0])]  # a file may be forged
+    return [math.fsum(column) / len(alike) for column in zip(*alike, strict=True)]
 
 
 def _mean(epochs: Epochs, key: str) -> float:
