@@ -51,6 +51,7 @@ PLACES = {
     "dataset=masks": "masks",
     "dataset=tsv": "sst2",
     "model=huggingface": "net",
+    "dataset=bccd": "bccd/VOCdevkit/VOC2007",
     "experiment=blood_cells_detection": "bccd/VOCdevkit/VOC2007",
 }
 """Folder of the tiny data that a command's <folder> stands for, if not that of all of them."""
