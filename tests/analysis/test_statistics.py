@@ -161,8 +161,8 @@ def test_differences_that_are_equal_on_paper_are_equal() -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e5, 1e9])
 def test_what_counts_as_equal_is_relative_to_the_scores(scale: float) -> None:
     before = [scale, 2 * scale, 3 * scale]
-    found = compare([value + 0.1 * scale for value in before], before, math.inf)
-    assert found.difference == pytest.approx(0.1 * scale)
+    found = compare([value + 1e-6 * scale for value in before], before, math.inf)
+    assert found.difference == pytest.approx(1e-6 * scale)
     assert math.isnan(found.p_t)
     assert found.why == "the same difference in all pairs: no interval and no t-test"
     equal = summarise([0.1 * scale + 0.2 * scale, 0.3 * scale, 0.3 * scale], math.inf)
