@@ -36,6 +36,22 @@ def test_its_code_gives_a_loss_whose_gradient_reaches_all_weights():
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
 
+def test_the_methods_page_in_python_is_regmixup():
+    """Its two blocks, one after the other: the loss is that of the mixed and the clean batch."""
+    page = (CONF.parent / "docs/methods.md").read_text()
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(6, 1, 8, 8, generator=generator), torch.tensor([0, 1, 2, 0, 1, 2])
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    names = {"images": images, "labels": labels, "num_classes": 3, "model": model, "generator": generator}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(code, names)
+    mixed, plan = model(names["plan"].mix(images)), names["plan"]
+    expected = plan.loss(mixed, labels) + torch.nn.functional.cross_entropy(model(images), labels)
+    torch.testing.assert_close(names["step"].loss, expected)
+    assert names["targets"].sum(dim=1).tolist() == pytest.approx([1] * 6)
+    assert model[1].weight.grad.abs().sum() > 0
+
+
 def test_its_tables_name_every_option_and_every_experiment():
     for group in ("dataset", "model", "optimizer", "scheduler", "mixup"):
         [row] = re.findall(rf"^\| `{group}` \| (.*) \|$", README, re.MULTILINE)

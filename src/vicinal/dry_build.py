@@ -169,7 +169,7 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
     network = meta_model(model, sizes)
     if strategy.together and strategy.clean_weight and not isinstance(network(sizes.inputs.example(2)), Tensor):
         raise ConfigError("mixup.together", True, f"must be false: the outputs of {model.target} are not one tensor")
-    for each in _always(strategy):
+    for each in map(_always, _parts(strategy)):
         with mixup.refusals():
             plans = [each.sample(shape, generator, context) for _ in range(DRAWN)]
             weights = torch.cat([plan.lam for plan in plans])
@@ -188,23 +188,26 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
 
 def check_windows(mixup: Component, epochs: int) -> None:
     """Raise ConfigError if a window begins after a training of so many epochs."""
-    strategies = [make_strategy(mixup)]
-    for strategy in strategies:
-        strategies += strategy.strategies.values() if isinstance(strategy, OneOf) else ()
+    for strategy in _parts(make_strategy(mixup)):
         if isinstance(strategy, Mixup) and strategy.window[1] > 1 and strategy.window[0] >= epochs:
             raise mixup.refused(f"window must begin before epoch {epochs}, trainer.epochs, got {[*strategy.window]}")
 
 
-def _always(strategy: Strategy) -> list[Strategy]:
-    """Return the strategy, or all that it chooses from, with every batch mixed: a late window must hide nothing."""
+def _parts(strategy: Strategy) -> list[Strategy]:
+    """Return the strategy, or all that it chooses from."""
     if isinstance(strategy, OneOf):
-        return [each for part in strategy.strategies.values() for each in _always(part)]
+        return [each for part in strategy.strategies.values() for each in _parts(part)]
+    return [strategy]
+
+
+def _always(strategy: Strategy) -> Strategy:
+    """Return the strategy with every batch mixed: a late window must hide nothing."""
     if not isinstance(strategy, Mixup):
-        return [strategy]
+        return strategy
     try:
-        return [replace(strategy, prob=1.0, window=(0.0, 1.0), taper=False)]
+        return replace(strategy, prob=1.0, window=(0.0, 1.0), taper=False)
     except TypeError:  # a class of the user's own, with a constructor of another kind
-        return [strategy]
+        return strategy
 
 
 def _to_try(plans: list[MixPlan]) -> list[MixPlan]:

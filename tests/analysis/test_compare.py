@@ -164,7 +164,7 @@ def test_a_cell_that_has_lost_seeds_is_not_chosen(runs: Any) -> None:
         runs.add("input", 4.0, seed, None, status="failed")
     comparison = compare(runs.found(*ALPHA))
     assert comparison.chosen[["mixup.alpha", "of"]].to_numpy().tolist() == [["0.2", 3]]
-    assert has(comparison, "with fewer seeds than input alpha=0.2, so not chosen: input alpha=4")
+    assert has(comparison, "fewer seeds than input alpha=0.2, so not chosen: input alpha=4")
     assert not has(comparison, "different seeds")
 
 
@@ -209,7 +209,7 @@ def test_no_common_seed_is_no_comparison(runs: Any) -> None:
     assert comparison.compared
     assert not has(comparison, "in common with")  # one seed of none says it all
     runs.add("none", None, 2, 0.5)
-    assert has(compare(runs.found(*ALPHA)), "one in common, so no test: input alpha=0.2")
+    assert has(compare(runs.found(*ALPHA)), "one seed in common, so no test: input alpha=0.2")
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def few_seeds(cells: Sequence[Cell], against: Mapping[str, Cell], pairs: pd.Data
     both = {cell.label: (seeds[cell.cell_id], seeds[against[cell.cell_id].cell_id]) for cell in own}
     if uneven := [label for label, (own_seeds, others) in both.items() if own_seeds != others and own_seeds & others]:
         lines.append(f"differences use the seeds that a cell shares with the baseline, not all: {few(uneven)}")
-    for n, meaning in enumerate(("no seed in common with the baseline, so no difference", "one in common, so no test")):
+    lacking = ("no seed in common with the baseline, so no difference", "one seed in common, so no test")
+    for n, meaning in enumerate(lacking):
         if short := [label for label, pair in both.items() if len(set.intersection(*pair)) == n < min(map(len, pair))]:
             lines.append(f"{meaning}: {few(short)}")
     counts = {row["cell"]: row["n pairs"] for row in pairs.to_dict("records") if row["n pairs"] >= 2}
@@ -223,7 +224,7 @@ def choice(cells: Sequence[Cell], chosen: pd.DataFrame, score: str) -> list[str]
         if len({frozenset(cell.scores(by)) for cell in left}) > 1:
             lines.append(f"{best.label} is chosen by means over different seeds")
         if fewer := [cell.label for cell in group if cell not in left]:
-            lines.append(f"with fewer seeds than {best.label}, so not chosen: {few(fewer)}")
+            lines.append(f"fewer seeds than {best.label}, so not chosen: {few(fewer)}")
     return lines
 
 

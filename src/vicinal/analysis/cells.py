@@ -81,7 +81,7 @@ def effective(run: Run) -> dict[str, str]:
 def _known(runs: Sequence[Run]) -> Known:
     """Return what is effective in each run with a config, by cell.
 
-    A key that older runs lack is of those alone whose option has it, as some run of the option tells.
+    The default of a key that older runs lack is given to options that have the key: some run of the option records it.
     """
     recorded: dict[tuple[str, str], set[str]] = {}
     for run in runs:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vicinal.analysis.cells import group_of
 from vicinal.analysis.comparison import SCORES, Cell, common_task, validation_of
 from vicinal.analysis.records import ABSENT, grouped
 from vicinal.analysis.statistics import compare, holm
@@ -57,19 +58,19 @@ def pair_table(cells: Sequence[Cell], against: Mapping[str, Cell], score: str) -
 def rivals(cells: Sequence[Cell], score: str) -> list[list[Cell]]:
     """Group the cells between which validation chooses: those of one strategy on the same data.
 
-    A swept key of the data, as of their noise, is none to choose: scores on easier data are better. The validation
-    score is that of the epoch that ``score`` is of; cells without one are left out.
+    Swept keys of the data, such as their noise, are not chosen: easier data have better scores. Validation scores are
+    of the epoch that ``score`` is of; cells without one are left out.
     """
     by = validation_of(score)
     return [*grouped((_kind(cell), cell) for cell in cells if cell.scores(by)).values()]
 
 
 def _kind(cell: Cell) -> tuple[str, ...]:
-    return cell.strategy, *(text for key, text in cell.values.items() if key.partition(".")[0] == "dataset")
+    return cell.strategy, *(text for key, text in cell.values.items() if group_of(key) == "dataset")
 
 
 def eligible(cells: Sequence[Cell], score: str) -> list[Cell]:
-    """Return the rivals with the most seeds: a mean over those that are left, as after a divergence, is no rival."""
+    """Return the rivals with the most seeds: a mean over the seeds that did not diverge is too good."""
     seeds = [len(cell.scores(validation_of(score))) for cell in cells]
     return [cell for cell, count in zip(cells, seeds, strict=True) if count == max(seeds)]
 

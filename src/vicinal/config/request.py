@@ -56,6 +56,11 @@ def check_loss(trainer: TrainerConfig, task: Task) -> None:
             if value != default:
                 allowed = f"must be {written(default)}: a sample of dataset.task={task.name} has not one class"
                 raise ConfigError(f"trainer.{name}", value, allowed)
+    start, last = trainer.class_weights_from, trainer.epochs - 1
+    most = last if start > 1 else last / trainer.epochs
+    if trainer.class_weights != "none" and start > most:
+        allowed = f"must be at most {written(most)}, so that the last of {trainer.epochs} epochs is weighted"
+        raise ConfigError("trainer.class_weights_from", start, allowed)
     if trainer.loss == "bce" and trainer.bce_threshold is not None and trainer.label_smoothing:
         allowed = "must be 0 with trainer.loss=bce, whose labels are whole unless trainer.bce_threshold=null"
         raise ConfigError("trainer.label_smoothing", trainer.label_smoothing, allowed)
@@ -80,7 +85,7 @@ def check_data(values: Mapping[str, Any], task: Task) -> None:
 
 
 def check_balance(trainer: TrainerConfig, sampler: str) -> None:
-    """Raise ConfigError if a loss corrects class sizes that the batches do not have, or would begin after the end.
+    """Raise ConfigError if the loss corrects class sizes that the batches do not have.
 
     The prior of logit adjustment is the share of a class in what is trained on (Menon et al., arXiv 2007.07314,
     section 4), and weights have mean 1 over that.
@@ -92,11 +97,6 @@ def check_balance(trainer: TrainerConfig, sampler: str) -> None:
                     f"must be {written(default)} with dataset.sampler=class_balanced, which shows each class as often"
                 )
                 raise ConfigError(f"trainer.{name}", value, allowed)
-    start, last = trainer.class_weights_from, trainer.epochs - 1
-    most = last if start > 1 else last / trainer.epochs
-    if trainer.class_weights != "none" and start > most:
-        allowed = f"must be at most {written(most)}, so that the last of {trainer.epochs} epochs is weighted"
-        raise ConfigError("trainer.class_weights_from", start, allowed)
 
 
 def check_images(values: Mapping[str, Any]) -> None:

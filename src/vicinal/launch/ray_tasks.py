@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
-from vicinal.errors import UserError, first_line
+from vicinal.errors import UserError, first_line, reason_of
 from vicinal.launch.ray_worker import Setup, work
 from vicinal.runs.signals import GracefulShutdown
 
@@ -55,7 +55,7 @@ def _outcome(ray: Any, task: Any) -> JobReturn | str:
         cause = error.cause
         if isinstance(cause, UserError):
             return str(cause)
-        return f"{type(cause).__name__}: {first_line(cause)}"
+        return reason_of(cause)
     except ray.exceptions.TaskCancelledError:
         return "Ray: the task was cancelled"
     except ray.exceptions.RayError as error:

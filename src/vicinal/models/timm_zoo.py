@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vicinal.errors import UserError, first_line, written
+from vicinal.errors import UserError, first_line, reason_of, written
 from vicinal.models.meta import built
 from vicinal.models.shapes import grown, is_probability
 from vicinal.models.timm_weights import classes_of, read_weights, weights_file
@@ -204,4 +204,4 @@ def _misfit(error: Exception) -> str:
     ):
         if found := re.search(pattern, text):
             return f"{found[1]} {what}"
-    return f"{type(error).__name__}: {first_line(error)}"
+    return reason_of(error)

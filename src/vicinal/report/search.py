@@ -223,10 +223,11 @@ def pictures(search: Search) -> list[Picture]:
         if len(set(texts)) > 1:
             x, places = _axis(axis, texts)
             told = tuple(f"{trial}: {axis['key']}={text}" for trial, text in zip(hover, texts, strict=True))
+            across, up = (x, places), (y, values)
             if axis["options"]:  # their names have more room beside the drawing than below it
-                panels.append(Panel(y, x, (Series("trial", style["t"], "dots", values, places, hover=told),)))
-            else:
-                panels.append(Panel(x, y, (Series("trial", style["t"], "dots", places, values, hover=told),)))
+                across, up = up, across
+            dots = Series("trial", style["t"], "dots", across[1], up[1], hover=told)
+            panels.append(Panel(across[0], up[0], (dots,)))
     found = [Picture(NAMES[0], "Best so far", "", (Panel(Axis("trial", whole=True), y, over),))]
     caption = "One point per trial; the other keys differ between them too."
     return found + ([Picture(NAMES[1], "The objective against each key", caption, tuple(panels))] if panels else [])

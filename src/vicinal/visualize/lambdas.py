@@ -53,10 +53,10 @@ def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRA
 
 def _named(option: str, strategies: Sequence[Mixup]) -> Iterator[tuple[str, Mixup]]:
     """Yield the strategies of an option, with names by the keys in which they differ."""
-    keys = [item.name for item in fields(strategies[0])]
-    differing = [key for key in keys if len({written(getattr(each, key)) for each in strategies}) > 1]
-    for each in strategies:
-        yield " ".join([option, *(f"{key}={written(getattr(each, key))}" for key in differing)]), each
+    values = [{item.name: written(getattr(each, item.name)) for item in fields(each)} for each in strategies]
+    differing = [key for key in values[0] if len({own.get(key) for own in values}) > 1]
+    for each, own in zip(strategies, values, strict=True):
+        yield " ".join([option, *(f"{key}={own[key]}" for key in differing if key in own)]), each
 
 
 def _per_sample(strategy: Strategy) -> Mixup | None:

@@ -50,7 +50,7 @@ def _row(label: str, epochs: Epochs) -> dict[str, Any]:
 
 
 def _mean_of(laws: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean of laws, one per epoch, since a schedule has another in each; [] of none."""
+    """Return the mean of the laws of all epochs, which differ under a schedule; [] if there are none."""
     alike = [law for law in laws if len(law) == len(laws[0])]  # a file may be forged
     return [math.fsum(column) / len(alike) for column in zip(*alike, strict=True)]
 
