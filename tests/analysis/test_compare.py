@@ -446,6 +446,19 @@ def test_a_key_that_came_later_is_of_the_options_that_have_it(runs: Any) -> None
     assert labels == {"none", "cutmix", "input partner=permutation", "input partner=next"}
 
 
+def test_a_later_key_of_one_option_is_not_of_another_with_the_same_class(
+    runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the bandwidth of c_mixup, which is input mixup with another rule for partners."""
+    targets = {"input": "InputMixup", "c_mixup": "InputMixup"}
+    monkeypatch.setattr("tests.stored_sweeps.TARGETS", targets)
+    runs.add("input", 0.2, 0, 0.5)
+    for bandwidth in (0.3, 1.0):
+        runs.add("c_mixup", 0.2, 0, 0.5, mixup__bandwidth=bandwidth)
+    labels = {cell.label for cell in compare(load_runs(runs.outputs)).cells}
+    assert labels == {"input", "c_mixup bandwidth=0.3", "c_mixup bandwidth=1"}
+
+
 def test_a_baseline_without_scores_is_said_and_a_completed_one_preferred(runs: Any) -> None:
     runs.add("input", 0.2, 0, None, status="failed")
     runs.add("input", 0.4, 0, 0.5)

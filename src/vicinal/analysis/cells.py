@@ -100,9 +100,9 @@ def _known(runs: Sequence[Run]) -> Known:
 
 
 def _option(run: Run, group: str) -> str:
-    """Return what takes the keys of a group: its target, or the group itself."""
+    """Return what takes the keys of a group: its option, or its target where the option is not known."""
     value = run.config.get(group)
-    return str(value.get("_target_", group)) if isinstance(value, Mapping) else group
+    return run.choices.get(group) or str(value.get("_target_", group) if isinstance(value, Mapping) else group)
 
 
 def fullest(runs: Iterable[Run]) -> Run:
