@@ -39,6 +39,14 @@ def first_side(channels: int, image_size: tuple[int, int], classes: int) -> nn.M
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size[0] ** 2, classes))
 
 
+def no_schedule(optimizer, total_steps, steps_per_epoch, min_lr=0.0, warmup_epochs=0.0):  # type: ignore[no-untyped-def]
+    """Forgets to return it."""
+
+
+def no_network(channels: int, image_size: int, classes: int):  # type: ignore[no-untyped-def]
+    return [nn.Flatten(), nn.Linear(channels * image_size**2, classes)]
+
+
 @dataclass(frozen=True)
 class Tripled(LabelRule):
     def weight(self, drawn: Tensor, area: Tensor, partner: Tensor, context: Context) -> Tensor:
@@ -102,6 +110,14 @@ LINES = [
      "mixup.labels={_target_:tests.test_dry_build.Tripled}: must be weighed by numbers in [0, 1]"),
     ("dataset=digits mixup._target_=tests.test_dry_build.Nothing",
      "mixup._target_=tests.test_dry_build.Nothing: TypeError: make_plan must return a MixPlan, got None"),
+    ("dataset=digits mixup=input mixup.window=[1,1]",
+     "mixup.window=[1,1]: must be [start, stop] with 0 <= start < stop"),
+    ("dataset=digits mixup=input mixup.law=uniform mixup.members=3",
+     "mixup.law=uniform: must be beta for more than two members"),
+    ("dataset=digits scheduler._target_=tests.test_dry_build.no_schedule",
+     "scheduler._target_=tests.test_dry_build.no_schedule: must return a LRScheduler, not None"),
+    ("dataset=digits model._target_=tests.test_dry_build.no_network ~model.conv_dropout ~model.hidden_dropout",
+     "model._target_=tests.test_dry_build.no_network: must return a Module, not a list"),
     ("dataset=digits mixup=input mixup.window=[30,40]",
      "mixup.window=[30,40]: must begin before epoch 30, trainer.epochs"),
     ("dataset=digits trainer.epochs=8 mixup=one_of mixup.strategies.cutmix.window=[8,9]",

@@ -32,6 +32,7 @@ from vicinal.data.kept_images import RESIZED
 from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS
+from vicinal.data.source_check import check_source
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
@@ -157,6 +158,10 @@ def _unchanged(experiment: Experiment) -> Source:
         look()
         raise
     look()
+    try:
+        check_source(source, experiment.sizes.inputs, experiment.task.has_classes)
+    except ValueError as error:
+        raise ConfigError("dataset._target_", experiment.dataset.target, str(error)) from None
     return source
 
 

@@ -273,7 +273,7 @@ def test_a_target_that_is_no_component_is_refused_before_it_is_called(group: str
         ({"alpha": -1}, "alpha=-1: must be a finite number >= 0"),
         ({"alpha": "x"}, "alpha=x: must be a number or null"),
         ({"alpha": 1, "members": 2.5}, "members=2.5: must be an integer"),
-        ({"alpha": 1, "window": [0]}, "window=[0]: must be [start, stop] with 0 <= start <= stop"),
+        ({"alpha": 1, "window": [0]}, "window=[0]: must be [start, stop] with 0 <= start < stop"),
         ({"alpha": 1, "law": {**UNIFORM, "low": 2, "high": 3}}, "law.low=2: must be in [0, 1]"),
         ({"alpha": 1, "law": {**UNIFORM, "low": [1], "high": 3}}, "law.low=[1]: must be a number"),
         (
@@ -593,6 +593,10 @@ def test_a_new_strategy_is_a_class_and_a_file(
     assert "mixing/lam_law" not in row
 
     typo = "mixup.strenght=1: house_strategies.Fade has no such argument; did you mean strength? allowed: strength\n"
+    (tmp_path / "own/mixup/faint.yaml").write_text("defaults: [fade]\nstrenght: 1\n")
+    for option in ("faint", "fade,faint"):  # a mistake in a file is no key that another option has
+        assert train_on_fakes(*own, f"mixup={option}", *["-m"] * ("," in option)) == (1, f"error: {typo}")
+    (tmp_path / "own/mixup/faint.yaml").unlink()
     assert train_on_fakes(*own, "mixup.strenght=1") == (1, f"error: {typo}")
     assert train_on_fakes(*own, "+mixup.strenght=1") == (1, f"error: {typo}")
     assert train_on_fakes(*own, "mixup.strength=much") == (1, "error: mixup.strength=much: must be a number\n")

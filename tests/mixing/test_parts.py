@@ -127,8 +127,9 @@ def test_an_interval_that_a_law_does_not_reach_is_refused() -> None:
         ({"labels": "half"}, "labels must be one of area, drawn, majority, remix, constant, or a LabelRule, got half"),
         ({"labels": "constant", "label_weight": 2.0}, r"label_weight must be in \[0, 1\], got 2.0"),
         ({"labels": "remix", "kappa": 0.5}, "kappa must be >= 1, got 0.5"),
-        ({"window": [1.0]}, r"window must be \[start, stop\] with 0 <= start <= stop, got \[1.0\]"),
+        ({"window": [1.0]}, r"window must be \[start, stop\] with 0 <= start < stop, got \[1.0\]"),
         ({"window": [0.5, 0.1]}, r"window must be \[start, stop\] .*"),
+        ({"window": [1.0, 1.0]}, r"window must be \[start, stop\] .*"),
         ({"members": 1}, "members must be >= 2, got 1"),
         ({"members": 3, "law": "uniform"}, "law must be beta for more than two members, got uniform"),
         ({"alpha_end": -1.0}, "alpha must be a finite number >= 0, got -1.0"),
@@ -142,16 +143,14 @@ def test_what_cannot_be_is_refused(keys: dict[str, object], refusal: str) -> Non
 def test_keys_without_effect_are_named() -> None:
     always = {"beta", "group", "balance", "bandwidth", "label_weight", "kappa", "tau", "together"}
     assert InputMixup.unused() == always | {"low", "high", "lam"}
-    assert InputMixup.unused(law="uniform") == always | {"alpha", "alpha_end", "members", "lam"}
-    assert InputMixup.unused(law="uniform", partner="nearest") == (
-        always | {"alpha", "alpha_end", "members", "lam"}
-    ) - {"group"}
+    assert InputMixup.unused(law="uniform") == always | {"alpha", "alpha_end", "lam"}
+    assert InputMixup.unused(law="uniform", partner="nearest") == (always | {"alpha", "alpha_end", "lam"}) - {"group"}
 
     class Own(Mixup):
         def draw_lam(self, rows, generator, context):  # type: ignore[no-untyped-def]
             return torch.full((rows,), 0.5, dtype=torch.float64)
 
-    assert {"law", "alpha", "lam", "low", "high"} <= Own.unused()
+    assert {"law", "alpha", "lam", "low", "high", "members"} <= Own.unused()
     assert {"partner", "group", "balance", "bandwidth"} <= ZetaMixup.unused()  # it orders the batch itself
     assert {"labels", "label_weight", "kappa", "tau"} <= PatchUp.unused()  # the network's features decide
 

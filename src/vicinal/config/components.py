@@ -7,7 +7,7 @@ import math
 import pydoc
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, fields
 from functools import cache
@@ -18,7 +18,7 @@ from omegaconf import MISSING, OmegaConf
 
 from vicinal.config.identity import RENAMED, conditions, identity_values, without_effect
 from vicinal.config.keys import LARGEST
-from vicinal.config.option_folders import options_at
+from vicinal.config.option_keys import is_key
 from vicinal.config.schema import CONF, GROUPS, NAMED
 from vicinal.config.signatures import NOT_FOUND, check_parts, located, parameters_of, takes_any_key
 from vicinal.config.validation import check_ranges, convert, hints_of, leaves, suggest_key, supported
@@ -73,7 +73,12 @@ class Component:
 
         with self.refusals(**runtime):
             factory = instantiate({"_target_": self.target, **self.arguments}, _partial_=True, _convert_="all")
-            return factory(**runtime)
+            made = factory(**runtime)
+        kind = _kinds().get(self.group, object)
+        if not isinstance(made, kind):  # of a function whose type is not annotated, or wrongly
+            found = "None" if made is None else f"a {type(made).__name__}"
+            raise ConfigError(f"{self.group}._target_", self.target, f"must return a {kind.__name__}, not {found}")
+        return made
 
     @contextmanager
     def refusals(self, **runtime: Any) -> Iterator[None]:
@@ -166,7 +171,7 @@ def bind(
     defaults = {name: copy(schema[name].metadata["default"]) for name in ours}
     values = {name: default for name, default in defaults.items() if default != MISSING}
     for name, value in node.items():
-        if name not in taken and name not in _keys_of_options(group, places):
+        if name not in taken and not is_key(group, str(name), places):
             raise ConfigError(f"{group}.{name}", value, f"{target} has no such argument; {suggest_key(name, taken)}")
         hint = typed.get(name) or supported(hints.get(name, Any))
         values[name] = convert(f"{group}.{name}", value, hint, schema.get(name))
@@ -213,17 +218,6 @@ def _keys_of_inputs(schema: type, kind: str, own: frozenset[str]) -> list[str]:
         if kind in on if switch == "inputs" else not switch or switch in kept:
             kept.append(item.name)
     return kept
-
-
-@cache
-def _keys_of_options(group: str, places: tuple[str, ...]) -> frozenset[str]:
-    """Return the keys that the options of a group have, in ``conf/`` and in the user's own folders and packages."""
-    keys: set[str] = set()
-    for source, option in options_at(group, places):
-        with suppress(Exception):  # a faulty file is refused when it is chosen
-            content = source.load_config(f"{group}/{option}").config
-            keys.update(map(str, content if OmegaConf.is_dict(content) else ()))
-    return frozenset(keys - {"defaults"})
 
 
 @cache

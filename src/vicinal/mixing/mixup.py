@@ -136,6 +136,8 @@ class Mixup(Strategy):
             unused.add("together")
         if not cls._is_ours("depths"):
             unused.add("depth")
+        if cls._is_ours("draw_lam"):  # under a law of two, more members are refused
+            unused.discard("members")
         below = cls.__mro__[: cls.__mro__.index(Mixup)]  # their own fields are not those of the parts
         return unused - {name for child in below for name in vars(child).get("__annotations__", ())}
 

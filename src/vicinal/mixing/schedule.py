@@ -23,15 +23,15 @@ class Schedule:
             training, in every other epoch up to 0.9, then with a probability that falls to 0 at the end.
 
     Raises:
-        ValueError: the window is none.
+        ValueError: the window is empty, or none.
     """
 
     window: Sequence[float] = (0.0, 1.0)
     taper: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.window) != 2 or not 0 <= self.window[0] <= self.window[1]:
-            raise ValueError(f"window must be [start, stop] with 0 <= start <= stop, got {[*self.window]}")
+        if len(self.window) != 2 or not 0 <= self.window[0] < self.window[1]:
+            raise ValueError(f"window must be [start, stop] with 0 <= start < stop, got {[*self.window]}")
 
     @cached_property
     def needs(self) -> frozenset[str]:

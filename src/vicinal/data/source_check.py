@@ -1,0 +1,82 @@
+"""Refuse what a data set of one's own may return by mistake, before anything is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vicinal.data.encoded import EncodedImages
+from vicinal.data.inputs import Inputs
+from vicinal.data.samples import Samples, Source
+
+
+def check_source(source: Source, inputs: Inputs, has_classes: bool) -> None:
+    """Check the types of all parts, that each sample has a target, and that labels are classes.
+
+    Args:
+        source: of the data set; a function may have put anything into it.
+        inputs: their kind.
+        has_classes: whether a target is one of the classes, int64.
+
+    Raises:
+        ValueError: something is of another kind; the reason begins with "must".
+    """
+    names = source.class_names
+    if not (isinstance(names, tuple) and names and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"must return class_names as a tuple of strings, not {names!r:.60}")
+    shape = None
+    for name, part in (("train", source.train), ("val", source.val), ("test", source.test)):
+        if part is None and name == "val":
+            continue
+        if not isinstance(part, Samples):
+            raise ValueError(f"must return {name} as vicinal.data.Samples, not {_kind(part)}")
+        _check_samples(name, part, inputs)
+        if shape is not None and part.inputs.shape[1:] != shape:
+            raise ValueError(
+                f"must return inputs of one shape: {[*shape]} in train, {[*part.inputs.shape[1:]]} in {name}"
+            )
+        shape = part.inputs.shape[1:]
+        if has_classes:
+            _check_labels(name, part.targets, len(names))
+
+
+def _check_samples(name: str, part: Samples, inputs: Inputs) -> None:
+    if not isinstance(part.inputs, Tensor | EncodedImages) or part.inputs.dtype != inputs.dtype:
+        wanted = f"{inputs.noun} as {_written(inputs.dtype)} tensors"
+        raise ValueError(f"must return {wanted}, not {_kind(part.inputs)} in {name}")
+    if not isinstance(part.targets, Tensor) or part.targets.dim() == 0:
+        raise ValueError(f"must return targets as tensors (N, ...), not {_kind(part.targets)} in {name}")
+    count = len(part.inputs)
+    if part.rows is not None:
+        if not isinstance(part.rows, Tensor) or part.rows.dtype != torch.int64 or part.rows.dim() != 1:
+            raise ValueError(f"must return rows as int64 tensors (N,), not {_kind(part.rows)} in {name}")
+        if len(part.rows) and not 0 <= part.rows.min() <= part.rows.max() < count:
+            raise ValueError(f"must return rows from 0 to {count - 1}, not others in {name}")
+        count = len(part.rows)
+    if not count:
+        raise ValueError(f"must return {inputs.noun} in {name}, not none")
+    if len(part.targets) != count:
+        raise ValueError(f"must return one target per sample, not {len(part.targets)} for {count} in {name}")
+
+
+def _check_labels(name: str, labels: Tensor, classes: int) -> None:
+    if labels.dim() == 1 and labels.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        raise ValueError(f"must return labels as int64 tensors, not {_kind(labels)} in {name}")
+    if labels.dim() != 1 or labels.dtype != torch.int64:
+        return  # the task says what it needs
+    least, largest = int(labels.min()), int(labels.max())
+    if not 0 <= least <= largest < classes:
+        raise ValueError(f"must return labels from 0 to {classes - 1}, not {least} to {largest} in {name}")
+
+
+def _kind(value: Any) -> str:
+    """Describe a value by its type; a tensor by that of its numbers, and its shape."""
+    if isinstance(value, Tensor):
+        return f"{_written(value.dtype)} {[*value.shape]}"
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def _written(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
