@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vicinal.data import digits
+from vicinal.mixing import MixPlan
 
 from . import forked
 
@@ -124,6 +125,33 @@ def test_a_kind_of_target_is_reported_without_its_code(folder: Path) -> None:
     table = (sweep / "report/table.md").read_text()
     assert table.startswith("mean distance in pixels")
     assert "| none | 2 |" in table
+
+
+def test_a_loss_of_ones_own_has_all_corrections(folder: Path) -> None:
+    words = ("dataset.task={_target_: my_losses.classes}", "trainer.loss=ce,poly1", "mixup=none,input", "mixup.alpha=1")
+    corrected = ("trainer.class_weights=inverse", "trainer.label_smoothing=0.1", "trainer.clean_subset=50")
+    train(folder, *words, *corrected, "output_dir=losses", "-m")
+    losses = {}
+    for result in results(folder / "losses"):
+        [file] = folder.glob(f"losses/runs/*{result['run_id']}/metrics.jsonl")
+        row = json.loads(file.read_text())
+        losses[result["config"]["trainer"]["loss"], result["choices"]["mixup"]] = row["train/loss"]
+        assert row["train_clean/loss"] > 0  # the NLL, whatever the loss
+    assert len(losses) == 4
+    for strategy in ("none", "input"):  # 1 - p is from 0 to 1 times weights with mean 1, and most of it at first
+        assert 0.3 < losses["poly1", strategy] - losses["auto", strategy] < 1
+
+
+def test_the_loss_of_the_page_is_its_formula(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    from my_losses import Poly1  # type: ignore[import-not-found]
+
+    logits, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    plan = MixPlan(torch.full((5,), 0.3), torch.tensor([1, 2, 3, 4, 0]))
+    p = logits.softmax(dim=1)
+    own, others = (p.gather(1, each[:, None])[:, 0] for each in (labels, labels[plan.partner]))
+    expected = 0.3 * (1 - own - own.log()) + 0.7 * (1 - others - others.log())
+    assert Poly1()(plan, logits, labels).item() == pytest.approx(expected.mean().item(), rel=1e-6)
 
 
 def test_every_other_band_is_the_partners(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
