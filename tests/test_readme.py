@@ -78,7 +78,7 @@ SMALL = {
     ],
     "bccd|blood_cells_detection": ["dataset.names=[bar,dot]"],
     "hf": ["dataset.val_size=0"],
-    "table": ["dataset.file=table.csv"],
+    "table": ["dataset.file=table.csv", "dataset.target=[large]"],
     "imagefolder": ["dataset.val_size=0"],
 }
 """Words that make these data sets and experiments fit the tiny data."""
