@@ -258,6 +258,17 @@ def test_without_a_law_there_is_no_picture_of_one(script: Any, tmp_path: Path) -
     assert [file.name for file in tmp_path.iterdir()] == ["none.png"]
 
 
+def test_options_of_ones_own_are_drawn(script: Any, tmp_path: Path) -> None:
+    own = tmp_path / "my, [own] it's"
+    (own / "mixup").mkdir(parents=True)
+    (own / "mixup/strong.yaml").write_text("defaults: [input]\nalpha: 8\n")
+    words = ("mixup=strong", "--images", "1", "--out", "a.png")
+    assert script("show_mixing", "--config-dir", own.name, *words) == (0, "a.png\na-lambda.png\n")
+    assert script("show_mixing", *words)[0].startswith("error: mixup=strong: no such option")
+    line = "error: argument --config-dir: no: there is no such folder; --help says more"
+    assert script("show_mixing", "--config-dir", "no") == (line, "")
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

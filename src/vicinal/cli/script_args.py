@@ -83,6 +83,13 @@ def png(text: str) -> Path:
     return Path(text)
 
 
+def folder(text: str) -> Path:
+    """A folder that exists, for ``add_argument(type=)``."""
+    if not (path := Path(text)).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no such folder")
+    return path
+
+
 def positive(text: str) -> float:
     """A finite number above 0, for ``add_argument(type=)``."""
     with suppress(ValueError):
