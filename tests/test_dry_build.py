@@ -105,7 +105,7 @@ LINES = [
     ("dataset=digits mixup=moex mixup.layers=[input]",
      "mixup._target_=vicinal.mixing.features.MoEx: cannot mix images of [1, 8, 8]: moments are exchanged"),
     (f"{VIT} mixup=alignmix",
-     "mixup._target_=vicinal.mixing.features.AlignMix: cannot mix outputs of block2 of [5, 96]: features "),
+     "mixup._target_=vicinal.mixing.features.AlignMix: cannot mix outputs of block4 of [5, 96]: features "),
     ("dataset=digits mixup=input mixup.labels={_target_:tests.test_dry_build.Tripled}",
      "mixup.labels={_target_:tests.test_dry_build.Tripled}: must be weighed by numbers in [0, 1]"),
     ("dataset=digits mixup._target_=tests.test_dry_build.Nothing",
@@ -152,6 +152,20 @@ def test_what_does_not_fit_is_refused_in_a_line(
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "outputs/runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "layers"),
+    [
+        ("model=cnn", ["input", "block2"]),
+        ("model=preact_resnet18 model.width=4", ["input", "layer4"]),
+        ("model=cnn mixup.layers=[block1]", ["block1"]),
+    ],
+)
+def test_features_are_aligned_at_the_last_block_with_places(
+    compose: Callable[..., Experiment], words: str, layers: list[str]
+) -> None:
+    assert compose("dataset=digits", "mixup=alignmix", *words.split()).strategy.depths == layers
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -28,6 +28,7 @@ from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
 from vicinal.tasks import CLASSIFICATION, TASKS, Task
 from vicinal.training.parameter_groups import grouped, norm_biases
+from vicinal.utils.gc_pause import without_collections
 from vicinal.utils.memory import usable_memory
 
 DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
@@ -120,7 +121,7 @@ def check_network(
     if missing:
         raise ConfigError("mixup.attention", missing[0], f"no block of {model.target}; model=vit_tiny has one")
     for name in reads:
-        found = _one_tensor(network, sizes, name)
+        found = shape_at(model, sizes, name)
         if len(found) != 3 or found[1] != found[2]:
             what = f"it returns {[*found]}" if found else "it returns no tensor"
             raise ConfigError("mixup.attention", name, f"must be a block that returns attention, [heads, T, T]; {what}")
@@ -177,7 +178,7 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
                 least, most = weights.min().item(), weights.max().item()
                 raise ValueError(f"labels must be weighed by numbers in [0, 1], got {least:g} to {most:g}")
         for plan in _to_try(plans):
-            size = plan.size if plan.layer is None or plan.size else _one_tensor(network, sizes, plan.layer)
+            size = plan.size if plan.layer is None or plan.size else shape_at(model, sizes, plan.layer)
             if size == ():
                 continue
             there = inputs if size is None else torch.zeros(DRAWN, *size)
@@ -223,23 +224,27 @@ def _to_try(plans: list[MixPlan]) -> list[MixPlan]:
     return chosen
 
 
+@cache
+def shape_at(model: Component, sizes: Sizes, block: str) -> tuple[int, ...]:
+    """Return the shape of one sample in the output of a block, or at the input, (C, ...); () if not one tensor."""
+    if block == INPUT:
+        return sizes.inputs.shape
+    try:
+        with without_collections("torch._dynamo"):
+            return shapes_of(meta_model(model, sizes), sizes.inputs.example(1), [block])[block]
+    except Exception:  # what does not fit is said where the network is checked
+        return ()
+
+
 def _depth_shape(mixup: Component, model: Component, sizes: Sizes, block: str) -> tuple[int, ...]:
     """Return the shape of one sample in the output of a block that masks are drawn for. Raises ConfigError."""
-    network = meta_model(model, sizes)
-    if shape := _one_tensor(network, sizes, block):
+    if shape := shape_at(model, sizes, block):
         return shape
     named = (key for key, value in leaves(mixup.values, mixup.group) if key.endswith("depth") and value == block)
-    fitting = [INPUT, *(name for name in block_names(network) if _one_tensor(network, sizes, name))]
+    names = block_names(meta_model(model, sizes))
+    fitting = [INPUT, *(name for name in names if shape_at(model, sizes, name))]
     reason = "a mask is drawn for one tensor, and it returns another thing; mixup=manifold blends all that it returns"
     raise ConfigError(next(named, "mixup.depth"), block, f"{reason}; allowed: {', '.join(fitting)}")
-
-
-def _one_tensor(network: nn.Module, sizes: Sizes, block: str) -> tuple[int, ...]:
-    """Return the shape of one sample in the output of a block, (C, ...); () if that is not one tensor."""
-    try:
-        return shapes_of(network, sizes.inputs.example(1), [block])[block]
-    except RuntimeError:
-        return ()
 
 
 def _misfit(plan: MixPlan, inputs: Tensor) -> str:

@@ -7,6 +7,7 @@ import os
 import pydoc
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ class Experiment:
         model = chosen("model", tuple(sizes.inputs.arguments))
         if config["mixup"].get("layers", ()) is None:
             layers = getattr(pydoc.locate(config["mixup"]["_target_"]), "default_layers", ManifoldMixup.default_layers)
-            names = layers(block_names(dry_build.meta_model(model, sizes)))
+            blocks = block_names(dry_build.meta_model(model, sizes))
+            names = layers(blocks, partial(dry_build.shape_at, model, sizes))
             config["mixup"]["layers"] = [name for name in names if sizes.inputs.floats or name != INPUT]
         mixup, optimizer, scheduler = chosen("mixup"), chosen("optimizer"), chosen("scheduler")
         strategy = dry_build.make_strategy(mixup)

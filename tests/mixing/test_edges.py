@@ -61,10 +61,32 @@ def reference_alignment(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArr
     return np.einsum("bpq,bcq->bcp", transport, y)
 
 
-def test_alignment_is_transported_as_far_as_in_its_reference() -> None:
-    x, y = (F.relu(torch.randn(3, 64, 4, 4, generator=seeded(seed))) * 0.3 for seed in range(2))
+@pytest.mark.parametrize(("scale", "side"), [(0.3, 4), (0.3, 7), (1.0, 7), (3.0, 3), (0.01, 5), (1.0, 1)])
+def test_alignment_is_transported_as_far_as_in_its_reference(scale: float, side: int) -> None:
+    """From a few steps to all 100, in which plans are made again."""
+    x, y = (F.relu(torch.randn(3, 64, side, side, generator=seeded(seed))) * scale for seed in range(2))
     expected = reference_alignment(*(part.flatten(2).double().numpy() for part in (x, y)))
     torch.testing.assert_close(aligned(x, y).flatten(2).double(), torch.from_numpy(expected), atol=1e-3, rtol=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = torch.from_numpy(expected).view_as(x).float()
+        torch.testing.assert_close(aligned(x, y).float(), rounded, atol=0.02 * scale, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "blocks", "chosen"),
+    [
+        ((1, 800), {"a": (16, 400), "b": (32, 200), "c": (64,)}, "b"),  # clips, by convolutions in time
+        ((1, 800), {"a": (16, 40, 10), "b": (32, 20, 5), "c": ()}, "b"),  # as spectrograms
+        ((3, 8, 8), {"a": (16, 8, 8), "b": (17, 96)}, "a"),  # patches are vectors
+        ((12,), {"a": (64,), "b": (32,)}, "b"),  # none has places
+    ],
+)
+def test_features_are_aligned_where_they_have_places(
+    inputs: tuple[int, ...], blocks: dict[str, tuple[int, ...]], chosen: str
+) -> None:
+    shapes = {"input": inputs, **blocks}
+    assert AlignMix.default_layers([*blocks], shapes.__getitem__) == ["input", chosen]
+    assert AlignMix.default_layers([], shapes.__getitem__) == ["input"]
 
 
 def test_moments_need_several_channels_and_a_partner() -> None:

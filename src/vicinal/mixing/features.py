@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.feature_transforms import AlignFeatures, ExchangeMoments, per_sample
 from vicinal.mixing.label_rules import Area, Drawn, LabelRule, Majority, Remix
+from vicinal.mixing.layouts import channels_first
 from vicinal.mixing.masks import ScalarMask
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.strategies import ManifoldMixup
@@ -100,7 +101,7 @@ class MoEx(CountedMixup, ManifoldMixup):
             raise ValueError(f"partner must be a sample for MoEx, whose moments are taken, got {self.partner}")
 
     @staticmethod
-    def default_layers(blocks: Sequence[str]) -> list[str]:
+    def default_layers(blocks: Sequence[str], shape_at: Callable[[str], Sequence[int]]) -> list[str]:
         return [*blocks[:1]]
 
     def make_plan(
@@ -116,14 +117,18 @@ class AlignMix(ManifoldMixup):
     """AlignMix (Venkataramanan et al., arXiv 2103.15375, section 3; shashankvkt/AlignMixup): mix features once aligned.
 
     At "input" it is input mixup; at a block, either the partner's features move to the sample's places or the reverse,
-    by a coin. The paper: alpha 2, the input or the last convolution's features; the default is the second block.
+    by a coin. The paper: alpha 2, the input or the last convolution's features, which is the last block with places.
     """
 
     most_members: ClassVar[int] = 2
 
     @staticmethod
-    def default_layers(blocks: Sequence[str]) -> list[str]:
-        return [INPUT, *blocks[1:2]]
+    def default_layers(blocks: Sequence[str], shape_at: Callable[[str], Sequence[int]]) -> list[str]:
+        for block in reversed(blocks):
+            shape = shape_at(block)
+            if len(shape) > 1 and channels_first((1, *shape), 1 + len(shape_at(INPUT))):
+                return [INPUT, block]
+        return [INPUT, *blocks[-1:]]  # which is refused
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

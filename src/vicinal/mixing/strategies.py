@@ -6,7 +6,7 @@ its fields are its keys in the config. It says what the plan is; law, partners a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +58,14 @@ class ManifoldMixup(Mixup):
         return self.layers
 
     @staticmethod
-    def default_layers(blocks: Sequence[str]) -> list[str]:
-        """Return ``layers`` for a model with these blocks, as in the reference code."""
+    def default_layers(blocks: Sequence[str], shape_at: Callable[[str], Sequence[int]]) -> list[str]:
+        """Return ``layers`` for a model, as in the reference code.
+
+        Args:
+            blocks: of the model, in their order.
+            shape_at: returns the shape of one sample at "input", or in the output of a block, (C, ...); () if that is
+                not one tensor. It takes a pass through the model.
+        """
         return [INPUT, *blocks[:2]]
 
     def make_plan(
