@@ -38,9 +38,9 @@ def measure(bench: Bench) -> None:
     cases = [Case(name, run.epoch, bench.threads) for name, run in runs.items()]
     timings = bench.time(title, cases, rounds=7)
     for name in METHODS:
-        bench.row(f"{title}, {name}", "none", timings.ratio(name, "none"))
+        bench.row(f"{title}, {name}, per one of none", "", timings.ratio(name, "none"))
     halves = Spread(*(ratio / 2 for ratio in timings.ratio("puzzlemix", "none")))
-    bench.row(f"{title}, puzzlemix", "two steps of none", halves, bar=TWO_PASSES)
+    bench.row(f"{title}, puzzlemix, per two of none", "", halves, bar=TWO_PASSES)
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(BATCH, 3, 32, 32, generator=generator).to(bench.device, memory_format=torch.channels_last)
