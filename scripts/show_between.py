@@ -10,6 +10,7 @@ python scripts/show_between.py RUN RUN dataset.root=data --pairs 50 --out betwee
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from vicinal.cli.script_args import Arguments, log_to, one_line_errors, png, trust, whole
@@ -39,7 +40,9 @@ def parser() -> Arguments:
         help="folders of completed runs; keys that have moved, such as dataset.root",
     )
     trust(words)
-    words.add_argument("--pairs", type=whole, default=PAIRS, metavar="N", help="of test images (default: %(default)s)")
+    words.add_argument(
+        "--pairs", type=partial(whole, low=2), default=PAIRS, metavar="N", help="of test images (default: %(default)s)"
+    )
     default = Path("outputs/pictures/between.png")
     words.add_argument("--out", type=png, default=default, metavar="FILE", help="PNG (default: %(default)s)")
     return words

@@ -182,6 +182,8 @@ def test_what_is_no_completed_run_is_one_line(own: Path, script: Any, tmp_path: 
     assert script("show_between", "empty")[0] == "error: empty: this is not the folder of a run: it has no result.json"
     assert script("show_between", "gone")[0] == "error: gone: there is no such folder"
     assert script("show_between", "seed=1")[0] == "error: say which runs: their folders, such as outputs/runs/*"
+    line = "error: argument --pairs: 1: must be an integer >= 2; --help says more"
+    assert script("show_between", "gone", "--pairs", "1")[0] == line  # an image has no line to itself
     (own / "result.json").unlink()
     assert script("show_between", str(own))[0] == f"error: {own}: the run is not completed; train.py resumes it"
 
