@@ -31,11 +31,11 @@ def main() -> None:
             print(file)
 
 
-def found_in(folder: Path | None) -> list[str]:
+def found_in(place: Path | None) -> list[str]:
     """Return the word that lets Hydra find options in a folder."""
-    if folder is None:
+    if place is None:
         return []
-    return [f"hydra.searchpath=[{QuotedString(f'file://{folder.absolute()}', Quote.double).with_quotes()}]"]
+    return [f"hydra.searchpath=[{QuotedString(f'file://{place.absolute()}', Quote.double).with_quotes()}]"]
 
 
 def parser() -> Arguments:

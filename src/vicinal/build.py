@@ -162,7 +162,7 @@ def _unchanged(experiment: Experiment) -> Source:
         check_source(source, experiment.sizes.inputs, experiment.task.has_classes)
     except ValueError as error:
         raise ConfigError("dataset._target_", experiment.dataset.target, str(error)) from None
-    return source
+    return source._replace(class_names=tuple(source.class_names), skipped=tuple(source.skipped))
 
 
 def _refuse_changed(experiment: Experiment, component: Component) -> None:

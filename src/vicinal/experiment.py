@@ -114,7 +114,10 @@ class Experiment:
         if config["mixup"].get("layers", ()) is None:
             layers = getattr(pydoc.locate(config["mixup"]["_target_"]), "default_layers", ManifoldMixup.default_layers)
             blocks = block_names(dry_build.meta_model(model, sizes))
-            names = layers(blocks, partial(dry_build.shape_at, model, sizes))
+            try:
+                names = layers(blocks, partial(dry_build.shape_at, model, sizes))
+            except ValueError as error:
+                raise ConfigError("mixup.layers", None, f"must name blocks of {model.target}: {error}") from None
             config["mixup"]["layers"] = [name for name in names if sizes.inputs.floats or name != INPUT]
         mixup, optimizer, scheduler = chosen("mixup"), chosen("optimizer"), chosen("scheduler")
         strategy = dry_build.make_strategy(mixup)

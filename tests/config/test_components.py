@@ -597,6 +597,13 @@ def test_a_new_strategy_is_a_class_and_a_file(
     for option in ("faint", "fade,faint"):  # a mistake in a file is no key that another option has
         assert train_on_fakes(*own, f"mixup={option}", *["-m"] * ("," in option)) == (1, f"error: {typo}")
     (tmp_path / "own/mixup/faint.yaml").unlink()
+    (tmp_path / "more/mixup").mkdir(parents=True)
+    (tmp_path / "more/mixup/half.yaml").write_text("_target_: house_strategies.Fade\nhalf: 0.5\nstrength: ${.half}\n")
+    (tmp_path / "more/mixup/away.yaml").write_text("_target_: not_installed.Away\nfar: 1\n")
+    more = ["--config-dir", str(tmp_path / "more"), *own[3:], "dry_run=true"]
+    for words in (["mixup=half", "mixup.half=0.25"], ["mixup=input", "+mixup.far=2"]):  # of another value, or option
+        code, printed = train_on_fakes(*more, *words)
+        assert code == 0, printed
     assert train_on_fakes(*own, "mixup.strenght=1") == (1, f"error: {typo}")
     assert train_on_fakes(*own, "+mixup.strenght=1") == (1, f"error: {typo}")
     assert train_on_fakes(*own, "mixup.strength=much") == (1, "error: mixup.strength=much: must be a number\n")

@@ -129,6 +129,6 @@ def test_captions() -> None:
 )
 def test_targets_that_do_not_fit(targets: Tensor) -> None:
     part = Samples(torch.zeros(len(targets), 1), targets)
-    message = "task must fit the targets: multilabel needs (N, 2) numbers that are 0 or 1, got others in train"
+    message = "task must fit the targets: multilabel needs (N, 2) floats that are 0 or 1, got others in train"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         MULTILABEL.refuse(RunData(part, None, part, ("a", "b"), None, None, given=Table(1)), (1,))

@@ -76,8 +76,8 @@ class Component:
             made = factory(**runtime)
         kind = _kinds().get(self.group, object)
         if not isinstance(made, kind):  # of a function whose type is not annotated, or wrongly
-            found = "None" if made is None else f"a {type(made).__name__}"
-            raise ConfigError(f"{self.group}._target_", self.target, f"must return a {kind.__name__}, not {found}")
+            found = None if made is None else type(made).__name__
+            raise ConfigError(f"{self.group}._target_", self.target, f"must return {kind.__name__}, not {found}")
         return made
 
     @contextmanager

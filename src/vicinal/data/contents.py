@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from vicinal.data.samples import Samples, Source
 from vicinal.utils.checked_json import read_checked, write_checked
@@ -133,10 +134,13 @@ def of_samples(source: Source) -> dict[str, str]:
 
 def _of_part(part: Samples) -> str:
     digest = hashlib.sha256(repr((tuple(part.inputs.shape), part.inputs.dtype, part.targets.dtype)).encode())
-    inputs = part.inputs
-    if inputs.dim() == 4:
-        inputs = inputs.permute(0, 2, 3, 1)  # mostly as they are in memory: then nothing is copied
-    for tensor in (inputs, part.targets, *([] if part.rows is None else [part.rows])):
+    for rows in torch.split(torch.arange(len(part.inputs)), CHUNK):
+        # A slice of a tensor is no copy; images that stay encoded are decoded.
+        chunk = part.inputs[int(rows[0]) : int(rows[-1]) + 1] if isinstance(part.inputs, Tensor) else part.inputs[rows]
+        if chunk.dim() == 4:
+            chunk = chunk.permute(0, 2, 3, 1)  # mostly as they are in memory: then nothing is copied
+        digest.update(chunk.contiguous().numpy().data)
+    for tensor in (part.targets, *([] if part.rows is None else [part.rows])):
         for chunk in torch.split(tensor, CHUNK):
             digest.update(chunk.contiguous().numpy().data)
     return digest.hexdigest()[:DIGITS]

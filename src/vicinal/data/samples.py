@@ -63,6 +63,12 @@ class RunData:
     given: Inputs | None = None  # kind of the inputs; None: images
 
     @property
+    def parts(self) -> dict[str, Samples]:
+        """The parts that there are, by name."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
     def kind(self) -> Inputs:
         """Kind of the inputs."""
         return Images(self.train.inputs.shape[1], self.train.inputs.shape[2:]) if self.given is None else self.given

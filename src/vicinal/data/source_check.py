@@ -24,8 +24,10 @@ def check_source(source: Source, inputs: Inputs, has_classes: bool) -> None:
         ValueError: something is of another kind; the reason begins with "must".
     """
     names = source.class_names
-    if not (isinstance(names, tuple) and names and all(isinstance(name, str) for name in names)):
+    if not (isinstance(names, tuple | list) and names and all(isinstance(name, str) for name in names)):
         raise ValueError(f"must return class_names as a tuple of strings, not {names!r:.60}")
+    if not isinstance(source.skipped, tuple | list):
+        raise ValueError(f"must return skipped as a tuple of files, not {_kind(source.skipped)}")
     shape = None
     for name, part in (("train", source.train), ("val", source.val), ("test", source.test)):
         if part is None and name == "val":
@@ -43,14 +45,15 @@ def check_source(source: Source, inputs: Inputs, has_classes: bool) -> None:
 
 
 def _check_samples(name: str, part: Samples, inputs: Inputs) -> None:
-    if not isinstance(part.inputs, Tensor | EncodedImages) or part.inputs.dtype != inputs.dtype:
+    encoded = isinstance(part.inputs, EncodedImages)
+    if not (encoded or _is_dense(part.inputs)) or part.inputs.dtype != inputs.dtype or len(part.inputs.shape) < 2:
         wanted = f"{inputs.noun} as {_written(inputs.dtype)} tensors"
         raise ValueError(f"must return {wanted}, not {_kind(part.inputs)} in {name}")
-    if not isinstance(part.targets, Tensor) or part.targets.dim() == 0:
+    if not _is_dense(part.targets) or part.targets.dim() == 0:
         raise ValueError(f"must return targets as tensors (N, ...), not {_kind(part.targets)} in {name}")
     count = len(part.inputs)
     if part.rows is not None:
-        if not isinstance(part.rows, Tensor) or part.rows.dtype != torch.int64 or part.rows.dim() != 1:
+        if not _is_dense(part.rows) or part.rows.dtype != torch.int64 or part.rows.dim() != 1:
             raise ValueError(f"must return rows as int64 tensors (N,), not {_kind(part.rows)} in {name}")
         if len(part.rows) and not 0 <= part.rows.min() <= part.rows.max() < count:
             raise ValueError(f"must return rows from 0 to {count - 1}, not others in {name}")
@@ -62,21 +65,27 @@ def _check_samples(name: str, part: Samples, inputs: Inputs) -> None:
 
 
 def _check_labels(name: str, labels: Tensor, classes: int) -> None:
-    if labels.dim() == 1 and labels.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
-        raise ValueError(f"must return labels as int64 tensors, not {_kind(labels)} in {name}")
-    if labels.dim() != 1 or labels.dtype != torch.int64:
+    if labels.dim() != 1 or labels.is_floating_point():
         return  # the task says what it needs
+    if labels.dtype != torch.int64:
+        raise ValueError(f"must return labels as int64 tensors, not {_kind(labels)} in {name}")
     least, largest = int(labels.min()), int(labels.max())
     if not 0 <= least <= largest < classes:
         raise ValueError(f"must return labels from 0 to {classes - 1}, not {least} to {largest} in {name}")
 
 
+def _is_dense(value: Any) -> bool:
+    """Return whether a value is a tensor in the memory of the host, with all its numbers."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
 def _kind(value: Any) -> str:
-    """Describe a value by its type; a tensor by that of its numbers, and its shape."""
+    """Describe a value by its type; a tensor by that of its numbers, its shape, and where it is if that is unusual."""
     if isinstance(value, Tensor):
-        return f"{_written(value.dtype)} {[*value.shape]}"
+        place = "" if _is_dense(value) else f" {_written(value.layout)} on {value.device.type}"
+        return f"{_written(value.dtype)} {[*value.shape]}{place}"
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
-def _written(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _written(name: torch.dtype | torch.layout) -> str:
+    return str(name).removeprefix("torch.")

@@ -117,7 +117,7 @@ class AlignMix(ManifoldMixup):
     """AlignMix (Venkataramanan et al., arXiv 2103.15375, section 3; shashankvkt/AlignMixup): mix features once aligned.
 
     At "input" it is input mixup; at a block, either the partner's features move to the sample's places or the reverse,
-    by a coin. The paper: alpha 2, the input or the last convolution's features, which is the last block with places.
+    by a coin. The paper: alpha 2, the input or the last convolution's features; here the last block with places.
     """
 
     most_members: ClassVar[int] = 2
@@ -126,9 +126,10 @@ class AlignMix(ManifoldMixup):
     def default_layers(blocks: Sequence[str], shape_at: Callable[[str], Sequence[int]]) -> list[str]:
         for block in reversed(blocks):
             shape = shape_at(block)
-            if len(shape) > 1 and channels_first((1, *shape), 1 + len(shape_at(INPUT))):
+            placed = len(shape) > 1 and channels_first((1, *shape), 1 + len(shape_at(INPUT)))
+            if placed and math.prod(shape[1:]) > 1:
                 return [INPUT, block]
-        return [INPUT, *blocks[-1:]]  # which is refused
+        raise ValueError("no block returns one tensor with two or more places to align")
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context

@@ -65,6 +65,9 @@ class ManifoldMixup(Mixup):
             blocks: of the model, in their order.
             shape_at: returns the shape of one sample at "input", or in the output of a block, (C, ...); () if that is
                 not one tensor. It takes a pass through the model.
+
+        Raises:
+            ValueError: no block will do.
         """
         return [INPUT, *blocks[:2]]
 

@@ -109,7 +109,7 @@ class Classification(Task):
         return targets
 
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
-        for part in (data.train, data.test):
+        for part in data.parts.values():
             self.strata(part.targets)
 
     def bind(self, data: RunData, uneven: bool) -> Self:

@@ -71,8 +71,7 @@ class Detection(Task):
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         if len(inputs) != 3:
             raise ValueError("task must fit the inputs: detection needs images")
-        parts = {"train": data.train, "val": data.val, "test": data.test}
-        for name, boxes in ((name, part.targets) for name, part in parts.items() if part is not None):
+        for name, boxes in ((name, part.targets) for name, part in data.parts.items()):
             if not (boxes.is_floating_point() and boxes.dim() == 3 and boxes.shape[2] == 6):
                 raise ValueError(
                     f"task must fit the targets: detection needs (N, M, 6), got {tuple(boxes.shape)} {name}"

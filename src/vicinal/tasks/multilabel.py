@@ -66,10 +66,11 @@ class Multilabel(Task):
     losses = ("bce",)
 
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
-        for name, part in (("train", data.train), ("test", data.test)):
+        for name, part in data.parts.items():
             y = part.targets
-            if y.dim() != 2 or y.shape[1] != len(data.class_names) or not ((y == 0) | (y == 1)).all():
-                wanted = f"(N, {len(data.class_names)}) numbers that are 0 or 1"
+            fits = y.is_floating_point() and y.dim() == 2 and y.shape[1] == len(data.class_names)
+            if not fits or not ((y == 0) | (y == 1)).all():
+                wanted = f"(N, {len(data.class_names)}) floats that are 0 or 1"
                 raise ValueError(f"task must fit the targets: multilabel needs {wanted}, got others in {name}")
 
     def example_targets(self, batch: int, classes: int, inputs: Sequence[int]) -> Tensor:

@@ -144,7 +144,7 @@ class Regression(Task):
         return {"name": "ridge regression", "test": evaluator.compute()}
 
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
-        for name, part in (("train", data.train), ("test", data.test)):
+        for name, part in data.parts.items():
             targets = part.targets
             if not (targets.is_floating_point() and targets.dim() == 2 and targets.shape[1] == len(data.class_names)):
                 wanted = f"(N, {len(data.class_names)}) floats"

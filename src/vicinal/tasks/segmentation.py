@@ -166,9 +166,7 @@ class Segmentation(Task):
 
         size, classes = tuple(inputs[-2:]), len(data.class_names)
         self.check_classes(classes)
-        for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
-            if part is None:
-                continue
+        for name, part in data.parts.items():
             targets = part.targets
             shapes = (size, (2, *size))
             if targets.dtype not in (torch.uint8, torch.int64) or tuple(targets.shape[1:]) not in shapes:
