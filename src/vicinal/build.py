@@ -32,7 +32,7 @@ from vicinal.data.kept_images import RESIZED
 from vicinal.data.label_noise import asymmetric, symmetric
 from vicinal.data.policies import Policy
 from vicinal.data.sampling import SAMPLERS
-from vicinal.data.source_check import check_source
+from vicinal.data.source_check import checked_source
 from vicinal.errors import ConfigError, UserError, written
 from vicinal.experiment import Experiment
 from vicinal.training.loop import Loaders
@@ -115,7 +115,10 @@ def load_samples(experiment: Experiment) -> tuple[Source, RunData]:
     """Return the source, and its data, split and with label noise. UserError: out of reach, or a key does not fit."""
     check_cuts(experiment)
     values, task, sizes = experiment.dataset.values, experiment.task, experiment.sizes
-    source = _unchanged(experiment)
+    try:
+        source = checked_source(_unchanged(experiment), sizes.inputs, task.has_classes)
+    except ValueError as error:
+        raise ConfigError("dataset._target_", experiment.dataset.target, str(error)) from None
     shape = source.train.inputs.shape[1:]
     if isinstance(sizes.inputs, Images) and len(shape) == 3:
         for name, real in Images(shape[0], shape[1:]).arguments.items():
@@ -158,11 +161,7 @@ def _unchanged(experiment: Experiment) -> Source:
         look()
         raise
     look()
-    try:
-        check_source(source, experiment.sizes.inputs, experiment.task.has_classes)
-    except ValueError as error:
-        raise ConfigError("dataset._target_", experiment.dataset.target, str(error)) from None
-    return source._replace(class_names=tuple(source.class_names), skipped=tuple(source.skipped))
+    return source
 
 
 def _refuse_changed(experiment: Experiment, component: Component) -> None:

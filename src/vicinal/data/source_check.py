@@ -12,8 +12,8 @@ from vicinal.data.inputs import Inputs
 from vicinal.data.samples import Samples, Source
 
 
-def check_source(source: Source, inputs: Inputs, has_classes: bool) -> None:
-    """Check the types of all parts, that each sample has a target, and that labels are classes.
+def checked_source(source: Source, inputs: Inputs, has_classes: bool) -> Source:
+    """Return the source, with tuples for lists, if its parts fit: types, a target per sample, labels that are classes.
 
     Args:
         source: of the data set; a function may have put anything into it.
@@ -42,6 +42,7 @@ def check_source(source: Source, inputs: Inputs, has_classes: bool) -> None:
         shape = part.inputs.shape[1:]
         if has_classes:
             _check_labels(name, part.targets, len(names))
+    return source._replace(class_names=tuple(names), skipped=tuple(source.skipped))
 
 
 def _check_samples(name: str, part: Samples, inputs: Inputs) -> None:

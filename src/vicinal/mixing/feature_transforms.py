@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vicinal.mixing.layouts import channels_first
+from vicinal.mixing.layouts import channels_first, places
 from vicinal.mixing.transforms import Transform
 
 SINKHORN_EPSILON, SINKHORN_STEPS, SINKHORN_STOP = 0.1, 100, 0.1
@@ -53,7 +53,7 @@ class AlignFeatures(Transform):
     mixed: bool (B,) or (1,), whether a sample is mixed at all; one that is not keeps its places.
     inputs: dimensions of the batch of inputs, which tell where the channels are.
 
-    Raises ValueError: the features are not (B, C, ...) with places.
+    Raises ValueError: the features are not (B, C, ...) with two or more places.
     """
 
     to_partner: bool
@@ -69,7 +69,7 @@ class AlignFeatures(Transform):
         return other if self.to_partner else aligned(x, other)
 
     def _check(self, x: Tensor) -> None:
-        if x.dim() < 3 or not channels_first(x.shape, self.inputs) or math.prod(x.shape[2:]) < 2:
+        if places(x.shape, self.inputs) < 2:
             raise ValueError("features are aligned by their places, two or more beside channels (B, C, ...)")
 
 

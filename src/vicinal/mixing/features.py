@@ -15,7 +15,7 @@ from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.feature_transforms import AlignFeatures, ExchangeMoments, per_sample
 from vicinal.mixing.label_rules import Area, Drawn, LabelRule, Majority, Remix
-from vicinal.mixing.layouts import channels_first
+from vicinal.mixing.layouts import places
 from vicinal.mixing.masks import ScalarMask
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.strategies import ManifoldMixup
@@ -125,9 +125,7 @@ class AlignMix(ManifoldMixup):
     @staticmethod
     def default_layers(blocks: Sequence[str], shape_at: Callable[[str], Sequence[int]]) -> list[str]:
         for block in reversed(blocks):
-            shape = shape_at(block)
-            placed = len(shape) > 1 and channels_first((1, *shape), 1 + len(shape_at(INPUT)))
-            if placed and math.prod(shape[1:]) > 1:
+            if places((1, *shape_at(block)), 1 + len(shape_at(INPUT))) > 1:
                 return [INPUT, block]
         raise ValueError("no block returns one tensor with two or more places to align")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,14 @@ def channels_first(shape: Sequence[int], inputs: int) -> bool:
         inputs: dimensions of a batch of inputs.
     """
     return len(shape) != 3 or inputs == 3
+
+
+def places(shape: Sequence[int], inputs: int) -> int:
+    """Return how many places are beside the channels of a block's output, (B, C, ...); 0 if there are no such axes.
+
+    Args: as of :func:`channels_first`.
+    """
+    return math.prod(shape[2:]) if len(shape) > 2 and channels_first(shape, inputs) else 0
 
 
 @dataclass(frozen=True)
