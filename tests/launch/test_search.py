@@ -316,26 +316,29 @@ def started(folder: Path, *words: str, out: str = "out") -> Forked:
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_search_that_is_killed_at_five_random_moments_has_the_trials_of_another(size: int, tmp_path: Path) -> None:
     words = [trials_of(8), f"hydra.sweeper.at_a_time={size}", "trainer.epochs=2"]
-    assert started(tmp_path / "whole", *words).wait(300) == 0
-    draws, kills = random.Random(size), 0
-    killed = tmp_path / "killed"
+    whole = tmp_path / "whole"
+    assert started(whole, *words).wait(300) == 0
+    draws, kills, searches = random.Random(size), 0, 0
     while True:
-        process, moment = started(killed, *words), draws.uniform(0, 0.5)
-        before = length(killed)
-        while process.poll() is None and (kills == 5 or length(killed) == before):
-            time.sleep(0.01)
-        if kills < 5:
-            time.sleep(moment)
-        if process.poll() is not None:
+        killed = tmp_path / f"killed{searches}"
+        process = started(killed, *words)
+        moment = length(killed) + draws.uniform(0, length(whole) / 6)
+        while process.poll() is None and (kills == 5 or length(killed) < moment):
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.kill()
+        if process.wait(60) == -signal.SIGKILL:
+            kills += 1
+            continue
+        # Its end, which a busy machine may bring before the moment: another search has the kills that are left.
+        assert process.returncode == 0, (killed / "out").read_text()
+        assert record(killed)["trials"] == record(whole)["trials"]
+        assert results(killed).keys() == results(whole).keys()
+        for run, result in results(killed).items():
+            assert result["val"] == results(whole)[run]["val"]
+        if kills == 5:
             break
-        process.kill()
-        process.wait(60)
-        kills += 1
-    assert (kills, process.returncode) == (5, 0), (killed / "out").read_text()
-    assert record(killed)["trials"] == record(tmp_path / "whole")["trials"]
-    assert results(killed).keys() == results(tmp_path / "whole").keys()
-    for run, result in results(killed).items():
-        assert result["val"] == results(tmp_path / "whole")[run]["val"]
+        searches += 1
 
 
 def length(folder: Path) -> int:
