@@ -140,15 +140,36 @@ def test_a_block_of_clips_is_cut_in_time() -> None:
 @pytest.mark.parametrize(
     ("shape", "inputs", "first"),
     [
-        ((2, 12, 10), 2, False),
-        ((2, 12, 10), 4, False),
-        ((2, 12, 10), 3, True),
-        ((2, 8, 4, 4), 4, True),
-        ((2, 5), 2, True),
+        ((2, 12, 10), (2, 7), False),
+        ((2, 12, 10), (2, 3, 8, 8), False),
+        ((2, 12, 10), (2, 1, 64), True),
+        ((2, 8, 4, 4), (2, 3, 8, 8), True),
+        ((2, 4, 4, 4), (2, 3, 8, 8), True),
+        ((2, 4, 4, 96), (2, 3, 8, 8), False),
+        ((2, 7, 4, 192), (2, 3, 100, 60), False),  # 6.25 x 3.75, padded
+        ((2, 64, 7, 4), (2, 3, 100, 60), True),
+        ((2, 16, 31, 63), (2, 1, 64, 128), True),  # a spectrogram, by a convolution without padding
+        ((2, 16, 32, 63), (2, 1, 64, 128), True),  # (16, 32) has the proportion of the inputs by chance
+        ((2, 512, 1, 1), (2, 3, 32, 32), True),
+        ((2, 1, 1, 512), (2, 3, 32, 32), False),
+        ((2, 8, 4, 4, 4), (2, 3, 8, 8, 8), True),
+        ((2, 16, 40, 10), (2, 1, 800), True),  # of clips, as spectrograms
+        ((2, 5), (2, 7), True),
     ],
 )
-def test_where_channels_are(shape: tuple[int, ...], inputs: int, first: bool) -> None:
+def test_where_channels_are(shape: tuple[int, ...], inputs: tuple[int, ...], first: bool) -> None:
     assert channels_first(shape, inputs) is first
+
+
+@pytest.mark.parametrize("name", ["features.1", "layer1"])
+def test_masks_are_drawn_for_places_and_channels(name: str) -> None:
+    """The first is Swin's, whose channels are last."""
+    deep, context = FMix(1.0, depth=name), Context(shapes={"features.1": (8, 8, 96), "layer1": (96, 8, 8)})
+    if name == "layer1":
+        assert deep.sample((4, 3, 32, 32), seeded(), context).size == (96, 8, 8)
+        return
+    with pytest.raises(ValueError, match=r"^depth must be where images.* features.1 returns vectors \(B, 8, 8, 96\)"):
+        deep.sample((4, 3, 32, 32), seeded(), context)
 
 
 @pytest.mark.parametrize("inputs", [(4, 12), (4, 3, 8, 8)], ids=["sentences", "images"])

@@ -341,11 +341,12 @@ def test_the_scale_of_the_noise_is_beta_2_5() -> None:
 
 def test_moments_are_exchanged() -> None:
     x, other = torch.randn(2, 4, 16, 3, 3, dtype=torch.float64, generator=seeded())
-    mixed = ExchangeMoments()(x, other)
+    exchange = ExchangeMoments((4, 16, 3, 3))
+    mixed = exchange(x, other)
     torch.testing.assert_close(mixed.mean(dim=1), other.mean(dim=1))
     torch.testing.assert_close(mixed.std(dim=1), other.std(dim=1), rtol=1e-3, atol=0)
     plan = MoEx(layers=["input"]).sample((4, 16, 3, 3), seeded())
-    torch.testing.assert_close(plan.mix(x.float()), ExchangeMoments()(x.float(), x.float()[plan.partner]))
+    torch.testing.assert_close(plan.mix(x.float()), exchange(x.float(), x.float()[plan.partner]))
     assert plan.lam.tolist() == [pytest.approx(0.9)] * 4
 
 
@@ -486,9 +487,19 @@ def test_patchup_of_a_block_of_several_tensors_has_the_share_of_all() -> None:
     assert plan.settled().lam.tolist() == pytest.approx([sum(kept) / 2] * 4)
 
 
+def test_patchup_has_the_same_blocks_where_channels_are_last() -> None:
+    plan = PatchUp(1.0, ["block"], block=3, gamma=0.5).sample((4, 3, 18, 9), seeded(1))
+    assert isinstance(plan, PatchUpPlan)
+    x = torch.randn(4, 96, 8, 4, generator=seeded())
+    torch.testing.assert_close(plan.mix(x.movedim(1, -1)), plan.mix(x).movedim(1, -1), rtol=0, atol=0)
+    assert plan.blocks((96, 8, 4)).any()
+
+
 def test_patchup_changes_about_its_share() -> None:
     """Blocks overlap, so gamma 0.5 covers 1 - (1 - rate)^area of the positions away from the border."""
-    plan = PatchUpPlan(torch.ones(1), torch.zeros(1).long(), block=3, gamma=0.5, soft=True, seed=5, kept=[])
+    plan = PatchUpPlan(
+        torch.ones(1), torch.zeros(1).long(), inputs=(1, 3, 15, 15), block=3, gamma=0.5, soft=True, seed=5, kept=[]
+    )
     changed = plan.blocks((400, 15, 15))[:, 3:-3, 3:-3].float().mean().item()
     rate = 0.5 * 15**2 / (9 * 13**2)
     assert changed == pytest.approx(1 - (1 - rate) ** 9, abs=0.01)
@@ -501,8 +512,10 @@ def test_aligned_features_are_moved_to_where_they_are_alike() -> None:
     shuffled = x.flatten(2)[:, :, order].view_as(x)
     torch.testing.assert_close(aligned(x, shuffled), x, atol=1e-3, rtol=0)
     torch.testing.assert_close(aligned(x.flatten(2), shuffled.flatten(2)).view_as(x), x, atol=1e-3, rtol=0)
-    with pytest.raises(ValueError, match=r"^features are aligned by their places"):
-        AlignFeatures(to_partner=False, mixed=torch.ones(1, dtype=torch.bool))(torch.randn(4, 8), torch.randn(4, 8))
+    align = AlignFeatures(to_partner=False, mixed=torch.ones(1, dtype=torch.bool), inputs=(4, 3, 8, 8))
+    for shape in ((4, 8), (4, 8, 8, 96)):  # a row, and channels last
+        with pytest.raises(ValueError, match=r"^features are aligned by their places"):
+            align(torch.randn(shape), torch.randn(shape))
 
 
 def test_alignment_keeps_the_sum_of_the_partner() -> None:

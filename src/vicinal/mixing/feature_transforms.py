@@ -28,13 +28,13 @@ def per_sample(chosen: Tensor, x: Tensor) -> Tensor:
 class ExchangeMoments(Transform):
     """The sample with the partner's mean and deviation over the channels, at each position (PONO).
 
-    inputs: dimensions of the batch of inputs, which tell where the channels are.
+    inputs: shape of the batch of inputs, which tells where the channels are.
 
     Raises ValueError: there is one channel, whose mean is all of it, so that the partner would take the sample's place.
     """
 
     epsilon: ClassVar[float] = 1e-5
-    inputs: int = 4
+    inputs: tuple[int, ...]
 
     def __call__(self, x: Tensor, other: Tensor) -> Tensor:
         channels = 1 if channels_first(x.shape, self.inputs) else -1
@@ -51,14 +51,14 @@ class AlignFeatures(Transform):
 
     to_partner: align the samples with their partners; else the partners with the samples.
     mixed: bool (B,) or (1,), whether a sample is mixed at all; one that is not keeps its places.
-    inputs: dimensions of the batch of inputs, which tell where the channels are.
+    inputs: shape of the batch of inputs, which tells where the channels are.
 
     Raises ValueError: the features are not (B, C, ...) with two or more places.
     """
 
     to_partner: bool
     mixed: Tensor
-    inputs: int = 4
+    inputs: tuple[int, ...]
 
     def own(self, x: Tensor, other: Tensor) -> Tensor:
         self._check(x)

@@ -15,7 +15,7 @@ from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.counted import CountedMixup
 from vicinal.mixing.feature_transforms import AlignFeatures, ExchangeMoments, per_sample
 from vicinal.mixing.label_rules import Area, Drawn, LabelRule, Majority, Remix
-from vicinal.mixing.layouts import places
+from vicinal.mixing.layouts import channels_first, places
 from vicinal.mixing.masks import ScalarMask
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.strategies import ManifoldMixup
@@ -109,7 +109,7 @@ class MoEx(CountedMixup, ManifoldMixup):
     ) -> MixPlan:
         plan = super().make_plan(lam, partner, shape, generator, context)
         mask = ScalarMask(lam.float().expand(len(partner)))  # 1 where nothing is mixed, else 0
-        return MixPlan(lam, partner, plan.layer, mask, transform=ExchangeMoments(len(shape)))
+        return MixPlan(lam, partner, plan.layer, mask, transform=ExchangeMoments(tuple(shape)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class AlignMix(ManifoldMixup):
     @staticmethod
     def default_layers(blocks: Sequence[str], shape_at: Callable[[str], Sequence[int]]) -> list[str]:
         for block in reversed(blocks):
-            if places((1, *shape_at(block)), 1 + len(shape_at(INPUT))) > 1:
+            if places((1, *shape_at(block)), (1, *shape_at(INPUT))) > 1:
                 return [INPUT, block]
         raise ValueError("no block returns one tensor with two or more places to align")
 
@@ -134,13 +134,14 @@ class AlignMix(ManifoldMixup):
     ) -> MixPlan:
         plan = super().make_plan(lam, partner, shape, generator, context)
         to_partner = bool(torch.rand((), generator=generator) < 0.5)
-        return plan if plan.layer is None else plan.transformed(AlignFeatures(to_partner, lam < 1, len(shape)))
+        return plan if plan.layer is None else plan.transformed(AlignFeatures(to_partner, lam < 1, tuple(shape)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchUpPlan(MixPlan):
     """Blocks of hidden features that are swapped or mixed with the partner's.
 
+    inputs: shape of the batch of inputs, which tells where the channels are.
     block: side of a block, in positions.
     gamma: about the share of the positions that is in blocks.
     soft: mix inside the blocks; else swap.
@@ -148,6 +149,7 @@ class PatchUpPlan(MixPlan):
     kept: after a forward pass, the share that was not changed: a number for each tensor of the block.
     """
 
+    inputs: tuple[int, ...]
     block: int
     gamma: float
     soft: bool
@@ -179,6 +181,8 @@ class PatchUpPlan(MixPlan):
         generator = torch.Generator().manual_seed(self.seed)
         if len(shape) < 3:  # without positions
             return torch.rand(*shape, generator=generator) < self.gamma
+        if not channels_first((1, *shape), self.inputs):
+            return self.blocks((shape[-1], *shape[:-1])).movedim(0, -1)
         height, width = shape[-2:]
         block = min(self.block, height, width)
         block -= 1 - block % 2  # with a middle
@@ -227,7 +231,15 @@ class PatchUp(ManifoldMixup):
         plan = super().make_plan(lam, partner, shape, generator, context)
         seed = int(torch.randint(LARGEST_SEED, (), generator=generator))
         return PatchUpPlan(
-            lam, partner, plan.layer, block=self.block, gamma=self.gamma, soft=self.soft, seed=seed, kept=[]
+            lam,
+            partner,
+            plan.layer,
+            inputs=tuple(shape),
+            block=self.block,
+            gamma=self.gamma,
+            soft=self.soft,
+            seed=seed,
+            kept=[],
         )
 
     def law_of_lambda(self, bins: int, context: Context = NOTHING) -> list[float] | None:

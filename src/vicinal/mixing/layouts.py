@@ -10,20 +10,26 @@ KINDS = {2: "rows", 3: "sequences", 4: "images"}
 """What inputs (B, ...) of so many dimensions are called."""
 
 
-def channels_first(shape: Sequence[int], inputs: int) -> bool:
+def channels_first(shape: Sequence[int], inputs: Sequence[int]) -> bool:
     """Return whether the output of a block, (B, ...), has channels and then places, as far as shapes tell.
 
     (B, N, M) is N channels where the inputs are sequences with channels themselves, (B, C, T), as clips are. Otherwise
     it is N vectors, of words (B, L, width) or of patches of an image, as embeddings and transformers return them.
+    (B, N, M, K) has K channels, as Swin's blocks return them, if N x M is in proportion to the images, (B, C, H, W), to
+    a place, and M x K is not.
 
     Args:
         shape: of the output.
-        inputs: dimensions of a batch of inputs.
+        inputs: shape of a batch of inputs.
     """
-    return len(shape) != 3 or inputs == 3
+    if len(shape) == 4 == len(inputs):
+        (_, n, m, k), (height, width) = shape, inputs[2:]
+        last_two, first_two = (abs(a * width - b * height) <= max(height, width) for a, b in ((m, k), (n, m)))
+        return last_two or not first_two
+    return len(shape) != 3 or len(inputs) == 3
 
 
-def places(shape: Sequence[int], inputs: int) -> int:
+def places(shape: Sequence[int], inputs: Sequence[int]) -> int:
     """Return how many places are beside the channels of a block's output, (B, C, ...); 0 if there are no such axes.
 
     Args: as of :func:`channels_first`.
@@ -58,7 +64,7 @@ class Layout:
         Raises:
             ValueError: it does not fit; the text says what would, and begins with ``depth`` if that is the cause.
         """
-        first = block is None or channels_first(shape, len(inputs))
+        first = block is None or channels_first(shape, inputs)
         if first and self.least <= len(shape) - 2 <= self.most:
             return
         kind = KINDS.get(len(shape), "of another kind") if block is None else "" if first else "vectors"
