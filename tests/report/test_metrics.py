@@ -78,7 +78,7 @@ def test_a_metric_of_the_table_is_in_every_output(runs: Any, added: Metric) -> N
         assert table[f"{score}/{added.key} mean"].tolist() == [0.25, 1.5]
     comparison = compare(runs.found(*ALPHA))
     (cells, *_) = grids(comparison)
-    assert [row[cells.headings.index(heading)] for row in cells.rows] == ["0.25", "1.5"]
+    assert [row[cells.headings.index(heading)] for row in cells.rows] == ["0.2500", "1.500"]
     assert not [note for note in comparison.notes if "older version" in note]
     panel = pictures(comparison)[-1].panels[-2]
     assert panel.y.title == "sharpness of the output, nats"
@@ -147,9 +147,9 @@ def test_a_metric_can_be_better_when_it_is_lower_and_have_no_limit(regression: A
     cells, pairs, _ = grids(comparison)
     assert cells.title.startswith("root mean square error in m, lower is better, mean ± std over n seeds, interval")
     assert cells.headings[-2] == "explained variance ↑"
-    assert cells.rows[0][3] == "21.67 ± 2.082"
+    assert cells.rows[0][3] == "21.67 ± 2.08"
     assert pairs.title == "test, last epoch: difference to none in m, on the same seeds; below 0 is better"
-    assert [row[2] for row in pairs.rows] == ["-15", "-11"]
+    assert [row[2] for row in pairs.rows] == ["-15.00", "-11.00"]
     assert [picture.title for picture in pictures(comparison)] == [
         "Root mean square error against mixup.alpha", "Learning curves", "Other metrics against root mean square error",
     ]  # fmt: skip

@@ -79,12 +79,18 @@ def number(metric: Metric, value: float, sign: str = "") -> str:
     """Return a value of a metric: a share in percent, others with four significant digits; ``sign`` is "+" or ""."""
     if math.isnan(value):
         return NOTHING
-    return f"{100 * value:{sign}.2f}" if metric.percent else f"{value:{sign}.4g}"
+    return f"{100 * value:{sign}.2f}" if metric.percent else f"{value:{sign}#.4g}".removesuffix(".")
 
 
 def mean_and_std(metric: Metric, mean: float, std: float) -> str:
-    """Return a mean with its deviation, if it has one."""
-    return number(metric, mean) if math.isnan(std) else f"{number(metric, mean)} ± {number(metric, std)}"
+    """Return a mean with its deviation, if it has one, which has as many decimals, and two digits at least."""
+    text = number(metric, mean)
+    if math.isnan(std):
+        return text
+    if metric.percent or "e" in text:
+        return f"{text} ± {number(metric, std)}"
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {std:.{decimals}f}" if std >= 10 ** (1 - decimals) or std == 0 else f"{text} ± {std:#.2g}"
 
 
 def interval(metric: Metric, low: float, high: float, sign: str = "") -> str:
