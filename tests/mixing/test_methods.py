@@ -488,11 +488,11 @@ def test_patchup_of_a_block_of_several_tensors_has_the_share_of_all() -> None:
 
 
 def test_patchup_has_the_same_blocks_where_channels_are_last() -> None:
-    plan = PatchUp(1.0, ["block"], block=3, gamma=0.5).sample((4, 3, 18, 9), seeded(1))
+    plan = PatchUp(1.0, ["block"], block=3, gamma=0.5).sample((4, 3, 18, 18), seeded(1))
     assert isinstance(plan, PatchUpPlan)
-    x = torch.randn(4, 96, 8, 4, generator=seeded())
+    x = torch.randn(4, 96, 8, 8, generator=seeded())
     torch.testing.assert_close(plan.mix(x.movedim(1, -1)), plan.mix(x).movedim(1, -1), rtol=0, atol=0)
-    assert plan.blocks((96, 8, 4)).any()
+    assert plan.blocks((96, 8, 8)).any()
 
 
 def test_patchup_changes_about_its_share() -> None:

@@ -15,17 +15,15 @@ def channels_first(shape: Sequence[int], inputs: Sequence[int]) -> bool:
 
     (B, N, M) is N channels where the inputs are sequences with channels themselves, (B, C, T), as clips are. Otherwise
     it is N vectors, of words (B, L, width) or of patches of an image, as embeddings and transformers return them.
-    (B, N, M, K) has K channels, as Swin's blocks return them, if N x M is in proportion to the images, (B, C, H, W), to
-    a place, and M x K is not.
+    (B, N, N, K) has K channels, as Swin's blocks return them, if the images are square. Of others nothing is told: a
+    convolution may have another stride in height than in width.
 
     Args:
         shape: of the output.
         inputs: shape of a batch of inputs.
     """
     if len(shape) == 4 == len(inputs):
-        (_, n, m, k), (height, width) = shape, inputs[2:]
-        last_two, first_two = (abs(a * width - b * height) <= max(height, width) for a, b in ((m, k), (n, m)))
-        return last_two or not first_two
+        return inputs[2] != inputs[3] or shape[1] != shape[2] or shape[2] == shape[3]
     return len(shape) != 3 or len(inputs) == 3
 
 
