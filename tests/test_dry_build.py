@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.data.box_files import write_voc
+from vicinal.dry_build import make_strategy
 from vicinal.errors import UserError
 from vicinal.experiment import Experiment
 from vicinal.mixing import MixPlan, Mixup
@@ -18,6 +19,7 @@ from vicinal.mixing.label_rules import LabelRule
 from vicinal.models.vit import ViT
 
 VIT = "dataset=digits model=vit_tiny"
+MASKED = "dataset=digits model._target_=tests.test_dry_build.Masked ~model.conv_dropout ~model.hidden_dropout"
 
 
 class Halved(ViT):
@@ -33,6 +35,30 @@ class Halved(ViT):
 
 def squares(channels: int, image_size: int, classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+
+
+class Masked(nn.Module):
+    """Its first block returns features and where they count, its second features alone."""
+
+    blocks = ("block1", "block2")
+
+    def __init__(self, channels: int, image_size: int, classes: int, booleans: bool = False) -> None:
+        super().__init__()
+        self.block1, self.block2 = Pair(channels, booleans), nn.Conv2d(4, 4, 3)
+        self.head = nn.Linear(4 * (image_size - 4) ** 2, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.block2(self.block1(images)[0]).flatten(1))
+
+
+class Pair(nn.Module):
+    def __init__(self, channels: int, booleans: bool) -> None:
+        super().__init__()
+        self.conv, self.booleans = nn.Conv2d(channels, 4, 3), booleans
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv(images)
+        return x, x > 0 if self.booleans else x
 
 
 def first_side(channels: int, image_size: tuple[int, int], classes: int) -> nn.Module:
@@ -122,13 +148,18 @@ LINES = [
      "scheduler._target_=tests.test_dry_build.no_schedule: must return LRScheduler, not None"),
     ("dataset=digits model._target_=tests.test_dry_build.no_network ~model.conv_dropout ~model.hidden_dropout",
      "model._target_=tests.test_dry_build.no_network: must return Module, not list"),
+    (f"{MASKED} +model.booleans=true mixup=manifold mixup.layers=[block1]",
+     "mixup.layers=block1: cannot be mixed: mixing needs floating-point values, got torch.bool"),
+    (f"{MASKED} mixup=cutmix mixup.depth=block1",
+     "mixup.depth=block1: a mask is drawn for one tensor, and it returns another thing"),
     ("dataset=digits mixup=input mixup.window=[30,40]",
      "mixup.window=[30,40]: must begin before epoch 30, trainer.epochs"),
     ("dataset=digits trainer.epochs=8 mixup=one_of mixup.strategies.cutmix.window=[8,9]",
      "mixup._target_=vicinal.mixing.one_of.OneOf: window must begin before epoch 8, trainer.epochs"),
     ("dataset=digits mixup=one_of mixup.strategies.input.clean_weight=1",
      "mixup.strategies={input:{_target_:vicinal.mixing.InputMixup,alpha:0.8,clean_weight:1},cutmix:{_target_:"
-     "vicinal.mixing.CutMix,alpha:1}}: must leave clean_weight to mixup.clean_weight, for all of them; input has 1"),
+     "vicinal.mixing.CutMix,alpha:1}}: must leave clean_weight to mixup.clean_weight, for all of them; input has 1, "
+     "not 0.0"),
     ("dataset=digits mixup=balanced mixup.alpha=0", "mixup.alpha=0: must be > 0 for law=asymmetric"),
     ("dataset=digits dataset.sampler=class_balanced trainer.logit_adjustment=1",
      "trainer.logit_adjustment=1: must be 0 with dataset.sampler=class_balanced, which shows each class as often"),
@@ -156,6 +187,15 @@ def test_what_does_not_fit_is_refused_in_a_line(
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "outputs/runs").exists()
+
+
+def test_a_choice_may_blend_a_block_of_two_tensors_and_cut_another(compose: Callable[..., Experiment]) -> None:
+    parts = (
+        "input:{_target_:vicinal.mixing.ManifoldMixup,alpha:1,layers:[block1]},"
+        "cutmix:{_target_:vicinal.mixing.CutMix,alpha:1,depth:block2}"
+    )
+    experiment = compose(*MASKED.split(), "mixup=one_of", f"mixup.strategies={{{parts}}}")
+    assert make_strategy(experiment.mixup).depths == ["block1", "block2"]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def check_network(
         except ValueError:
             allowed = suggest(layer, [*([INPUT] if sizes.inputs.floats else []), *block_names(network)])
             raise ConfigError(key, layer, f"no block of {model.target}; {allowed}") from None
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             raise ConfigError(key, layer, f"cannot be mixed: {error}") from None
 
 
@@ -155,8 +155,7 @@ def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task 
         allowed = "token ids cannot be blended; choose mixup=ssmix, or mixup=manifold with mixup.layers=[embedding]"
         raise ConfigError(f"mixup.{key}", value, allowed)
     inputs = torch.rand(shape, generator=generator) if floats else torch.ones(shape, dtype=torch.int64)
-    blocks = [depth for depth in strategy.depths if depth != INPUT] if "shapes" in strategy.needs else []
-    shapes = {block: _depth_shape(mixup, model, sizes, block) for block in blocks}
+    shapes = {block: _depth_shape(mixup, model, sizes, block) for block in strategy.sized}
     context = Context(
         images=inputs,
         saliency=torch.rand((DRAWN, *shape[2:]) if floats else shape, generator=generator),

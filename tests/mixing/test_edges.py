@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vicinal.mixing import CutMix, InputMixup, Mixup
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, Mixup
 from vicinal.mixing.context import Context
 from vicinal.mixing.feature_transforms import aligned
 from vicinal.mixing.features import AlignMix, MoEx, NoisyFeatureMixup, PatchUp, PatchUpPlan
 from vicinal.mixing.laws import Beta
-from vicinal.mixing.pasting import Ricap
+from vicinal.mixing.masks import Boxes, ScalarMask
+from vicinal.mixing.one_of import OneOf
+from vicinal.mixing.pasting import ResizeMix, Ricap
+from vicinal.mixing.saliency import PuzzleMix
+from vicinal.mixing.text import SSMix
 from vicinal.mixing.zeta import ZetaMixup
 
 
@@ -171,6 +177,69 @@ def test_weights_of_many_members_sum_to_one_in_bf16() -> None:
     labels: Tensor = torch.arange(8) % 5
     plan = ZetaMixup(gamma=1.0).sample((8, 1, 4, 4), seeded())
     assert plan.loss(logits, labels).item() == plan.loss(logits.float(), labels).item()
+
+
+@pytest.mark.parametrize("strategy", [ZetaMixup(gamma=1.0), InputMixup(1.0, members=3)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_members_are_not_rounded_by_autocast(strategy: Mixup, dtype: torch.dtype) -> None:
+    x, labels = torch.randn(8, 1, 4, 4, generator=seeded()), torch.arange(8) % 5
+    plan = strategy.sample(x.shape, seeded())
+    with torch.autocast("cpu", dtype):
+        mixed, targets = plan.mix(x), plan.targets(labels, 5)
+    assert torch.equal(mixed, plan.mix(x))
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(8), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(33, 33), (33, 64), (64, 225)])
+def test_puzzles_are_of_halves(size: tuple[int, int]) -> None:
+    shape, context = (4, 3, *size), Context(saliency=torch.rand(4, *size, generator=seeded()))
+    with pytest.raises(ValueError, match=rf"^PuzzleMix halves images, .* must be even, got {size[0]} x {size[1]} pix"):
+        PuzzleMix(1.0).sample(shape, seeded(), context)
+
+
+@pytest.mark.parametrize(("scale", "side"), [(0.05, 40), (0.3, 40), (0.48, 100), (1.0, 32), (0.0, 32)])
+def test_a_box_of_whole_pixels_loses_none(scale: float, side: int) -> None:
+    """``int(scale * side)``, even, of the paper's section 3.2; at the border it is cut off."""
+    for seed in range(20):
+        plan = ResizeMix(scale_low=scale, scale_high=scale).sample((2, 3, side, side), seeded(seed))
+        if scale == 0:
+            assert not plan.active or plan.lam.tolist() == [1, 1]
+            continue
+        assert isinstance(plan.mask, Boxes)
+        (top,), (bottom,), *_ = plan.mask.sides
+        if 0 < top < bottom < side:
+            assert bottom - top == round(scale * side) // 2 * 2
+
+
+def test_tensors_in_a_field_of_a_plan_move_along() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Kept(MixPlan):
+        kept: tuple[Any, ...]
+
+    kept = (torch.ones(2), [ScalarMask(torch.ones(2))], {"a": torch.ones(2), "b": None}, "text", 3)
+    moved = Kept(lam=torch.ones(2), partner=torch.arange(2), kept=kept).to(torch.device("meta")).kept
+    assert [moved[0].device.type, moved[1][0].lam.device.type, moved[2]["a"].device.type] == ["meta"] * 3
+    assert (moved[2]["b"], *moved[3:]) == (None, "text", 3)
+    assert isinstance(moved, tuple)
+    assert isinstance(moved[1], list)
+
+
+def test_a_choice_has_the_weights_of_the_loss_for_all() -> None:
+    """Two strategies have others of their own."""
+    for strategy, key, plain in ((PatchUp(2.0, ["input"]), "mixed_weight", 1.0), (SSMix(), "clean_weight", 0.0)):
+        value = getattr(strategy, key)
+        text = f"^strategies must leave {key} to mixup.{key}, for all of them; a has {value}, not {plain}$"
+        with pytest.raises(ValueError, match=text):
+            OneOf(strategies={"a": strategy}, weights={"a": 1.0})
+        OneOf(strategies={"a": replace(strategy, **{key: plain})}, weights={"a": 1.0}, **{key: value})
+
+
+def test_a_choice_asks_for_shapes_of_blocks_that_masks_are_drawn_for() -> None:
+    parts = {"a": ManifoldMixup(1.0, ["input", "first"]), "b": CutMix(1.0, depth="second"), "c": CutMix(1.0)}
+    choice = OneOf(strategies=parts, weights=dict.fromkeys(parts, 0.3))
+    assert choice.needs == {"shapes"}
+    assert choice.sized == ["second"]
+    assert [part.sized for part in parts.values()] == [[], ["second"], []]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from vicinal.data import RunData, Samples
 from vicinal.data.inputs import Table
-from vicinal.mixing import MixPlan
+from vicinal.mixing import InputMixup, MixPlan
 from vicinal.mixing.several import blend
+from vicinal.mixing.zeta import ZetaMixup
 from vicinal.tasks import MULTILABEL
 from vicinal.tasks.metric import Totals
 
@@ -115,6 +116,19 @@ def test_bounds_of_more_than_two_samples() -> None:
     floor = torch.special.entr(mixed) + torch.special.entr(1 - mixed)
     torch.testing.assert_close(bounds.floor, floor.mean(dim=1))
     assert bool(bounds.ceiling.isnan().all())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_that_all_members_have_takes_no_loss(seed: int) -> None:
+    """Many weights sum to 1 up to rounding, which may be more."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = (torch.rand(64, 3, generator=generator) < torch.tensor([1.1, 0.9, -1.0])).float()
+    for strategy in (ZetaMixup(), InputMixup(1.0, members=5, per_sample=True)):
+        plan = strategy.sample((64, 1, 4, 4), generator)
+        floor = MULTILABEL.bounds(plan, targets, 3, None).floor
+        mixed = plan.mix_targets(targets)[:, 1].double().clamp(0, 1)
+        expected = (torch.special.entr(mixed) + torch.special.entr(1 - mixed)) / 3
+        torch.testing.assert_close(floor.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_captions() -> None:

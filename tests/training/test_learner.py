@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -19,9 +20,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vicinal.config.schema import TrainerConfig
 from vicinal.data import Pending
 from vicinal.errors import UserError
-from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
+from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy, mixed_forward
+from vicinal.mixing.context import Context
+from vicinal.mixing.features import NoisyFeatureMixup, PatchUp
 from vicinal.mixing.fields import SmoothMix
+from vicinal.mixing.forward import MixHooks
+from vicinal.mixing.pasting import ResizeMix, Ricap
 from vicinal.mixing.saliency import PuzzleMix, SaliencyMix
+from vicinal.models.preact_resnet import PreActResNet
 from vicinal.training.hardware import Hardware
 from vicinal.training.learner import Learner
 from vicinal.training.mixing_stats import MixingStats
@@ -445,6 +451,58 @@ def test_compiled_training_is_the_same(name: str) -> None:
     assert not counters["graph_break"]
     for parameter, other in zip(eager.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(other, parameter, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_full_batches_are_compiled_for_one_pass_and_for_two(monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
+    sizes = []
+
+    def counted(model: nn.Module, **options: Any) -> Callable[[Tensor], Any]:
+        def call(x: Tensor) -> Any:
+            sizes.append(len(x))
+            return model(x)
+
+        return call
+
+    monkeypatch.setattr("torch.compile", counted)
+    strategy = InputMixup(20.0, clean_weight=1.0, together=together)
+    learner = make_learner(make_model(), strategy, compile=True)
+    for images, labels, plan in batches(strategy, 2):
+        learner.step(images, labels, plan)
+    images, labels, _ = next(batches(strategy, 1))
+    learner.step(images[:3], labels[:3], strategy.sample(images[:3].shape, torch.Generator().manual_seed(0)))
+    assert sizes == ([14, 14] if together else [7] * 4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # by torch's own look between two graphs
+@pytest.mark.parametrize(
+    ("strategy", "graphs"),
+    [
+        (CutMix(1.0, depth="layer1"), 1),
+        (ResizeMix(depth="layer1"), 3),
+        (Ricap(1.0, depth="layer1"), 3),
+        (NoisyFeatureMixup(1.0, ["layer1"]), 3),
+        (PatchUp(1.0, ["layer1"]), 3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_numbers_on_the_host_take_no_graph_each(strategy: Strategy, graphs: int) -> None:
+    """A plan with numbers that are not in tensors is carried out between the graphs, to the bit."""
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    model = PreActResNet(3, 8, 5, width=4)
+    compiled = torch.compile(model, dynamic=False, backend=counter)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        x = torch.randn(8, 3, 8, 8, generator=generator)
+        plan = strategy.sample(x.shape, generator, Context(shapes={"layer1": (4, 8, 8)}))
+        with MixHooks(model, ["layer1"], compiled=True) as hooks:
+            ours = hooks(x, plan, lambda x: compiled(x))
+        seen = plan.settled().lam
+        assert torch.equal(ours, mixed_forward(model, x, plan))
+        assert torch.equal(plan.settled().lam, seen)
+    assert counter.frame_count == graphs
 
 
 @pytest.mark.parametrize("works", [True, False])

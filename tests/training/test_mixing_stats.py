@@ -21,7 +21,7 @@ from vicinal.jobs.run import run
 from vicinal.mixing import CutMix, InputMixup, ManifoldMixup, MixPlan, NoMix, Strategy
 from vicinal.mixing.masks import Mask, ScalarMask
 from vicinal.runs import checkpoint
-from vicinal.tasks import CLASSIFICATION, MULTILABEL
+from vicinal.tasks import CLASSIFICATION, DETECTION, MULTILABEL
 from vicinal.tasks.losses import CrossEntropy
 from vicinal.tasks.multilabel import MultilabelLoss
 from vicinal.training.evaluation import evaluate
@@ -165,6 +165,15 @@ def test_nothing_is_said_of_mixing_without_any(compose: Compose) -> None:
         assert not [key for key in row if key.startswith("mixing/")]
         assert (row["train/acc1_ceiling"], row["train/loss_floor"]) == (1, 0)
         assert {"train_clean/acc1", "train_clean/loss"} <= row.keys()
+
+
+@pytest.mark.parametrize("strategy", [NoMix(), InputMixup(1.0)])
+def test_no_floor_is_said_of_a_loss_whose_bounds_are_not_known(strategy: Strategy) -> None:
+    """Whether or not anything is mixed."""
+    mixing_stats = MixingStats(strategy.depths, torch.ones(3), Objective(DETECTION, None), CPU)
+    shape = (4, 1, 4, 4)
+    mixing_stats.add(strategy.sample(shape, torch.Generator().manual_seed(0)), torch.zeros(4, 2, 5), shape)
+    assert not {"train/loss_floor", "mixing/target_entropy"} & mixing_stats.read().keys()
 
 
 def read(strategy: Strategy, batches: int, shape: tuple[int, ...], classes: int = 10) -> Row:

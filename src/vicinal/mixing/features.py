@@ -32,6 +32,7 @@ class NoisyPlan(MixPlan):
     seed: of the noise, whose shape is known only in the network.
     """
 
+    compiles = False
     multiplied: float
     added: float
     seed: int
@@ -149,6 +150,7 @@ class PatchUpPlan(MixPlan):
     kept: after a forward pass, the share that was not changed: a number for each tensor of the block.
     """
 
+    compiles = False
     inputs: tuple[int, ...]
     block: int
     gamma: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -64,11 +65,19 @@ class MixHooks(AbstractContextManager["MixHooks"]):
     """Forward hooks on the blocks of a model that can be mixed, for a model that is called many times.
 
     The hooks are registered once and read the current plan. Nothing about the model changes from batch to batch, so
-    ``torch.compile`` need not compile again. After the ``with`` block, or :meth:`remove`, the model is as before.
+    ``torch.compile`` need not compile again; a plan with numbers on the host is carried out between two graphs, since
+    each number would need a graph of its own. After the ``with`` block, or :meth:`remove`, the model is as before.
+
+    Args:
+        model: whose blocks are mixed.
+        layers: names of the blocks.
+        compiled: whether a compiled form of the model will be called.
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
+    def __init__(self, model: nn.Module, layers: Iterable[str], compiled: bool = False) -> None:
         self.model = model
+        self._compiled = compiled
+        self._apart = torch.compiler.disable(_mix) if compiled else _mix  # type: ignore[no-untyped-call]
         self.mixed = 0
         """Blocks mixed in the last forward pass."""
         self._plan: MixPlan | None = None
@@ -88,6 +97,8 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         self.mixed = 0
         # A plan that mixes no block looks like no plan: each kind that a hook can tell apart costs a compilation.
         self._plan = plan if plan.active and (plan.layer is not None or plan.reads is not None) else None
+        if self._compiled and self._plan is not None and plan.mask is not None:
+            self._plan = replace(plan, mask=plan.mask.to(images.device))  # boxes are no tensors where they are decided
         try:
             mixed = plan.mix(images, self._memory_like(images)) if plan.layer is None else images
             logits: Tensor = (forward or self.model)(mixed)
@@ -121,7 +132,8 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise RuntimeError(f"block {name!r} returns {type(output).__name__}; only tensors can be mixed")
         self.mixed += 1
-        mixed = tuple(self._plan.mix(tensor) for tensor in tensors)
+        mix = _mix if self._plan.compiles else self._apart
+        mixed = tuple(mix(self._plan, tensor) for tensor in tensors)
         return mixed if isinstance(output, tuple) else mixed[0]
 
     def remove(self) -> None:
@@ -131,6 +143,10 @@ class MixHooks(AbstractContextManager["MixHooks"]):
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def _mix(plan: MixPlan, x: Tensor) -> Tensor:
+    return plan.mix(x)
 
 
 def _not_one_tensor(name: str, output: object) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vicinal.mixing.masks import ScalarMask, pairs
 
@@ -47,17 +46,23 @@ class MixFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, lam: Tensor, partner: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(lam, inverse)
+    def forward(x: Tensor, lam: Tensor, partner: Tensor, inverse: Tensor) -> Tensor:
         return ScalarMask(lam).mix_out(x, partner, torch.empty_like(x))
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        _, lam, _, inverse = inputs
+        ctx.save_for_backward(lam, inverse)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         lam, inverse = ctx.saved_tensors
         dtype = torch.promote_types(gradient.dtype, torch.float32)
         own_weight = lam.to(dtype).view(-1, *[1] * (gradient.dim() - 1))
         other_weight = 1 - own_weight[inverse]
+        if torch.is_grad_enabled():  # the gradient of a gradient is wanted
+            wide = gradient.to(dtype)
+            return (own_weight * wide + other_weight * wide[inverse]).to(gradient.dtype), None, None, None
         out = torch.empty_like(gradient)
         for few, own, other in pairs(gradient, inverse, out, dtype):
             other.mul_(other_weight[few]).add_(own * own_weight[few])

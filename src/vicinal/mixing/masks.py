@@ -29,6 +29,11 @@ class Mask(ABC):
     pixelwise: ClassVar[bool] = False
     """True if ``mix`` compiles to a part of the loop that makes its arguments, on the device where the mask is."""
 
+    @property
+    def compiles(self) -> bool:
+        """Whether all its numbers are in tensors: see :attr:`MixPlan.compiles`."""
+        return True
+
     @abstractmethod
     def mix(self, x: Tensor, other: Tensor) -> Tensor:
         """Return ``m * x + (1 - m) * other`` as a new tensor, for x and other (B, ...). Gradients flow to both."""
@@ -148,6 +153,10 @@ class Boxes(Mask):
             first, end = centre - half, centre + ((length + 1 >> 1) if odd_sides else half)
             sides += [first.clamp_(min=0).tolist(), end.clamp_(max=side).tolist()]
         return cls(sides, size)
+
+    @property
+    def compiles(self) -> bool:
+        return self.corners is not None
 
     @property
     def areas(self) -> list[int]:

@@ -42,8 +42,9 @@ class OneOf(Strategy):
             raise ValueError(f"strategies must have a _target_ each that is a strategy, got {self.strategies}")
         for name, strategy in self.strategies.items():
             for key in ("mixed_weight", "clean_weight", "together"):
-                if (value := getattr(strategy, key)) != getattr(type(strategy), key):
-                    raise ValueError(f"strategies must leave {key} to mixup.{key}, for all of them; {name} has {value}")
+                if (value := getattr(strategy, key)) != (plain := getattr(Strategy, key)):
+                    own = f"{name} has {value}, not {plain}"
+                    raise ValueError(f"strategies must leave {key} to mixup.{key}, for all of them; {own}")
         if self.strategies.keys() != self.weights.keys():
             raise ValueError(f"weights must be of {', '.join(self.strategies)}, got {', '.join(self.weights)}")
         if not all(weight >= 0 for weight in self.weights.values()) or math.fsum(self.weights.values()) > 1 + 1e-9:
@@ -64,6 +65,10 @@ class OneOf(Strategy):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset().union(*(strategy.needs for strategy in self.strategies.values()))
+
+    @property
+    def sized(self) -> Sequence[str]:
+        return list(dict.fromkeys(block for strategy in self.strategies.values() for block in strategy.sized))
 
     def sample(self, shape: Sequence[int], generator: torch.Generator, context: Context = NOTHING) -> MixPlan:
         left = torch.rand((), dtype=torch.float64, generator=generator).item()

@@ -21,6 +21,8 @@ from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.several import SeveralPlan
 from vicinal.mixing.transforms import Transform
 
+ROUNDING = 1e-11
+"""Of a scale, that its square loses, and with it a pixel of a side that is a whole number of pixels."""
 TRIES = 10
 """Boxes that random erasing draws at most."""
 
@@ -32,6 +34,7 @@ class ResizeIntoBox(Transform):
     boxes: (B) or one for the whole batch.
     """
 
+    compiles = False
     boxes: Boxes
 
     def __call__(self, x: Tensor, other: Tensor) -> Tensor:
@@ -72,7 +75,8 @@ class ResizeMix(Mixup):
 
     def draw_lam(self, rows: int, generator: torch.Generator, context: Context) -> Tensor:
         scale = torch.rand(rows, dtype=torch.float64, generator=generator)
-        return 1 - (self.scale_low + (self.scale_high - self.scale_low) * scale) ** 2
+        scale = self.scale_low + (self.scale_high - self.scale_low) * scale
+        return (1 - (scale * (1 + ROUNDING)) ** 2).clamp(min=0)
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
@@ -161,6 +165,7 @@ class CropsPlan(SeveralPlan):
     offsets: row and column of each crop in its image, 4 pairs.
     """
 
+    compiles = False
     boundary: tuple[int, int]
     offsets: Sequence[tuple[int, int]]
 

@@ -50,6 +50,12 @@ class MixPlan:
         return ScalarMask(self.lam) if self.mask is None else self.mask
 
     @property
+    def compiles(self) -> bool:
+        """Whether all numbers of :meth:`mix` are in tensors, so that one graph of a compiler is for any of them."""
+        mask, transform = self.mask, self.transform
+        return (mask is None or mask.compiles) and (transform is None or transform.compiles)
+
+    @property
     def cuts(self) -> bool:
         """Whether each pixel of the mixed input is of one sample alone, so that a map of classes can be cut as well."""
         return self.active and self.layer is None and self.applied_mask.hard

@@ -91,7 +91,9 @@ class PuzzleMix(Mixup):
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
         height, width = shape[-2:]
-        sides = [side for k in range(1, MOST_HALVINGS + 1) if not (height % (side := 2**k) or width % side)] or [1]
+        sides = [side for k in range(1, MOST_HALVINGS + 1) if not (height % (side := 2**k) or width % side)]
+        if not sides:
+            raise ValueError(f"PuzzleMix halves images, whose sides must be even, got {height} x {width} pixels")
         blocks = sides[int(torch.randint(len(sides), (), generator=generator))]
         pixels = need(context.saliency, "saliency").detach().float()
         saliency = F.avg_pool2d(pixels[:, None], (height // blocks, width // blocks))[:, 0].cpu()
@@ -102,7 +104,7 @@ class PuzzleMix(Mixup):
         mask = torch.where(few[:, None, None] < 1, SOLVERS[self.solver](energy), 1.0)
         large = mask.repeat_interleave(height // blocks, dim=1).repeat_interleave(width // blocks, dim=2)
         plan = MixPlan(lam, partner, mask=SoftMask(large[:, None]))
-        if not self.transport or blocks == 1:
+        if not self.transport:
             return plan
         moved = transported(own, mask, self.move_cost), transported(other, 1 - mask, self.move_cost)
         return plan.transformed(Transport(*moved, blocks))

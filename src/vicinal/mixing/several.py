@@ -79,11 +79,15 @@ class SeveralPlan(MixPlan):
         return self.shares[:, 0].view(-1, *[1] * (len(shape) - 1)).expand(shape)
 
     def _sum(self, x: Tensor) -> Tensor:
-        """Return the weighted sum as one matrix product, (B, B) @ (B, ...), in float32 at least."""
+        """Return the weighted sum as one matrix product, (B, B) @ (B, ...), in float32 at least.
+
+        Autocast would round it to 16 bits, and the weights of a target would not sum to 1.
+        """
         dtype = torch.promote_types(x.dtype, torch.float32)
         matrix = torch.zeros(len(x), len(x), dtype=dtype, device=x.device)
         matrix.scatter_add_(1, self.indices, self.shares.to(dtype))
-        return (matrix @ x.to(dtype).reshape(len(x), -1)).view(x.shape).to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return (matrix @ x.to(dtype).reshape(len(x), -1)).view(x.shape).to(x.dtype)
 
 
 def blend(lam: Tensor, partner: Tensor, layer: str | None = None) -> MixPlan:

@@ -57,6 +57,11 @@ class Strategy(ABC):
         """Facts of the :class:`Context` that :meth:`sample` looks at; without any, a shape is enough."""
         return frozenset()
 
+    @property
+    def sized(self) -> Sequence[str]:
+        """Blocks of which :meth:`sample` is told the shape of an output, if it needs shapes."""
+        return [depth for depth in self.depths if depth != INPUT] if "shapes" in self.needs else []
+
     def law_of_lambda(self, bins: int, context: Context = NOTHING) -> list[float] | None:
         """Return the probability that lambda is drawn from each of ``bins`` equal parts of [0, 1]; None if not known.
 

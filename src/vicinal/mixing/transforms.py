@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from vicinal.mixing.moving import on_device
 @dataclass(frozen=True)
 class Transform(ABC):
     """Change what is taken from the partner, and where it must be from the sample itself."""
+
+    compiles: ClassVar[bool] = True
+    """Whether all its numbers are in tensors: see :attr:`MixPlan.compiles`."""
 
     def own(self, x: Tensor, other: Tensor) -> Tensor:
         """Return the samples, (B, ...), as they are mixed."""

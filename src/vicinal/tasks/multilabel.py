@@ -95,7 +95,7 @@ class Multilabel(Task):
         import torch
 
         same = (targets == targets[plan.partner]).all(dim=1).to(targets.dtype)
-        mixed = plan.mix_targets(targets)
+        mixed = plan.mix_targets(targets).clamp(0, 1)  # a sum of many weights is 1 up to rounding
         entropy = torch.special.entr(mixed) + torch.special.entr(1 - mixed)
         weight = torch.where(same > 0, 1.0, plan.lam) if plan.pairs else torch.full_like(same, torch.nan)
         return Bounds(same, entropy.sum(dim=1), entropy.mean(dim=1), torch.maximum(weight, 1 - weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -154,8 +155,11 @@ class Task:
         return None
 
     def clean_floor(self, counts: Tensor, loss: Any) -> float:
-        """Return the lowest mean loss of samples that are not mixed, by the training samples per class, (K,)."""
-        return 0.0
+        """Return the lowest mean loss of samples that are not mixed, by the training samples per class, (K,).
+
+        NaN where it is not known, as in a task without :meth:`bounds`.
+        """
+        return math.nan if type(self).bounds is Task.bounds else 0.0
 
     def caption(self, members: Sequence[tuple[float, Any]], class_names: Sequence[str]) -> str:
         """Describe the target of an example by the weight and the target of each sample in it."""

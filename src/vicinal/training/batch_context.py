@@ -13,7 +13,6 @@ from vicinal.data import Batch, plain
 from vicinal.mixing import MixPlan
 from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.forward import shapes_of
-from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names
 from vicinal.tasks import Task
 from vicinal.training.learner import Learner
@@ -68,10 +67,9 @@ class BatchContext:
         context = self._facts(inputs, targets, epoch, step)
         if "shapes" in self._needs:
             if self._shapes is None:
-                blocks = [depth for depth in self._learner.strategy.depths if depth != INPUT]
                 example = plain(inputs)[:1]
                 with self._learner.hardware.autocast():
-                    self._shapes = shapes_of(self._learner.model, example, blocks)
+                    self._shapes = shapes_of(self._learner.model, example, self._learner.strategy.sized)
             context = replace(context, shapes=self._shapes)
         if "saliency" in self._needs:
             context = replace(context, saliency=saliency(self._learner, plain(inputs), targets))

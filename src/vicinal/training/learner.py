@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
@@ -67,7 +67,8 @@ class Learner(Stateful):
         decay = settings.ema_decay
         self.ema = None if decay is None else ModelEma(self.model, decay)
         # After the copy for the averaged weights, which are only ever evaluated.
-        self.hooks = MixHooks(self.model, [*(depth for depth in strategy.depths if depth != INPUT), *strategy.reads])
+        mixed = [depth for depth in strategy.depths if depth != INPUT]
+        self.hooks = MixHooks(self.model, [*mixed, *strategy.reads], compiled=hardware.compile)
         self.strategy, self.settings, self.hardware = strategy, settings, hardware
         self._counts = None if counts is None else counts.to(hardware.device)
         weights = (strategy.mixed_weight, strategy.clean_weight, strategy.together)
@@ -80,7 +81,7 @@ class Learner(Stateful):
             torch.compiler.reset()
             # One graph per block that can be mixed, one for all other batches, one for evaluation. The limit is that of
             # the process, where other code compiles too, so it is never lowered.
-            needed = len(set(strategy.depths)) + 2
+            needed = (len(set(strategy.depths)) + 1) * (1 + strategy.together) + 1
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, needed)
             # torch warns in every precision, bf16 too
             warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
@@ -90,10 +91,11 @@ class Learner(Stateful):
         self._sum = None if shards.count == 1 else ShardSum(self.model, shards)
         self.graphs = 0
         """Graphs that the compiler has made of the model so far."""
-        self.forward = self._compile_for_full_batches(
-            self.model, -(-settings.batch_size // shards.count), "reduce-overhead" if hardware.cuda_graphs else None
-        )
-        evaluated = self._compile_for_full_batches(self.eval_model, settings.eval_batch_size)
+        part = -(-settings.batch_size // shards.count)
+        sizes = {part, 2 * part} if strategy.together else {part}
+        mode = "reduce-overhead" if hardware.cuda_graphs else None
+        self.forward = self._compile_for_full_batches(self.model, sizes, mode)
+        evaluated = self._compile_for_full_batches(self.eval_model, {settings.eval_batch_size})
         self.eval_forward = averaged(evaluated, settings.eval_views)
         """The model that is evaluated, as a function of inputs; of all their views."""
 
@@ -156,7 +158,7 @@ class Learner(Stateful):
             self.ema.update(self.model)
 
     def _compile_for_full_batches(
-        self, model: nn.Module, batch_size: int, mode: str | None = None
+        self, model: nn.Module, sizes: Collection[int], mode: str | None = None
     ) -> Callable[[Tensor], Any]:
         """Return the model compiled for full batches; the odd batch at the end is not worth its own compilation."""
         if not self.hardware.compile:
@@ -166,7 +168,7 @@ class Learner(Stateful):
         compiled = torch.compile(model, dynamic=False, mode=mode)
 
         def forward(inputs: Tensor) -> Any:
-            if len(inputs) != batch_size:
+            if len(inputs) not in sizes:
                 return model(inputs)
             before = counters["stats"]["unique_graphs"]
             outputs = compiled(inputs)
