@@ -130,7 +130,7 @@ def test_strategies_say_whether_they_blend_at_the_input() -> None:
     weights = {"a": 0.5, "b": 0.5}
     assert [item.selects for item in (NoMix(), hidden, SSMix())] == [True] * 3
     assert [item.selects for item in (InputMixup(1.0), both, CutMix(1.0))] == [False] * 3
-    assert OneOf(strategies={"a": hidden, "b": SSMix()}, weights=weights).selects
+    assert OneOf(strategies={"a": hidden, "b": SSMix(clean_weight=0.0)}, weights=weights).selects
     assert not OneOf(strategies={"a": hidden, "b": InputMixup(1.0)}, weights=weights).selects
 
 
