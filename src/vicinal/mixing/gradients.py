@@ -42,17 +42,14 @@ class MixFunction(torch.autograd.Function):
 
     ``partner`` (B,) is a permutation with this ``inverse``. A sample gets its gradient from two places: itself, and the
     sample that it is the partner of. Their weighted sum is computed in float32 and rounded once. In float32 that is
-    torch's own gradient of the plain form to the bit; in a shorter type, torch rounds each part first.
+    torch's own gradient of the plain form to the bit; in a shorter type, torch rounds each part first. Not for
+    ``torch.func``: its form of a function takes 3 % more of a step of the default network.
     """
 
     @staticmethod
-    def forward(x: Tensor, lam: Tensor, partner: Tensor, inverse: Tensor) -> Tensor:
-        return ScalarMask(lam).mix_out(x, partner, torch.empty_like(x))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        _, lam, _, inverse = inputs
+    def forward(ctx: Any, x: Tensor, lam: Tensor, partner: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(lam, inverse)
+        return ScalarMask(lam).mix_out(x, partner, torch.empty_like(x))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
