@@ -77,7 +77,7 @@ class MixHooks(AbstractContextManager["MixHooks"]):
     def __init__(self, model: nn.Module, layers: Iterable[str], compiled: bool = False) -> None:
         self.model = model
         self._compiled = compiled
-        self._apart = torch.compiler.disable(_mix) if compiled else _mix  # type: ignore[no-untyped-call]
+        self._apart = torch.compiler.disable(_carry_out) if compiled else _carry_out  # type: ignore[no-untyped-call]
         self.mixed = 0
         """Blocks mixed in the last forward pass."""
         self._plan: MixPlan | None = None
@@ -97,7 +97,7 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         self.mixed = 0
         # A plan that mixes no block looks like no plan: each kind that a hook can tell apart costs a compilation.
         self._plan = plan if plan.active and (plan.layer is not None or plan.reads is not None) else None
-        if self._compiled and self._plan is not None and plan.mask is not None:
+        if self._compiled and self._plan is not None and plan.mask is not None and not plan.mask.compiles:
             self._plan = replace(plan, mask=plan.mask.to(images.device))  # boxes are no tensors where they are decided
         try:
             mixed = plan.mix(images, self._memory_like(images)) if plan.layer is None else images
@@ -132,7 +132,7 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise RuntimeError(f"block {name!r} returns {type(output).__name__}; only tensors can be mixed")
         self.mixed += 1
-        mix = _mix if self._plan.compiles else self._apart
+        mix = _carry_out if self._plan.compiles else self._apart
         mixed = tuple(mix(self._plan, tensor) for tensor in tensors)
         return mixed if isinstance(output, tuple) else mixed[0]
 
@@ -145,7 +145,7 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         self.remove()
 
 
-def _mix(plan: MixPlan, x: Tensor) -> Tensor:
+def _carry_out(plan: MixPlan, x: Tensor) -> Tensor:
     return plan.mix(x)
 
 

@@ -15,8 +15,8 @@ def channels_first(shape: Sequence[int], inputs: Sequence[int]) -> bool:
 
     (B, N, M) is N channels where the inputs are sequences with channels themselves, (B, C, T), as clips are. Otherwise
     it is N vectors, of words (B, L, width) or of patches of an image, as embeddings and transformers return them.
-    (B, N, N, K) has K channels, as Swin's blocks return them, if the images are square. Of others nothing is told: a
-    convolution may have another stride in height than in width.
+    (B, N, N, K) with another K has K channels, as Swin's blocks return them, if the images are square. Of images that
+    are not, nothing is told: a convolution may have another stride in height than in width.
 
     Args:
         shape: of the output.

@@ -79,8 +79,9 @@ class Learner(Stateful):
         if hardware.compile:
             # Graphs of an earlier run of this process would count as ours.
             torch.compiler.reset()
-            # One graph per block that can be mixed, one for all other batches, one for evaluation. The limit is that of
-            # the process, where other code compiles too, so it is never lowered.
+            # One graph per block that can be mixed, one for all other batches, both twice if two losses are one pass of
+            # twice the size, and one for evaluation. The limit is that of the process, where other code compiles too,
+            # so it is never lowered.
             needed = (len(set(strategy.depths)) + 1) * (1 + strategy.together) + 1
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, needed)
             # torch warns in every precision, bf16 too
