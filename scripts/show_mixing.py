@@ -2,7 +2,7 @@
 
 The images are those that a run with this config trains on first. There is one row per strategy, the first
 four if none is named; comma-separated values of other keys are rows too. <name>-lambda.png, beside FILE, is the law:
-Beta(alpha, alpha) and the lambdas that the strategies really use, where draws depend on no image or label. Strategies
+what is asked for and the lambdas that the strategies really use, where draws depend on no image or label. Strategies
 whose plans need a network are refused, since there is none.
 
 python scripts/show_mixing.py

@@ -1,15 +1,18 @@
 """The law of lambda as it is drawn: against closed forms, SciPy's test and the numbers that are known of CutMix."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from vicinal.visualize.jobs import jobs
-from vicinal.visualize.lambdas import EDGES, Law, law_figure, laws
+from vicinal.visualize.lambdas import EDGES, FINE, Law, law_figure, laws
 
 ALPHAS = (0.2, 1.0, 2.0)
 BINS = len(EDGES) - 1
-Laws = dict[float, list[Law]]
+Laws = dict[float | None, list[Law]]
+FINE_EDGES = np.linspace(0, 1, FINE + 1)
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +21,46 @@ def at_32_pixels() -> Laws:
     return laws(asked, ALPHAS)
 
 
-def test_the_nominal_density_is_beta(at_32_pixels: Laws) -> None:
-    curves = {axes.get_title(): axes.lines[0].get_data() for axes in law_figure(at_32_pixels, 32).axes}
-    np.testing.assert_allclose(curves["alpha 1"][1], 1, rtol=1e-12)
-    x, density = curves["alpha 2"]
-    np.testing.assert_allclose(density, 6 * x * (1 - x), rtol=1e-12)
+def density(law: Any) -> np.ndarray[Any, Any]:
+    """The density of a law of SciPy's in each of the bins."""
+    return np.diff(law.cdf(FINE_EDGES)) * FINE
+
+
+@pytest.mark.parametrize(
+    ("words", "law"),
+    [
+        ("mixup.law=beta", stats.beta(2, 2)),
+        ("mixup.law=asymmetric mixup.beta=0.5", stats.beta(2, 0.5)),
+        ("mixup.members=3", stats.beta(2, 4)),
+        ("mixup.law=uniform mixup.low=0.25 mixup.high=0.75", stats.uniform(0.25, 0.5)),
+    ],
+)
+def test_the_law_that_is_asked_for_is_drawn(words: str, law: Any) -> None:
+    found = laws(jobs(["mixup=input", *words.split()]), [2.0], draws=2000)
+    [axes] = law_figure(found, 8).axes
+    [curve] = axes.lines
+    assert curve.get_label() == "asked for"
+    np.testing.assert_allclose(curve.get_ydata(), density(law), atol=1e-6)
+    fixed = "uniform" in words
+    assert (list(found), axes.get_title()) == (([None], "") if fixed else ([2.0], "alpha 2"))
+
+
+def test_an_alpha_that_a_law_refuses_has_no_panel() -> None:
+    words = ["mixup=input", "mixup.law=truncated", "mixup.low=0.99", "mixup.high=1"]
+    found = laws(jobs(words), draws=100)
+    assert {alpha: len(each) for alpha, each in found.items()} == {0.2: 1, 0.4: 1, 1.0: 1, 2.0: 0}
+    assert [axes.get_title() for axes in law_figure(found, 8).axes] == ["alpha 0.2", "alpha 0.4", "alpha 1"]
+
+
+def test_strategies_that_ask_for_different_laws_have_a_line_each() -> None:
+    words = ["mixup=cutmix", "mixup.prob=0.5,1"]
+    [axes] = law_figure(laws(jobs(words), [2.0], draws=2000), 8).axes
+    by_name = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert set(by_name) == {"cutmix prob=0.5, asked for", "cutmix prob=1, asked for"}
+    whole = density(stats.beta(2, 2))
+    np.testing.assert_allclose(by_name["cutmix prob=1, asked for"], whole, atol=1e-6)
+    half = whole / 2 + np.eye(FINE)[-1] * FINE / 2  # what is not mixed has a lambda of 1
+    np.testing.assert_allclose(by_name["cutmix prob=0.5, asked for"], half, atol=1e-6)
 
 
 def test_input_and_manifold_are_one_law_and_it_is_the_nominal_one(at_32_pixels: Laws) -> None:
@@ -51,8 +89,7 @@ def test_the_figure_draws_these_numbers(at_32_pixels: Laws) -> None:
     figure = law_figure(at_32_pixels, 32)
     for axes, (alpha, found) in zip(figure.axes, at_32_pixels.items(), strict=True):
         [curve] = axes.lines
-        x, y = curve.get_data()
-        np.testing.assert_array_equal(y, stats.beta.pdf(x, alpha, alpha))
+        np.testing.assert_allclose(curve.get_ydata(), density(stats.beta(alpha, alpha)), rtol=1e-5, atol=1e-6)
         outlines = axes.patches[1::2]  # each has a filled form below it
         for outline, each in zip(outlines, found, strict=True):
             np.testing.assert_array_equal(outline.get_data().values, each.density)

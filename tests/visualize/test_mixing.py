@@ -145,6 +145,41 @@ def test_the_figure_draws_these_numbers(shown: dict[str, tuple[Experiment, Row]]
     assert next(axes, None) is None
 
 
+@pytest.mark.parametrize(
+    "words", [("mixup=ricap", "mixup.alpha=1"), ("mixup=zeta",), ("mixup=input", "mixup.members=3", "mixup.alpha=1")]
+)
+def test_a_target_of_several_samples_is_drawn_whole(words: tuple[str, ...]) -> None:
+    [row] = rows(jobs(words), COUNT)
+    axes = grid([row]).axes
+    for sample, partner, target in zip(row.samples, axes[COUNT : 2 * COUNT], axes[4 * COUNT :], strict=True):
+        widths = [bar.get_width() for bar in target.patches]
+        texts = [text.get_text() for text in target.texts]
+        assert sum(widths) == pytest.approx(1, abs=1e-5)
+        assert widths[0] == sample.target[sample.label].item()
+        assert widths[1] == sample.target[torch.arange(10) != sample.label].max().item()
+        classes = int((sample.target > 0).sum())
+        assert texts[-1].startswith(f"{classes - 2} more") is (classes > 2)
+        assert partner.get_xlabel().startswith(f"1 of {sample.plan.members.shape[1] - 1}: ")
+
+
+def test_what_is_blank_has_no_partner() -> None:
+    [row] = rows(jobs(["mixup=cutout"]), COUNT)
+    axes = grid([row]).axes
+    for sample, partner, target in zip(row.samples, axes[COUNT : 2 * COUNT], axes[4 * COUNT :], strict=True):
+        assert 0 < sample.mask.mean() < 1
+        assert (partner.get_xlabel(), len(partner.images)) == ("no partner", 0)
+        assert [text.get_text() for text in target.texts] == [f"{row.data.class_names[sample.label]}  1.00"]
+
+
+def test_the_weights_that_a_plan_finds_in_the_pass_are_drawn() -> None:
+    words = ["mixup=patchup", "mixup.layers=[input]", "mixup.block=1", "mixup.gamma=0.3"]
+    [row] = rows(jobs(words), COUNT)
+    for sample in row.samples:
+        if sample.label != sample.partner_label:
+            assert sample.target[sample.label].item() == pytest.approx(sample.plan.settled().lam[0].item())
+            assert sample.mask.mean().item() == pytest.approx(sample.target[sample.label].item(), abs=0.02)
+
+
 def test_features_that_are_mixed_are_said_to_be(shown: dict[str, tuple[Experiment, Row]]) -> None:
     _, row = shown["manifold"]
     assert {sample.layer for sample in row.samples} == {None, "block1", "block2"}

@@ -20,6 +20,7 @@ from vicinal.errors import ConfigError
 from vicinal.experiment import Experiment
 from vicinal.launch.grid import ABSENT, Job, swept_keys, value
 from vicinal.mixing import MixPlan
+from vicinal.mixing.transforms import Blank
 from vicinal.training.batch_context import BatchFacts
 from vicinal.training.rng_streams import RngStreams
 from vicinal.visualize.canvas import INK, OWN, PALE, PARTNER, STRATEGY_COLORS, write
@@ -28,6 +29,7 @@ from vicinal.visualize.lambdas import ALPHAS, law_figure, laws
 
 IMAGES = 4
 BLOCKS = ("originals", "partners", "masks m", "mixed", "targets")
+BARS = 2  # classes of a target
 SIDE = 0.72  # width of an image in inches
 FEATURES = STRATEGY_COLORS["manifold"]
 MASK_COLORS = LinearSegmentedColormap.from_list("m", [PARTNER, OWN])
@@ -141,7 +143,7 @@ def first_samples(experiment: Experiment, data: RunData, number: int) -> list[Sa
             raise ConfigError("mixup", experiment.choices["mixup"], f"cannot be drawn: {error}") from None
         # Clones, since the next batch overwrites the loader's memory.
         pictures = images[0].clone(), images[partner].clone(), mixed.clone()
-        target = plan.targets(own, experiment.sizes.classes)[0]
+        target = plan.settled().targets(own, experiment.sizes.classes)[0]
         samples.append(Sample(plan, int(own[0]), int(own[partner]), *pictures, mask(plan, images)[0], target))
     return samples
 
@@ -185,16 +187,21 @@ def caption(shown: Sequence[Row]) -> str:
 def _cell(axes: Axes, row: Row, block: str, sample: Sample) -> None:
     """Draw one image or target; a partner only where there is one."""
     own, partner = (_short(row.data.class_names[label]) for label in (sample.label, sample.partner_label))
-    active = sample.plan.active
+    active, others = sample.plan.active, sample.plan.members.shape[1] - 1
     height, width = sample.original.shape[1:]
     axes.set(xticks=[], yticks=[], box_aspect=1 if block == "targets" else height / width)
     if block == "targets":
-        _bars(axes, sample, own, partner)
+        _bars(axes, sample, row.data.class_names)
         return
+    if others > 1:
+        partner = f"1 of {others}: {partner}"
+    blank = isinstance(sample.plan.transform, Blank)
     mixed_at = f"at {sample.layer or 'input'}" if active else "not mixed"
     image, note, color = {
         "originals": (row.pixels(sample.original), own, OWN),
-        "partners": (row.pixels(sample.partner), partner, PARTNER) if active else (None, "no partner", PALE),
+        "partners": (row.pixels(sample.partner), partner, PARTNER)
+        if active and not blank
+        else (None, "no partner", PALE),
         "masks m": (sample.mask[0], f"mean {sample.mask.mean():.2f}", PALE),
         "mixed": (row.pixels(sample.mixed), _short(mixed_at), INK if sample.layer is None else FEATURES),
     }[block]
@@ -206,17 +213,24 @@ def _cell(axes: Axes, row: Row, block: str, sample: Sample) -> None:
         spine.set(visible=True, color=color, linewidth={FEATURES: 2.0, PALE: 0.8}.get(color, 1.4))
 
 
-def _bars(axes: Axes, sample: Sample, own: str, partner: str) -> None:
-    """Draw the classes of a target with their weights, as bars from 0 to 1."""
-    classes = {sample.label: (own, OWN)}
-    if sample.plan.active:
-        classes.setdefault(sample.partner_label, (partner, PARTNER))
-    both = " (both)" if sample.plan.active and len(classes) == 1 else ""
-    for place, (label, (name, color)) in enumerate(classes.items()):
-        weight = sample.target[label].item()
-        axes.barh(place, weight, height=0.42, color=color)
-        axes.text(0.02, place - 0.27, f"{name}  {weight:.2f}{both}", va="bottom", size=7.5)
-    axes.set(xlim=(0, 1), ylim=(1.5, -0.75))
+def _bars(axes: Axes, sample: Sample, class_names: Sequence[str]) -> None:
+    """Draw the classes of a target with their weights, as bars from 0 to 1: BARS of them, and the rest as one."""
+    plan, weights = sample.plan, sample.target
+    classes = [sample.label]
+    if plan.active and plan.pairs:
+        classes += [sample.partner_label] * (sample.partner_label != sample.label)
+    elif plan.active:
+        by_weight = weights.argsort(descending=True, stable=True).tolist()
+        classes += [label for label in by_weight if label != sample.label and weights[label] > 0]
+    alone = not plan.active or not plan.pairs or isinstance(plan.transform, Blank)
+    both = "" if alone or len(classes) > 1 else " (both)"
+    bars = [(_short(class_names[label]) + "  ", weights[label].item(), both) for label in classes[:BARS]]
+    if rest := classes[BARS:]:
+        bars.append((f"{len(rest)} more  ", weights[rest].sum().item(), ""))
+    for place, (name, weight, note) in enumerate(bars):
+        axes.barh(place, weight, height=0.42, color=PARTNER if place else OWN)
+        axes.text(0.02, place - 0.27, f"{name}{weight:.2f}{note}", va="bottom", size=7.5)
+    axes.set(xlim=(0, 1), ylim=(max(2, len(bars)) - 0.5, -0.75))
     for name, spine in axes.spines.items():
         spine.set(visible=name in ("left", "right"), color="#cccccc")
 
