@@ -121,13 +121,13 @@ LINES = [
     ("dataset=digits mixup=moex mixup.labels=area",
      "mixup.labels=area: must be constant for MoEx, no lambda is drawn"),
     ("dataset=digits model=mlp mixup=input mixup.members=3 mixup.labels=constant mixup.window=[0.5,1]",
-     'mixup.labels=constant: must be "area" where more than two samples are mixed'),
+     'mixup.labels=constant: must be area for more than two members'),
     ("dataset=digits mixup=ricap mixup.partner=blank mixup.prob=0.001",
      "mixup.partner=blank: must not be blank where more than two samples are mixed"),
     ("dataset=diabetes mixup=remix mixup.window=[0.5,1]",
      "mixup.labels=remix: must be one without classes: a sample of these data has not one"),
     ("dataset=diabetes mixup=one_of mixup.weights={input:0.001,cutmix:0.001}",
-     f"mixup._target_=vicinal.mixing.one_of.OneOf: CutMix mixes {PLACES}, {ROWS}"),
+     f"mixup.strategies.cutmix._target_=vicinal.mixing.CutMix: CutMix mixes {PLACES}, {ROWS}"),
     ("dataset=digits mixup=moex mixup.layers=[input]",
      "mixup._target_=vicinal.mixing.features.MoEx: cannot mix images of [1, 8, 8]: moments are exchanged"),
     (f"{VIT} mixup=alignmix",
@@ -155,7 +155,7 @@ LINES = [
     ("dataset=digits mixup=input mixup.window=[30,40]",
      "mixup.window=[30,40]: must begin before epoch 30, trainer.epochs"),
     ("dataset=digits trainer.epochs=8 mixup=one_of mixup.strategies.cutmix.window=[8,9]",
-     "mixup._target_=vicinal.mixing.one_of.OneOf: window must begin before epoch 8, trainer.epochs"),
+     "mixup.strategies.cutmix.window=[8,9]: must begin before epoch 8, trainer.epochs"),
     ("dataset=digits mixup=one_of mixup.strategies.input.clean_weight=1",
      "mixup.strategies={input:{_target_:vicinal.mixing.InputMixup,alpha:0.8,clean_weight:1},cutmix:{_target_:"
      "vicinal.mixing.CutMix,alpha:1}}: must leave clean_weight to mixup.clean_weight, for all of them; input has 1, "
@@ -173,6 +173,24 @@ LINES = [
      "trainer.class_weights_from=1: must be at most 0.75, so that the last of 4 epochs is weighted"),
     ("optimizer.norm_bias_lr=0.01 optimizer.lr=0.1 scheduler.min_lr=0.05 model=preact_resnet18 model.width=4",
      "scheduler.min_lr=0.05: must be in [0, 0.001], the peak by optimizer.lr and norm_bias_lr"),
+    ("dataset=digits mixup=one_of +mixup.strategies.cutmix.depth=bogus",
+     "mixup.strategies.cutmix.depth=bogus: no block of vicinal.models.cnn.CNN"),
+    ("mixup=one_of mixup.strategies.input={_target_:vicinal.mixing.ManifoldMixup,alpha:1,layers:[block1,no]}",
+     "mixup.strategies.input.layers=no: no block of vicinal.models.cnn.CNN"),
+    ("dataset=digits mixup=one_of +mixup.strategies.input.partner=label_kernel",
+     "mixup.strategies.input.partner=label_kernel: must be"),
+    ("dataset=digits mixup=one_of +mixup.strategies.input.window=[30,31]",
+     "mixup.strategies.input.window=[30,31]: must begin before epoch 30, trainer.epochs"),
+    ("dataset=digits mixup=cutout mixup.size=16",
+     "mixup.size=16: must be at most 15, or nothing of an image would be left"),
+    ("dataset=digits mixup=fmix mixup.decay=50",
+     "mixup.decay=50: must be smaller for 8 x 8 places, some amplitudes are infinite"),
+    ("dataset=digits mixup=zeta mixup.labels=majority",
+     "mixup.labels=majority: must be area for ZetaMixup"),
+    ("dataset=digits mixup=input mixup.members=3 mixup.labels=drawn",
+     "mixup.labels=drawn: must be area for more than two members"),
+    ("dataset=digits mixup=input mixup.members=1001",
+     "mixup.members=1001: must be an integer in [2, 1000]"),
     ("dataset=diabetes mixup=unimix mixup.partner=roll",
      "mixup._target_=vicinal.mixing.unimix.UniMix: the strategy must be one without classes"),
 ]  # fmt: skip
@@ -211,6 +229,13 @@ def test_features_are_aligned_at_the_last_block_with_places(
     compose: Callable[..., Experiment], words: str, layers: list[str]
 ) -> None:
     assert compose("dataset=digits", "mixup=alignmix", *words.split()).strategy.depths == layers
+
+
+def test_a_part_of_a_choice_may_choose_its_own_layers(compose: Callable[..., Experiment]) -> None:
+    part = "{_target_:vicinal.mixing.ManifoldMixup,alpha:2,layers:null}"
+    experiment = compose("dataset=digits", "mixup=one_of", f"mixup.strategies.input={part}")
+    alone = compose("dataset=digits", "mixup=manifold")
+    assert experiment.strategy.depths == [*alone.strategy.depths]
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -5,34 +5,27 @@ Each function is cached by what it depends on, since the jobs of a sweep have mu
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vicinal.config.components import Component
 from vicinal.config.validation import leaves
 from vicinal.data import Inputs
 from vicinal.errors import ConfigError, UserError, reason_of, suggest
-from vicinal.mixing import MixPlan, Mixup, Strategy, mixed_forward
+from vicinal.mixing import MixPlan, Strategy, mixed_forward
 from vicinal.mixing.attention import patch_grid
-from vicinal.mixing.context import Context
 from vicinal.mixing.forward import shapes_of
-from vicinal.mixing.one_of import OneOf
-from vicinal.mixing.several import SeveralPlan
 from vicinal.mixing.strategy import INPUT
 from vicinal.models import block_names, refuses_one
 from vicinal.models import check as check_model
-from vicinal.tasks import CLASSIFICATION, TASKS, Task
+from vicinal.tasks import TASKS, Task
 from vicinal.training.parameter_groups import grouped, norm_biases
 from vicinal.utils.gc_pause import without_collections
 from vicinal.utils.memory import usable_memory
 
-DRAWN = 16  # plans, and samples of each, that a strategy draws before a training
-TRIED = 3  # of these plans, that mix a batch
 STEPS = 1000  # steps per epoch of a schedule that is tried before the data are known
 
 
@@ -100,12 +93,16 @@ def make_strategy(mixup: Component) -> Strategy:
 
 @cache
 def check_network(
-    model: Component, sizes: Sizes, task: Task, key: str, layers: tuple[str, ...], reads: tuple[str, ...], single: bool
+    model: Component,
+    sizes: Sizes,
+    task: Task,
+    layers: tuple[tuple[str, str], ...],
+    reads: tuple[str, ...],
+    single: bool,
 ) -> None:
-    """Send shapes through the network plain and mixed in each of the layers; if ``single``, one sample alone.
+    """Send shapes through the network plain and mixed in each of the (key, layer); if ``single``, one sample alone.
 
     Raises ConfigError if it does not fit this machine's memory, the data, the batch or the blocks to mix or read.
-    The ``key`` names the layers.
     """
     network = meta_model(model, sizes)
     _check_memory(network, model, sizes)
@@ -131,7 +128,7 @@ def check_network(
             except ValueError as error:
                 raise ConfigError("mixup.attention", name, f"must be of one token and all patches; {error}") from None
     inputs = sizes.inputs.example(2)
-    for layer in dict.fromkeys(layers):
+    for key, layer in dict.fromkeys(layers):
         if layer == INPUT:
             continue
         plan = MixPlan(torch.full((2,), 0.5), torch.tensor([1, 0]), layer=layer).to(inputs.device)
@@ -145,85 +142,6 @@ def check_network(
 
 
 @cache
-def check_strategy(mixup: Component, model: Component, sizes: Sizes, task: Task = CLASSIFICATION) -> None:
-    """Draw plans and carry some out, which costs no training. Raises ConfigError where they do not fit the inputs."""
-    shape, generator = (DRAWN, *sizes.inputs.shape), torch.Generator().manual_seed(0)
-    floats, strategy = sizes.inputs.floats, make_strategy(mixup)
-    if not (floats or strategy.selects):
-        key = "layers" if mixup.values.get("layers") else "_target_"
-        value = mixup.values.get(key, mixup.target)
-        allowed = "token ids cannot be blended; choose mixup=ssmix, or mixup=manifold with mixup.layers=[embedding]"
-        raise ConfigError(f"mixup.{key}", value, allowed)
-    inputs = torch.rand(shape, generator=generator) if floats else torch.ones(shape, dtype=torch.int64)
-    shapes = {block: _depth_shape(mixup, model, sizes, block) for block in strategy.sized}
-    context = Context(
-        images=inputs,
-        saliency=torch.rand((DRAWN, *shape[2:]) if floats else shape, generator=generator),
-        labels=task.example_targets(DRAWN, sizes.classes, sizes.inputs.shape),
-        counts=torch.ones(sizes.classes, dtype=torch.int64),
-        epoch=1,
-        epochs=1,
-        progress=0.5,
-        shapes=shapes,
-    )
-    network = meta_model(model, sizes)
-    if strategy.together and strategy.clean_weight and not isinstance(network(sizes.inputs.example(2)), Tensor):
-        raise ConfigError("mixup.together", True, f"must be false: the outputs of {model.target} are not one tensor")
-    for each in map(_always, _parts(strategy)):
-        with mixup.refusals():
-            plans = [each.sample(shape, generator, context) for _ in range(DRAWN)]
-            weights = torch.cat([plan.lam for plan in plans])
-            if not 0 <= weights.min() <= weights.max() <= 1:
-                least, most = weights.min().item(), weights.max().item()
-                raise ValueError(f"labels must be weighed by numbers in [0, 1], got {least:g} to {most:g}")
-        for plan in _to_try(plans):
-            size = plan.size if plan.layer is None or plan.size else shape_at(model, sizes, plan.layer)
-            if size == ():
-                continue
-            there = inputs if size is None else torch.zeros(DRAWN, *size)
-            if reason := _misfit(plan, there):
-                what = sizes.inputs.noun if size is None else f"outputs of {plan.layer}"
-                raise mixup.refused(f"cannot mix {what} of {[*there.shape[1:]]}: {reason}")
-
-
-def check_windows(mixup: Component, epochs: int) -> None:
-    """Raise ConfigError if a window begins after a training of so many epochs."""
-    for strategy in _parts(make_strategy(mixup)):
-        if isinstance(strategy, Mixup) and strategy.window[1] > 1 and strategy.window[0] >= epochs:
-            raise mixup.refused(f"window must begin before epoch {epochs}, trainer.epochs, got {[*strategy.window]}")
-
-
-def _parts(strategy: Strategy) -> list[Strategy]:
-    """Return the strategy, or all that it chooses from."""
-    if isinstance(strategy, OneOf):
-        return [each for part in strategy.strategies.values() for each in _parts(part)]
-    return [strategy]
-
-
-def _always(strategy: Strategy) -> Strategy:
-    """Return the strategy with every batch mixed: a late window must hide nothing."""
-    if not isinstance(strategy, Mixup):
-        return strategy
-    try:
-        return replace(strategy, prob=1.0, window=(0.0, 1.0), taper=False)
-    except TypeError:  # a class of the user's own, with a constructor of another kind
-        return strategy
-
-
-def _to_try(plans: list[MixPlan]) -> list[MixPlan]:
-    """Return a few plans that mix, for each depth; not blends of a block's output, which fit whatever it is."""
-    tried: Counter[str | None] = Counter()
-    chosen = []
-    for plan in plans:
-        of_block = plan.layer is not None and plan.size is None
-        blends = of_block and plan.transform is None and type(plan) in (MixPlan, SeveralPlan)
-        if plan.active and not blends and tried[plan.layer] < (1 if of_block else TRIED):
-            tried[plan.layer] += 1
-            chosen.append(plan)
-    return chosen
-
-
-@cache
 def shape_at(model: Component, sizes: Sizes, block: str) -> tuple[int, ...]:
     """Return the shape of one sample in the output of a block, or at the input, (C, ...); () if not one tensor."""
     if block == INPUT:
@@ -233,26 +151,6 @@ def shape_at(model: Component, sizes: Sizes, block: str) -> tuple[int, ...]:
             return shapes_of(meta_model(model, sizes), sizes.inputs.example(1), [block])[block]
     except Exception:  # what does not fit is said where the network is checked
         return ()
-
-
-def _depth_shape(mixup: Component, model: Component, sizes: Sizes, block: str) -> tuple[int, ...]:
-    """Return the shape of one sample in the output of a block that masks are drawn for. Raises ConfigError."""
-    if shape := shape_at(model, sizes, block):
-        return shape
-    named = (key for key, value in leaves(mixup.values, mixup.group) if key.endswith("depth") and value == block)
-    names = block_names(meta_model(model, sizes))
-    fitting = [INPUT, *(name for name in names if shape_at(model, sizes, name))]
-    reason = "a mask is drawn for one tensor, and it returns another thing; mixup=manifold blends all that it returns"
-    raise ConfigError(next(named, "mixup.depth"), block, f"{reason}; allowed: {', '.join(fitting)}")
-
-
-def _misfit(plan: MixPlan, inputs: Tensor) -> str:
-    """Return why a plan cannot mix such inputs, (B, ...), as one with boxes cannot mix rows; "" if it can."""
-    try:
-        mixed = plan.mix(inputs)
-    except Exception as error:  # of any operation on tensors
-        return reason_of(error)
-    return "" if mixed.shape == inputs.shape else f"they would become {[*mixed.shape[1:]]}"
 
 
 def check_optimizer(optimizer: Component, model: Component, sizes: Sizes) -> None:

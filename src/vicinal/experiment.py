@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-import pydoc
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal import dry_build
+from vicinal import dry_build, dry_mixing
 from vicinal.config import redaction, request
 from vicinal.config.components import Component, bind, places_of
 from vicinal.config.identity import identity_values, without_effect
@@ -24,9 +22,6 @@ from vicinal.data import INPUTS, VAL_SIZE, Source
 from vicinal.dry_build import Sizes
 from vicinal.errors import ConfigError, written
 from vicinal.mixing import Strategy
-from vicinal.mixing.strategies import ManifoldMixup
-from vicinal.mixing.strategy import INPUT
-from vicinal.models import block_names
 from vicinal.runs.folder import RunFolder
 from vicinal.runs.names import cell_id, run_id, run_name
 from vicinal.tasks import Task
@@ -98,6 +93,7 @@ class Experiment:
         request.check_balance(trainer, dataset.values["sampler"])
         if (trainer.loss,) == task.losses[:1]:
             trainer.loss = config["trainer"]["loss"] = "auto"  # so that both words have one identity
+        task = task.trained_with(trainer.loss)
         preview: Source | None = dataset.tell("preview")
         found = dict(dataset.tell("resolved") or {})
         if preview and dataset.values["val_size"] is None and preview.val is None:
@@ -111,20 +107,13 @@ class Experiment:
         check_views(trainer.eval_views, sizes.inputs, task)
 
         model = chosen("model", tuple(sizes.inputs.arguments))
-        if config["mixup"].get("layers", ()) is None:
-            layers = getattr(pydoc.locate(config["mixup"]["_target_"]), "default_layers", ManifoldMixup.default_layers)
-            blocks = block_names(dry_build.meta_model(model, sizes))
-            try:
-                names = layers(blocks, partial(dry_build.shape_at, model, sizes))
-            except ValueError as error:
-                raise ConfigError("mixup.layers", None, f"must name blocks of {model.target}: {error}") from None
-            config["mixup"]["layers"] = [name for name in names if sizes.inputs.floats or name != INPUT]
+        dry_mixing.name_layers("mixup", config["mixup"], model, sizes)
         mixup, optimizer, scheduler = chosen("mixup"), chosen("optimizer"), chosen("scheduler")
         strategy = dry_build.make_strategy(mixup)
         warmup = scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
-        dry_build.check_windows(mixup, trainer.epochs)
+        dry_mixing.check_windows(mixup, trainer.epochs)
         if trainer.threads == "auto":
             network = dry_build.meta_model(model, sizes)
             hardware = resolve(trainer, work(network, math.prod(sizes.inputs.shape[1:]), trainer.batch_size))
@@ -148,10 +137,10 @@ class Experiment:
         # A run that is completed has passed this, and torch imports two seconds of compilers for it.
         if config["rerun"] or folder.completed() is None:
             with without_collections("torch._dynamo"):
-                depths, reads = tuple(strategy.depths), tuple(strategy.reads)
-                key = "mixup.depth" if "shapes" in strategy.needs else "mixup.layers"
-                dry_build.check_network(model, sizes, task, key, depths, reads, single=trainer.batch_size == 1)
-                dry_build.check_strategy(mixup, model, sizes, task)
+                reads, single = tuple(strategy.reads), trainer.batch_size == 1
+                dry_build.check_network(model, sizes, task, _depths(mixup, strategy), reads, single)
+                two_hot = trainer.bce_threshold if task.has_classes and trainer.loss == "bce" else None
+                dry_mixing.check_strategy(mixup, model, sizes, task, two_hot)
                 dry_build.check_optimizer(optimizer, model, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
@@ -206,6 +195,8 @@ class Experiment:
             for name, switch in without_effect(schema, values).items():
                 if (key := f"{group}.{name}") in self.asked:
                     by = f"{group}.{switch}={written(values[switch])}"
+                    if switch == "loss" and values[switch] == "auto":
+                        by = f"trainer.loss={self.task.losses[0]} of dataset.task={self.task.name}"
                     lines.append(f"{key}={written(values[name])} has no effect with {by}")
         steps = self.scheduler.arguments.get("milestones")
         if steps and min(steps) >= self.trainer.epochs:
@@ -217,6 +208,13 @@ class Experiment:
         shown = {"output_dir": self.config["output_dir"], "project": self.wandb.project, "entity": self.wandb.entity}
         needed = {**self.effective, **shown, "seed": self.seed}
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
+
+
+def _depths(mixup: Component, strategy: Strategy) -> tuple[tuple[str, str], ...]:
+    """Return the places where a strategy mixes, each with the key that names it."""
+    parts = [(part.group, each) for part, each in dry_mixing.parts(mixup, strategy)]
+    keys = [(f"{group}.{'depth' if 'shapes' in each.needs else 'layers'}", each) for group, each in parts]
+    return tuple((key, depth) for key, each in keys for depth in each.depths)
 
 
 def _shards(trainer: TrainerConfig, hardware: Hardware, here: World) -> Shards:

@@ -57,6 +57,22 @@ def test_classes_have_the_ratio_and_no_more_than_there_is(
     assert np.bincount(labels[equal]).tolist() == [min(counts)] * len(counts)
 
 
+def test_the_rounding_of_a_power_costs_no_image() -> None:
+    """8 ** (2 / 3) is a little below 4, and 64 ** (1 / 3) too."""
+    for counts, ratio in (([64, 32, 16, 8], 8), ([5000, 2500, 1250, 625], 8), ([64, 16, 4, 1], 64)):
+        assert sizes(counts, "exponential", ratio) == counts
+    assert sizes([21, 36, 2, 22], "exponential", 8) == [8, 4, 2, 1]
+
+
+def test_a_ratio_that_rounding_leaves_without_an_image_is_refused() -> None:
+    assert sizes([54, 53, 52, 1], "exponential", 54) == [54, 14, 3, 1]
+    reason = (
+        "imbalance_ratio must be one that leaves each class an image, with sizes rounded down: of 3 nothing would be"
+    )
+    with pytest.raises(ValueError, match=f"^{reason} left beside 1 of 0, got 1.5$"):
+        sizes([54, 53, 52, 1], "exponential", 1.5)
+
+
 def test_a_larger_ratio_keeps_some_of_the_same_images_drawn_at_random() -> None:
     labels = torch.arange(4000) % 4
     names = list("abcd")

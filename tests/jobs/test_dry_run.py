@@ -169,6 +169,10 @@ def test_keys_without_effect_are_named(words: tuple[str, ...], train: Train) -> 
                 "trainer.focal_gamma=5 has no effect with trainer.loss=bce",
             ],
         ),
+        (
+            "trainer.bce_threshold=0.3",
+            ["trainer.bce_threshold=0.3 has no effect with trainer.loss=ce of dataset.task=classification"],
+        ),
         ("scheduler=multistep trainer.epochs=3", ["scheduler.milestones=[100,150] has no effect in 3 epochs"]),
         ("scheduler=multistep scheduler.milestones=[2,150] trainer.epochs=3", []),
     ],

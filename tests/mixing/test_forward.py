@@ -240,6 +240,26 @@ class TestMixHooks:
         hooks.remove()
         assert hooks_of(model) == []
 
+    def test_a_module_may_take_the_place_of_the_model(self) -> None:
+        """A module without ``len`` has no truth value."""
+
+        class Odd(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = tiny()
+
+            def __len__(self) -> int:
+                raise TypeError("it has none")
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                out: torch.Tensor = self.model(x)
+                return out
+
+        odd, x = Odd(), torch.randn(2, 2, 4, 4)
+        plan = MixPlan(torch.tensor([0.3, 0.6]), torch.tensor([1, 0]), "model.first")
+        with MixHooks(odd, ["model.first"]) as hooks:
+            assert torch.equal(hooks(x, plan, odd), mixed_forward(odd, x, plan))
+
     def test_a_failed_step_leaves_no_plan_behind(self) -> None:
         model = tiny()
         x = torch.randn(4, 2, 4, 4)

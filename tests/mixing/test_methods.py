@@ -87,6 +87,10 @@ def test_any_batch_and_any_size(strategy: Strategy, shape: tuple[int, ...]) -> N
         with pytest.raises(ValueError, match="sides must be even"):
             strategy.sample(shape, generator, context_of(x))
         return
+    if isinstance(strategy, Cutout) and shape[-1] == 1:
+        with pytest.raises(ValueError, match="nothing of an image would be left"):
+            strategy.sample(shape, generator, context_of(x))
+        return
     for _ in range(10):
         before = x.clone()
         plan = strategy.sample(shape, generator, context_of(x))
@@ -127,11 +131,11 @@ def test_targets_have_the_weights_of_the_members(strategy: Strategy) -> None:
 def test_the_rule_for_labels_changes_no_image(name: str, labels: str) -> None:
     strategy, x = METHODS[name], images()
     assert isinstance(strategy, Mixup)
-    other = replace(strategy, labels=labels, label_weight=0.3)
     if isinstance(strategy.sample(SHAPE, seeded(3), context_of(x)), SeveralPlan):
-        with pytest.raises(ValueError, match=r'^labels must be "area"'):
-            other.sample(SHAPE, seeded(3), context_of(x))
+        with pytest.raises(ValueError, match=rf"^labels must be area for .*, got {labels}$"):
+            replace(strategy, labels=labels)
         return
+    other = replace(strategy, labels=labels, label_weight=0.3)
     plans = [one.sample(SHAPE, seeded(3), context_of(x)) for one in (strategy, other)]
     assert torch.equal(*(plan.mix(x) for plan in plans))
     settled = [plan.settled().lam.tolist() for plan in plans]
@@ -235,7 +239,7 @@ def test_random_erasing_is_inside_and_of_the_areas_asked_for() -> None:
 
 @pytest.mark.parametrize("labels", ["drawn", Drawn()])
 def test_ricap_has_no_lambda_that_labels_could_take(labels: str | LabelRule) -> None:
-    with pytest.raises(ValueError, match=r"^labels must be area for RICAP, no lambda is drawn, got "):
+    with pytest.raises(ValueError, match=r"^labels must be area for RICAP, got "):
         Ricap(0.3, labels=labels)
 
 
@@ -435,6 +439,48 @@ def test_attention_has_the_boxes_of_cutmix(odd_sides: bool) -> None:
     assert isinstance(boxes[0], Boxes)
     assert isinstance(boxes[1], Boxes)
     assert boxes[0].sides == boxes[1].sides
+
+
+@pytest.mark.parametrize(("sides", "side"), [((8, 8), 4), ((32, 32), 16), ((28, 28), 14), ((6, 40), 2), ((3, 3), 2)])
+def test_the_square_of_cutout_is_half_of_the_image(sides: tuple[int, int], side: int) -> None:
+    """An odd half is one less; some of each image is left, and at the border less is cut out."""
+    mask = Cutout().sample((400, 1, *sides), seeded()).mask
+    assert isinstance(mask, Boxes)
+    assert max(mask.areas) == side**2
+    assert (mask.own_share((400, 1, *sides)) > 0).all()
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (5, 9)])
+def test_a_square_that_leaves_nothing_of_any_image_is_refused(sides: tuple[int, int]) -> None:
+    most = 2 * max(sides) - 1
+    lines = rf"^size must be at most {most}, or nothing of an image would be left, got {most + 1}$"
+    with pytest.raises(ValueError, match=lines):
+        Cutout(size=most + 1).sample((4, 1, *sides), seeded())
+    share = Cutout(size=most).sample((400, 1, *sides), seeded()).own_share((400, 1, *sides))
+    assert (share == 0).any()
+    assert (share > 0).any()
+
+
+def test_amplitudes_that_are_infinite_are_refused() -> None:
+    """They would make one mask of all draws."""
+    with pytest.raises(
+        ValueError, match=r"^decay must be smaller for 8 x 8 places, some amplitudes are infinite, got 50"
+    ):
+        FMix(1.0, decay=50).sample(SHAPE, seeded())
+    masks = [FMix(1.0, decay=20).sample((1, 1, 8, 8), seeded(seed)).own_part(torch.ones(1, 1, 8, 8)) for seed in (1, 2)]
+    assert not torch.equal(*masks)
+
+
+def test_a_grid_has_at_most_a_cell_per_pixel() -> None:
+    plans = [GridMix(1.0, cells=cells).sample((5, 1, 9, 7), seeded()) for cells in (9, 10, 10**6)]
+    masks = [plan.own_part(torch.ones(5, 1, 9, 7)) for plan in plans]
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[0], masks[2])
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    plans = [InputMixup(alpha).sample(SHAPE, seeded()) for alpha in (1, np.int64(1), np.float32(1))]
+    assert all(torch.equal(plan.lam, plans[0].lam) for plan in plans)
 
 
 def test_a_square_of_no_pixels_is_refused() -> None:

@@ -85,6 +85,16 @@ def test_the_time_of_training_is_drawn_against_the_score(runs: Any) -> None:
     assert found == {cell.label: ((mean,), (2.0,)) for cell, mean in rows}
 
 
+def test_no_training_takes_less_than_no_time(runs: Any) -> None:
+    """Student's interval of three very different times has a lower end below 0."""
+    for seed, seconds in enumerate((1.0, 2.0, 30.0)):
+        runs.add("input", 0.2, seed, 0.5 + seed / 10, about={"seconds": {"train": seconds}})
+        runs.add("none", None, seed, 0.5 + seed / 20)
+    panel = pictures(compare(runs.found("mixup")))[-1].panels[-1]
+    [(low,)] = [series.low for series in panel.series if series.name.startswith("input")]
+    assert low == 0
+
+
 def test_curves_are_means_and_ranges_over_the_completed_seeds(runs: Any) -> None:
     for seed, (score, val) in enumerate([(0.5, 0.25), (0.75, 0.5), (1.0, 1.0)]):
         runs.add("input", 0.2, seed, score, val=val, trainer__epochs=4)

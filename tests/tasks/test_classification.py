@@ -15,17 +15,20 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 
 from vicinal.mixing import MixPlan
 from vicinal.tasks import CLASSIFICATION
+from vicinal.tasks.classification import Classification
 from vicinal.tasks.metric import Totals
 
 CPU = torch.device("cpu")
 
 
-def measure(logits: Tensor, labels: Tensor, cuts: list[int] | None = None) -> dict[str, float]:
+def measure(
+    logits: Tensor, labels: Tensor, cuts: list[int] | None = None, task: Classification = CLASSIFICATION
+) -> dict[str, float]:
     metrics = Totals(CLASSIFICATION.computed, CPU)
     inner = sorted(cuts or [])
     for start, end in zip([0, *inner], [*inner, len(labels)], strict=True):
         if start < end:
-            metrics.update(CLASSIFICATION.read(logits[start:end]), labels[start:end])
+            metrics.update(task.read(logits[start:end]), labels[start:end])
     return metrics.compute()
 
 
@@ -54,6 +57,37 @@ def test_equal_to_the_oracles(seed: int, classes: int, samples: int, scale: floa
         balanced = balanced_accuracy_score(labels, logits.argmax(1))
     expected = {"acc1": top1, "acc5": top5, "nll": nll, "ece": ece, "brier": brier, "balanced_acc": balanced}
     assert found == pytest.approx(expected, rel=1e-5, abs=2e-6)
+
+
+@given(seed=st.integers(0, 2**32), classes=st.integers(2, 12), scale=st.sampled_from([0.01, 1.0, 3.0]))
+def test_networks_trained_by_sigmoids_are_scored_by_sigmoids(seed: int, classes: int, scale: float) -> None:
+    """Against torchmetrics, with the probabilities written out: each sigmoid over their sum."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(60, classes, generator=generator)
+    labels = torch.randint(classes, (60,), generator=generator)
+    found = measure(logits, labels, task=CLASSIFICATION.trained_with("bce"))
+    p = logits.double().sigmoid() / logits.double().sigmoid().sum(dim=1, keepdim=True)
+    own = p.gather(1, labels[:, None])[:, 0]
+    ece = MulticlassCalibrationError(classes, n_bins=15, norm="l1")(p.float(), labels).item()
+    brier = (p - torch.eye(classes)[labels]).square().sum(dim=1).mean().item()
+    assert found["nll"] == pytest.approx(-own.log().mean().item(), rel=1e-5, abs=1e-6)
+    assert found["ece"] == pytest.approx(ece, rel=1e-4, abs=2e-6)
+    assert found["brier"] == pytest.approx(brier, rel=1e-4, abs=1e-6)
+    plain = measure(logits, labels)
+    assert (found["acc1"], found["acc5"]) == (plain["acc1"], plain["acc5"])
+    for loss in ("auto", "ce", "bce_softmax", "focal"):
+        assert measure(logits, labels, task=CLASSIFICATION.trained_with(loss)) == plain
+
+
+def test_a_network_that_has_learned_the_sigmoids_is_calibrated() -> None:
+    """Of 1,000 samples of a point 800 have the first class: the binary cross-entropy is least at these log-odds."""
+    share = torch.tensor([0.8, 0.15, 0.05])
+    labels = torch.repeat_interleave(torch.arange(3), (1000 * share).round().long())
+    logits = share.logit().expand(len(labels), 3)
+    found = measure(logits, labels, task=CLASSIFICATION.trained_with("bce"))
+    assert found["ece"] == pytest.approx(0, abs=1e-5)
+    assert found["nll"] == pytest.approx(-(share * share.log()).sum().item(), rel=1e-5)
+    assert measure(logits, labels)["ece"] == pytest.approx(0.145827, abs=1e-6)  # the softmax of log-odds is too sure
 
 
 def test_by_hand() -> None:

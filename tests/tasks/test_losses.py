@@ -257,6 +257,31 @@ def test_each_trains_and_has_an_identity_of_its_own(compose: Any, words: str) ->
     assert all(row.get("train/loss_floor", 0) < row["train/loss"] for row in rows)
 
 
+def test_a_run_is_scored_as_it_is_trained(compose: Any) -> None:
+    sigmoids = {loss: compose(f"trainer.loss={loss}").task.sigmoid for loss in CLASSIFICATION.losses}
+    assert sigmoids == {"ce": False, "bce": True, "bce_softmax": False, "focal": False}
+
+
+def test_sigmoids_have_no_prior(compose: Any) -> None:
+    with pytest.raises(UserError, match=r"^trainer\.logit_adjustment=1: must be 0 with trainer\.loss=bce"):
+        compose("trainer.loss=bce", "trainer.logit_adjustment=1")
+    compose("trainer.loss=bce_softmax", "trainer.logit_adjustment=1")
+
+
+SAME = r"^trainer\.bce_threshold=0: must be larger, or null: all samples of a batch would have the same whole labels"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["mixup=zeta", "mixup=one_of +mixup.strategies.zeta._target_=vicinal.mixing.zeta.ZetaMixup +mixup.weights.zeta=0 "],
+)
+def test_targets_that_say_nothing_are_refused(compose: Any, words: str) -> None:
+    with pytest.raises(UserError, match=SAME):
+        compose("trainer.loss=bce", *words.split())
+    for threshold in ("null", "0.3"):
+        compose("trainer.loss=bce", f"trainer.bce_threshold={threshold}", *words.split())
+
+
 def test_whole_labels_are_not_smoothed(compose: Any) -> None:
     with pytest.raises(UserError, match=r"^trainer\.label_smoothing=0\.1: must be 0 with trainer\.loss=bce"):
         compose("trainer.loss=bce", "trainer.label_smoothing=0.1")

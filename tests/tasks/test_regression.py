@@ -30,7 +30,7 @@ from vicinal.experiment import Experiment
 from vicinal.jobs.run import run
 from vicinal.mixing import InputMixup, MixPlan
 from vicinal.mixing.context import Context
-from vicinal.tasks import REGRESSION
+from vicinal.tasks import MULTILABEL, REGRESSION
 from vicinal.tasks.metric import Totals
 from vicinal.tasks.regression import PENALTIES, Regression
 from vicinal.training.batch_context import BatchContext
@@ -151,6 +151,14 @@ def test_mixed_targets_and_mixed_squared_errors_differ_by_a_constant(seed: int) 
     constant = (lam * (1 - lam) * (z - z[plan.partner]) ** 2).mean()
     ours = task.loss(settings, None, 1)(plan, outputs, y)
     torch.testing.assert_close(ours + constant, pair, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sample_has_the_target_of_all_its_members() -> None:
+    y = torch.tensor([[0.0], [0.0], [4.0]])
+    plan = InputMixup(1.0, members=3).sample((3, 1), torch.Generator().manual_seed(0))
+    plan = replace(plan, indices=torch.tensor([[0, 1, 2], [1, 0, 1], [2, 0, 1]]))
+    for task, targets in ((bound(y), y), (MULTILABEL, (y > 0).float())):
+        assert task.bounds(plan, targets, 1, None).same.tolist() == [0, 1, 0]
 
 
 @given(seed=SEED, kind=st.sampled_from(["mse", "mae", "huber"]))

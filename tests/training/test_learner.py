@@ -26,6 +26,7 @@ from vicinal.mixing.features import NoisyFeatureMixup, PatchUp
 from vicinal.mixing.fields import SmoothMix
 from vicinal.mixing.forward import MixHooks
 from vicinal.mixing.pasting import ResizeMix, Ricap
+from vicinal.mixing.plan import SecondHalf
 from vicinal.mixing.saliency import PuzzleMix, SaliencyMix
 from vicinal.models.preact_resnet import PreActResNet
 from vicinal.training.hardware import Hardware
@@ -487,7 +488,8 @@ def test_full_batches_are_compiled_for_one_pass_and_for_two(monkeypatch: pytest.
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_numbers_on_the_host_take_no_graph_each(strategy: Strategy, graphs: int) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_numbers_on_the_host_take_no_graph_each(strategy: Strategy, graphs: int, together: bool) -> None:
     """A plan with numbers that are not in tensors is carried out between the graphs, to the bit."""
     torch._dynamo.reset()
     counter = CompileCounter()
@@ -497,11 +499,14 @@ def test_numbers_on_the_host_take_no_graph_each(strategy: Strategy, graphs: int)
     for _ in range(3):
         x = torch.randn(8, 3, 8, 8, generator=generator)
         plan = strategy.sample(x.shape, generator, Context(shapes={"layer1": (4, 8, 8)}))
+        if together:
+            x, plan = torch.cat([x, x]), SecondHalf.of(plan)
         with MixHooks(model, ["layer1"], compiled=True) as hooks:
-            ours = hooks(x, plan, lambda x: compiled(x))
+            ours = hooks(x, plan, compiled)
         seen = plan.settled().lam
         assert torch.equal(ours, mixed_forward(model, x, plan))
         assert torch.equal(plan.settled().lam, seen)
+    torch._dynamo.reset()
     assert counter.frame_count == graphs
 
 

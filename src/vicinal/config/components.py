@@ -88,12 +88,12 @@ class Component:
         except UserError:
             raise
         except InstantiationException as error:
-            part = self._part(str(error).rpartition("full_key: ")[2]) or self
+            part = self.part(str(error).rpartition("full_key: ")[2]) or self
             raise part.refused(reason_of(error.__cause__ or error)) from error
         except Exception as error:  # its arguments are the user's, and libraries raise anything
             raise self.refused(reason_of(error), **runtime) from error
 
-    def _part(self, key: str) -> Component | None:
+    def part(self, key: str) -> Component | None:
         """Return the part of the arguments at a dotted key as a component; None if there is none."""
         content: Any = OmegaConf.select(OmegaConf.create(self.arguments), key)
         if not OmegaConf.is_dict(content) or "_target_" not in content:

@@ -64,6 +64,9 @@ def check_loss(trainer: TrainerConfig, task: Task) -> None:
     if trainer.loss == "bce" and trainer.bce_threshold is not None and trainer.label_smoothing:
         allowed = "must be 0 with trainer.loss=bce, whose labels are whole unless trainer.bce_threshold=null"
         raise ConfigError("trainer.label_smoothing", trainer.label_smoothing, allowed)
+    if trainer.loss == "bce" and trainer.logit_adjustment:
+        allowed = "must be 0 with trainer.loss=bce: a prior of the classes shifts a softmax, as of ce and bce_softmax"
+        raise ConfigError("trainer.logit_adjustment", trainer.logit_adjustment, allowed)
 
 
 def check_data(values: Mapping[str, Any], task: Task) -> None:

@@ -57,7 +57,7 @@ class MixupConfig:
     prob: float = key(1.0, "probability that a batch (with per_sample: a sample) is mixed", low=0, high=1)
     per_sample: bool = key(False, "one lambda (and one box) per sample instead of one per batch")
     members: int = key(
-        2, "samples that are mixed; of more than two, the weights are Dirichlet(alpha)", low=2, high=MANY, since="0.2"
+        2, "samples that are mixed; of more than two, the weights are Dirichlet(alpha)", low=2, high=1000, since="0.2"
     )
     layers: list[str] | None = key(None, "blocks, one drawn per batch; null = as the strategy has it", since="0.2")
     law: Any = key("beta", "distribution of lambda, the weight of the sample itself", since="0.2")

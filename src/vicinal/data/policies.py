@@ -4,7 +4,11 @@ import torch
 from torch import Tensor
 
 POLICIES = {"augmix": "AugMix", "randaugment": "RandAugment", "trivialaugment": "TrivialAugmentWide"}
-"""Classes of ``torchvision.transforms.v2``, which have the papers' constants as defaults."""
+"""Classes of ``torchvision.transforms.v2``, whose defaults are used.
+
+Its AugMix also changes brightness, colour, contrast and sharpness (``all_ops``), which the paper leaves out, since they
+are among the corruptions that it tests with.
+"""
 
 
 class Policy:

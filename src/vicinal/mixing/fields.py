@@ -86,8 +86,12 @@ def fourier_field(count: int, height: int, width: int, decay: float, generator: 
     """Return Gaussian noise (count, height, width) whose amplitudes fall with the frequency to the power ``decay``."""
     y, x = torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)
     frequency = (x**2 + y**2).sqrt().clamp(min=1 / max(height, width))
+    if not (divisors := frequency**decay).min() >= torch.finfo(frequency.dtype).tiny:
+        raise ValueError(
+            f"decay must be smaller for {height} x {width} places, some amplitudes are infinite, got {decay}"
+        )
     noise = torch.randn(count, height, width, 2, generator=generator)
-    field: Tensor = torch.fft.ifft2(torch.view_as_complex(noise) / frequency**decay).real
+    field: Tensor = torch.fft.ifft2(torch.view_as_complex(noise) / divisors).real
     return field
 
 
@@ -112,8 +116,9 @@ class GridMix(Mixup):
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        own = torch.rand(len(lam), self.cells, self.cells, generator=generator) < lam[:, None, None]
-        rows, columns = (torch.arange(side) * self.cells // side for side in shape[-2:])
+        cells = min(self.cells, max(shape[-2:]))
+        own = torch.rand(len(lam), cells, cells, generator=generator) < lam[:, None, None]
+        rows, columns = (torch.arange(side) * cells // side for side in shape[-2:])
         return MixPlan(lam, partner, mask=HardMask(own[:, rows[:, None], columns][:, None]))
 
 

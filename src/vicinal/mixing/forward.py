@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -97,11 +96,11 @@ class MixHooks(AbstractContextManager["MixHooks"]):
         self.mixed = 0
         # A plan that mixes no block looks like no plan: each kind that a hook can tell apart costs a compilation.
         self._plan = plan if plan.active and (plan.layer is not None or plan.reads is not None) else None
-        if self._compiled and self._plan is not None and plan.mask is not None and not plan.mask.compiles:
-            self._plan = replace(plan, mask=plan.mask.to(images.device))  # boxes are no tensors where they are decided
+        if self._compiled and self._plan is not None:
+            self._plan = plan.tensors_on(images.device)
         try:
             mixed = plan.mix(images, self._memory_like(images)) if plan.layer is None else images
-            logits: Tensor = (forward or self.model)(mixed)
+            logits: Tensor = (self.model if forward is None else forward)(mixed)
         finally:
             self._plan = None
         return logits

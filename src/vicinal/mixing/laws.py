@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -235,7 +236,7 @@ LAWS: dict[str, type[Law]] = {
 
 def check_alpha(alpha: object) -> None:
     """Refuse what is no finite number >= 0. Raises ValueError."""
-    if not (isinstance(alpha, (int, float)) and 0 <= alpha < math.inf):
+    if not (isinstance(alpha, Real) and 0 <= float(alpha) < math.inf):
         raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from vicinal.mixing.context import NOTHING, Context, Part, need
 from vicinal.mixing.gradients import inverse
-from vicinal.mixing.label_rules import LABEL_RULES, LabelRule
+from vicinal.mixing.label_rules import LABEL_RULES, Area, LabelRule
 from vicinal.mixing.laws import LAWS, Law
 from vicinal.mixing.layouts import Layout
 from vicinal.mixing.partners import PARTNERS, PartnerRule
@@ -22,7 +23,7 @@ from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.schedule import Schedule
 from vicinal.mixing.strategy import INPUT, Strategy, check_weights
 
-MANY = 10**6  # as good as no limit
+MANY = 1000  # members: more than a batch has
 OF_INPUTS = frozenset({"images", "saliency"})
 """Facts that have the places of the inputs, and tell nothing of those in the output of a block."""
 
@@ -113,7 +114,9 @@ class Mixup(Strategy):
         _ = self._parts, self._schedule  # made now, so that what is out of range is refused at once
 
     def _check_several(self, what: str) -> None:
-        """Refuse a partner rule that would choose the same sample again and again."""
+        """Refuse what is for pairs: a partner rule that would choose the same sample again, and label rules."""
+        if (labels := self._parts.get("labels")) and not isinstance(labels, Area):
+            raise ValueError(f"labels must be area for {what}, got {self.labels}")
         if (rule := self._parts.get("partner")) and not rule.drawn:
             raise ValueError(f"partner must be drawn at random for {what}, got {self.partner}")
 
@@ -154,7 +157,11 @@ class Mixup(Strategy):
         if not isinstance(chosen, str) or chosen not in options:
             raise ValueError(f"{name} must be one of {', '.join(options)}, or a {kind.__name__}, got {chosen}")
         option = options[chosen]
-        return option(**{item.name: getattr(self, item.name) for item in fields(option)})
+        values = {item.name: getattr(self, item.name) for item in fields(option)}
+        # NumPy's numbers of 32 bits would round what is computed with them.
+        return option(
+            **{name: float(x) if isinstance(x, Real) and not isinstance(x, int) else x for name, x in values.items()}
+        )
 
     @property
     def depths(self) -> Sequence[str]:

@@ -103,8 +103,9 @@ class ClassBalanced(PartnerRule):
     UniMix (Xu et al., arXiv 2111.03874; Prior-LT ``core.py``): with replacement, within the batch.
 
     Attributes:
-        balance: >= 0; 0 does not look at the classes; 1 makes all as likely as one another, on average over shuffled
-            batches. Of batches that are class-balanced themselves, it takes the rarest most.
+        balance: >= 0; 0 does not look at the classes; 1 makes all classes in the batch as likely as one another. Over
+            shuffled batches a class that most of them lack is still rarer. Of batches that are class-balanced
+            themselves, it takes the rarest most.
     """
 
     needs = frozenset({"labels", "counts"})

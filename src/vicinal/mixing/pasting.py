@@ -12,7 +12,6 @@ from torch import Tensor
 
 from vicinal.mixing.context import NOTHING, Context
 from vicinal.mixing.counted import CountedMixup
-from vicinal.mixing.label_rules import Drawn
 from vicinal.mixing.layouts import IMAGES
 from vicinal.mixing.masks import Boxes, uniform_centres
 from vicinal.mixing.mixup import Mixup
@@ -90,23 +89,29 @@ class Cutout(CountedMixup):
     """Cutout (DeVries and Taylor, arXiv 1708.04552): a square of the mean colour, and the label stays.
 
     Attributes:
-        size: >= 2, side in pixels; an odd one is one less. The paper: 16 on CIFAR-10, 8 on CIFAR-100.
+        size: >= 2, side in pixels; an odd one is one less; None for half of the image's shorter side. The paper: 16 of
+            32 on CIFAR-10, 8 on CIFAR-100.
     """
 
     mixes = IMAGES
-    size: int = 16
+    size: int | None = None
     partner: str | PartnerRule = "blank"
     per_sample: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size < 2:
+        if self.size is not None and self.size < 2:
             raise ValueError(f"size must be >= 2, got {self.size}")
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
     ) -> MixPlan:
-        size, length = (shape[-2], shape[-1]), torch.where(lam < 1, self.size, 0)
+        size = (shape[-2], shape[-1])
+        side = max(2, min(size) // 2) if self.size is None else self.size
+        if side // 2 >= max(size):  # wherever its centre is
+            largest = 2 * max(size) - 1
+            raise ValueError(f"size must be at most {largest}, or nothing of an image would be left, got {self.size}")
+        length = torch.where(lam < 1, side, 0)
         boxes = Boxes.around(uniform_centres(len(lam), size, generator), [length, length], size)
         return MixPlan(lam, partner, mask=boxes)
 
@@ -216,8 +221,6 @@ class Ricap(Mixup):
         super().__post_init__()
         if self.per_sample:
             raise ValueError(f"per_sample must be false for RICAP, got {self.per_sample}")
-        if isinstance(self._parts.get("labels"), Drawn):
-            raise ValueError(f"labels must be area for RICAP, no lambda is drawn, got {self.labels}")
         self._check_several("RICAP")
 
     def law_of_lambda(self, bins: int, context: Context = NOTHING) -> list[float] | None:

@@ -55,6 +55,10 @@ class MixPlan:
         mask, transform = self.mask, self.transform
         return (mask is None or mask.compiles) and (transform is None or transform.compiles)
 
+    def tensors_on(self, device: torch.device) -> Self:
+        """Return the same plan with the numbers of its mask in tensors: boxes are none where they are decided."""
+        return self if self.mask is None or self.mask.compiles else replace(self, mask=self.mask.to(device))
+
     @property
     def cuts(self) -> bool:
         """Whether each pixel of the mixed input is of one sample alone, so that a map of classes can be cut as well."""
@@ -78,6 +82,10 @@ class MixPlan:
     def weights(self) -> Tensor:
         """The weights of the members in the target, float32 (B, K)."""
         return torch.stack([self.lam, 1 - self.lam], dim=1)
+
+    def alike(self, targets: Tensor) -> Tensor:
+        """Return whether all members of each sample have its target, bool (B,), for targets (B, K)."""
+        return (targets[self.members] == targets[:, None]).flatten(1).all(dim=1)
 
     def mix(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Mix images or hidden features of shape (B, ...) in their own dtype; ``x`` itself is not changed.
@@ -255,6 +263,13 @@ class SecondHalf(MixPlan):
     """A plan for the second half of a batch, whose first half is not mixed."""
 
     plan: MixPlan
+
+    @property
+    def compiles(self) -> bool:
+        return self.plan.compiles
+
+    def tensors_on(self, device: torch.device) -> Self:
+        return replace(self, plan=self.plan.tensors_on(device))
 
     @property
     def reads(self) -> str | None:

@@ -68,7 +68,7 @@ class PuzzleMix(Mixup):
         smoothness: >= 0, of neighbouring blocks. The reference: 1.2.
         prior: >= 0, of lambda. The reference: 0.2.
         transport: whether blocks move.
-        move_cost: > 0, of moving a block. The reference: 0.8.
+        move_cost: >= 0, of moving a block. The reference: 0.8.
 
     A plan raises ValueError: height or width is odd, so that there are no halves.
     """

@@ -29,6 +29,7 @@ class ZetaMixup(CountedMixup):
     gamma: float = 2.8
 
     def __post_init__(self) -> None:
+        self._check_several("ZetaMixup")
         super().__post_init__()
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be a finite number >= 0, got {self.gamma}")

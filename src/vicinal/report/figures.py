@@ -113,7 +113,7 @@ class _Drawing:
                 panels.append(Panel(self._axis(score), _axis(metric.title, metric), tuple(dots)))
         times = [(cell, row, cell.seconds()) for cell, row in self._rows(score)]
         if dots := [
-            replace(self._dot(cell, row, time.mean), low=(time.low,), high=(time.high,))
+            replace(self._dot(cell, row, time.mean), low=(max(time.low, 0.0),), high=(time.high,))
             for cell, row, time in times
             if time.n
         ]:

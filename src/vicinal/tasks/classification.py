@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -96,7 +96,16 @@ def _edges(device: torch.device) -> Tensor:
     return torch.linspace(0, 1, ECE_BINS + 1, device=device)
 
 
+@dataclass(frozen=True)
 class Classification(Task):
+    """One class per sample, of logits (B, K).
+
+    Attributes:
+        sigmoid: whether a logit is the log-odds of its class, as ``trainer.loss=bce`` trains it. Probabilities are the
+            sigmoids then, divided by their sum, and the softmax of the logits otherwise.
+    """
+
+    sigmoid: bool = False
     has_classes = True
     losses = ("ce", "bce", "bce_softmax", "focal")
 
@@ -111,6 +120,9 @@ class Classification(Task):
     def refuse(self, data: RunData, inputs: Sequence[int]) -> None:
         for part in data.parts.values():
             self.strata(part.targets)
+
+    def trained_with(self, loss: str) -> Self:
+        return replace(self, sigmoid=loss == "bce")
 
     def bind(self, data: RunData, uneven: bool) -> Self:
         if not uneven:
@@ -159,8 +171,15 @@ class Classification(Task):
 
     def read(self, outputs: Tensor, model: nn.Module | None = None) -> ClassOutputs:
         logits = outputs.float()
+        if not self.sigmoid:
+            probabilities = logits.softmax(dim=1)
+            return ClassOutputs(logits, probabilities, *probabilities.max(dim=1))
+        from torch.nn.functional import logsigmoid
+
+        predicted = logits.argmax(dim=1, keepdim=True)  # probabilities of two that are nearly sure are the same number
+        logits = logsigmoid(logits)  # whose softmax they are
         probabilities = logits.softmax(dim=1)
-        return ClassOutputs(logits, probabilities, *probabilities.max(dim=1))
+        return ClassOutputs(logits, probabilities, probabilities.gather(1, predicted)[:, 0], predicted[:, 0])
 
     def record(self, outputs: ClassOutputs, targets: Tensor) -> dict[str, Tensor]:
         return {"labels": targets, "predicted": outputs.predicted, "confidence": outputs.confidence}

@@ -94,7 +94,7 @@ class Multilabel(Task):
     def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds:
         import torch
 
-        same = (targets == targets[plan.partner]).all(dim=1).to(targets.dtype)
+        same = plan.alike(targets).to(targets.dtype)
         mixed = plan.mix_targets(targets).clamp(0, 1)  # a sum of many weights is 1 up to rounding
         entropy = torch.special.entr(mixed) + torch.special.entr(1 - mixed)
         weight = torch.where(same > 0, 1.0, plan.lam) if plan.pairs else torch.full_like(same, torch.nan)

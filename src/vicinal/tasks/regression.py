@@ -174,7 +174,7 @@ class Regression(Task):
     def bounds(self, plan: MixPlan, targets: Tensor, classes: int, loss: Any) -> Bounds:
         import torch
 
-        same = (targets == targets[plan.partner]).all(dim=1).to(targets.dtype)
+        same = plan.alike(targets).to(targets.dtype)
         unknown = torch.full_like(same, torch.nan)
         return Bounds(same, entropy=unknown, floor=torch.zeros_like(same), ceiling=unknown)
 

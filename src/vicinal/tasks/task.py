@@ -92,6 +92,10 @@ class Task:
         metrics = tuple(Metric(**{name: metric[name] for name in names}) for metric in described["metrics"])
         return Task(described["name"], metrics, described["selection"], score_key=described["score"])
 
+    def trained_with(self, loss: str) -> Self:
+        """Return the task that reads outputs as a training with this loss, a name of ``trainer.loss``, makes them."""
+        return self
+
     def bind(self, data: RunData, uneven: bool) -> Self:
         """Return the task of a training on these data; `uneven` if its classes were made of different size."""
         return self

@@ -35,7 +35,7 @@ def evaluate(
     def measured() -> Iterator[tuple[Any, dict[str, Tensor]]]:
         for inputs, targets in batches:
             with hardware.autocast():
-                outputs = (forward or model)(inputs)
+                outputs = (model if forward is None else forward)(inputs)
             outputs = task.read(outputs, model)
             yield metrics.measure(outputs, targets), {} if records is None else task.record(outputs, targets)
 

@@ -24,8 +24,7 @@ class StepOutput(NamedTuple):
 
 
 Weight = float | str
-"""A number, or :data:`LAM` or :data:`REST`: another weight for each sample."""
-LAM, REST = "lam", "1-lam"
+"""A number, or one of :data:`~vicinal.mixing.strategy.WEIGHTS`: another weight for each sample."""
 
 
 @dataclass(frozen=True)
@@ -86,4 +85,4 @@ class Objective:
 
 
 def _of(weight: Weight, lam: Tensor) -> Tensor | float:
-    return {LAM: lam, REST: 1 - lam}[weight] if isinstance(weight, str) else weight
+    return {"lam": lam, "1-lam": 1 - lam}[weight] if isinstance(weight, str) else weight
