@@ -37,8 +37,8 @@ def name_layers(key: str, content: dict[str, Any], model: Component, sizes: Size
     for name, part in strategies.items() if isinstance(strategies, dict) else ():
         if isinstance(part, dict):
             name_layers(f"{key}.strategies.{name}", part, model, sizes)
-    if content.get("layers", ()) is None:
-        strategy = pydoc.locate(str(content.get("_target_")))
+    strategy: Any = pydoc.locate(str(content.get("_target_")))
+    if content.get("layers", ()) is None and "layers" in getattr(strategy, "__dataclass_fields__", {"layers"}):
         choose = getattr(strategy, "default_layers", ManifoldMixup.default_layers)
         try:
             names = choose(block_names(meta_model(model, sizes)), partial(shape_at, model, sizes))
@@ -98,7 +98,9 @@ def check_strategy(
         if two_hot is not None:
             whole = [plan.targets(labels, sizes.classes) > two_hot for plan in plans]
             if all((rows == rows[0]).all() for rows in whole):
-                allowed = "must be larger, or null: all samples of a batch would have the same whole labels"
+                which = "the same" if whole[0].any() else "no"
+                change = "larger" if whole[0].any() else "smaller"
+                allowed = f"must be {change}, or null: all samples of a batch would have {which} whole labels"
                 raise ConfigError("trainer.bce_threshold", two_hot, f"{allowed} with {part.target}")
         for plan in _to_try(plans):
             size = plan.size if plan.layer is None or plan.size else shape_at(model, sizes, plan.layer)

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import Tensor
 
+from vicinal.build import load_data, make_loaders, make_model
 from vicinal.config.schema import TrainerConfig
 from vicinal.errors import UserError
 from vicinal.jobs.run import run
 from vicinal.mixing import MixPlan
 from vicinal.mixing.several import blend
+from vicinal.runs import checkpoint
 from vicinal.tasks import CLASSIFICATION
 from vicinal.tasks.losses import (
     BinaryCrossEntropy,
@@ -260,12 +262,29 @@ def test_each_trains_and_has_an_identity_of_its_own(compose: Any, words: str) ->
 def test_a_run_is_scored_as_it_is_trained(compose: Any) -> None:
     sigmoids = {loss: compose(f"trainer.loss={loss}").task.sigmoid for loss in CLASSIFICATION.losses}
     assert sigmoids == {"ce": False, "bce": True, "bce_softmax": False, "focal": False}
+    words = ("trainer.loss=bce", "trainer.epochs=1", "model=mlp", "tracker=none", "dataset.imbalance=step")
+    experiment = compose(*words, "dataset.imbalance_ratio=4", "dataset.train_size=200", "trainer.precision=fp32")
+    result = run(experiment)
+    model = make_model(experiment).eval()
+    model.load_state_dict(checkpoint.load(experiment.folder.checkpoint, checkpoint.WEIGHTS)["model"])
+    data = load_data(experiment)
+    with torch.inference_mode():
+        logits = torch.cat([model(images.clone()) for images, _ in make_loaders(experiment, data).test.batches()])
+    p = logits.double().sigmoid()
+    nll = -(p / p.sum(dim=1, keepdim=True)).log()[torch.arange(len(p)), data.test.targets].mean().item()
+    assert result["test"]["last"]["nll"] == pytest.approx(nll, rel=1e-5)
 
 
 def test_sigmoids_have_no_prior(compose: Any) -> None:
     with pytest.raises(UserError, match=r"^trainer\.logit_adjustment=1: must be 0 with trainer\.loss=bce"):
         compose("trainer.loss=bce", "trainer.logit_adjustment=1")
     compose("trainer.loss=bce_softmax", "trainer.logit_adjustment=1")
+
+
+def test_a_threshold_above_all_weights_is_to_be_smaller(compose: Any) -> None:
+    words = ("trainer.bce_threshold=0.6", "mixup=input", "mixup.law=constant", "mixup.partner=other_class")
+    with pytest.raises(UserError, match=r"^trainer\.bce_threshold=0\.6: must be smaller, or null: .* no whole labels"):
+        compose("trainer.loss=bce", *words)
 
 
 SAME = r"^trainer\.bce_threshold=0: must be larger, or null: all samples of a batch would have the same whole labels"

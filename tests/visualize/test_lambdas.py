@@ -52,6 +52,19 @@ def test_an_alpha_that_a_law_refuses_has_no_panel() -> None:
     assert [axes.get_title() for axes in law_figure(found, 8).axes] == ["alpha 0.2", "alpha 0.4", "alpha 1"]
 
 
+def test_laws_of_one_option_are_named_and_drawn_apart() -> None:
+    """Without alpha, which is that of the panel."""
+    words = ["mixup=input,cutmix", "mixup.law=beta,uniform"]
+    [axes] = law_figure(laws(jobs(words), [0.4], draws=2000), 8).axes
+    dashes = {line.get_label(): line.get_linestyle() for line in axes.lines}
+    assert list(dashes) == [f"input law={law}, cutmix law={law}, asked for" for law in ("beta", "uniform")]
+    assert len(set(dashes.values())) == 2
+    outlines = {patch.get_label(): patch for patch in axes.patches[1::2]}
+    assert list(outlines) == ["input law=beta", "input law=uniform", "cutmix law=beta", "cutmix law=uniform"]
+    looks = {(patch.get_edgecolor(), str(patch.get_linestyle())) for patch in outlines.values()}
+    assert len(looks) == 4
+
+
 def test_strategies_that_ask_for_different_laws_have_a_line_each() -> None:
     words = ["mixup=cutmix", "mixup.prob=0.5,1"]
     [axes] = law_figure(laws(jobs(words), [2.0], draws=2000), 8).axes

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +23,7 @@ from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.schedule import Schedule
 from vicinal.mixing.strategy import INPUT, Strategy, check_weights
 
-MANY = 1000  # members: more than a batch has
+MANY = 1000  # members: each is drawn and multiplied, and hardly any has a weight
 OF_INPUTS = frozenset({"images", "saliency"})
 """Facts that have the places of the inputs, and tell nothing of those in the output of a block."""
 
@@ -98,7 +98,8 @@ class Mixup(Strategy):
             raise ValueError(f"prob must be in [0, 1], got {self.prob}")
         check_weights(self.mixed_weight, self.clean_weight)
         if self.members > self.most_members:
-            raise ValueError(f"members must be 2 for {type(self).__name__}, got {self.members}")
+            allowed = 2 if self.most_members == 2 else f"at most {self.most_members}"
+            raise ValueError(f"members must be {allowed} for {type(self).__name__}, got {self.members}")
         if self.members > 2 and self.law != "beta":
             raise ValueError(f"law must be beta for more than two members, got {self.law}")
         if self.members > 2:
@@ -160,7 +161,10 @@ class Mixup(Strategy):
         values = {item.name: getattr(self, item.name) for item in fields(option)}
         # NumPy's numbers of 32 bits would round what is computed with them.
         return option(
-            **{name: float(x) if isinstance(x, Real) and not isinstance(x, int) else x for name, x in values.items()}
+            **{
+                name: float(x) if isinstance(x, Real) and not isinstance(x, Integral) else x
+                for name, x in values.items()
+            }
         )
 
     @property

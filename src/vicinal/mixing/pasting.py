@@ -108,9 +108,11 @@ class Cutout(CountedMixup):
     ) -> MixPlan:
         size = (shape[-2], shape[-1])
         side = max(2, min(size) // 2) if self.size is None else self.size
-        if side // 2 >= max(size):  # wherever its centre is
-            largest = 2 * max(size) - 1
-            raise ValueError(f"size must be at most {largest}, or nothing of an image would be left, got {self.size}")
+        if side // 2 >= max(size) and (lam < 1).any():  # wherever its centre is
+            reason = f"nothing would be left of {size[0]} x {size[1]} places"
+            if max(size) == 1:
+                raise ValueError(f"cannot cut out a square: {reason}")
+            raise ValueError(f"size must be at most {2 * max(size) - 1}: {reason}, got {self.size}")
         length = torch.where(lam < 1, side, 0)
         boxes = Boxes.around(uniform_centres(len(lam), size, generator), [length, length], size)
         return MixPlan(lam, partner, mask=boxes)

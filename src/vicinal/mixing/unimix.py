@@ -19,10 +19,11 @@ from vicinal.mixing.several import blend
 
 @dataclass(frozen=True, kw_only=True)
 class UniMix(Mixup):
-    """Input mixup whose law has its peak at a larger part of the rarer class (Xu et al., arXiv 2111.03874).
+    """Input mixup whose law looks at the sizes of both classes (Xu et al., arXiv 2111.03874; Prior-LT ``core.py``).
 
-    As Prior-LT ``core.py``: lambda of sample i with partner j is (Beta(alpha, alpha) + n_j / (n_i + n_j)) mod 1, with n
-    training images of the class. Its mean stays near 0.5, and with alpha 1 it is uniform, whatever the sizes are.
+    Lambda of sample i with partner j is (Beta(alpha, alpha) + n_j / (n_i + n_j)) mod 1, with n training images of the
+    class. With alpha below 1 the peak is at n_j / (n_i + n_j), a larger part of the rarer class; the mean stays near
+    0.5. With alpha 1 lambda is uniform, whatever the sizes are.
     Partners are drawn by ``balance``, of the paper 0.5 for CIFAR-10 and 0.1 for CIFAR-100. Its loss has
     ``trainer.logit_adjustment=1``.
     """

@@ -28,7 +28,7 @@ EPSILON = 1e-6
 class ClassOutputs(NamedTuple):
     """Outputs of a batch, and what several metrics need of them, computed once.
 
-    logits: (B, K) float32.
+    logits: (B, K) float32, whose softmax are the probabilities.
     probabilities: (B, K).
     confidence: (B,), the probability of the predicted class.
     predicted: (B,) int64, the predicted class.

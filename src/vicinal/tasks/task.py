@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Bounds(NamedTuple):
     """Values that a perfect model would reach on mixed targets, (B,) each: why train scores stay low and losses high.
 
-    same: whether a sample and its partner have the same target.
+    same: whether all members of a sample have its target.
     entropy: of the mixed target, in nats.
     floor: lowest loss.
     ceiling: highest score.

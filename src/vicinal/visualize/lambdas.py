@@ -25,6 +25,8 @@ ALPHAS = (0.2, 0.4, 1.0, 2.0)
 DRAWS = 50_000
 EDGES = np.linspace(0, 1, 21)  # edges of the bins of a density
 FINE = 500  # bins of the law that is asked for
+ASKED = ("--", ":", "-.")  # dashes of laws that are asked for
+OTHERS = (":", "-.", "--")  # dashes of laws in a colour that another has
 HIGHEST = 7.0  # largest drawn density; bars that are higher are cut off, and their height is written above them
 
 
@@ -58,7 +60,7 @@ def laws(jobs: Sequence[Job], alphas: Sequence[float] = ALPHAS, draws: int = DRA
 def _named(option: str, strategies: Sequence[Mixup]) -> Iterator[tuple[str, Mixup]]:
     """Yield the strategies of an option, with names by the keys in which they differ."""
     values = [{item.name: written(getattr(each, item.name)) for item in fields(each)} for each in strategies]
-    differing = [key for key in values[0] if len({own.get(key) for own in values}) > 1]
+    differing = [key for key in values[0] if key != "alpha" and len({own.get(key) for own in values}) > 1]
     for each, own in zip(strategies, values, strict=True):
         yield " ".join([option, *(f"{key}={own[key]}" for key in differing if key in own)]), each
 
@@ -117,20 +119,26 @@ def law_figure(shown: Mapping[float | None, Sequence[Law]], size: ImageSize) -> 
 
 
 def _panel(axes: Axes, alpha: float | None, laws: Sequence[Law]) -> None:
+    first = {_color(law): law for law in reversed(laws)}
     for line, law in enumerate(laws):
         color = _color(law)
+        dash = "-" if first[color] is law else OTHERS[line % len(OTHERS)]
         axes.stairs(law.density, EDGES, fill=True, color=color, alpha=0.22)
-        axes.stairs(law.density, EDGES, color=color, linewidth=1.4, label=", ".join(law.names))
+        axes.stairs(law.density, EDGES, color=color, linewidth=1.4, linestyle=dash, label=", ".join(law.names))
         for bar in np.flatnonzero(law.density > HIGHEST):
             place, up = (EDGES[bar : bar + 2].mean(), HIGHEST), (0, 2 + 9 * line)
             text = f"{law.density[bar]:.1f}"
             axes.annotate(text, place, up, textcoords="offset points", color=color, size=7.5, ha="center")
         note = f"E[1 - lambda] = {law.partner:.2f}, lambda = 1 in {law.unmixed:.0%}"
         axes.text(0.5, 0.97 - 0.07 * line, note, transform=axes.transAxes, ha="center", va="top", color=color, size=8)
-    asked = {law.asked: law for law in reversed(laws) if law.asked}
-    for density, law in asked.items():
-        color, name = (INK, "asked for") if len(asked) == 1 else (_color(law), f"{law.names[0]}, asked for")
-        axes.plot((np.arange(FINE) + 0.5) / FINE, density, color=color, linewidth=1.3, linestyle="--", label=name)
+    asked: dict[tuple[float, ...], list[str]] = {}
+    for law in laws:
+        if law.asked:
+            asked.setdefault(law.asked, []).extend(law.names)
+    for line, (density, names) in enumerate(asked.items()):
+        label = "asked for" if len(asked) == 1 else f"{', '.join(names)}, asked for"
+        dash = ASKED[line % len(ASKED)]
+        axes.plot((np.arange(FINE) + 0.5) / FINE, density, color=INK, linewidth=1.3, linestyle=dash, label=label)
     axes.set(xlim=(0, 1), ylim=(0, HIGHEST), xlabel="lambda, weight of a sample itself")
     cut = any((law.density > HIGHEST).any() for law in laws)
     axes.set_title("" if alpha is None else f"alpha {alpha:g}", pad=22 if cut else 6)
