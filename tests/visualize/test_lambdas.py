@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from vicinal.visualize.jobs import jobs
@@ -61,6 +62,11 @@ def test_laws_of_one_option_are_named_and_drawn_apart() -> None:
     assert len(set(dashes.values())) == 2
     outlines = {patch.get_label(): patch for patch in axes.patches[1::2]}
     assert list(outlines) == ["input law=beta", "input law=uniform", "cutmix law=beta", "cutmix law=uniform"]
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    assert figure.legends[0].get_window_extent().x0 >= 0
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
     looks = {(patch.get_edgecolor(), str(patch.get_linestyle())) for patch in outlines.values()}
     assert len(looks) == 4
 

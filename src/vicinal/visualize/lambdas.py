@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
@@ -114,7 +115,10 @@ def law_figure(shown: Mapping[float | None, Sequence[Law]], size: ImageSize) -> 
         _panel(axes, alpha, laws)
     panels[0].set_ylabel("density (1 is uniform)")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    across, entry = figure.get_figwidth(), 0.08 * max(map(len, names)) + 0.6  # inches
+    columns = min(len(names), max(1, int(across / entry)))
+    figure.set_size_inches(max(across, entry), 3.5 + 0.23 * (math.ceil(len(names) / columns) - 1))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
     return figure
 
 
