@@ -156,7 +156,8 @@ def test_mixed_targets_and_mixed_squared_errors_differ_by_a_constant(seed: int) 
 def test_a_sample_has_the_target_of_all_its_members() -> None:
     y = torch.tensor([[0.0], [0.0], [4.0]])
     plan = InputMixup(1.0, members=3).sample((3, 1), torch.Generator().manual_seed(0))
-    plan = replace(plan, indices=torch.tensor([[0, 1, 2], [1, 0, 1], [2, 0, 1]]))
+    indices = torch.tensor([[0, 1, 2], [1, 0, 1], [2, 0, 1]])
+    plan = replace(plan, indices=indices, partner=indices[:, 1])
     for task, targets in ((bound(y), y), (MULTILABEL, (y > 0).float())):
         assert task.bounds(plan, targets, 1, None).same.tolist() == [0, 1, 0]
 
