@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.suite.bench import Bar, Bench, peer
 from benchmarks.suite.mixing import our_mixer
 from benchmarks.suite.synthetic import CLASSES
-from benchmarks.suite.timing import Case, Spread
+from benchmarks.suite.timing import Case, Spread, Timings
 from benchmarks.suite.trainings import Run
 from vicinal.mixing.fields import FMix
 from vicinal.mixing.pasting import ResizeMix
@@ -21,8 +21,9 @@ BATCH = 128
 METHODS = (
     *("input", "manifold", "cutmix", "resizemix", "fmix", "gridmix", "smoothmix", "saliencymix", "puzzlemix", "ricap"),
     *("zeta", "noisy_features", "moex", "patchup", "alignmix", "cutout", "random_erasing", "regmixup", "one_of"),
+    *("remix", "unimix", "balanced", "tutorial"),
 )
-"""All for this network; ``remix`` and the others for classes of unequal size add a look-up to ``input``."""
+"""All for this network; ``transmix`` needs one with attention."""
 TWO_PASSES = Bar(1.2, at_least=False)
 """Of PuzzleMix's step against two steps without mixing, which are its two passes."""
 FIELD = Bar(3, at_least=False)
@@ -32,13 +33,9 @@ FIELD = Bar(3, at_least=False)
 def measure(bench: Bench) -> None:
     """Time whole steps of ``preact_resnet18`` on 128 images of 32 x 32, one batch an epoch."""
     width = 8 if bench.quick else 64
-    words = ("model=preact_resnet18", f"model.width={width}", f"trainer.threads={bench.threads}")
-    runs = {name: Run(bench.folder, BATCH, *words, f"mixup={name}") for name in ("none", *METHODS)}
     title = f"step of preact_resnet18, width {width}"
-    cases = [Case(name, run.epoch, bench.threads) for name, run in runs.items()]
-    timings = bench.time(title, cases, rounds=7)
-    for name in METHODS:
-        bench.row(f"{title}, {name}, per one of none", "", timings.ratio(name, "none"))
+    runs, timings = _steps(bench, title, METHODS, "model=preact_resnet18", f"model.width={width}")
+    _steps(bench, "step of vit_tiny", ("transmix",), "model=vit_tiny")
     halves = Spread(*(ratio / 2 for ratio in timings.ratio("puzzlemix", "none")))
     bench.row(f"{title}, puzzlemix, per two of none", "", halves, bar=TWO_PASSES)
 
@@ -58,6 +55,16 @@ def measure(bench: Bench) -> None:
     ]
     timings = bench.time("resizemix", cases, rounds=15, least=0.02)
     bench.row("resizemix", "torchvision's CutMix and its resize", timings.ratio("torchvision", "ours"), bar=Bar(1))
+
+
+def _steps(bench: Bench, title: str, methods: Sequence[str], *words: str) -> tuple[dict[str, Run], Timings]:
+    """Time a step with each of the methods, and without mixing."""
+    threads = f"trainer.threads={bench.threads}"
+    runs = {name: Run(bench.folder, BATCH, *words, threads, f"mixup={name}") for name in ("none", *methods)}
+    timings = bench.time(title, [Case(name, run.epoch, bench.threads) for name, run in runs.items()], rounds=7)
+    for name in methods:
+        bench.row(f"{title}, {name}, per one of none", "", timings.ratio(name, "none"))
+    return runs, timings
 
 
 def resized_cutmix() -> Callable[[Tensor, Tensor], Any]:
