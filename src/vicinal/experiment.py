@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vicinal import dry_build, dry_mixing
+from vicinal import dry_build
 from vicinal.config import redaction, request
 from vicinal.config.components import Component, bind, places_of
 from vicinal.config.identity import identity_values, without_effect
@@ -107,13 +107,13 @@ class Experiment:
         check_views(trainer.eval_views, sizes.inputs, task)
 
         model = chosen("model", tuple(sizes.inputs.arguments))
-        dry_mixing.name_layers("mixup", config["mixup"], model, sizes)
+        dry_build.name_layers("mixup", config["mixup"], model, sizes)
         mixup, optimizer, scheduler = chosen("mixup"), chosen("optimizer"), chosen("scheduler")
         strategy = dry_build.make_strategy(mixup)
         warmup = scheduler.arguments.get("warmup_epochs", 0)
         if warmup >= trainer.epochs:
             raise ConfigError("scheduler.warmup_epochs", warmup, f"must be < {trainer.epochs}, trainer.epochs")
-        dry_mixing.check_windows(mixup, trainer.epochs)
+        dry_build.check_windows(mixup, trainer.epochs)
         if trainer.threads == "auto":
             network = dry_build.meta_model(model, sizes)
             hardware = resolve(trainer, work(network, math.prod(sizes.inputs.shape[1:]), trainer.batch_size))
@@ -138,9 +138,9 @@ class Experiment:
         if config["rerun"] or folder.completed() is None:
             with without_collections("torch._dynamo"):
                 reads, single = tuple(strategy.reads), trainer.batch_size == 1
-                dry_build.check_network(model, sizes, task, _depths(mixup, strategy), reads, single)
+                dry_build.check_network(model, sizes, task, dry_build.depths(mixup, strategy), reads, single)
                 two_hot = trainer.bce_threshold if task.has_classes and trainer.loss == "bce" else None
-                dry_mixing.check_strategy(mixup, model, sizes, task, two_hot)
+                dry_build.check_strategy(mixup, model, sizes, task, two_hot)
                 dry_build.check_optimizer(optimizer, model, sizes)
                 dry_build.check_schedule(optimizer, scheduler, trainer.epochs)
         return experiment
@@ -208,13 +208,6 @@ class Experiment:
         shown = {"output_dir": self.config["output_dir"], "project": self.wandb.project, "entity": self.wandb.entity}
         needed = {**self.effective, **shown, "seed": self.seed}
         redaction.need(needed, public=(run_name(self.choices, self.settings()), *self.choices.values(), *self.targets))
-
-
-def _depths(mixup: Component, strategy: Strategy) -> tuple[tuple[str, str], ...]:
-    """Return the places where a strategy mixes, each with the key that names it."""
-    parts = [(part.group, each) for part, each in dry_mixing.parts(mixup, strategy)]
-    keys = [(f"{group}.{'depth' if 'shapes' in each.needs else 'layers'}", each) for group, each in parts]
-    return tuple((key, depth) for key, each in keys for depth in each.depths)
 
 
 def _shards(trainer: TrainerConfig, hardware: Hardware, here: World) -> Shards:

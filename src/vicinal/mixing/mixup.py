@@ -23,7 +23,7 @@ from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.schedule import Schedule
 from vicinal.mixing.strategy import INPUT, Strategy, check_weights
 
-MANY = 1000  # members: each is drawn and multiplied, and hardly any has a weight
+MOST_MEMBERS = 1000  # each is drawn and multiplied, and most have hardly any weight
 OF_INPUTS = frozenset({"images", "saliency"})
 """Facts that have the places of the inputs, and tell nothing of those in the output of a block."""
 

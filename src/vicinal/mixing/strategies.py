@@ -15,7 +15,7 @@ from torch import Tensor
 from vicinal.mixing.context import Context
 from vicinal.mixing.layouts import PLACES
 from vicinal.mixing.masks import Boxes
-from vicinal.mixing.mixup import MANY, Mixup
+from vicinal.mixing.mixup import MOST_MEMBERS, Mixup
 from vicinal.mixing.plan import MixPlan
 from vicinal.mixing.several import blend
 from vicinal.mixing.strategy import INPUT
@@ -25,7 +25,7 @@ from vicinal.mixing.strategy import INPUT
 class InputMixup(Mixup):
     """Input mixup (Zhang et al., arXiv 1710.09412; facebookresearch/mixup-cifar10 ``train.py``)."""
 
-    most_members = MANY
+    most_members = MOST_MEMBERS
 
     def make_plan(
         self, lam: Tensor, partner: Tensor, shape: Sequence[int], generator: torch.Generator, context: Context
@@ -45,7 +45,7 @@ class ManifoldMixup(Mixup):
             otherwise (issue 8 of that repository).
     """
 
-    most_members = MANY
+    most_members = MOST_MEMBERS
     layers: Sequence[str] = ()
 
     def __post_init__(self) -> None:

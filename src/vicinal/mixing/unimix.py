@@ -23,9 +23,8 @@ class UniMix(Mixup):
 
     Lambda of sample i with partner j is (Beta(alpha, alpha) + n_j / (n_i + n_j)) mod 1, with n training images of the
     class. With alpha below 1 the peak is at n_j / (n_i + n_j), a larger part of the rarer class; the mean stays near
-    0.5. With alpha 1 lambda is uniform, whatever the sizes are.
-    Partners are drawn by ``balance``, of the paper 0.5 for CIFAR-10 and 0.1 for CIFAR-100. Its loss has
-    ``trainer.logit_adjustment=1``.
+    0.5. With alpha 1 lambda is uniform, whatever the sizes are. Partners are drawn by ``balance``, of the paper 0.5 for
+    CIFAR-10 and 0.1 for CIFAR-100. Its loss has ``trainer.logit_adjustment=1``.
     """
 
     most_members: ClassVar[int] = 2

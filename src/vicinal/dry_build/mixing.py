@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vicinal.config.components import Component
 from vicinal.config.validation import leaves
-from vicinal.dry_build import Sizes, make_strategy, meta_model, shape_at
+from vicinal.dry_build.network import Sizes, make_strategy, meta_model, shape_at
 from vicinal.errors import ConfigError, reason_of
 from vicinal.mixing import ManifoldMixup, MixPlan, Mixup, Strategy
 from vicinal.mixing.context import Context
@@ -54,6 +54,15 @@ def parts(mixup: Component, strategy: Strategy) -> Iterator[tuple[Component, Str
         return
     for name, part in strategy.strategies.items():
         yield from parts(mixup.part(f"strategies.{name}") or mixup, part)
+
+
+def depths(mixup: Component, strategy: Strategy) -> tuple[tuple[str, str], ...]:
+    """Return the places where a strategy mixes, each after the key that names it."""
+    keys = [
+        (f"{part.group}.{'depth' if 'shapes' in each.needs else 'layers'}", each)
+        for part, each in parts(mixup, strategy)
+    ]
+    return tuple((key, depth) for key, each in keys for depth in each.depths)
 
 
 @cache
