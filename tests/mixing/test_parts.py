@@ -132,7 +132,7 @@ def test_an_interval_that_a_law_does_not_reach_is_refused() -> None:
         ({"window": [1.0, 1.0]}, r"window must be \[start, stop\] .*"),
         ({"members": 1}, "members must be >= 2, got 1"),
         ({"members": 3, "law": "uniform"}, "law must be beta for more than two members, got uniform"),
-        ({"alpha_end": -1.0}, "alpha must be a finite number >= 0, got -1.0"),
+        ({"alpha_end": -1.0}, "alpha_end must be a finite number >= 0, got -1.0"),
     ],
 )
 def test_what_cannot_be_is_refused(keys: dict[str, object], refusal: str) -> None:

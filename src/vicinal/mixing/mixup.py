@@ -111,7 +111,11 @@ class Mixup(Strategy):
         if self.alpha_end is not None and "law" in self._parts:
             if not hasattr(self._parts["law"], "alpha"):
                 raise ValueError(f"alpha_end must be None, law={self.law} has no alpha, got {self.alpha_end}")
-            _ = self._law_at(Context(progress=1.0))
+            try:
+                self._law_at(Context(progress=1.0))
+            except ValueError as error:
+                reason = str(error)
+                raise ValueError(f"alpha_end {reason[6:]}" if reason.startswith("alpha ") else reason) from None
         _ = self._parts, self._schedule  # made now, so that what is out of range is refused at once
 
     def _check_several(self, what: str) -> None:
